@@ -1,0 +1,31 @@
+//! Pure types and rules: what a session, a nonce, a claim, a DID and a key are.
+//!
+//! Nothing here does I/O or reads a clock; every time is handed in. A value of one of
+//! these types is well-formed by construction: parsing is the only way to make one.
+
+mod audit;
+mod claim;
+mod did;
+mod key;
+mod nonce;
+mod page;
+mod session;
+mod token;
+
+pub use audit::{Actor, AuditEvent};
+pub use claim::{
+    Accepted, Ask, Claim, Facts, IDEMPOTENCY_WINDOW_SECONDS, IdempotencyDigest, Outcome, Refusal,
+    Scope, UsedNonce, judge,
+};
+pub use did::{Did, DidFilter, DidRecord, InvalidDid, SignerKey};
+pub use key::{InvalidKey, KeyType, PublicKey};
+pub use nonce::{InvalidNonce, Nonce};
+pub use page::{Cursor, InvalidCursor, MAX_PAGE, Page, PageRequest};
+pub use session::{
+    EndReason, InvalidSessionId, NewSession, SealedKey, Session, SessionFilter, SessionId,
+    SessionPatch, SessionState, StateFilter, idle_granularity,
+};
+pub use token::{ApiToken, NewToken, TokenHash, TokenScope, TokenScopes};
+
+/// A moment in UTC, with microseconds (what PostgreSQL stores).
+pub type Timestamp = chrono::DateTime<chrono::Utc>;

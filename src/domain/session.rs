@@ -1,0 +1,268 @@
+//! A session: an agreed relation between a client DID and a server DID.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::Duration;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{Did, Timestamp};
+
+/// 128 bits, written as a canonical UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub Uuid);
+
+/// The text is not a session id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be a UUID (8-4-4-4-12 hexadecimal digits) or 22 characters of base64url without padding (16 bytes)"
+)]
+pub struct InvalidSessionId;
+
+impl SessionId {
+    /// A new id, ordered by time (UUIDv7), so that index inserts stay local.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// Reads a hyphenated UUID, or the 22-character base64url form of the same 16 bytes.
+    ///
+    /// # Errors
+    /// [`InvalidSessionId`] when the text is neither.
+    pub fn parse(text: &str) -> Result<Self, InvalidSessionId> {
+        match text.len() {
+            36 => Uuid::try_parse(text).map(Self).map_err(|_| InvalidSessionId),
+            22 => {
+                let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidSessionId)?;
+                Uuid::from_slice(&bytes).map(Self).map_err(|_| InvalidSessionId)
+            }
+            _ => Err(InvalidSessionId),
+        }
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// A session key as it is stored: ciphertext, and the id of the key that sealed it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedKey {
+    pub key_id: String,
+    pub ciphertext: Vec<u8>,
+}
+
+impl fmt::Debug for SealedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealedKey").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    Ended,
+    Expired,
+    Idle,
+    DidRevoked,
+    Restored,
+}
+
+impl EndReason {
+    pub const ALL: [Self; 5] =
+        [Self::Ended, Self::Expired, Self::Idle, Self::DidRevoked, Self::Restored];
+
+    /// The word in the database, in answers and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Expired => "expired",
+            Self::Idle => "idle",
+            Self::DidRevoked => "did_revoked",
+            Self::Restored => "restored",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+}
+
+/// What a session is at one moment of the database's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionState {
+    Active,
+    /// Past its expiry or idle timeout, whether or not the purge has already recorded that.
+    Expired {
+        at: Timestamp,
+        reason: EndReason,
+    },
+    /// Ended by a call, a revocation or a restore.
+    Ended {
+        at: Timestamp,
+        reason: EndReason,
+    },
+}
+
+impl SessionState {
+    /// The word in answers: `active`, `expired` or `ended`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Expired { .. } => "expired",
+            Self::Ended { .. } => "ended",
+        }
+    }
+}
+
+/// A session as the database had it at `observed_at`, without its key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Session {
+    pub id: SessionId,
+    pub client_did: Did,
+    pub server_did: Did,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub deadline: Timestamp,
+    pub last_activity: Timestamp,
+    pub idle_timeout_seconds: Option<u32>,
+    pub max_claims: Option<u64>,
+    pub claims: u64,
+    pub metadata: Map<String, Value>,
+    pub user_agent: Option<String>,
+    pub ip_address: Option<IpAddr>,
+    pub ended_at: Option<Timestamp>,
+    pub end_reason: Option<EndReason>,
+    /// Grows by one with every change that a caller asks for; the `ETag`.
+    pub version: i64,
+    /// The database's clock when this row was read.
+    pub observed_at: Timestamp,
+}
+
+/// How much later than its timeout a session counts as idle: activity is written down only
+/// when the last one is older than this, so that a busy session is not rewritten per claim.
+#[must_use]
+pub fn idle_granularity(idle_timeout_seconds: Option<u32>) -> Duration {
+    let fine = idle_timeout_seconds.map_or(5_000, |seconds| i64::from(seconds) * 100);
+    Duration::milliseconds(fine.min(5_000))
+}
+
+impl Session {
+    /// What the session was at `observed_at`. A session that became overdue earlier for one
+    /// reason than for another is over for the earlier one.
+    #[must_use]
+    pub fn state(&self) -> SessionState {
+        if let (Some(at), Some(reason)) = (self.ended_at, self.end_reason) {
+            return match reason {
+                EndReason::Expired | EndReason::Idle => SessionState::Expired { at, reason },
+                _ => SessionState::Ended { at, reason },
+            };
+        }
+        let idle_at = self.idle_timeout_seconds.map(|seconds| {
+            self.last_activity
+                + Duration::seconds(i64::from(seconds))
+                + idle_granularity(Some(seconds))
+        });
+        let (at, reason) = match idle_at {
+            Some(idle_at) if idle_at < self.expires_at => (idle_at, EndReason::Idle),
+            _ => (self.expires_at, EndReason::Expired),
+        };
+        if at <= self.observed_at {
+            SessionState::Expired { at, reason }
+        } else {
+            SessionState::Active
+        }
+    }
+}
+
+/// A session to open. The database's clock gives its times.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    pub id: SessionId,
+    pub client_did: Did,
+    pub server_did: Did,
+    pub session_key: Option<SealedKey>,
+    /// From now to `expires_at`.
+    pub ttl_seconds: u32,
+    /// From now to `deadline`; at least `ttl_seconds`.
+    pub max_ttl_seconds: u32,
+    pub idle_timeout_seconds: Option<u32>,
+    pub max_claims: Option<u64>,
+    pub metadata: Map<String, Value>,
+    pub user_agent: Option<String>,
+    pub ip_address: Option<IpAddr>,
+}
+
+/// What to change in a session; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default)]
+pub struct SessionPatch {
+    pub metadata: Option<Map<String, Value>>,
+    pub session_key: Option<SealedKey>,
+    /// From now; clamped to the deadline.
+    pub ttl_seconds: Option<u32>,
+    /// Change only if the session still has this version.
+    pub expected_version: Option<i64>,
+}
+
+/// What a list of sessions is narrowed to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionFilter {
+    pub client_did: Option<Did>,
+    pub server_did: Option<Did>,
+    pub state: StateFilter,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StateFilter {
+    #[default]
+    Active,
+    Ended,
+    Expired,
+    All,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_both_forms_of_the_same_bytes() {
+        let id = SessionId::generate();
+        let short = URL_SAFE_NO_PAD.encode(id.0.as_bytes());
+        assert_eq!(short.len(), 22);
+        assert_eq!(SessionId::parse(&short), Ok(id));
+        assert_eq!(SessionId::parse(&id.to_string()), Ok(id));
+        assert_eq!(SessionId::parse(&id.to_string().to_uppercase()), Ok(id));
+    }
+
+    #[test]
+    fn an_id_refuses_other_forms() {
+        let simple = SessionId::generate().0.simple().to_string();
+        for text in [
+            "",
+            "x",
+            simple.as_str(),
+            "{0189f7e4-7a3b-7000-8000-000000000000}",
+            "AAAAAAAAAAAAAAAAAAAA==",
+            "AAAAAAAAAAAAAAAAAAAAA+",
+        ] {
+            assert_eq!(SessionId::parse(text), Err(InvalidSessionId), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn granularity_is_a_tenth_of_the_timeout_and_at_most_five_seconds() {
+        assert_eq!(idle_granularity(Some(10)), Duration::seconds(1));
+        assert_eq!(idle_granularity(Some(600)), Duration::seconds(5));
+        assert_eq!(idle_granularity(None), Duration::seconds(5));
+    }
+}

@@ -1,0 +1,21 @@
+//! How a call to a store fails. A rule that says no is not an error: it is a variant of the
+//! call's answer.
+
+/// Why a store could not do what was asked. The texts are for logs and operators; they hold no
+/// row's content and never reach a caller of the API.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached, or refused or cancelled the statement. Nothing changed.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// The connection was lost after a change was sent and before its answer came: it may have
+    /// been committed.
+    #[error("the connection was lost before the database's answer: {0}")]
+    OutcomeUnknown(String),
+    /// The schema is not the one this binary needs.
+    #[error("{0}")]
+    Migration(String),
+    /// A row that this binary cannot read, or a statement that it should not have sent.
+    #[error("unexpected answer from the database: {0}")]
+    Unexpected(String),
+}
