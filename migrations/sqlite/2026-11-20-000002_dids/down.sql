@@ -1,0 +1,3 @@
+DROP TABLE signer_nonces;
+DROP TABLE signers;
+DROP TABLE dids;

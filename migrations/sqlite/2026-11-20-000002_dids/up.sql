@@ -1,0 +1,56 @@
+CREATE TABLE dids (
+    did TEXT NOT NULL PRIMARY KEY,
+    public_key BLOB,
+    key_type TEXT,
+    owner_address TEXT,
+    document TEXT CHECK (json_valid(document)),
+    revoked INTEGER NOT NULL DEFAULT 0 CHECK (revoked IN (0, 1)),
+    revoked_at INTEGER,
+    source TEXT,
+    version TEXT,
+    fetched_at INTEGER,
+    stale_at INTEGER,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    CHECK (revoked = 1 OR public_key IS NOT NULL),
+    CHECK ((public_key IS NULL) = (key_type IS NULL)),
+    CHECK ((revoked = 1) = (revoked_at IS NOT NULL))
+) STRICT;
+
+CREATE INDEX dids_owner ON dids (owner_address, did) WHERE owner_address IS NOT NULL;
+CREATE INDEX dids_key_type ON dids (key_type, did);
+CREATE INDEX dids_revoked ON dids (did) WHERE revoked = 1;
+
+-- The service sets `updated_at` itself, by its clock; this is for changes made by hand.
+CREATE TRIGGER dids_updated_at AFTER UPDATE ON dids
+WHEN NEW.updated_at = OLD.updated_at
+BEGIN
+    UPDATE dids
+    SET updated_at = max(OLD.updated_at, CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+    WHERE did = NEW.did;
+END;
+
+CREATE TRIGGER dids_revocation_is_final BEFORE UPDATE ON dids
+WHEN OLD.revoked = 1 AND NEW.revoked = 0
+BEGIN
+    SELECT RAISE(ABORT, 'a revocation is final');
+END;
+
+-- `signer` is the first half of the SHA-256 of `did`; `live` counts its rows in signer_nonces.
+CREATE TABLE signers (
+    signer BLOB NOT NULL PRIMARY KEY CHECK (length(signer) = 16),
+    did TEXT NOT NULL UNIQUE,
+    live INTEGER NOT NULL CHECK (live >= 0)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE signer_nonces (
+    signer BLOB NOT NULL CHECK (length(signer) = 16),
+    nonce TEXT NOT NULL,
+    used_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    idempotency BLOB CHECK (length(idempotency) = 16),
+    PRIMARY KEY (signer, nonce),
+    CHECK (expires_at > used_at)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX signer_nonces_expires ON signer_nonces (expires_at);
