@@ -1,0 +1,53 @@
+//! The HTTP edge: bytes become domain values here, and outcomes become answers.
+//!
+//! `routes` is the whole table; a request goes `middleware` → `routes` → [`call`] (size, credential,
+//! scope) → the resource's handler → a response or a [`problem::Problem`]. Nothing below this
+//! module knows HTTP, and nothing here decides whether a nonce is fresh or touches a database
+//! but through the services.
+
+pub mod middleware;
+pub mod ops;
+pub mod routes;
+
+mod auth;
+mod call;
+mod claims;
+mod dids;
+mod docs;
+mod etag;
+mod exchange;
+mod fields;
+mod input;
+mod node;
+mod nonces;
+mod problem;
+mod problems;
+mod sessions;
+mod stats;
+mod values;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::Timestamp;
+use crate::metrics::Metrics;
+use crate::services::{Claims, Dids, Sessions, Tokens};
+use crate::storage::Store;
+
+
+/// What handlers work with. Both listeners get it as `web::Data<State>`.
+pub struct State {
+    pub sessions: Sessions,
+    pub claims: Claims,
+    pub dids: Dids,
+    pub tokens: Tokens,
+    pub store: Store,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    pub config: Arc<Config>,
+    pub started_at: Timestamp,
+    /// Set when the service stops: `/readyz` turns 503, requests are still served.
+    pub draining: Arc<AtomicBool>,
+}
