@@ -22,8 +22,8 @@ pub use key::{InvalidKey, KeyType, PublicKey};
 pub use nonce::{InvalidNonce, Nonce};
 pub use page::{Cursor, InvalidCursor, MAX_PAGE, Page, PageRequest};
 pub use session::{
-    EndReason, InvalidSessionId, NewSession, SealedKey, Session, SessionFilter, SessionId,
-    SessionPatch, SessionState, StateFilter, idle_granularity,
+    EndReason, InvalidSessionId, Lifetime, NewSession, SealedKey, Session, SessionFilter,
+    SessionId, SessionPatch, SessionState, StateFilter, idle_granularity,
 };
 pub use token::{ApiToken, NewToken, TokenHash, TokenScope, TokenScopes};
 

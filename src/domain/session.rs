@@ -156,11 +156,21 @@ pub fn idle_granularity(idle_timeout_seconds: Option<u32>) -> Duration {
     Duration::milliseconds(fine.min(5_000))
 }
 
-impl Session {
-    /// What the session was at `observed_at`. A session that became overdue earlier for one
-    /// reason than for another is over for the earlier one.
+/// What decides whether a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    pub expires_at: Timestamp,
+    pub last_activity: Timestamp,
+    pub idle_timeout_seconds: Option<u32>,
+    pub ended_at: Option<Timestamp>,
+    pub end_reason: Option<EndReason>,
+}
+
+impl Lifetime {
+    /// What the session is at `now`. A session that became overdue earlier for one reason than
+    /// for another is over for the earlier one.
     #[must_use]
-    pub fn state(&self) -> SessionState {
+    pub fn state(&self, now: Timestamp) -> SessionState {
         if let (Some(at), Some(reason)) = (self.ended_at, self.end_reason) {
             return match reason {
                 EndReason::Expired | EndReason::Idle => SessionState::Expired { at, reason },
@@ -176,11 +186,18 @@ impl Session {
             Some(idle_at) if idle_at < self.expires_at => (idle_at, EndReason::Idle),
             _ => (self.expires_at, EndReason::Expired),
         };
-        if at <= self.observed_at {
-            SessionState::Expired { at, reason }
-        } else {
-            SessionState::Active
-        }
+        if at <= now { SessionState::Expired { at, reason } } else { SessionState::Active }
+    }
+}
+
+impl Session {
+    /// What the session was at `observed_at`.
+    #[must_use]
+    pub fn state(&self) -> SessionState {
+        let Self { expires_at, last_activity, idle_timeout_seconds, ended_at, end_reason, .. } =
+            *self;
+        Lifetime { expires_at, last_activity, idle_timeout_seconds, ended_at, end_reason }
+            .state(self.observed_at)
     }
 }
 
