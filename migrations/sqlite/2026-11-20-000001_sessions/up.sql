@@ -25,10 +25,13 @@ CREATE TABLE sessions (
     CHECK (ended_at IS NULL OR session_key IS NULL)
 ) STRICT;
 
--- Lists, newest first: all, by client, by server. Ending a party's sessions takes the same two.
+-- Lists, newest first: all, by client, by server.
 CREATE INDEX sessions_created ON sessions (created_at, id);
 CREATE INDEX sessions_client ON sessions (client_did, created_at, id);
 CREATE INDEX sessions_server ON sessions (server_did, created_at, id);
+-- The live ones of a party, to end or to list without reading all that it ever had.
+CREATE INDEX sessions_live_client ON sessions (client_did, created_at, id) WHERE ended_at IS NULL;
+CREATE INDEX sessions_live_server ON sessions (server_did, created_at, id) WHERE ended_at IS NULL;
 -- The purge: what is overdue, what may idle, what is past its retention.
 CREATE INDEX sessions_live_expires ON sessions (expires_at) WHERE ended_at IS NULL;
 CREATE INDEX sessions_live_idle ON sessions (id)
