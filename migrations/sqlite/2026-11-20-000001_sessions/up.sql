@@ -18,6 +18,7 @@ CREATE TABLE sessions (
     ended_at INTEGER,
     end_reason TEXT CHECK (end_reason IN ('ended', 'expired', 'idle', 'did_revoked', 'restored')),
     version INTEGER NOT NULL DEFAULT 1,
+    CHECK (claims <= max_claims),
     CHECK (expires_at > created_at),
     CHECK (expires_at <= deadline),
     CHECK ((session_key IS NULL) = (key_id IS NULL)),
@@ -30,15 +31,15 @@ CREATE INDEX sessions_created ON sessions (created_at, id);
 CREATE INDEX sessions_client ON sessions (client_did, created_at, id);
 CREATE INDEX sessions_server ON sessions (server_did, created_at, id);
 -- The live ones of a party, to end or to list without reading all that it ever had.
-CREATE INDEX sessions_live_client ON sessions (client_did, created_at, id) WHERE ended_at IS NULL;
-CREATE INDEX sessions_live_server ON sessions (server_did, created_at, id) WHERE ended_at IS NULL;
+CREATE INDEX sessions_client_live ON sessions (client_did, created_at, id) WHERE ended_at IS NULL;
+CREATE INDEX sessions_server_live ON sessions (server_did, created_at, id) WHERE ended_at IS NULL;
 -- The purge: what is overdue, what may idle, what is past its retention.
-CREATE INDEX sessions_live_expires ON sessions (expires_at) WHERE ended_at IS NULL;
-CREATE INDEX sessions_live_idle ON sessions (id)
+CREATE INDEX sessions_expiry ON sessions (expires_at) WHERE ended_at IS NULL;
+CREATE INDEX sessions_idle ON sessions (id)
     WHERE ended_at IS NULL AND idle_timeout_seconds IS NOT NULL;
 CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
--- How many sessions need a sealing key.
-CREATE INDEX sessions_key_id ON sessions (key_id) WHERE key_id IS NOT NULL;
+-- Sessions sealed with one key, or with another.
+CREATE INDEX sessions_key ON sessions (key_id, id) WHERE key_id IS NOT NULL;
 
 -- `expires_at` is the session's deadline. Rows leave with their session.
 CREATE TABLE nonces (

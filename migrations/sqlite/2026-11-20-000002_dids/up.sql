@@ -14,6 +14,14 @@ CREATE TABLE dids (
     updated_at INTEGER NOT NULL,
     CHECK (revoked = 1 OR public_key IS NOT NULL),
     CHECK ((public_key IS NULL) = (key_type IS NULL)),
+    CHECK (
+        CASE key_type
+            WHEN 'Ed25519' THEN length(public_key) = 32
+            WHEN 'Secp256k1' THEN length(public_key) = 33
+            WHEN 'P256' THEN length(public_key) = 33
+            ELSE key_type IS NULL
+        END
+    ),
     CHECK ((revoked = 1) = (revoked_at IS NOT NULL))
 ) STRICT;
 
@@ -22,7 +30,7 @@ CREATE INDEX dids_key_type ON dids (key_type, did);
 CREATE INDEX dids_revoked ON dids (did) WHERE revoked = 1;
 
 -- The service sets `updated_at` itself, by its clock; this is for changes made by hand.
-CREATE TRIGGER dids_updated_at AFTER UPDATE ON dids
+CREATE TRIGGER dids_updated AFTER UPDATE ON dids
 WHEN NEW.updated_at = OLD.updated_at
 BEGIN
     UPDATE dids
@@ -30,8 +38,16 @@ BEGIN
     WHERE did = NEW.did;
 END;
 
-CREATE TRIGGER dids_revocation_is_final BEFORE UPDATE ON dids
-WHEN OLD.revoked = 1 AND NEW.revoked = 0
+-- A revocation is final, whoever writes: no statement takes it back, moves it, or forgets it.
+CREATE TRIGGER dids_stay_revoked BEFORE UPDATE ON dids
+WHEN OLD.revoked = 1
+    AND (NEW.revoked = 0 OR NEW.did <> OLD.did OR NEW.revoked_at IS NOT OLD.revoked_at)
+BEGIN
+    SELECT RAISE(ABORT, 'a revocation is final');
+END;
+
+CREATE TRIGGER dids_stay_remembered BEFORE DELETE ON dids
+WHEN OLD.revoked = 1
 BEGIN
     SELECT RAISE(ABORT, 'a revocation is final');
 END;
@@ -53,4 +69,4 @@ CREATE TABLE signer_nonces (
     CHECK (expires_at > used_at)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX signer_nonces_expires ON signer_nonces (expires_at);
+CREATE INDEX signer_nonces_expiry ON signer_nonces (expires_at);
