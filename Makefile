@@ -1,0 +1,30 @@
+# What a developer runs. `make help` lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: run test lint advisories doc help
+
+run: ## Start the service on an SQLite file in ./data
+	cargo run --release
+
+test: ## Run every test, on SQLite and on a PostgreSQL that is started for it
+	scripts/throwaway-postgres run -- cargo test --locked --all-targets
+	cargo test --locked --doc
+
+lint: ## Check formatting, lints, documentation, and the dependencies' licences and sources
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	$(MAKE) doc
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny --locked check bans licenses sources
+
+# Not part of lint: it needs the advisory database from the network, and what it says depends
+# on the day, not on the change.
+advisories: ## Check the dependencies for known vulnerabilities
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny --locked check advisories
+
+doc: ## Build the library's documentation
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
