@@ -1,0 +1,158 @@
+//! Sessions, nonces, DIDs and claims for tests, and the claim as services make it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use onceguard::domain::{
+    Actor, Ask, AuditEvent, Claim, Did, Facts, IdempotencyDigest, KeyType, NewSession, Nonce,
+    Outcome, PublicKey, Scope, SealedKey, Session, SessionId, Timestamp, judge,
+};
+use onceguard::storage::{NewDid, Opened, Store, StoreError};
+use serde_json::json;
+
+/// A number that this process has not used yet.
+pub fn unique() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A DID that nobody else has.
+pub fn a_did() -> Did {
+    did(&format!("did:web:agent-{}.example", uuid::Uuid::now_v7().simple()))
+}
+
+pub fn did(text: &str) -> Did {
+    Did::parse(text).unwrap()
+}
+
+pub fn nonce(text: &str) -> Nonce {
+    Nonce::parse(text).unwrap()
+}
+
+/// A nonce that nobody else has.
+pub fn a_nonce() -> Nonce {
+    nonce(&format!("nonce-{}", unique()))
+}
+
+/// A session between two new DIDs, without key, idle timeout or limit.
+pub fn a_session() -> NewSession {
+    NewSession {
+        id: SessionId::generate(),
+        client_did: a_did(),
+        server_did: a_did(),
+        session_key: None,
+        ttl_seconds: 3_600,
+        max_ttl_seconds: 86_400,
+        idle_timeout_seconds: None,
+        max_claims: None,
+        metadata: serde_json::Map::new(),
+        user_agent: None,
+        ip_address: None,
+    }
+}
+
+/// Bytes in a sealed key's place; a store never looks into them.
+pub fn a_sealed_key(key_id: &str) -> SealedKey {
+    let mut ciphertext = vec![0xa5; 40];
+    ciphertext.extend_from_slice(&unique().to_be_bytes());
+    SealedKey { key_id: key_id.to_owned(), ciphertext }
+}
+
+pub fn an_audit_event(action: &'static str, subject: &impl ToString) -> AuditEvent {
+    AuditEvent {
+        actor: Actor::Operator,
+        action,
+        subject: subject.to_string(),
+        detail: json!({"why": "test"}),
+    }
+}
+
+/// A valid key, another one for each number.
+pub fn a_public_key(number: u8) -> PublicKey {
+    let secret = ed25519_dalek::SigningKey::from_bytes(&[number; 32]);
+    PublicKey::new(KeyType::Ed25519, secret.verifying_key().as_bytes()).unwrap()
+}
+
+pub fn a_new_did() -> NewDid {
+    NewDid { did: a_did(), key: a_public_key(1), owner_address: None }
+}
+
+/// Opens a session that must be openable.
+pub async fn opened(store: &Store, new: NewSession) -> Session {
+    match store.open_session(new).await.unwrap() {
+        Opened::Created(session) => session,
+        other => panic!("the session was not opened: {other:?}"),
+    }
+}
+
+/// Reads a session that must exist.
+pub async fn read(store: &Store, id: SessionId) -> Session {
+    store.session(id).await.unwrap().unwrap_or_else(|| panic!("session {id} is gone"))
+}
+
+pub fn in_session(session: SessionId, nonce: Nonce) -> Claim {
+    Claim { scope: Scope::Session(session), nonce, idempotency: None }
+}
+
+pub fn by_signer(did: &Did, nonce: Nonce, expires_at: Timestamp) -> Claim {
+    Claim { scope: Scope::Signer { did: did.clone(), expires_at }, nonce, idempotency: None }
+}
+
+pub fn with_key(claim: Claim, key: u8) -> Claim {
+    Claim { idempotency: Some(digest(key)), ..claim }
+}
+
+pub const fn digest(key: u8) -> IdempotencyDigest {
+    [key; 16]
+}
+
+/// The database's clock, `seconds` from now.
+pub async fn in_seconds(store: &Store, seconds: i64) -> Timestamp {
+    store.now().await.unwrap() + chrono::Duration::seconds(seconds)
+}
+
+/// Asks a store what it does with claims of different scopes or nonces.
+pub async fn ask_all(store: &Store, claims: &[Claim]) -> Vec<Result<Facts, StoreError>> {
+    let asks: Vec<_> =
+        claims.iter().map(|claim| Ask { claim, wants_row: claim.idempotency.is_some() }).collect();
+    let facts = store.claim(&asks).await;
+    assert_eq!(facts.len(), claims.len(), "one answer for each ask");
+    facts
+}
+
+pub async fn ask(store: &Store, claim: &Claim) -> Facts {
+    let mut facts = ask_all(store, std::slice::from_ref(claim)).await;
+    facts.remove(0).unwrap()
+}
+
+/// The outcomes of claims of different scopes or nonces, in order.
+pub async fn claim_all(store: &Store, claims: &[Claim]) -> Vec<Outcome> {
+    let facts = ask_all(store, claims).await;
+    claims.iter().zip(facts).map(|(claim, facts)| outcome(claim, &facts.unwrap())).collect()
+}
+
+pub async fn claim(store: &Store, claim: &Claim) -> Outcome {
+    outcome(claim, &ask(store, claim).await)
+}
+
+pub fn outcome(claim: &Claim, facts: &Facts) -> Outcome {
+    judge(claim, facts, true).unwrap_or_else(|| panic!("facts that decide nothing: {facts:?}"))
+}
+
+/// How often each outcome came.
+pub fn count(outcomes: &[Outcome], word: &str) -> usize {
+    outcomes.iter().filter(|outcome| outcome.as_str() == word).count()
+}
+
+pub const fn minutes(count: u64) -> Duration {
+    Duration::from_mins(count)
+}
+
+pub const fn days(count: u64) -> Duration {
+    Duration::from_hours(count * 24)
+}
+
+/// Bytes as SQL's literals want them.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}

@@ -1,0 +1,169 @@
+//! A TCP proxy in front of PostgreSQL that loses connections on demand, at the moment that
+//! hurts.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+/// Passes everything through until it is told otherwise; closes everything when dropped.
+pub struct ChaosProxy {
+    address: SocketAddr,
+    orders: Arc<Orders>,
+    listener: JoinHandle<()>,
+}
+
+struct Orders {
+    upstream: SocketAddr,
+    refuse: AtomicBool,
+    /// Counts the orders to cut every connection.
+    cuts: watch::Sender<u64>,
+    /// What a client's message must contain for its answer to be lost.
+    lose_answer_to: Mutex<Option<Vec<u8>>>,
+    lost: AtomicU64,
+    lost_one: Notify,
+}
+
+/// PostgreSQL ends an answer with `ReadyForQuery`: `Z`, length 5, and one byte of status.
+const READY_FOR_QUERY: [u8; 5] = [b'Z', 0, 0, 0, 5];
+
+impl ChaosProxy {
+    /// Starts a proxy in front of the PostgreSQL of this URL.
+    pub async fn in_front_of(url: &str) -> Self {
+        let config: tokio_postgres::Config = url.parse().unwrap();
+        let host = match config.get_hosts() {
+            [tokio_postgres::config::Host::Tcp(host)] => host.clone(),
+            other => panic!("a URL with one TCP host is needed, not {other:?}"),
+        };
+        let port = config.get_ports().first().copied().unwrap_or(5432);
+        let upstream = tokio::net::lookup_host((host, port)).await.unwrap().next().unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let orders = Arc::new(Orders {
+            upstream,
+            refuse: AtomicBool::new(false),
+            cuts: watch::Sender::new(0),
+            lose_answer_to: Mutex::new(None),
+            lost: AtomicU64::new(0),
+            lost_one: Notify::new(),
+        });
+        let listener = tokio::spawn(listen(socket, Arc::clone(&orders)));
+        Self { address, orders, listener }
+    }
+
+    /// The URL of the same database through this proxy.
+    pub fn url(&self, url: &str) -> String {
+        let mut url = url::Url::parse(url).unwrap();
+        url.set_host(Some(&self.address.ip().to_string())).unwrap();
+        url.set_port(Some(self.address.port())).unwrap();
+        url.into()
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Cuts every connection now.
+    pub fn cut(&self) {
+        self.orders.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Closes new connections at once (`true`), or lets them through again.
+    pub fn refuse(&self, refuse: bool) {
+        self.orders.refuse.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Once: forwards the next message that contains `bytes` (empty: any message), waits until
+    /// PostgreSQL has answered it completely, and then cuts that connection with the answer
+    /// kept back. What was asked for has happened; the client cannot know.
+    pub fn lose_answer_to(&self, bytes: &[u8]) {
+        *self.orders.lose_answer_to.lock().unwrap() = Some(bytes.to_vec());
+    }
+
+    /// How many answers have been lost so far.
+    pub fn answers_lost(&self) -> u64 {
+        self.orders.lost.load(Ordering::SeqCst)
+    }
+
+    /// Waits until `count` answers have been lost.
+    pub async fn wait_for_lost_answers(&self, count: u64) {
+        loop {
+            let next = self.orders.lost_one.notified();
+            if self.answers_lost() >= count {
+                return;
+            }
+            next.await;
+        }
+    }
+}
+
+impl Drop for ChaosProxy {
+    fn drop(&mut self) {
+        self.listener.abort();
+        self.cut();
+    }
+}
+
+async fn listen(socket: TcpListener, orders: Arc<Orders>) {
+    loop {
+        let Ok((client, _)) = socket.accept().await else { return };
+        if orders.refuse.load(Ordering::SeqCst) {
+            continue;
+        }
+        let cuts = orders.cuts.subscribe();
+        tokio::spawn(relay(client, Arc::clone(&orders), cuts));
+    }
+}
+
+/// Relays one connection until either side closes it or an order cuts it.
+async fn relay(mut client: TcpStream, orders: Arc<Orders>, mut cuts: watch::Receiver<u64>) {
+    let Ok(mut server) = TcpStream::connect(orders.upstream).await else { return };
+    let (mut request, mut answer) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    // While `Some`, the end of the answer that is kept back.
+    let mut kept_back: Option<Vec<u8>> = None;
+    loop {
+        tokio::select! {
+            read = client.read(&mut request) => {
+                let Ok(length @ 1..) = read else { return };
+                let bytes = &request[..length];
+                if orders.take_if_in(bytes) {
+                    kept_back = Some(Vec::new());
+                }
+                if server.write_all(bytes).await.is_err() { return }
+            }
+            read = server.read(&mut answer) => {
+                let Ok(length @ 1..) = read else { return };
+                let bytes = &answer[..length];
+                let Some(kept) = &mut kept_back else {
+                    if client.write_all(bytes).await.is_err() { return }
+                    continue;
+                };
+                kept.extend_from_slice(bytes);
+                if kept.len() > 5 && kept[..kept.len() - 1].ends_with(&READY_FOR_QUERY) {
+                    orders.lost.fetch_add(1, Ordering::SeqCst);
+                    orders.lost_one.notify_waiters();
+                    return;
+                }
+            }
+            _ = cuts.changed() => return,
+        }
+    }
+}
+
+impl Orders {
+    /// Whether the answer to these bytes is to be lost; then no other one is.
+    fn take_if_in(&self, bytes: &[u8]) -> bool {
+        let mut order = self.lose_answer_to.lock().unwrap();
+        let hit = order.as_ref().is_some_and(|pattern| {
+            pattern.is_empty() || bytes.windows(pattern.len()).any(|window| window == pattern)
+        });
+        if hit {
+            *order = None;
+        }
+        hit
+    }
+}

@@ -1,0 +1,303 @@
+//! A fresh, migrated database of every kind, and what tests may do to it behind the store.
+//!
+//! PostgreSQL: a database of its own on the server that `TEST_POSTGRES_URL` names, copied from
+//! a template that is migrated once. SQLite: a new file, or memory.
+
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use onceguard::clock::Clock;
+use onceguard::config;
+use onceguard::metrics::Metrics;
+use onceguard::storage::{
+    ClaimLimits, DatabaseUrl, PostgresOptions, SqliteLocation, SslMode, Store,
+};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+use tokio_postgres::{Client, NoTls};
+
+use super::hex;
+use super::raw_sql::RawSql;
+
+/// What a test runs on: `#[values(Sqlite, Memory, Postgres)] on: Database`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Database {
+    /// A file.
+    Sqlite,
+    /// `sqlite::memory:`. Nobody but the store can reach it, so there is no raw SQL on it.
+    Memory,
+    Postgres,
+}
+
+/// The limits of a test's store.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub quota_per_signer: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { quota_per_signer: 1_000_000 }
+    }
+}
+
+/// A store on a database of its own, which is gone when this is dropped.
+pub struct TestStore {
+    store: Store,
+    clock: Clock,
+    raw: Option<RawSql>,
+    url: DatabaseUrl,
+    limits: Limits,
+    /// How far [`Self::pass`] moved the rows (and not the clock) into the past.
+    aged: std::sync::Mutex<Duration>,
+    _home: Home,
+}
+
+/// What to remove in the end.
+enum Home {
+    Folder(TempDir),
+    Nothing,
+    Postgres { name: String },
+}
+
+impl Database {
+    /// A store on a fresh, migrated database.
+    pub async fn store(self) -> TestStore {
+        self.store_with(Limits::default()).await
+    }
+
+    pub async fn store_with(self, limits: Limits) -> TestStore {
+        self.make(limits, true).await
+    }
+
+    /// A store on an empty database.
+    pub async fn unmigrated(self) -> TestStore {
+        self.make(Limits::default(), false).await
+    }
+
+    async fn make(self, limits: Limits, migrated: bool) -> TestStore {
+        let (url, home) = match self {
+            Self::Sqlite => {
+                let folder = tempfile::tempdir().unwrap();
+                let file = folder.path().join("test.db");
+                (DatabaseUrl::Sqlite(SqliteLocation::File(file)), Home::Folder(folder))
+            }
+            Self::Memory => (DatabaseUrl::Sqlite(SqliteLocation::Memory), Home::Nothing),
+            Self::Postgres => {
+                let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+                let template =
+                    if migrated { template().await.to_owned() } else { "template0".to_owned() };
+                let admin = connect(&server_url()).await;
+                admin
+                    .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}"))
+                    .await
+                    .unwrap();
+                (postgres_url(&server_url(), Some(&name)), Home::Postgres { name })
+            }
+        };
+        let clock = Clock::system();
+        let store = open(&url, limits, &clock).await;
+        if migrated && self != Self::Postgres {
+            store.migrate_up().await.unwrap();
+        }
+        let raw = match &url {
+            DatabaseUrl::Sqlite(SqliteLocation::Memory) => None,
+            DatabaseUrl::Sqlite(SqliteLocation::File(file)) => Some(RawSql::sqlite(file)),
+            DatabaseUrl::Postgres(options) => Some(RawSql::postgres(&options.connection).await),
+        };
+        TestStore { store, clock, raw, url, limits, aged: Duration::ZERO.into(), _home: home }
+    }
+}
+
+impl TestStore {
+    /// The same database opened once more, as another instance does.
+    pub async fn another(&self) -> Store {
+        open(&self.url, self.limits, &self.clock).await
+    }
+
+    pub fn url(&self) -> &DatabaseUrl {
+        &self.url
+    }
+
+    /// SQL behind the store's back.
+    pub fn raw(&self) -> &RawSql {
+        self.raw.as_ref().expect("sqlite::memory: has no raw SQL; run this test on files")
+    }
+
+    /// Makes everything in the database as old as if `time` had passed. The database's clock
+    /// decides and cannot be moved: on PostgreSQL all rows move into the past instead.
+    pub async fn pass(&self, time: Duration) {
+        if self.store.backend() == "sqlite" {
+            self.clock.shift(chrono::Duration::from_std(time).unwrap());
+        } else {
+            self.raw().age_all_rows(time).await;
+            *self.aged.lock().unwrap() += time;
+        }
+    }
+
+    /// A time read from the store now, comparable with those read before a [`Self::pass`].
+    pub fn steady(&self, time: onceguard::domain::Timestamp) -> onceguard::domain::Timestamp {
+        time + *self.aged.lock().unwrap()
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+impl Deref for TestStore {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let Self::Postgres { name } = self else { return };
+        let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+        // Dropping is synchronous and a runtime cannot wait inside another one.
+        let dropped = std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(
+                async { connect(&server_url()).await.batch_execute(&sql).await.unwrap() },
+            );
+        })
+        .join();
+        let dropped = dropped.is_ok() || std::thread::panicking();
+        assert!(dropped, "the test's database could not be dropped");
+    }
+}
+
+/// Opens a store for tests.
+pub async fn store_at(url: &DatabaseUrl) -> Store {
+    open(url, Limits::default(), &Clock::system()).await
+}
+
+async fn open(url: &DatabaseUrl, limits: Limits, clock: &Clock) -> Store {
+    let limits = ClaimLimits { quota_per_signer: limits.quota_per_signer };
+    let metrics = Arc::new(Metrics::new().unwrap());
+    Store::open(&database_config(url.clone()), limits, metrics, clock.clone()).await.unwrap()
+}
+
+/// `[database]` for tests: small pools, the real timeouts.
+pub fn database_config(url: DatabaseUrl) -> config::Database {
+    config::Database {
+        url,
+        migrate_on_start: false,
+        allow_plaintext: false,
+        statement_timeout: Duration::from_secs(30),
+        claim_statement_timeout: Duration::from_secs(5),
+        slow_statement: Duration::from_millis(100),
+        pool: config::Pool {
+            max: 4,
+            min: 1,
+            idle_timeout: Duration::from_mins(30),
+            max_age: Duration::from_hours(1),
+            acquire_timeout: Duration::from_secs(10),
+        },
+        sqlite_readers: 2,
+    }
+}
+
+/// The URL of a database on a PostgreSQL server, as the configuration would read it.
+pub fn database_url(url: &str) -> DatabaseUrl {
+    postgres_url(url, None)
+}
+
+fn postgres_url(server: &str, database: Option<&str>) -> DatabaseUrl {
+    let mut connection: tokio_postgres::Config = server.parse().unwrap();
+    if let Some(name) = database {
+        connection.dbname(name);
+    }
+    DatabaseUrl::Postgres(Box::new(PostgresOptions {
+        connection,
+        ssl_mode: SslMode::Disable,
+        ssl_root_cert: None,
+    }))
+}
+
+fn server_url() -> String {
+    std::env::var("TEST_POSTGRES_URL").unwrap_or_else(|_| {
+        panic!(
+            "TEST_POSTGRES_URL is not set, and these tests need a PostgreSQL: run `make test`, \
+             or `scripts/throwaway-postgres run -- cargo test …` for some of them"
+        )
+    })
+}
+
+pub(super) async fn connect(url: &str) -> Client {
+    connect_with(&url.parse().unwrap()).await
+}
+
+pub(super) async fn connect_with(config: &tokio_postgres::Config) -> Client {
+    let (client, connection) = config.connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// The migrated database that PostgreSQL's test databases are copied from. Its name tells its
+/// migrations, so that one made from others is never used; whichever process is first makes it.
+async fn template() -> &'static str {
+    static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+    TEMPLATE.get_or_init(make_template).await
+}
+
+async fn make_template() -> String {
+    let name = format!("template_{}", migrations_digest());
+    let admin = connect(&server_url()).await;
+    admin.batch_execute("SELECT pg_advisory_lock(7211)").await.unwrap();
+    let made = admin
+        .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name])
+        .await
+        .unwrap()
+        .is_some();
+    if !made {
+        let unfinished = format!("{name}_unfinished");
+        for sql in [
+            format!("DROP DATABASE IF EXISTS {unfinished} WITH (FORCE)"),
+            format!("CREATE DATABASE {unfinished} TEMPLATE template0"),
+        ] {
+            admin.batch_execute(&sql).await.unwrap();
+        }
+        let store = store_at(&postgres_url(&server_url(), Some(&unfinished))).await;
+        store.migrate_up().await.unwrap();
+        store.close().await;
+        // A database is copied only while nobody is connected to it.
+        for sql in [
+            format!("ALTER DATABASE {unfinished} WITH ALLOW_CONNECTIONS false"),
+            format!(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                 WHERE datname = '{unfinished}'"
+            ),
+            format!("ALTER DATABASE {unfinished} RENAME TO {name}"),
+        ] {
+            admin.batch_execute(&sql).await.unwrap();
+        }
+    }
+    // The lock goes with this connection.
+    name
+}
+
+/// What PostgreSQL's migrations are, in 16 hexadecimal digits.
+fn migrations_digest() -> String {
+    fn add(digest: &mut Sha256, path: &Path) {
+        if path.is_dir() {
+            let mut entries: Vec<_> =
+                std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+            entries.sort();
+            for entry in entries {
+                add(digest, &entry);
+            }
+        } else {
+            digest.update(path.to_string_lossy().as_bytes());
+            digest.update(std::fs::read(path).unwrap());
+        }
+    }
+    let mut digest = Sha256::new();
+    add(&mut digest, &Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/postgres"));
+    hex(&digest.finalize()[..8])
+}

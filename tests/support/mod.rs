@@ -1,0 +1,22 @@
+//! What all test crates share: databases to test on, things to put into them, and faults.
+//!
+//! A test that cannot have its database fails and says how to give it one; it never skips.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test crate is its root, and uses a part of it"
+)]
+
+mod builders;
+mod chaos_proxy;
+mod databases;
+mod private_postgres;
+mod raw_sql;
+
+pub use builders::*;
+pub use chaos_proxy::ChaosProxy;
+pub use databases::{Database, Limits, TestStore, database_config, database_url, store_at};
+pub use private_postgres::PrivatePostgres;
+pub use raw_sql::RawSql;

@@ -1,0 +1,83 @@
+//! A PostgreSQL of a test's own, to crash and to start again.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::unique;
+
+/// Stopped and removed when dropped.
+pub struct PrivatePostgres {
+    folder: TempDir,
+    url: String,
+}
+
+impl PrivatePostgres {
+    /// Starts one; takes a second or two.
+    pub fn start() -> Self {
+        // Under `make test` its folder lies where that command finds and stops it, should this
+        // process be killed.
+        let folder = tempfile::Builder::new()
+            .prefix(&format!("private-{}-", unique()))
+            .tempdir_in(
+                std::env::var_os("TEST_POSTGRES_DIR")
+                    .map_or_else(std::env::temp_dir, PathBuf::from),
+            )
+            .unwrap();
+        let url = last_line(&script(&["start"], folder.path()));
+        Self { folder, url }
+    }
+
+    /// The URL of its database `postgres`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Stops it as a power failure does.
+    pub fn crash(&self) {
+        script(&["stop", "immediate"], self.folder.path());
+    }
+
+    /// Stops it in order; open connections are closed.
+    pub fn stop(&self) {
+        script(&["stop", "fast"], self.folder.path());
+    }
+
+    /// Starts it again on the same port.
+    pub fn restart(&self) {
+        let url = last_line(&script(&["restart"], self.folder.path()));
+        assert_eq!(url, self.url, "the same address as before");
+    }
+}
+
+impl Drop for PrivatePostgres {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return self.crash();
+        }
+        // A second panic would hide the first.
+        let _ = std::panic::catch_unwind(|| script(&["stop", "immediate"], self.folder.path()));
+    }
+}
+
+/// Runs `throwaway-postgres ACTION FOLDER [REST]` and returns what it printed.
+fn script(arguments: &[&str], folder: &Path) -> String {
+    let (action, rest) = arguments.split_first().unwrap();
+    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/throwaway-postgres"))
+        .arg(action)
+        .arg(folder)
+        .args(rest)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "throwaway-postgres {action} failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn last_line(output: &str) -> String {
+    output.lines().last().unwrap_or_default().to_owned()
+}
