@@ -1,17 +1,45 @@
-//! The configuration: a file, then the environment, then flags. Each section is a file here and
-//! validates itself; `config/default.toml` documents every key.
+//! The configuration: built-in defaults, then a file, then the environment, then flags. Each
+//! section is a file here, which holds its keys, their defaults and what they may be;
+//! `config/default.toml` documents every key. A secret is never in an error or in `Debug`.
 
-use std::net::SocketAddr;
+mod auth;
+mod claims;
+mod database;
+mod dids;
+mod jobs;
+mod load;
+mod log;
+mod ops;
+mod problem;
+mod reader;
+mod sealing;
+mod server;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
-use std::time::Duration;
 
-use secrecy::SecretString;
+pub use auth::Auth;
+pub use claims::Claims;
+pub use database::{Database, Pool};
+pub use dids::Dids;
+pub use jobs::Jobs;
+pub use load::{Loaded, Sources};
+pub use log::{Log, LogFormat};
+pub use ops::Ops;
+pub use problem::{InvalidConfig, Origin, Problem};
+pub use reader::Setting;
+pub use sealing::{Sealing, SealingKeyBytes};
+pub use server::{Server, Tls};
+pub use sessions::Sessions;
 
-use crate::storage::DatabaseUrl;
+use reader::Reader;
 
 /// Everything that can be configured, validated.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Where the service keeps its files: the SQLite database, the admin token, the sealing key.
     pub data_dir: PathBuf,
     pub server: Server,
     pub ops: Ops,
@@ -25,136 +53,35 @@ pub struct Config {
     pub log: Log,
 }
 
-/// `[server]`: the API listener.
-#[derive(Debug, Clone)]
-pub struct Server {
-    pub listen: SocketAddr,
-    /// Threads that serve HTTP; 0 is one per processor.
-    pub workers: usize,
-    pub tls: Option<Tls>,
-    /// Return session keys over a listener that is neither loopback nor TLS.
-    pub allow_plaintext_keys: bool,
-    /// How long a stop waits for requests in flight.
-    pub shutdown_timeout: Duration,
-}
-
-/// `[server.tls]`: PEM files.
-#[derive(Debug, Clone)]
-pub struct Tls {
-    pub cert: PathBuf,
-    pub key: PathBuf,
-}
-
-/// `[ops]`: the listener of `/metrics`, `/livez` and `/readyz`.
-#[derive(Debug, Clone)]
-pub struct Ops {
-    pub listen: SocketAddr,
-}
-
-/// `[database]`.
-#[derive(Debug, Clone)]
-pub struct Database {
-    pub url: DatabaseUrl,
-    pub migrate_on_start: bool,
-    /// Allow a connection without TLS to a PostgreSQL that is not on this machine.
-    pub allow_plaintext: bool,
-    pub statement_timeout: Duration,
-    pub claim_statement_timeout: Duration,
-    /// Statements slower than this are counted and logged.
-    pub slow_statement: Duration,
-    pub pool: Pool,
-    /// SQLite's connections for reading.
-    pub sqlite_readers: u32,
-}
-
-/// `[database.pool]`: PostgreSQL's general pool.
-#[derive(Debug, Clone)]
-pub struct Pool {
-    pub max: u32,
-    pub min: u32,
-    pub idle_timeout: Duration,
-    pub max_age: Duration,
-    pub acquire_timeout: Duration,
-}
-
-/// `[claims]`.
-#[derive(Debug, Clone)]
-pub struct Claims {
-    /// Claims that may wait for the database; one more is `overloaded`.
-    pub queue: usize,
-    /// The most claims in one commit.
-    pub max_batch: usize,
-    pub quota_per_signer: u64,
-    /// How long a signer's nonce outlives its expiry.
-    pub purge_margin: Duration,
-}
-
-/// `[sessions]`.
-#[derive(Debug, Clone)]
-pub struct Sessions {
-    pub default_ttl: Duration,
-    pub max_ttl: Duration,
-    /// How long an ended session is remembered.
-    pub retention: Duration,
-}
-
-/// `[dids]`: the cache.
-#[derive(Debug, Clone)]
-pub struct Dids {
-    pub cache_entries: u64,
-    pub cache_ttl: Duration,
-    pub negative_ttl: Duration,
-}
-
-/// `[sealing]`: 32-byte keys. `None` takes (or makes) the file in the data folder.
-#[derive(Debug, Clone)]
-pub struct Sealing {
-    pub key: Option<SealingKeyBytes>,
-    pub old_keys: Vec<SealingKeyBytes>,
-}
-
-/// 32 secret bytes, zeroed on drop and hidden from `Debug`.
-#[derive(Clone)]
-pub struct SealingKeyBytes(pub zeroize::Zeroizing<[u8; 32]>);
-
-impl std::fmt::Debug for SealingKeyBytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SealingKeyBytes(…)")
-    }
-}
-
-/// `[auth]`.
-#[derive(Debug, Clone)]
-pub struct Auth {
-    /// The admin token to have, instead of a random one in the data folder.
-    pub admin_token: Option<SecretString>,
-}
-
-/// `[jobs]`.
-#[derive(Debug, Clone)]
-pub struct Jobs {
-    pub purge_interval: Duration,
-    /// The most rows in one batch of the purge.
-    pub purge_batch: u32,
-    /// How long the purge rests between two batches.
-    pub purge_pause: Duration,
-    pub audit_retention: Duration,
-    /// How often the gauges of sessions and nonces are sampled.
-    pub sample_interval: Duration,
-}
-
-/// `[log]`.
-#[derive(Debug, Clone)]
-pub struct Log {
-    pub format: LogFormat,
-    /// Used when `RUST_LOG` is not set.
-    pub filter: String,
-}
-
+/// What a command needs of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Human on a terminal, JSON otherwise.
-    Auto,
-    Human,
-    Json,
+pub enum Need {
+    /// All that serving needs, with the sealing key.
+    Everything,
+    /// A database to work on; session keys are not touched.
+    Database,
+}
+
+impl Config {
+    fn read(reader: &mut Reader, need: Need) -> Self {
+        let data_dir = reader.path("data_dir", PathBuf::from("./data"));
+        let server = Server::read(reader);
+        let config = Self {
+            ops: Ops::read(reader, &server),
+            server,
+            database: Database::read(reader, &data_dir),
+            claims: Claims::read(reader),
+            sessions: Sessions::read(reader),
+            dids: Dids::read(reader),
+            sealing: Sealing::read(reader),
+            auth: Auth::read(reader),
+            jobs: Jobs::read(reader),
+            log: Log::read(reader),
+            data_dir,
+        };
+        if need == Need::Everything && config.database.is_postgres() {
+            config.sealing.require_key(reader);
+        }
+        config
+    }
 }

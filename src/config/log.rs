@@ -1,0 +1,57 @@
+//! `[log]`: how much is logged, and for whom.
+
+use tracing_subscriber::EnvFilter;
+
+use super::reader::{Given, Reader, Show};
+
+/// `[log]`.
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub format: LogFormat,
+    /// Used when `RUST_LOG` is not set.
+    pub filter: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+    Human,
+    Json,
+}
+
+impl LogFormat {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Human => "human",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl Log {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self { format: read_format(reader), filter: read_filter(reader) }
+    }
+}
+
+fn read_format(reader: &mut Reader) -> LogFormat {
+    let parse = |given: &Given| {
+        [LogFormat::Auto, LogFormat::Human, LogFormat::Json]
+            .into_iter()
+            .find(|format| given.text() == Some(format.as_str()))
+            .ok_or_else(|| "must be auto, human or json".to_owned())
+    };
+    let shown = |format: &LogFormat| format.as_str().into();
+    reader.value("log.format", Show::Plain, LogFormat::Auto, parse, shown)
+}
+
+fn read_filter(reader: &mut Reader) -> String {
+    let parse = |given: &Given| match given.text() {
+        Some(text) if !text.is_empty() && EnvFilter::try_new(text).is_ok() => Ok(text.to_owned()),
+        _ => Err("must be a filter such as info or info,onceguard=debug".to_owned()),
+    };
+    let shown = |filter: &String| filter.as_str().into();
+    reader.value("log.filter", Show::Plain, "info".to_owned(), parse, shown)
+}
