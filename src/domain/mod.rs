@@ -25,7 +25,7 @@ pub use session::{
     EndReason, InvalidSessionId, Lifetime, NewSession, SealedKey, Session, SessionFilter,
     SessionId, SessionPatch, SessionState, StateFilter, idle_granularity,
 };
-pub use token::{ApiToken, NewToken, TokenHash, TokenScope, TokenScopes};
+pub use token::{ApiToken, InvalidToken, NewToken, TokenHash, TokenScope, TokenScopes, TokenText};
 
 /// A moment in UTC, with microseconds (what PostgreSQL stores).
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -155,6 +155,17 @@ pub struct Purged {
     pub audit_events_deleted: u64,
 }
 
+impl std::ops::AddAssign for Purged {
+    fn add_assign(&mut self, more: Self) {
+        self.sessions_expired += more.sessions_expired;
+        self.sessions_idle += more.sessions_idle;
+        self.sessions_deleted += more.sessions_deleted;
+        self.session_nonces_deleted += more.session_nonces_deleted;
+        self.signer_nonces_deleted += more.signer_nonces_deleted;
+        self.audit_events_deleted += more.audit_events_deleted;
+    }
+}
+
 /// One step of the purge: a bounded batch, in a transaction of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PurgeStep {
@@ -265,6 +276,15 @@ impl Store {
         match self {
             Self::Postgres(_) => "postgresql",
             Self::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// How many batches of claims it pays to commit side by side.
+    #[must_use]
+    pub const fn claim_connections(&self) -> usize {
+        match self {
+            Self::Postgres(_) => 2,
+            Self::Sqlite(_) => 1,
         }
     }
 

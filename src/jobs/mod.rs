@@ -1,0 +1,77 @@
+//! Work that nobody calls for: the purge, finishing revocations, sampling gauges.
+//!
+//! Each job has an interval, with jitter so that instances do not march in step. A job that
+//! must run once whatever the number of instances takes a lease in the database first.
+
+pub mod purge;
+mod revocations;
+mod sample;
+mod scheduler;
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+use crate::metrics::Metrics;
+use crate::storage::Store;
+
+use scheduler::Schedule;
+pub use scheduler::{JobError, LeaseKeeper};
+
+/// The running jobs.
+#[derive(Debug)]
+pub struct Jobs {
+    stop: CancellationToken,
+    running: JoinSet<()>,
+}
+
+impl Jobs {
+    /// Starts every job on the current Tokio runtime. `holder` names this instance in leases.
+    #[must_use]
+    pub fn start(
+        store: &Store,
+        metrics: &Arc<Metrics>,
+        purge: purge::Limits,
+        config: &config::Jobs,
+        holder: &str,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let mut running = JoinSet::new();
+        let schedule = |name, interval, leased| Schedule {
+            name,
+            interval,
+            leased,
+            holder: holder.to_owned(),
+            store: store.clone(),
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let (s, m) = (store.clone(), metrics.clone());
+        running.spawn(schedule(purge::NAME, config.purge_interval, true).run(
+            async move |keeper: &mut LeaseKeeper| {
+                let purged = purge::run(&s, &m, &purge, keeper).await?;
+                tracing::info!(job = purge::NAME, ?purged, "purged");
+                Ok(())
+            },
+        ));
+        let (s, m) = (store.clone(), metrics.clone());
+        running.spawn(
+            schedule(revocations::NAME, revocations::INTERVAL, true)
+                .run(async move |_: &mut LeaseKeeper| revocations::run(&s, &m).await),
+        );
+        let (s, m) = (store.clone(), metrics.clone());
+        running.spawn(
+            schedule(sample::NAME, config.sample_interval, false)
+                .run(async move |_: &mut LeaseKeeper| sample::run(&s, &m).await),
+        );
+        Self { stop, running }
+    }
+
+    /// Stops every job between two of its steps, and waits for that.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.running.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,83 @@
+//! The purge: records the end of overdue sessions and removes what is past its retention, in
+//! small batches that leave room for claims.
+
+use std::time::Duration;
+
+use super::{JobError, LeaseKeeper};
+use crate::config;
+use crate::domain::EndReason;
+use crate::metrics::Metrics;
+use crate::storage::{PurgeStep, Purged, Store};
+
+/// The job's name, and its lease's.
+pub const NAME: &str = "purge";
+
+/// What is kept for how long, and how gently the rest is removed.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    session_retention: Duration,
+    signer_margin: Duration,
+    audit_retention: Duration,
+    batch: u32,
+    pause: Duration,
+}
+
+impl Limits {
+    #[must_use]
+    pub fn new(config: &config::Config) -> Self {
+        Self {
+            session_retention: config.sessions.retention,
+            signer_margin: config.claims.purge_margin,
+            audit_retention: config.jobs.audit_retention,
+            batch: config.jobs.purge_batch,
+            pause: config.jobs.purge_pause,
+        }
+    }
+
+    /// The steps, in order.
+    #[must_use]
+    pub fn steps(&self) -> [PurgeStep; 4] {
+        [
+            PurgeStep::EndOverdueSessions,
+            PurgeStep::DeleteEndedSessions { retention: self.session_retention },
+            PurgeStep::DeleteSignerNonces { margin: self.signer_margin },
+            PurgeStep::DeleteAuditEvents { retention: self.audit_retention },
+        ]
+    }
+}
+
+/// Runs every step until it finds nothing more to do.
+pub async fn run(
+    store: &Store,
+    metrics: &Metrics,
+    limits: &Limits,
+    keeper: &mut LeaseKeeper,
+) -> Result<Purged, JobError> {
+    let mut total = Purged::default();
+    for step in limits.steps() {
+        loop {
+            keeper.renew().await?;
+            let batch = store.purge(step, limits.batch).await?;
+            if batch == Purged::default() {
+                break;
+            }
+            count(metrics, &batch);
+            total += batch;
+            keeper.rest(limits.pause).await;
+        }
+    }
+    Ok(total)
+}
+
+fn count(metrics: &Metrics, batch: &Purged) {
+    metrics.sessions_ended(EndReason::Expired, batch.sessions_expired);
+    metrics.sessions_ended(EndReason::Idle, batch.sessions_idle);
+    for (kind, rows) in [
+        ("sessions", batch.sessions_deleted),
+        ("session_nonces", batch.session_nonces_deleted),
+        ("signer_nonces", batch.signer_nonces_deleted),
+        ("audit_events", batch.audit_events_deleted),
+    ] {
+        metrics.purged.with_label_values(&[kind]).inc_by(rows);
+    }
+}

@@ -1,0 +1,19 @@
+//! Finishes what a crash interrupted: ends live sessions of DIDs that are revoked.
+
+use std::time::Duration;
+
+use super::JobError;
+use crate::metrics::Metrics;
+use crate::services::end_revoked_sessions;
+use crate::storage::Store;
+
+pub(super) const NAME: &str = "revocations";
+pub(super) const INTERVAL: Duration = Duration::from_mins(1);
+
+pub(super) async fn run(store: &Store, metrics: &Metrics) -> Result<(), JobError> {
+    let ended = end_revoked_sessions(store, metrics, None).await?;
+    if ended > 0 {
+        tracing::info!(job = NAME, ended, "ended sessions of revoked DIDs");
+    }
+    Ok(())
+}

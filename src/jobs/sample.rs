@@ -1,0 +1,28 @@
+//! Samples the gauges that would be too dear to keep exact.
+
+use super::{JobError, purge};
+use crate::metrics::Metrics;
+use crate::storage::Store;
+
+pub(super) const NAME: &str = "sample";
+
+pub(super) async fn run(store: &Store, metrics: &Metrics) -> Result<(), JobError> {
+    let counts = store.counts().await?;
+    metrics.sessions_active.set(gauge(counts.active_sessions));
+    metrics.nonces_live.set(gauge(counts.live_nonces));
+    let pool = store.pool_status();
+    let idle = pool.open.saturating_sub(pool.in_use);
+    for (state, count) in [("in_use", pool.in_use), ("idle", idle), ("max", pool.max)] {
+        metrics.pool_connections.with_label_values(&[state]).set(i64::from(count));
+    }
+    if let Some(lease) = store.lease(purge::NAME).await?
+        && let Some(finished_at) = lease.finished_at
+    {
+        metrics.purge_lag_seconds.set((lease.observed_at - finished_at).num_seconds());
+    }
+    Ok(())
+}
+
+fn gauge(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,3 @@
+//! Where DIDs live. Each resolver turns the DIDs of its methods into keys.
+
+pub mod did_key;

@@ -1,0 +1,23 @@
+//! How a use case fails, apart from the answers that its own result names.
+
+use crate::data_dir::DataDirError;
+use crate::storage::StoreError;
+
+/// Why a use case could not be carried out. None of the texts reaches a caller of the API.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The claim queue is full; nothing was changed.
+    #[error("the claim queue is full")]
+    Overloaded,
+    /// The service itself is at fault, or its configuration.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<DataDirError> for ServiceError {
+    fn from(error: DataDirError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}

@@ -1,0 +1,194 @@
+//! Sealing: session keys are encrypted before they reach a database.
+//!
+//! XChaCha20-Poly1305 with a random 24-byte nonce in front of the ciphertext. The associated
+//! data binds a sealed key to its session and its parties, so that a row copied onto another
+//! session cannot be opened there.
+
+mod admission;
+mod keys;
+mod rotation;
+
+use std::sync::Arc;
+
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::ServiceError;
+use crate::config::SealingKeyBytes;
+use crate::domain::{Did, SealedKey, SessionId};
+use crate::storage::StoreError;
+
+pub use admission::admit_keys;
+pub use keys::{KEY_FILE, SealingKeys, generate_key};
+pub use rotation::{Rotation, rotate};
+
+const PURPOSE: &[u8] = b"onceguard/session_key/v1";
+const NONCE_BYTES: usize = 24;
+
+/// Why sealing is not possible as configured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SealingError {
+    /// A key is missing, malformed or the wrong one.
+    #[error("{0}")]
+    Key(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Seals with one key and opens with any of several. Clones share the keys.
+#[derive(Clone)]
+pub struct Sealer {
+    /// The first seals.
+    keys: Arc<[SealingKey]>,
+}
+
+struct SealingKey {
+    id: String,
+    check_value: Vec<u8>,
+    cipher: XChaCha20Poly1305,
+}
+
+impl SealingKey {
+    fn new(bytes: &SealingKeyBytes) -> Self {
+        let derive = |label: &[u8]| -> [u8; 32] {
+            Sha256::new().chain_update(label).chain_update(*bytes.0).finalize().into()
+        };
+        let id = derive(b"onceguard/sealing_key_id/v1");
+        let id = id.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        Self {
+            id: format!("{id:016x}"),
+            check_value: derive(b"onceguard/sealing_key_check/v1").to_vec(),
+            cipher: XChaCha20Poly1305::new((&*bytes.0).into()),
+        }
+    }
+}
+
+impl Sealer {
+    #[must_use]
+    pub fn new(keys: &SealingKeys) -> Self {
+        Self { keys: keys.iter().map(SealingKey::new).collect() }
+    }
+
+    /// The id of the key that seals: hexadecimal, derived from the key, not secret.
+    #[must_use]
+    pub fn key_id(&self) -> &str {
+        self.keys.first().map_or("", |key| &key.id)
+    }
+
+    /// Seals a session's key.
+    pub fn seal(
+        &self,
+        plaintext: &[u8],
+        session: SessionId,
+        client: &Did,
+        server: &Did,
+    ) -> Result<SealedKey, ServiceError> {
+        let failed = |what: &str| ServiceError::Internal(format!("sealing failed: {what}"));
+        let key = self.keys.first().ok_or_else(|| failed("no key"))?;
+        let mut nonce = [0_u8; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(|error| failed(&error.to_string()))?;
+        let aad = associated_data(&key.id, session, client, server);
+        let payload = Payload { msg: plaintext, aad: &aad };
+        let sealed =
+            key.cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| failed("cipher"))?;
+        let mut ciphertext = nonce.to_vec();
+        ciphertext.extend_from_slice(&sealed);
+        Ok(SealedKey { key_id: key.id.clone(), ciphertext })
+    }
+
+    /// Opens a session's key.
+    ///
+    /// # Errors
+    /// [`ServiceError::Internal`] when the key that sealed it is not configured, or the row was
+    /// damaged or moved.
+    pub fn open(
+        &self,
+        sealed: &SealedKey,
+        session: SessionId,
+        client: &Did,
+        server: &Did,
+    ) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+        let key = self.keys.iter().find(|key| key.id == sealed.key_id).ok_or_else(|| {
+            ServiceError::Internal(format!(
+                "session {session} is sealed with key {}, which is not configured",
+                sealed.key_id
+            ))
+        })?;
+        let damaged =
+            || ServiceError::Internal(format!("the sealed key of session {session} is damaged"));
+        let (nonce, ciphertext) =
+            sealed.ciphertext.split_first_chunk::<NONCE_BYTES>().ok_or_else(damaged)?;
+        let aad = associated_data(&key.id, session, client, server);
+        let payload = Payload { msg: ciphertext, aad: &aad };
+        let opened = key.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| damaged())?;
+        Ok(Zeroizing::new(opened))
+    }
+}
+
+/// Each part with its length in front, so that no two different lists read the same.
+fn associated_data(key_id: &str, session: SessionId, client: &Did, server: &Did) -> Vec<u8> {
+    let parts = [
+        PURPOSE,
+        key_id.as_bytes(),
+        session.0.as_bytes(),
+        client.as_str().as_bytes(),
+        server.as_str().as_bytes(),
+    ];
+    let mut data = Vec::with_capacity(256);
+    for part in parts {
+        data.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        data.extend_from_slice(part);
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealer(bytes: &[u8]) -> Sealer {
+        let keys = bytes.iter().map(|byte| SealingKeyBytes(Zeroizing::new([*byte; 32])));
+        Sealer::new(&SealingKeys::new(keys.collect()).expect("at least one key"))
+    }
+
+    fn parties() -> (SessionId, Did, Did) {
+        let did = |text| Did::parse(text).expect("a DID");
+        (SessionId::generate(), did("did:web:a"), did("did:web:b"))
+    }
+
+    #[test]
+    fn what_is_sealed_opens_with_the_same_or_an_older_key() {
+        let (id, client, server) = parties();
+        let sealed = sealer(&[1]).seal(b"secret", id, &client, &server).expect("sealed");
+        assert!(!sealed.ciphertext.windows(6).any(|window| window == b"secret"));
+        let opened = sealer(&[2, 1]).open(&sealed, id, &client, &server).expect("opened");
+        assert_eq!(*opened, b"secret");
+    }
+
+    #[test]
+    fn another_key_session_or_party_does_not_open_it() {
+        let (id, client, server) = parties();
+        let one = sealer(&[1]);
+        let sealed = one.seal(b"secret", id, &client, &server).expect("sealed");
+        assert!(sealer(&[2]).open(&sealed, id, &client, &server).is_err());
+        assert!(one.open(&sealed, SessionId::generate(), &client, &server).is_err());
+        assert!(one.open(&sealed, id, &server, &client).is_err());
+        for index in 0..sealed.ciphertext.len() {
+            let mut damaged = sealed.clone();
+            damaged.ciphertext[index] ^= 1;
+            assert!(one.open(&damaged, id, &client, &server).is_err(), "byte {index}");
+        }
+        let short = SealedKey { ciphertext: vec![0; 5], ..sealed };
+        assert!(one.open(&short, id, &client, &server).is_err());
+    }
+
+    #[test]
+    fn two_seals_of_one_key_differ() {
+        let (id, client, server) = parties();
+        let one = sealer(&[1]);
+        let first = one.seal(b"secret", id, &client, &server).expect("sealed");
+        assert_ne!(first, one.seal(b"secret", id, &client, &server).expect("sealed"));
+    }
+}

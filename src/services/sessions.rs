@@ -1,0 +1,192 @@
+//! Sessions: open, read, change, end. Session keys are sealed before they reach the store and
+//! opened only to be handed to a party.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use super::{Sealer, ServiceError};
+use crate::config;
+use crate::domain::{
+    Actor, AuditEvent, Did, EndReason, NewSession, Page, PageRequest, Session, SessionFilter,
+    SessionId, SessionPatch,
+};
+use crate::metrics::Metrics;
+use crate::storage::{Changed, Opened, Parties, Store};
+
+/// Sessions ended in one transaction when a call ends many.
+const END_BATCH: u32 = 500;
+
+/// The sessions. Clones share everything.
+#[derive(Clone)]
+pub struct Sessions {
+    store: Store,
+    sealer: Sealer,
+    metrics: Arc<Metrics>,
+    default_ttl: Duration,
+    max_ttl: Duration,
+}
+
+/// What a caller asks for when it opens a session.
+#[derive(Debug)]
+pub struct OpenSession {
+    /// `None`: the service chooses.
+    pub id: Option<SessionId>,
+    pub client_did: Did,
+    pub server_did: Did,
+    pub session_key: Option<Zeroizing<Vec<u8>>>,
+    /// `None`: the configured default. At most the configured maximum.
+    pub ttl_seconds: Option<u32>,
+    pub idle_timeout_seconds: Option<u32>,
+    pub max_claims: Option<u64>,
+    pub metadata: Map<String, Value>,
+    pub user_agent: Option<String>,
+    pub ip_address: Option<IpAddr>,
+}
+
+/// What a caller asks to change; `None` leaves a field as it is.
+#[derive(Debug, Default)]
+pub struct UpdateSession {
+    pub metadata: Option<Map<String, Value>>,
+    pub session_key: Option<Zeroizing<Vec<u8>>>,
+    /// From now; the deadline stays.
+    pub ttl_seconds: Option<u32>,
+    pub expected_version: Option<i64>,
+}
+
+impl Sessions {
+    #[must_use]
+    pub fn new(
+        store: Store,
+        sealer: Sealer,
+        config: &config::Sessions,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (default_ttl, max_ttl) = (config.default_ttl, config.max_ttl);
+        Self { store, sealer, metrics, default_ttl, max_ttl }
+    }
+
+    pub async fn open(&self, asked: OpenSession) -> Result<Opened, ServiceError> {
+        let id = asked.id.unwrap_or_else(SessionId::generate);
+        let session_key = asked
+            .session_key
+            .map(|key| self.sealer.seal(&key, id, &asked.client_did, &asked.server_did))
+            .transpose()?;
+        let new = NewSession {
+            id,
+            client_did: asked.client_did,
+            server_did: asked.server_did,
+            session_key,
+            ttl_seconds: asked.ttl_seconds.unwrap_or_else(|| seconds(self.default_ttl)),
+            max_ttl_seconds: seconds(self.max_ttl),
+            idle_timeout_seconds: asked.idle_timeout_seconds,
+            max_claims: asked.max_claims,
+            metadata: asked.metadata,
+            user_agent: asked.user_agent,
+            ip_address: asked.ip_address,
+        };
+        let opened = self.store.open_session(new).await?;
+        if matches!(opened, Opened::Created(_)) {
+            self.metrics.sessions_opened.inc();
+        }
+        Ok(opened)
+    }
+
+    pub async fn read(&self, id: SessionId) -> Result<Option<Session>, ServiceError> {
+        Ok(self.store.session(id).await?)
+    }
+
+    /// A session with its opened key, if it has one.
+    pub async fn key(
+        &self,
+        id: SessionId,
+    ) -> Result<Option<(Session, Option<Zeroizing<Vec<u8>>>)>, ServiceError> {
+        let Some((session, sealed)) = self.store.session_key(id).await? else { return Ok(None) };
+        let key = sealed
+            .map(|sealed| self.sealer.open(&sealed, id, &session.client_did, &session.server_did))
+            .transpose()?;
+        Ok(Some((session, key)))
+    }
+
+    pub async fn list(
+        &self,
+        filter: &SessionFilter,
+        page: &PageRequest,
+    ) -> Result<Page<Session>, ServiceError> {
+        Ok(self.store.list_sessions(filter, page).await?)
+    }
+
+    pub async fn update(
+        &self,
+        id: SessionId,
+        asked: UpdateSession,
+    ) -> Result<Changed, ServiceError> {
+        let session_key = match asked.session_key {
+            None => None,
+            Some(key) => {
+                // The parties are part of what seals a key, and never change.
+                let Some(session) = self.store.session(id).await? else {
+                    return Ok(Changed::NotFound);
+                };
+                Some(self.sealer.seal(&key, id, &session.client_did, &session.server_did)?)
+            }
+        };
+        let patch = SessionPatch {
+            metadata: asked.metadata,
+            session_key,
+            ttl_seconds: asked.ttl_seconds,
+            expected_version: asked.expected_version,
+        };
+        Ok(self.store.update_session(id, patch).await?)
+    }
+
+    /// Records that the parties are active.
+    pub async fn touch(&self, id: SessionId) -> Result<Changed, ServiceError> {
+        Ok(self.store.touch_session(id).await?)
+    }
+
+    /// Ends a session on behalf of `actor`, who is not one of its parties.
+    pub async fn end(&self, id: SessionId, actor: &Actor) -> Result<Changed, ServiceError> {
+        let event = AuditEvent {
+            actor: actor.clone(),
+            action: "session.end",
+            subject: id.to_string(),
+            detail: json!({}),
+        };
+        let changed = self.store.end_session(id, EndReason::Ended, Some(event)).await?;
+        if matches!(changed, Changed::Done(_)) {
+            self.metrics.sessions_ended(EndReason::Ended, 1);
+        }
+        Ok(changed)
+    }
+
+    /// Ends all live sessions of these parties, in batches, and returns how many it ended.
+    pub async fn end_all(&self, parties: &Parties, actor: &Actor) -> Result<u64, ServiceError> {
+        let names = |did: &Option<Did>| did.as_ref().map(Did::to_string);
+        let (client, server) = (names(&parties.client_did), names(&parties.server_did));
+        let event = AuditEvent {
+            actor: actor.clone(),
+            action: "sessions.end",
+            subject: client.iter().chain(server.iter()).cloned().collect::<Vec<_>>().join(" "),
+            detail: json!({ "client_did": client, "server_did": server }),
+        };
+        let mut total = 0;
+        loop {
+            let reason = EndReason::Ended;
+            let ended =
+                self.store.end_sessions(parties, reason, Some(event.clone()), END_BATCH).await?;
+            self.metrics.sessions_ended(reason, ended);
+            total += ended;
+            if ended < u64::from(END_BATCH) {
+                return Ok(total);
+            }
+        }
+    }
+}
+
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
