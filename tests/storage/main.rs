@@ -1,0 +1,20 @@
+//! The rules of the store, on every database: what is said of [`onceguard::storage::Store`]
+//! is tested here, and whoever changes a store runs this.
+//!
+//! `scripts/throwaway-postgres run -- cargo test --test storage`
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod claims;
+mod session_ends;
+mod session_lists;
+mod sessions;
