@@ -1,4 +1,14 @@
-//! onceguard: the trust-state service for agents.
+//! onceguard is the trust-state service for agents: it keeps sessions between DIDs, accepts every
+//! nonce at most once (durably, across instances), and caches DID keys and revocations.
+//!
+//! The modules, from the edge inwards; dependencies point down only:
+//!
+//! - [`jobs`] does what nobody calls for;
+//! - [`services`] are the use cases: sessions, claims, DIDs, tokens, sealing;
+//! - [`storage`] is the one interface to a database, and its two stores;
+//! - [`resolvers`] read DIDs from where they live;
+//! - [`domain`] holds the types and the rules: no I/O, no clock;
+//! - [`clock`], [`data_dir`] and [`metrics`] serve all of them.
 
 pub mod clock;
 pub mod config;
