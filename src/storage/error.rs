@@ -1,6 +1,8 @@
 //! How a call to a store fails. A rule that says no is not an error: it is a variant of the
 //! call's answer.
 
+use crate::domain::InvalidCursor;
+
 /// Why a store could not do what was asked. The texts are for logs and operators; they hold no
 /// row's content and never reach a caller of the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,4 +20,7 @@ pub enum StoreError {
     /// A row that this binary cannot read, or a statement that it should not have sent.
     #[error("unexpected answer from the database: {0}")]
     Unexpected(String),
+    /// The page asked for does not exist: the caller's mistake, found before anything was sent.
+    #[error("the cursor {0}")]
+    InvalidCursor(#[from] InvalidCursor),
 }

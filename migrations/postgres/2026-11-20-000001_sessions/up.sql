@@ -54,6 +54,33 @@ CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
 -- Sessions sealed with one key, or with another.
 CREATE INDEX sessions_key ON sessions (key_id, id) WHERE key_id IS NOT NULL;
 
+-- How much later than its timeout a session counts as idle: activity is written down only when
+-- the last one is older than this. LEAST ignores NULL, the absence of a timeout.
+CREATE FUNCTION session_granularity(idle_timeout_seconds integer) RETURNS interval
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN least(interval '5 seconds', idle_timeout_seconds * interval '100 milliseconds');
+
+-- When a session that nobody ends is over: at its expiry, or once it idled.
+CREATE FUNCTION session_over_at(
+    expires_at timestamptz, last_activity timestamptz, idle_timeout_seconds integer
+) RETURNS timestamptz
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN least(
+        expires_at,
+        last_activity + idle_timeout_seconds * interval '1 second'
+            + session_granularity(idle_timeout_seconds)
+    );
+
+-- Why it is over then.
+CREATE FUNCTION session_over_reason(
+    expires_at timestamptz, last_activity timestamptz, idle_timeout_seconds integer
+) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN CASE
+        WHEN session_over_at(expires_at, last_activity, idle_timeout_seconds) < expires_at
+        THEN 'idle' ELSE 'expired'
+    END;
+
 -- A session's nonces leave with their session, along the primary key.
 CREATE TABLE nonces (
     session_id uuid NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
