@@ -14,7 +14,18 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod audit;
+mod claim_limits;
+mod claim_races;
 mod claims;
+mod dids;
+mod leases;
+mod migrations;
+mod purge;
+mod sealing;
 mod session_ends;
 mod session_lists;
 mod sessions;
+mod statistics;
+mod tables;
+mod tokens;

@@ -1,0 +1,150 @@
+//! Migrations: the same in both databases, up and down, with data, and never in a race.
+
+use onceguard::storage::{MigrationStatus, StoreError};
+use rstest::rstest;
+
+use crate::support::Database::{self, Memory, Postgres, Sqlite};
+use crate::support::{
+    a_new_did, a_nonce, a_session, an_audit_event, by_signer, claim, in_seconds, in_session, opened,
+};
+
+/// The names of the folders of one database's migrations.
+fn folders(database: &str) -> Vec<String> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(database);
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        // The diesel command's own set-up, not one of ours.
+        .filter(|name| !name.starts_with("00000000000000_"))
+        .collect();
+    names.sort();
+    names
+}
+
+fn names(statuses: &[MigrationStatus]) -> Vec<&str> {
+    statuses.iter().map(|status| status.name.as_str()).collect()
+}
+
+#[test]
+fn both_databases_have_the_same_migrations() {
+    assert_eq!(folders("postgres"), folders("sqlite"));
+    assert!(!folders("postgres").is_empty());
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_binary_has_the_migrations_of_the_folders(
+    #[values(Sqlite, Memory, Postgres)] on: Database,
+) {
+    let store = on.unmigrated().await;
+    let statuses = store.migrations().await.unwrap();
+    assert_eq!(names(&statuses), folders("postgres"), "oldest first");
+    assert!(statuses.iter().all(|status| status.known && !status.applied), "{statuses:?}");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_go_up_and_down(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.unmigrated().await;
+    let all = folders("postgres");
+    let applied = async || {
+        let statuses = store.migrations().await.unwrap();
+        statuses.iter().filter(|status| status.applied).count()
+    };
+    assert_eq!(store.migrate_down(None).await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.migrate_up().await.unwrap(), all);
+    assert_eq!(applied().await, all.len());
+    assert_eq!(store.migrate_up().await.unwrap(), Vec::<String>::new());
+
+    let mut newest_first = all.clone();
+    newest_first.reverse();
+    assert_eq!(store.migrate_down(Some(0)).await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.migrate_down(Some(2)).await.unwrap(), newest_first[..2]);
+    assert_eq!(applied().await, all.len() - 2);
+    assert_eq!(store.migrate_up().await.unwrap(), all[all.len() - 2..]);
+    assert_eq!(store.migrate_down(None).await.unwrap(), newest_first);
+    assert_eq!(applied().await, 0);
+    assert_eq!(store.migrate_up().await.unwrap(), all);
+    opened(&store, a_session()).await;
+}
+
+/// With rows in every table: each migration can be reverted and made again.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_go_down_and_up_with_data(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.store().await;
+    let fill = async || {
+        let session = opened(&store, a_session()).await;
+        claim(&store, &in_session(session.id, a_nonce())).await;
+        let expires_at = in_seconds(&store, 60).await;
+        claim(&store, &by_signer(&session.client_did, a_nonce(), expires_at)).await;
+        let new = a_new_did();
+        store.put_did(new.clone()).await.unwrap();
+        store.revoke_did(&new.did, an_audit_event("did.revoke", &new.did)).await.unwrap();
+        store.add_sealing_key("k1", b"check").await.unwrap();
+        store.take_lease("purge", "a", std::time::Duration::from_secs(1)).await.unwrap();
+        session.id
+    };
+    let id = fill().await;
+    let last = store.migrate_down(Some(1)).await.unwrap();
+    assert_eq!(store.migrate_up().await.unwrap(), last);
+    assert!(store.session(id).await.unwrap().is_some(), "the newest migration made other tables");
+    store.migrate_down(None).await.unwrap();
+    store.migrate_up().await.unwrap();
+    assert_eq!(store.session(id).await.unwrap(), None);
+    fill().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn reverting_everything_leaves_nothing(#[values(Sqlite, Postgres)] on: Database) {
+    let store = on.store().await;
+    store.migrate_down(None).await.unwrap();
+    let left = match on {
+        Postgres => {
+            "count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = 'public' AND c.relname NOT LIKE '\\_\\_diesel%'"
+        }
+        Sqlite | Memory => {
+            "count(*) FROM sqlite_schema \
+             WHERE name NOT LIKE '\\_\\_diesel%' ESCAPE '\\' AND name NOT LIKE 'sqlite%'"
+        }
+    };
+    assert_eq!(store.raw().number(left).await, 0);
+    if on == Postgres {
+        let functions = "count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+                         WHERE n.nspname = 'public' AND p.proname NOT LIKE 'diesel%'";
+        assert_eq!(store.raw().number(functions).await, 0);
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_that_start_at_once_take_turns(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.unmigrated().await;
+    let other = if on == Postgres { store.another().await } else { (*store).clone() };
+    let (one, two) = tokio::join!(store.migrate_up(), other.migrate_up());
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!([one, two].concat(), folders("postgres"), "each migration once");
+    opened(&store, a_session()).await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_binarys_migration_is_told(#[values(Sqlite, Postgres)] on: Database) {
+    let store = on.store().await;
+    store
+        .raw()
+        .execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('99991231000001')")
+        .await;
+    let statuses = store.migrations().await.unwrap();
+    let last = statuses.last().unwrap();
+    assert!(last.applied && !last.known, "{last:?}");
+    assert!(last.name.contains("99991231000001"), "{last:?}");
+    // Reverting what it does not know is refused, and nothing is reverted.
+    let error = store.migrate_down(Some(1)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Migration(_)), "{error:?}");
+    opened(&store, a_session()).await;
+}

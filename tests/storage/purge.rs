@@ -1,0 +1,334 @@
+//! The purge: what each step ends or removes, in which bounds, and what it must not touch.
+
+use std::time::Duration;
+
+use onceguard::domain::{EndReason, SessionId};
+use onceguard::storage::{Opened, PurgeStep, Purged, Store};
+use rstest::rstest;
+
+use crate::support::Database::{self, Memory, Postgres, Sqlite};
+use crate::support::{
+    TestStore, a_did, a_nonce, a_sealed_key, a_session, an_audit_event, by_signer, claim,
+    claim_all, count, days, in_seconds, in_session, minutes, opened, read,
+};
+
+const END: PurgeStep = PurgeStep::EndOverdueSessions;
+const DELETE: PurgeStep = PurgeStep::DeleteEndedSessions { retention: days(7) };
+const NONCES: PurgeStep = PurgeStep::DeleteSignerNonces { margin: minutes(1) };
+const AUDIT: PurgeStep = PurgeStep::DeleteAuditEvents { retention: days(180) };
+const STEPS: [PurgeStep; 4] = [END, DELETE, NONCES, AUDIT];
+
+/// Runs a step until a batch finds nothing; returns the sum, and checks each batch's bounds.
+async fn run(store: &Store, step: PurgeStep, limit: u32) -> Purged {
+    let mut sum = Purged::default();
+    loop {
+        let batch = store.purge(step, limit).await.unwrap();
+        let rows = u64::from(limit);
+        assert!(batch.sessions_expired + batch.sessions_idle <= rows, "{batch:?}");
+        assert!(batch.sessions_deleted <= rows && batch.signer_nonces_deleted <= rows, "{batch:?}");
+        assert!(batch.session_nonces_deleted <= rows, "{batch:?}");
+        assert!(batch.audit_events_deleted <= rows, "{batch:?}");
+        if batch == Purged::default() {
+            return sum;
+        }
+        sum = add(sum, batch);
+    }
+}
+
+fn add(a: Purged, b: Purged) -> Purged {
+    Purged {
+        sessions_expired: a.sessions_expired + b.sessions_expired,
+        sessions_idle: a.sessions_idle + b.sessions_idle,
+        sessions_deleted: a.sessions_deleted + b.sessions_deleted,
+        session_nonces_deleted: a.session_nonces_deleted + b.session_nonces_deleted,
+        signer_nonces_deleted: a.signer_nonces_deleted + b.signer_nonces_deleted,
+        audit_events_deleted: a.audit_events_deleted + b.audit_events_deleted,
+    }
+}
+
+async fn ended_session(store: &Store, nonces: usize) -> SessionId {
+    let id = opened(store, a_session()).await.id;
+    let claims: Vec<_> = (0..nonces).map(|_| in_session(id, a_nonce())).collect();
+    assert_eq!(count(&claim_all(store, &claims).await, "accepted"), nonces);
+    store.end_session(id, EndReason::Ended, None).await.unwrap();
+    id
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_database_has_nothing_to_purge(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.store().await;
+    opened(&store, a_session()).await;
+    for step in STEPS {
+        assert_eq!(store.purge(step, 10).await.unwrap(), Purged::default());
+    }
+    assert_eq!(store.purge_preview(&STEPS).await.unwrap(), Purged::default());
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn overdue_sessions_are_recorded_as_what_they_were(
+    #[values(Sqlite, Memory, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    store.add_sealing_key("k1", b"check").await.unwrap();
+    let mut ids = Vec::new();
+    for number in 0..7 {
+        let mut new = a_session();
+        new.session_key = Some(a_sealed_key("k1"));
+        if number < 3 {
+            (new.ttl_seconds, new.idle_timeout_seconds) = (36_000, Some(60));
+        }
+        ids.push(opened(&store, new).await.id);
+    }
+    // Idles before it expires, and both are past: it is over for the earlier reason.
+    let mut both = a_session();
+    both.idle_timeout_seconds = Some(600);
+    ids.push(opened(&store, both).await.id);
+    store.pass(minutes(61)).await;
+    let live = opened(&store, a_session()).await;
+    let mut before = Vec::new();
+    for id in &ids {
+        let session = read(&store, *id).await;
+        assert_eq!((session.ended_at, session.state().as_str()), (None, "expired"));
+        before.push(session);
+    }
+
+    let purged = run(&store, END, 3).await;
+    assert_eq!(purged, Purged { sessions_expired: 4, sessions_idle: 4, ..Purged::default() });
+    for session in before {
+        let after = read(&store, session.id).await;
+        assert_eq!(after.state(), session.state(), "reads as before");
+        assert!(after.ended_at.is_some());
+        assert_eq!(store.session_key(session.id).await.unwrap().unwrap().1, None);
+    }
+    assert_eq!(read(&store, live.id).await.ended_at, None);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_session_is_kept_for_its_retention(
+    #[values(Sqlite, Memory, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    let mut new = a_session();
+    new.ttl_seconds = 86_400;
+    let live = opened(&store, new).await;
+    claim(&store, &in_session(live.id, a_nonce())).await;
+    let id = ended_session(&store, 3).await;
+    store.pass(days(7) - minutes(5)).await;
+    assert_eq!(run(&store, DELETE, 10).await, Purged::default());
+    let mut again = a_session();
+    again.id = id;
+    assert_eq!(store.open_session(again.clone()).await.unwrap(), Opened::Exists);
+
+    store.pass(minutes(10)).await;
+    let purged = run(&store, DELETE, 10).await;
+    assert_eq!((purged.sessions_deleted, purged.session_nonces_deleted), (1, 3));
+    assert_eq!(store.session(id).await.unwrap(), None);
+    assert!(store.session(live.id).await.unwrap().is_some(), "its end was not recorded yet");
+    let opened = store.open_session(again).await.unwrap();
+    assert!(matches!(opened, Opened::Created(_)), "{opened:?}");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_with_many_nonces_is_emptied_in_chunks(#[values(Sqlite, Postgres)] on: Database) {
+    let store = on.store().await;
+    for nonces in [25, 0, 10, 11, 1] {
+        ended_session(&store, nonces).await;
+    }
+    let kept = opened(&store, a_session()).await;
+    claim(&store, &in_session(kept.id, a_nonce())).await;
+    store.pass(days(8)).await;
+    let purged = run(&store, DELETE, 10).await;
+    assert_eq!(
+        purged,
+        Purged { sessions_deleted: 5, session_nonces_deleted: 47, ..Purged::default() }
+    );
+    assert_eq!(store.raw().number("count(*) FROM nonces").await, 1);
+    assert_eq!(store.raw().number("count(*) FROM sessions").await, 1);
+}
+
+/// While a session is emptied in chunks, its nonces are gone but its end is not: nothing that
+/// was spent becomes acceptable.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_half_emptied_accepts_nothing(
+    #[values(Sqlite, Memory, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    let id = ended_session(&store, 25).await;
+    store.pass(days(8)).await;
+    let batch = store.purge(DELETE, 10).await.unwrap();
+    assert_eq!((batch.sessions_deleted, batch.session_nonces_deleted), (0, 10));
+    let outcome = claim(&store, &in_session(id, a_nonce())).await;
+    assert_eq!(outcome.as_str(), "session_ended");
+}
+
+/// Each signer's counter, and the rows it should count.
+async fn counters_are_exact(store: &TestStore) {
+    let wrong = "count(*) FROM signers WHERE live <> \
+                 (SELECT count(*) FROM signer_nonces n WHERE n.signer = signers.signer)";
+    assert_eq!(store.raw().number(wrong).await, 0);
+    let uncounted = "count(*) FROM signer_nonces n WHERE NOT EXISTS \
+                     (SELECT 1 FROM signers s WHERE s.signer = n.signer)";
+    assert_eq!(store.raw().number(uncounted).await, 0);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn signers_nonces_leave_after_the_margin_and_their_counters_follow(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    let signers = [a_did(), a_did(), a_did()];
+    let (soon, late) = (in_seconds(&store, 60).await, in_seconds(&store, 3_600).await);
+    let claims: Vec<_> = (0..30)
+        .map(|number| {
+            let expires_at = if number % 2 == 0 { soon } else { late };
+            by_signer(&signers[number % 3], a_nonce(), expires_at)
+        })
+        .collect();
+    claim_all(&store, &claims).await;
+    counters_are_exact(&store).await;
+
+    store.pass(Duration::from_secs(90)).await;
+    assert_eq!(run(&store, NONCES, 4).await, Purged::default(), "expired, within the margin");
+    store.pass(Duration::from_secs(60)).await;
+    let batch = store.purge(NONCES, 4).await.unwrap();
+    assert_eq!(batch, Purged { signer_nonces_deleted: 4, ..Purged::default() });
+    counters_are_exact(&store).await;
+    assert_eq!(run(&store, NONCES, 4).await.signer_nonces_deleted, 11);
+    counters_are_exact(&store).await;
+    assert_eq!(store.raw().number("count(*) FROM signer_nonces").await, 15);
+    assert_eq!(store.raw().number("sum(live) FROM signers").await, 15);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_stay_exact_while_claims_and_the_purge_cross(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    let signers = [a_did(), a_did()];
+    for _ in 0..10 {
+        let expires_at = in_seconds(&store, 30).await;
+        let old: Vec<_> =
+            (0..20).map(|n| by_signer(&signers[n % 2], a_nonce(), expires_at)).collect();
+        claim_all(&store, &old).await;
+        store.pass(minutes(2)).await;
+        let expires_at = in_seconds(&store, 3_600).await;
+        let new: Vec<_> =
+            (0..20).map(|n| by_signer(&signers[n % 2], a_nonce(), expires_at)).collect();
+        let (purged, one, other) = tokio::join!(
+            run(&store, NONCES, 7),
+            claim_all(&store, &new[..10]),
+            claim_all(&store, &new[10..]),
+        );
+        assert_eq!(purged.signer_nonces_deleted, 20);
+        assert_eq!(count(&one, "accepted") + count(&other, "accepted"), 20);
+        counters_are_exact(&store).await;
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_events_leave_after_their_retention(
+    #[values(Sqlite, Memory, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    for _ in 0..5 {
+        store.audit(an_audit_event("old", &"x")).await.unwrap();
+    }
+    store.pass(days(170)).await;
+    assert_eq!(run(&store, AUDIT, 2).await, Purged::default());
+    store.audit(an_audit_event("new", &"x")).await.unwrap();
+    store.pass(days(11)).await;
+    assert_eq!(run(&store, AUDIT, 2).await.audit_events_deleted, 5);
+    let left = store.audit_events(10).await.unwrap();
+    assert_eq!(left.iter().map(|event| event.action.as_str()).collect::<Vec<_>>(), ["new"]);
+}
+
+/// Something for every step to do, and something for none.
+async fn fill(store: &TestStore) {
+    ended_session(store, 13).await;
+    let signer = a_did();
+    let soon = in_seconds(store, 60).await;
+    let claims: Vec<_> = (0..5).map(|_| by_signer(&signer, a_nonce(), soon)).collect();
+    claim_all(store, &claims).await;
+    store.audit(an_audit_event("old", &"x")).await.unwrap();
+    store.pass(days(200)).await;
+    ended_session(store, 4).await;
+    store.audit(an_audit_event("new", &"x")).await.unwrap();
+    for idle in [None, Some(60), Some(60)] {
+        let mut new = a_session();
+        new.idle_timeout_seconds = idle;
+        let id = opened(store, new).await.id;
+        claim(store, &in_session(id, a_nonce())).await;
+    }
+    store.pass(minutes(61)).await;
+    let late = in_seconds(store, 300).await;
+    claim(store, &by_signer(&signer, a_nonce(), late)).await;
+    opened(store, a_session()).await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_preview_is_what_the_purge_then_does(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.store().await;
+    fill(&store).await;
+    let preview = store.purge_preview(&STEPS).await.unwrap();
+    assert_eq!(store.purge_preview(&STEPS).await.unwrap(), preview, "a preview changes nothing");
+    let mut purged = Purged::default();
+    for step in STEPS {
+        purged = add(purged, run(&store, step, 5).await);
+    }
+    let expected = Purged {
+        sessions_expired: 1,
+        sessions_idle: 2,
+        sessions_deleted: 1,
+        session_nonces_deleted: 13,
+        signer_nonces_deleted: 5,
+        audit_events_deleted: 1,
+    };
+    assert_eq!(purged, expected);
+    assert_eq!(preview, expected);
+    assert_eq!(store.purge_preview(&STEPS).await.unwrap(), Purged::default());
+}
+
+/// A purge that did not run for weeks ends sessions and then deletes the same ones.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_preview_sees_what_the_steps_do_to_each_other(
+    #[values(Sqlite, Memory, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    for idle in [None, Some(60)] {
+        let mut new = a_session();
+        new.idle_timeout_seconds = idle;
+        let id = opened(&store, new).await.id;
+        claim(&store, &in_session(id, a_nonce())).await;
+    }
+    store.pass(days(30)).await;
+    let preview = store.purge_preview(&STEPS).await.unwrap();
+    let mut purged = Purged::default();
+    for step in STEPS {
+        purged = add(purged, run(&store, step, 5).await);
+    }
+    assert_eq!((purged.sessions_expired, purged.sessions_idle), (1, 1));
+    assert_eq!(preview, purged);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_of_one_step_tells_of_that_step(
+    #[values(Sqlite, Memory, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    fill(&store).await;
+    let nonces = store.purge_preview(&[NONCES]).await.unwrap();
+    assert_eq!(nonces, Purged { signer_nonces_deleted: 5, ..Purged::default() });
+    let ends = store.purge_preview(&[END]).await.unwrap();
+    assert_eq!(ends, Purged { sessions_expired: 1, sessions_idle: 2, ..Purged::default() });
+}

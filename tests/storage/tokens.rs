@@ -1,0 +1,107 @@
+//! API tokens.
+
+use onceguard::domain::{NewToken, TokenHash, TokenScope, TokenScopes};
+use rstest::rstest;
+use uuid::Uuid;
+
+use crate::support::Database::{self, Memory, Postgres, Sqlite};
+use crate::support::{an_audit_event, minutes, unique};
+
+fn a_token() -> NewToken {
+    let mut hash = [7; 32];
+    hash[..8].copy_from_slice(&unique().to_be_bytes());
+    NewToken {
+        id: Uuid::now_v7(),
+        name: "agent".into(),
+        hash: TokenHash(hash),
+        scopes: TokenScopes::new(vec![TokenScope::Nonces, TokenScope::Sessions]),
+        ttl_seconds: None,
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_found_by_its_hash(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.store().await;
+    let new = a_token();
+    assert_eq!(store.token(&new.hash).await.unwrap(), None);
+    let event = an_audit_event("token.create", &new.id);
+    let created = store.create_token(new.clone(), event).await.unwrap();
+    assert_eq!((created.id, &created.name, &created.scopes), (new.id, &new.name, &new.scopes));
+    assert_eq!((created.expires_at, created.last_used_at, created.revoked_at), (None, None, None));
+    assert!(created.is_valid());
+
+    let mut found = store.token(&new.hash).await.unwrap().unwrap();
+    assert!(found.observed_at >= created.observed_at);
+    found.observed_at = created.observed_at;
+    assert_eq!(found, created);
+    assert_eq!(store.token(&a_token().hash).await.unwrap(), None);
+    assert_eq!(store.audit_events(10).await.unwrap()[0].action, "token.create");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_expires_by_the_databases_clock(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.store().await;
+    let new = NewToken { ttl_seconds: Some(600), ..a_token() };
+    let event = an_audit_event("token.create", &new.id);
+    let created = store.create_token(new.clone(), event).await.unwrap();
+    let expires_at = created.expires_at.unwrap();
+    assert_eq!(expires_at - created.created_at, chrono::Duration::seconds(600));
+    store.pass(minutes(9)).await;
+    assert!(store.token(&new.hash).await.unwrap().unwrap().is_valid());
+    store.pass(minutes(2)).await;
+    assert!(!store.token(&new.hash).await.unwrap().unwrap().is_valid());
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_revocation_of_a_token_stands(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.store().await;
+    let new = a_token();
+    store.create_token(new.clone(), an_audit_event("token.create", &new.id)).await.unwrap();
+    let event = || an_audit_event("token.revoke", &new.id);
+    let first = store.revoke_token(new.id, event()).await.unwrap().unwrap();
+    assert!(first.revoked_at.is_some() && !first.is_valid());
+    let again = store.revoke_token(new.id, event()).await.unwrap().unwrap();
+    assert_eq!(again.revoked_at, first.revoked_at);
+    assert!(!store.token(&new.hash).await.unwrap().unwrap().is_valid());
+    let events = store.audit_events(10).await.unwrap();
+    assert_eq!(events[0].action, "token.revoke");
+
+    let before = events.len();
+    assert_eq!(store.revoke_token(Uuid::now_v7(), event()).await.unwrap(), None);
+    assert_eq!(store.audit_events(10).await.unwrap().len(), before, "nothing happened");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tokens_use_is_recorded(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.store().await;
+    let (used, unused) = (a_token(), a_token());
+    for new in [&used, &unused] {
+        store.create_token(new.clone(), an_audit_event("token.create", &new.id)).await.unwrap();
+    }
+    let before = store.now().await.unwrap();
+    store.token_used(used.id).await.unwrap();
+    assert!(store.token(&used.hash).await.unwrap().unwrap().last_used_at.unwrap() >= before);
+    assert_eq!(store.token(&unused.hash).await.unwrap().unwrap().last_used_at, None);
+    store.token_used(Uuid::now_v7()).await.unwrap();
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_listed_oldest_first(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.store().await;
+    assert_eq!(store.list_tokens().await.unwrap(), []);
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        // Not in the order of the ids.
+        let new = NewToken { id: Uuid::new_v4(), ..a_token() };
+        ids.push(new.id);
+        store.create_token(new.clone(), an_audit_event("token.create", &new.id)).await.unwrap();
+    }
+    store.revoke_token(ids[1], an_audit_event("token.revoke", &ids[1])).await.unwrap();
+    let listed: Vec<_> = store.list_tokens().await.unwrap().iter().map(|t| t.id).collect();
+    assert_eq!(listed, ids);
+}
