@@ -22,10 +22,29 @@ struct Orders {
     refuse: AtomicBool,
     /// Counts the orders to cut every connection.
     cuts: watch::Sender<u64>,
-    /// What a client's message must contain for its answer to be lost.
-    lose_answer_to: Mutex<Option<Vec<u8>>>,
+    /// Nothing is read from either side while this is `true`.
+    frozen: watch::Sender<bool>,
+    cut_at: Mutex<Option<CutAt>>,
     lost: AtomicU64,
     lost_one: Notify,
+}
+
+/// The one message at which a connection is cut.
+struct CutAt {
+    /// What it contains; empty is any message.
+    pattern: Vec<u8>,
+    /// How many of such messages pass before.
+    skip: usize,
+    cut: Cut,
+}
+
+/// When a connection is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// PostgreSQL never sees the message.
+    BeforeTheMessage,
+    /// PostgreSQL has carried the message out and answered completely; the client cannot know.
+    BeforeTheAnswer,
 }
 
 /// PostgreSQL ends an answer with `ReadyForQuery`: `Z`, length 5, and one byte of status.
@@ -47,7 +66,8 @@ impl ChaosProxy {
             upstream,
             refuse: AtomicBool::new(false),
             cuts: watch::Sender::new(0),
-            lose_answer_to: Mutex::new(None),
+            frozen: watch::Sender::new(false),
+            cut_at: Mutex::new(None),
             lost: AtomicU64::new(0),
             lost_one: Notify::new(),
         });
@@ -77,11 +97,28 @@ impl ChaosProxy {
         self.orders.refuse.store(refuse, Ordering::SeqCst);
     }
 
+    /// Lets nothing through until it is called with `false`; connections stay open.
+    pub fn freeze(&self, freeze: bool) {
+        self.orders.frozen.send_replace(freeze);
+    }
+
     /// Once: forwards the next message that contains `bytes` (empty: any message), waits until
     /// PostgreSQL has answered it completely, and then cuts that connection with the answer
     /// kept back. What was asked for has happened; the client cannot know.
     pub fn lose_answer_to(&self, bytes: &[u8]) {
-        *self.orders.lose_answer_to.lock().unwrap() = Some(bytes.to_vec());
+        self.cut_at(bytes, 0, Cut::BeforeTheAnswer);
+    }
+
+    /// Once: lets `skip` messages that contain `bytes` (empty: any message) pass, and cuts the
+    /// connection of the one after them, before or after PostgreSQL has got it.
+    pub fn cut_at(&self, bytes: &[u8], skip: usize, cut: Cut) {
+        let order = CutAt { pattern: bytes.to_vec(), skip, cut };
+        *self.orders.cut_at.lock().unwrap() = Some(order);
+    }
+
+    /// Takes the order back; `true` if it had not been carried out.
+    pub fn never_mind(&self) -> bool {
+        self.orders.cut_at.lock().unwrap().take().is_some()
     }
 
     /// How many answers have been lost so far.
@@ -125,13 +162,22 @@ async fn relay(mut client: TcpStream, orders: Arc<Orders>, mut cuts: watch::Rece
     let (mut request, mut answer) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     // While `Some`, the end of the answer that is kept back.
     let mut kept_back: Option<Vec<u8>> = None;
+    let mut frozen = orders.frozen.subscribe();
     loop {
         tokio::select! {
+            _ = cuts.changed() => return,
+            () = until(&mut frozen, false) => {}
+        }
+        tokio::select! {
+            _ = cuts.changed() => return,
+            () = until(&mut frozen, true) => {}
             read = client.read(&mut request) => {
                 let Ok(length @ 1..) = read else { return };
                 let bytes = &request[..length];
-                if orders.take_if_in(bytes) {
-                    kept_back = Some(Vec::new());
+                match orders.cut_for(bytes) {
+                    Some(Cut::BeforeTheMessage) => return,
+                    Some(Cut::BeforeTheAnswer) => kept_back = Some(Vec::new()),
+                    None => {}
                 }
                 if server.write_all(bytes).await.is_err() { return }
             }
@@ -149,21 +195,30 @@ async fn relay(mut client: TcpStream, orders: Arc<Orders>, mut cuts: watch::Rece
                     return;
                 }
             }
-            _ = cuts.changed() => return,
         }
     }
 }
 
+/// Waits until this is so. The guard that `wait_for` gives must not be held across an `await`.
+async fn until(value: &mut watch::Receiver<bool>, wanted: bool) {
+    let _ = value.wait_for(|value| *value == wanted).await;
+}
+
 impl Orders {
-    /// Whether the answer to these bytes is to be lost; then no other one is.
-    fn take_if_in(&self, bytes: &[u8]) -> bool {
-        let mut order = self.lose_answer_to.lock().unwrap();
-        let hit = order.as_ref().is_some_and(|pattern| {
-            pattern.is_empty() || bytes.windows(pattern.len()).any(|window| window == pattern)
-        });
-        if hit {
-            *order = None;
+    /// Whether, and when, the connection of this message is to be cut; then no other one is.
+    fn cut_for(&self, bytes: &[u8]) -> Option<Cut> {
+        let mut order = self.cut_at.lock().unwrap();
+        let CutAt { pattern, skip, cut } = order.as_mut()?;
+        let hit = pattern.is_empty() || bytes.windows(pattern.len()).any(|part| part == *pattern);
+        if !hit {
+            return None;
         }
-        hit
+        if *skip > 0 {
+            *skip -= 1;
+            return None;
+        }
+        let cut = *cut;
+        *order = None;
+        Some(cut)
     }
 }

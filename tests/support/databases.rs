@@ -60,7 +60,30 @@ pub struct TestStore {
 enum Home {
     Folder(TempDir),
     Nothing,
-    Postgres { name: String },
+    Postgres(PostgresDatabase),
+}
+
+/// A database of its own on the tests' PostgreSQL, dropped with this.
+pub struct PostgresDatabase {
+    name: String,
+}
+
+impl PostgresDatabase {
+    /// Makes one, with every migration or empty.
+    pub async fn create(migrated: bool) -> Self {
+        let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+        let template = if migrated { template().await.to_owned() } else { "template0".to_owned() };
+        let admin = connect(&server_url()).await;
+        admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await.unwrap();
+        Self { name }
+    }
+
+    /// As `DATABASE_URL` takes it.
+    pub fn url(&self) -> String {
+        let mut url = url::Url::parse(&server_url()).unwrap();
+        url.set_path(&self.name);
+        url.into()
+    }
 }
 
 impl Database {
@@ -87,15 +110,8 @@ impl Database {
             }
             Self::Memory => (DatabaseUrl::Sqlite(SqliteLocation::Memory), Home::Nothing),
             Self::Postgres => {
-                let name = format!("test_{}", uuid::Uuid::now_v7().simple());
-                let template =
-                    if migrated { template().await.to_owned() } else { "template0".to_owned() };
-                let admin = connect(&server_url()).await;
-                admin
-                    .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}"))
-                    .await
-                    .unwrap();
-                (postgres_url(&server_url(), Some(&name)), Home::Postgres { name })
+                let database = PostgresDatabase::create(migrated).await;
+                (database_url(&database.url()), Home::Postgres(database))
             }
         };
         let clock = Clock::system();
@@ -156,10 +172,9 @@ impl Deref for TestStore {
     }
 }
 
-impl Drop for Home {
+impl Drop for PostgresDatabase {
     fn drop(&mut self) {
-        let Self::Postgres { name } = self else { return };
-        let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         // Dropping is synchronous and a runtime cannot wait inside another one.
         let dropped = std::thread::spawn(move || {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(

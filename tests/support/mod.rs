@@ -13,10 +13,14 @@ mod builders;
 mod chaos_proxy;
 mod databases;
 mod private_postgres;
+mod process;
 mod raw_sql;
 
 pub use builders::*;
-pub use chaos_proxy::ChaosProxy;
-pub use databases::{Database, Limits, TestStore, database_config, database_url, store_at};
+pub use chaos_proxy::{ChaosProxy, Cut};
+pub use databases::{
+    Database, Limits, PostgresDatabase, TestStore, database_config, database_url, store_at,
+};
 pub use private_postgres::PrivatePostgres;
+pub use process::{DEADLINE, Finished, Home, Process, Running, SEALING_KEY, wait_for};
 pub use raw_sql::RawSql;
