@@ -1,20 +1,60 @@
-//! The SQLite store.
+//! The SQLite store: one file, one writing thread that commits groups, a few reading ones.
+//!
+//! This file says which call runs what, and whether it reads or writes; the files beside it hold
+//! the SQL. Every write is part of a transaction that took the write lock first, and by the time
+//! a call returns it is on disk.
+
+mod audit;
+mod claim_statements;
+mod claims;
+mod clock;
+mod connection;
+mod dids;
+mod errors;
+mod leases;
+mod migrations;
+mod purge;
+mod purge_preview;
+mod readers;
+mod schema;
+mod sealing;
+mod session_sets;
+mod sessions;
+mod statistics;
+mod tally;
+mod threads;
+mod tokens;
+mod types;
+mod writer;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::*;
+use super::{
+    AuditRecord, Changed, ClaimLimits, Counts, DidForgotten, DidRevoked, DidStored,
+    KnownSealingKey, Lease, MigrationStatus, NewDid, Opened, Parties, PoolStatus, PurgeStep,
+    Purged, Result, SealedSession, SqliteLocation, Statistics, StoreError,
+};
+use crate::clock::Clock;
+use crate::config::Database;
+use crate::domain::{
+    ApiToken, Ask, AuditEvent, Did, DidFilter, DidRecord, EndReason, Facts, NewSession, NewToken,
+    Nonce, Page, PageRequest, SealedKey, Session, SessionFilter, SessionId, SessionPatch,
+    Timestamp, TokenHash, UsedNonce,
+};
+use crate::metrics::Metrics;
 
-fn not_built() -> StoreError {
-    StoreError::Unavailable("not built".into())
-}
+use threads::Threads;
 
+/// An SQLite database. Clones share its threads, which end with the last clone.
 #[derive(Clone)]
-pub struct SqliteStore {}
+pub struct SqliteStore(Arc<Threads>);
 
 impl SqliteStore {
+    /// Opens the database, and creates an empty file where there is none. Does not migrate it.
     pub async fn open(
         location: &SqliteLocation,
         config: &Database,
@@ -22,84 +62,95 @@ impl SqliteStore {
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Result<Self> {
-        let _ = (location, config, limits, metrics, clock);
-        Err(not_built())
+        let (location, config) = (location.clone(), config.clone());
+        let start = move || Threads::start(&location, &config, limits, metrics, clock);
+        match tokio::task::spawn_blocking(start).await {
+            Ok(threads) => Ok(Self(Arc::new(threads?))),
+            Err(error) => Err(StoreError::Unavailable(error.to_string())),
+        }
     }
 
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        self.0.close().await;
+    }
+
+    /// Grows each time that another process has changed the file, within about a second.
+    #[must_use]
+    pub fn external_changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.clone()
+    }
 
     #[must_use]
     pub fn pool_status(&self) -> PoolStatus {
-        PoolStatus::default()
+        self.0.status()
     }
 
     pub async fn now(&self) -> Result<Timestamp> {
-        Err(not_built())
+        self.0.read("now", statistics::now).await
     }
 
     pub async fn migrations(&self) -> Result<Vec<MigrationStatus>> {
-        Err(not_built())
+        self.0.read("migrations", |conn, _| Ok(migrations::status(conn))).await?
     }
 
     pub async fn migrate_up(&self) -> Result<Vec<String>> {
-        Err(not_built())
+        self.0.alone("migrate_up", migrations::up).await
     }
 
     pub async fn migrate_down(&self, count: Option<u32>) -> Result<Vec<String>> {
-        let _ = count;
-        Err(not_built())
+        self.0.alone("migrate_down", move |conn| migrations::down(conn, count)).await
     }
 
     pub async fn counts(&self) -> Result<Counts> {
-        Err(not_built())
+        let tally = Arc::clone(&self.0.tally);
+        self.0.read("counts", move |conn, now| statistics::counts(conn, now, &tally)).await
     }
 
     pub async fn statistics(&self, top: u32) -> Result<Statistics> {
-        let _ = top;
-        Err(not_built())
+        let tally = Arc::clone(&self.0.tally);
+        self.0
+            .read("statistics", move |conn, now| statistics::statistics(conn, now, &tally, top))
+            .await
     }
 
     pub async fn holds_data(&self) -> Result<bool> {
-        Err(not_built())
+        self.0.read("holds_data", |conn, _| statistics::holds_data(conn)).await
     }
 
     pub async fn audit(&self, event: AuditEvent) -> Result<()> {
-        let _ = event;
-        Err(not_built())
+        self.0.write("audit", move |conn, now| audit::write(conn, now, &event)).await
     }
 
     pub async fn audit_events(&self, limit: u32) -> Result<Vec<AuditRecord>> {
-        let _ = limit;
-        Err(not_built())
+        self.0.read("audit_events", move |conn, _| audit::newest(conn, limit)).await
     }
 
     pub async fn claim(&self, asks: &[Ask<'_>]) -> Vec<Result<Facts>> {
-        asks.iter().map(|_| Err(not_built())).collect()
+        self.0.claim(asks).await
     }
 
     pub async fn session_nonce(
         &self,
         session: SessionId,
-        nonce: &crate::domain::Nonce,
+        nonce: &Nonce,
     ) -> Result<Option<UsedNonce>> {
-        let _ = session;
-        let _ = nonce;
-        Err(not_built())
+        let nonce = nonce.clone();
+        let find = move |conn: &mut _, _| {
+            claims::session_nonce(conn, session.0.as_bytes(), nonce.as_str())
+        };
+        self.0.read("session_nonce", find).await
     }
 
     pub async fn open_session(&self, new: NewSession) -> Result<Opened> {
-        let _ = new;
-        Err(not_built())
+        self.0.write("open_session", move |conn, now| sessions::open(conn, now, &new)).await
     }
 
     pub async fn session(&self, id: SessionId) -> Result<Option<Session>> {
-        let _ = id;
-        Err(not_built())
+        self.0.read("session", move |conn, now| sessions::find(conn, now, id)).await
     }
 
     pub async fn session_key(&self, id: SessionId) -> Result<Option<(Session, Option<SealedKey>)>> {
-        let _ = id;
-        Err(not_built())
+        self.0.read("session_key", move |conn, now| sessions::find_with_key(conn, now, id)).await
     }
 
     pub async fn list_sessions(
@@ -107,20 +158,20 @@ impl SqliteStore {
         filter: &SessionFilter,
         page: &PageRequest,
     ) -> Result<Page<Session>> {
-        let _ = filter;
-        let _ = page;
-        Err(not_built())
+        let (filter, page) = (filter.clone(), page.clone());
+        self.0
+            .read("list_sessions", move |conn, now| session_sets::list(conn, now, &filter, &page))
+            .await
     }
 
     pub async fn update_session(&self, id: SessionId, patch: SessionPatch) -> Result<Changed> {
-        let _ = id;
-        let _ = patch;
-        Err(not_built())
+        self.0
+            .write("update_session", move |conn, now| sessions::update(conn, now, id, &patch))
+            .await
     }
 
     pub async fn touch_session(&self, id: SessionId) -> Result<Changed> {
-        let _ = id;
-        Err(not_built())
+        self.0.write("touch_session", move |conn, now| sessions::touch(conn, now, id)).await
     }
 
     pub async fn end_session(
@@ -129,10 +180,8 @@ impl SqliteStore {
         reason: EndReason,
         audit: Option<AuditEvent>,
     ) -> Result<Changed> {
-        let _ = id;
-        let _ = reason;
-        let _ = audit;
-        Err(not_built())
+        let end = move |conn: &mut _, now| sessions::end(conn, now, id, reason, audit.as_ref());
+        self.0.write("end_session", end).await
     }
 
     pub async fn end_sessions(
@@ -142,38 +191,37 @@ impl SqliteStore {
         audit: Option<AuditEvent>,
         limit: u32,
     ) -> Result<u64> {
-        let _ = parties;
-        let _ = reason;
-        let _ = audit;
-        let _ = limit;
-        Err(not_built())
+        let parties = parties.clone();
+        let end = move |conn: &mut _, now| {
+            session_sets::end_of_parties(conn, now, &parties, reason, audit.as_ref(), limit)
+        };
+        self.0.write("end_sessions", end).await
     }
 
     pub async fn end_sessions_of_revoked(&self, did: Option<&Did>, limit: u32) -> Result<u64> {
-        let _ = did;
-        let _ = limit;
-        Err(not_built())
+        let did = did.cloned();
+        let end =
+            move |conn: &mut _, now| session_sets::end_of_revoked(conn, now, did.as_ref(), limit);
+        self.0.write("end_sessions_of_revoked", end).await
     }
 
     pub async fn did(&self, did: &Did) -> Result<Option<DidRecord>> {
-        let _ = did;
-        Err(not_built())
+        let did = did.clone();
+        self.0.read("did", move |conn, _| dids::find(conn, &did)).await
     }
 
     pub async fn put_did(&self, new: NewDid) -> Result<DidStored> {
-        let _ = new;
-        Err(not_built())
+        self.0.write("put_did", move |conn, now| dids::put(conn, now, &new)).await
     }
 
     pub async fn forget_did(&self, did: &Did) -> Result<DidForgotten> {
-        let _ = did;
-        Err(not_built())
+        let did = did.clone();
+        self.0.write("forget_did", move |conn, _| dids::forget(conn, &did)).await
     }
 
     pub async fn revoke_did(&self, did: &Did, audit: AuditEvent) -> Result<DidRevoked> {
-        let _ = did;
-        let _ = audit;
-        Err(not_built())
+        let did = did.clone();
+        self.0.write("revoke_did", move |conn, now| dids::revoke(conn, now, &did, &audit)).await
     }
 
     pub async fn list_dids(
@@ -181,50 +229,45 @@ impl SqliteStore {
         filter: &DidFilter,
         page: &PageRequest,
     ) -> Result<Page<DidRecord>> {
-        let _ = filter;
-        let _ = page;
-        Err(not_built())
+        let (filter, page) = (filter.clone(), page.clone());
+        self.0.read("list_dids", move |conn, _| dids::list(conn, &filter, &page)).await
     }
 
     pub async fn create_token(&self, new: NewToken, audit: AuditEvent) -> Result<ApiToken> {
-        let _ = new;
-        let _ = audit;
-        Err(not_built())
+        self.0.write("create_token", move |conn, now| tokens::create(conn, now, &new, &audit)).await
     }
 
     pub async fn token(&self, hash: &TokenHash) -> Result<Option<ApiToken>> {
-        let _ = hash;
-        Err(not_built())
+        let hash = *hash;
+        self.0.read("token", move |conn, now| tokens::find_by_hash(conn, now, &hash)).await
     }
 
     pub async fn list_tokens(&self) -> Result<Vec<ApiToken>> {
-        Err(not_built())
+        self.0.read("list_tokens", tokens::list).await
     }
 
     pub async fn revoke_token(&self, id: Uuid, audit: AuditEvent) -> Result<Option<ApiToken>> {
-        let _ = id;
-        let _ = audit;
-        Err(not_built())
+        self.0.write("revoke_token", move |conn, now| tokens::revoke(conn, now, id, &audit)).await
     }
 
     pub async fn token_used(&self, id: Uuid) -> Result<()> {
-        let _ = id;
-        Err(not_built())
+        self.0.write("token_used", move |conn, now| tokens::used(conn, now, id)).await
     }
 
     pub async fn sealing_keys(&self) -> Result<Vec<KnownSealingKey>> {
-        Err(not_built())
+        self.0.read("sealing_keys", |conn, _| sealing::keys(conn)).await
     }
 
     pub async fn add_sealing_key(&self, key_id: &str, check_value: &[u8]) -> Result<()> {
-        let _ = key_id;
-        let _ = check_value;
-        Err(not_built())
+        let (key_id, check_value) = (key_id.to_owned(), check_value.to_vec());
+        self.0
+            .write("add_sealing_key", move |conn, _| sealing::add(conn, &key_id, &check_value))
+            .await
     }
 
     pub async fn retire_sealing_key(&self, key_id: &str) -> Result<bool> {
-        let _ = key_id;
-        Err(not_built())
+        let key_id = key_id.to_owned();
+        self.0.write("retire_sealing_key", move |conn, _| sealing::retire(conn, &key_id)).await
     }
 
     pub async fn sessions_to_reseal(
@@ -233,46 +276,54 @@ impl SqliteStore {
         after: Option<SessionId>,
         limit: u32,
     ) -> Result<Vec<SealedSession>> {
-        let _ = key_id;
-        let _ = after;
-        let _ = limit;
-        Err(not_built())
+        let key_id = key_id.to_owned();
+        let find = move |conn: &mut _, _| sealing::to_reseal(conn, &key_id, after, limit);
+        self.0.read("sessions_to_reseal", find).await
     }
 
     pub async fn reseal(&self, id: SessionId, old: &SealedKey, new: &SealedKey) -> Result<bool> {
-        let _ = id;
-        let _ = old;
-        let _ = new;
-        Err(not_built())
+        let (old, new) = (old.clone(), new.clone());
+        self.0.write("reseal", move |conn, _| sealing::reseal(conn, id, &old, &new)).await
     }
 
     pub async fn take_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
-        let _ = name;
-        let _ = holder;
-        let _ = ttl;
-        Err(not_built())
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.0
+            .write("take_lease", move |conn, now| leases::take(conn, now, &name, &holder, ttl))
+            .await
     }
 
     pub async fn release_lease(&self, name: &str, holder: &str, finished: bool) -> Result<()> {
-        let _ = name;
-        let _ = holder;
-        let _ = finished;
-        Err(not_built())
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        let release = move |conn: &mut _, now| leases::release(conn, now, &name, &holder, finished);
+        self.0.write("release_lease", release).await
     }
 
     pub async fn lease(&self, name: &str) -> Result<Option<Lease>> {
-        let _ = name;
-        Err(not_built())
+        let name = name.to_owned();
+        self.0.read("lease", move |conn, now| leases::find(conn, now, &name)).await
     }
 
     pub async fn purge(&self, step: PurgeStep, limit: u32) -> Result<Purged> {
-        let _ = step;
-        let _ = limit;
-        Err(not_built())
+        if step == PurgeStep::EndOverdueSessions {
+            let find = move |conn: &mut _, now| purge::overdue(conn, now, limit);
+            let ids = self.0.read("purge_overdue", find).await?;
+            if ids.is_empty() {
+                return Ok(Purged::default());
+            }
+            let end = move |conn: &mut _, now| purge::end_overdue(conn, now, &ids);
+            return self.0.write("purge", end).await;
+        }
+        let purged =
+            self.0.write("purge", move |conn, now| purge::delete(conn, now, step, limit)).await?;
+        self.0.tally.remove(purged.session_nonces_deleted);
+        Ok(purged)
     }
 
     pub async fn purge_preview(&self, steps: &[PurgeStep]) -> Result<Purged> {
-        let _ = steps;
-        Err(not_built())
+        let steps = steps.to_vec();
+        self.0
+            .read("purge_preview", move |conn, now| purge_preview::preview(conn, now, &steps))
+            .await
     }
 }

@@ -1,0 +1,367 @@
+//! The claim rule on SQLite: decides every ask of a group inside the writer's transaction.
+//!
+//! The asks are taken scope by scope, in the order of their keys, so that the B-tree's pages stay
+//! warm; what is the same for a whole scope (its session, its revocations, its room) is looked up
+//! once. The insert alone decides whether a nonce is fresh.
+
+use std::collections::HashMap;
+
+use diesel::prelude::*;
+
+use crate::domain::{
+    Ask, Claim, Did, Facts, IdempotencyDigest, Lifetime, Nonce, Refusal, Scope, SessionState,
+    Timestamp, UsedNonce, idle_granularity,
+};
+use crate::storage::{ClaimLimits, Result};
+
+use super::claim_statements::{
+    AddToSigner, InsertSessionNonce, InsertSignerNonce, MoveActivity, NonceRow,
+};
+use super::errors::{is_isolated, store_error};
+use super::schema::{dids, nonces, sessions, signer_nonces, signers};
+use super::types::{did, end_reason, number, optional_timestamp, stored, timestamp};
+
+type Key = [u8; 16];
+
+/// An ask that does not borrow from its caller, who may be gone before it is decided.
+pub(super) struct OwnedAsk {
+    scope: OwnedScope,
+    nonce: Nonce,
+    idempotency: Option<IdempotencyDigest>,
+    wants_row: bool,
+}
+
+enum OwnedScope {
+    Session(Key),
+    Signer { key: Key, did: Did, expires_at: Timestamp },
+}
+
+impl OwnedScope {
+    /// Sessions before signers, each in the order of their primary keys.
+    const fn order(&self) -> (u8, Key) {
+        match self {
+            Self::Session(key) => (0, *key),
+            Self::Signer { key, .. } => (1, *key),
+        }
+    }
+}
+
+impl From<&Ask<'_>> for OwnedAsk {
+    fn from(ask: &Ask<'_>) -> Self {
+        let Claim { scope, nonce, idempotency } = ask.claim;
+        let scope = match scope {
+            Scope::Session(id) => OwnedScope::Session(id.0.into_bytes()),
+            Scope::Signer { did, expires_at } => OwnedScope::Signer {
+                key: did.signer_key().0,
+                did: did.clone(),
+                expires_at: *expires_at,
+            },
+        };
+        let (nonce, idempotency) = (nonce.clone(), *idempotency);
+        Self { scope, nonce, idempotency, wants_row: ask.wants_row }
+    }
+}
+
+/// What came of a group's asks.
+pub(super) struct Decided {
+    /// In the order of the asks.
+    pub(super) facts: Vec<Result<Facts>>,
+    /// How many nonces were inserted in sessions.
+    pub(super) session_nonces: i64,
+}
+
+/// Decides `asks`. An error is one that the transaction cannot survive; a scope that cannot be
+/// read fails its own asks alone, before anything of it is written.
+pub(super) fn decide<'a>(
+    conn: &mut SqliteConnection,
+    limits: ClaimLimits,
+    now: Timestamp,
+    asks: impl Iterator<Item = &'a OwnedAsk>,
+) -> QueryResult<Decided> {
+    let mut asks: Vec<(usize, &OwnedAsk)> = asks.enumerate().collect();
+    // Stable: what competes for the last room of a scope is served in the order of asking.
+    asks.sort_by_key(|(_, ask)| ask.scope.order());
+    let mut facts = Vec::with_capacity(asks.len());
+    let mut revoked = Revocations::default();
+    let mut session_nonces = 0;
+    for scope in asks.chunk_by_mut(|(_, a), (_, b)| a.scope.order() == b.scope.order()) {
+        let Some(&(_, first)) = scope.first() else { continue };
+        let gate = match Gate::find(conn, limits, now, first, &mut revoked) {
+            Ok(gate) => gate,
+            Err(error) if is_isolated(&error) => {
+                let error = store_error(&error);
+                facts.extend(scope.iter().map(|(index, _)| (*index, Err(error.clone()))));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let room = gate.room(scope.len());
+        if room >= scope.len() {
+            scope.sort_by(|(_, a), (_, b)| a.nonce.cmp(&b.nonce));
+        }
+        let mut inserted = 0;
+        for (index, ask) in scope.iter() {
+            let fact = decide_one(conn, now, ask, &gate, inserted < room)?;
+            inserted += usize::from(fact.inserted);
+            facts.push((*index, Ok(fact)));
+        }
+        if inserted > 0 {
+            gate.record(conn, now, first, inserted)?;
+        }
+        if matches!(first.scope, OwnedScope::Session(_)) {
+            session_nonces += stored(inserted);
+        }
+    }
+    facts.sort_unstable_by_key(|(index, _)| *index);
+    let facts = facts.into_iter().map(|(_, fact)| fact).collect();
+    Ok(Decided { facts, session_nonces })
+}
+
+fn decide_one(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    ask: &OwnedAsk,
+    gate: &Gate,
+    has_room: bool,
+) -> QueryResult<Facts> {
+    let refused = |row, refusal| Facts { at: now, row, inserted: false, refusal: Some(refusal) };
+    let decided = match (gate, &ask.scope) {
+        (Gate::Closed(refusal), _) => Err(*refusal),
+        (_, OwnedScope::Signer { expires_at, .. }) if *expires_at <= now => Err(Refusal::Expired),
+        (_, OwnedScope::Signer { expires_at, .. }) => Ok(*expires_at),
+        (Gate::Session(session), OwnedScope::Session(_)) => Ok(session.deadline),
+        (Gate::Signer { .. }, OwnedScope::Session(_)) => Err(Refusal::SessionNotFound),
+    };
+    let expires_at = match decided {
+        Ok(expires_at) => expires_at,
+        Err(refusal) => {
+            let row = if ask.wants_row { find(conn, ask)? } else { None };
+            return Ok(refused(row, refusal));
+        }
+    };
+    let row = UsedNonce { used_at: now, expires_at, idempotency: ask.idempotency };
+    if has_room && insert(conn, ask, &row)? {
+        return Ok(Facts { at: now, row: Some(row), inserted: true, refusal: None });
+    }
+    match find(conn, ask)? {
+        Some(row) => Ok(Facts { at: now, row: Some(row), inserted: false, refusal: None }),
+        None => Ok(refused(None, Refusal::ClaimQuotaReached)),
+    }
+}
+
+/// Whether, and how, nonces can be added to a scope.
+enum Gate {
+    Closed(Refusal),
+    Session(LiveSession),
+    Signer { room: usize },
+}
+
+struct LiveSession {
+    deadline: Timestamp,
+    last_activity: Timestamp,
+    idle_timeout_seconds: Option<u32>,
+    /// `None` where nobody counts.
+    room: Option<usize>,
+}
+
+impl Gate {
+    fn find(
+        conn: &mut SqliteConnection,
+        limits: ClaimLimits,
+        now: Timestamp,
+        ask: &OwnedAsk,
+        revoked: &mut Revocations,
+    ) -> QueryResult<Self> {
+        match &ask.scope {
+            OwnedScope::Session(id) => Self::of_session(conn, now, id, revoked),
+            OwnedScope::Signer { key, did, .. } => {
+                if revoked.contains(conn, did)? {
+                    return Ok(Self::Closed(Refusal::DidRevoked));
+                }
+                let live: Option<i64> = signers::table
+                    .find(key.as_slice())
+                    .select(signers::live)
+                    .first(conn)
+                    .optional()?;
+                let live: u64 = number(live.unwrap_or(0))?;
+                let room = limits.quota_per_signer.saturating_sub(live);
+                Ok(Self::Signer { room: usize::try_from(room).unwrap_or(usize::MAX) })
+            }
+        }
+    }
+
+    fn of_session(
+        conn: &mut SqliteConnection,
+        now: Timestamp,
+        id: &Key,
+        revoked: &mut Revocations,
+    ) -> QueryResult<Self> {
+        let row: Option<ClaimedSession> = sessions::table
+            .find(id.as_slice())
+            .select(ClaimedSession::as_select())
+            .first(conn)
+            .optional()?;
+        let Some(row) = row else { return Ok(Self::Closed(Refusal::SessionNotFound)) };
+        let lifetime = row.lifetime()?;
+        match lifetime.state(now) {
+            SessionState::Active => {}
+            SessionState::Expired { at, reason } => {
+                return Ok(Self::Closed(Refusal::SessionExpired { ended_at: at, reason }));
+            }
+            SessionState::Ended { at, reason } => {
+                return Ok(Self::Closed(Refusal::SessionEnded { ended_at: at, reason }));
+            }
+        }
+        for party in [&row.client_did, &row.server_did] {
+            if revoked.contains(conn, &did(party)?)? {
+                return Ok(Self::Closed(Refusal::DidRevoked));
+            }
+        }
+        let room = row.max_claims.map(|max| number((max - row.claims).max(0))).transpose()?;
+        Ok(Self::Session(LiveSession {
+            deadline: timestamp(row.deadline)?,
+            last_activity: lifetime.last_activity,
+            idle_timeout_seconds: lifetime.idle_timeout_seconds,
+            room,
+        }))
+    }
+
+    /// How many of `wanted` nonces fit.
+    fn room(&self, wanted: usize) -> usize {
+        match self {
+            Self::Closed(_) => wanted,
+            Self::Session(session) => session.room.unwrap_or(wanted),
+            Self::Signer { room } => *room,
+        }
+    }
+
+    /// Counts what was inserted. A session that nobody counts is written only when its activity
+    /// is due, so that a busy one is not rewritten with every claim.
+    fn record(
+        &self,
+        conn: &mut SqliteConnection,
+        now: Timestamp,
+        ask: &OwnedAsk,
+        inserted: usize,
+    ) -> QueryResult<()> {
+        let inserted = stored(inserted);
+        match (self, &ask.scope) {
+            (Self::Session(session), OwnedScope::Session(id)) => {
+                let granularity = idle_granularity(session.idle_timeout_seconds);
+                let due = now - session.last_activity > granularity;
+                if due || session.room.is_some() {
+                    let last_activity = if due { now } else { session.last_activity };
+                    let last_activity = last_activity.timestamp_micros();
+                    MoveActivity { session: id, inserted, last_activity }.execute(conn)?;
+                }
+            }
+            (_, OwnedScope::Signer { key: signer, did, .. }) => {
+                AddToSigner { signer, did: did.as_str(), inserted }.execute(conn)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn insert(conn: &mut SqliteConnection, ask: &OwnedAsk, row: &UsedNonce) -> QueryResult<bool> {
+    let (OwnedScope::Session(key) | OwnedScope::Signer { key, .. }) = &ask.scope;
+    let row = NonceRow {
+        scope: key,
+        nonce: ask.nonce.as_str(),
+        used_at: row.used_at.timestamp_micros(),
+        expires_at: row.expires_at.timestamp_micros(),
+        idempotency: ask.idempotency.as_ref().map(<[u8; 16]>::as_slice),
+    };
+    let inserted = match &ask.scope {
+        OwnedScope::Session(_) => InsertSessionNonce(row).execute(conn),
+        OwnedScope::Signer { .. } => InsertSignerNonce(row).execute(conn),
+    }?;
+    Ok(inserted == 1)
+}
+
+fn find(conn: &mut SqliteConnection, ask: &OwnedAsk) -> QueryResult<Option<UsedNonce>> {
+    match &ask.scope {
+        OwnedScope::Session(session) => session_nonce(conn, session, ask.nonce.as_str()),
+        OwnedScope::Signer { key, .. } => signer_nonces::table
+            .find((key.as_slice(), ask.nonce.as_str()))
+            .select((signer_nonces::used_at, signer_nonces::expires_at, signer_nonces::idempotency))
+            .first(conn)
+            .optional()?
+            .map(used_nonce)
+            .transpose(),
+    }
+}
+
+/// The nonce's row in a session.
+pub(super) fn session_nonce(
+    conn: &mut SqliteConnection,
+    session: &Key,
+    nonce: &str,
+) -> QueryResult<Option<UsedNonce>> {
+    nonces::table
+        .find((session.as_slice(), nonce))
+        .select((nonces::used_at, nonces::expires_at, nonces::idempotency))
+        .first(conn)
+        .optional()?
+        .map(used_nonce)
+        .transpose()
+}
+
+fn used_nonce(row: (i64, i64, Option<Vec<u8>>)) -> QueryResult<UsedNonce> {
+    let (used_at, expires_at, idempotency) = row;
+    Ok(UsedNonce {
+        used_at: timestamp(used_at)?,
+        expires_at: timestamp(expires_at)?,
+        // The table's CHECK leaves no other length.
+        idempotency: idempotency.and_then(|bytes| bytes.try_into().ok()),
+    })
+}
+
+/// Which DIDs are revoked, each looked up once in a group.
+#[derive(Default)]
+struct Revocations(HashMap<Did, bool>);
+
+impl Revocations {
+    fn contains(&mut self, conn: &mut SqliteConnection, did: &Did) -> QueryResult<bool> {
+        if let Some(known) = self.0.get(did) {
+            return Ok(*known);
+        }
+        let revoked = is_revoked(conn, did)?;
+        self.0.insert(did.clone(), revoked);
+        Ok(revoked)
+    }
+}
+
+pub(super) fn is_revoked(conn: &mut SqliteConnection, did: &Did) -> QueryResult<bool> {
+    let revoked = dids::table.find(did.as_str()).select(dids::revoked).first(conn).optional()?;
+    Ok(revoked.unwrap_or(false))
+}
+
+/// What a claim needs of a session: not its metadata, which may be long.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = sessions)]
+pub(super) struct ClaimedSession {
+    client_did: String,
+    server_did: String,
+    expires_at: i64,
+    deadline: i64,
+    last_activity: i64,
+    idle_timeout_seconds: Option<i64>,
+    max_claims: Option<i64>,
+    claims: i64,
+    ended_at: Option<i64>,
+    end_reason: Option<String>,
+}
+
+impl ClaimedSession {
+    pub(super) fn lifetime(&self) -> QueryResult<Lifetime> {
+        Ok(Lifetime {
+            expires_at: timestamp(self.expires_at)?,
+            last_activity: timestamp(self.last_activity)?,
+            idle_timeout_seconds: self.idle_timeout_seconds.map(number).transpose()?,
+            ended_at: optional_timestamp(self.ended_at)?,
+            end_reason: end_reason(self.end_reason.as_deref())?,
+        })
+    }
+}

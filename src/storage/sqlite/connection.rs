@@ -1,0 +1,137 @@
+//! Opening SQLite: where the file is, and how each connection is set up.
+
+use std::path::{Path, PathBuf};
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+
+use crate::storage::{Result, SqliteLocation, StoreError};
+
+use super::errors::store_error;
+
+/// How long a connection waits for another process's lock. Only commands at the command line
+/// are other processes, and their transactions are short.
+const BUSY_TIMEOUT_MILLISECONDS: u32 = 5_000;
+/// Frames of the WAL after which a commit copies them into the database itself. The checkpointer
+/// has usually done nearly all of that before, beside the writer.
+const AUTO_CHECKPOINT_PAGES: u32 = 8_192;
+/// The WAL is cut back to this when it starts anew.
+const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Writer,
+    Reader,
+    Checkpointer,
+}
+
+#[derive(QueryableByName)]
+struct JournalMode {
+    #[diesel(sql_type = Text)]
+    journal_mode: String,
+}
+
+/// A database that connections can be opened to.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    /// The absolute path, so that SQLite never takes it for one of its URIs.
+    File(String),
+    Memory,
+}
+
+impl Target {
+    /// Finds the file, or creates it empty and readable by its owner alone.
+    pub(super) fn prepare(location: &SqliteLocation) -> Result<Self> {
+        let SqliteLocation::File(path) = location else { return Ok(Self::Memory) };
+        let absolute = std::path::absolute(path).map_err(|e| cannot_open(path, &e.to_string()))?;
+        match absolute.parent() {
+            Some(folder) if folder.is_dir() => {}
+            Some(folder) => {
+                let reason = format!("there is no folder {}; create it first", folder.display());
+                return Err(cannot_open(path, &reason));
+            }
+            None => return Err(cannot_open(path, "it is not a file")),
+        }
+        if absolute.is_dir() {
+            return Err(cannot_open(path, "it is a folder, not a file"));
+        }
+        create_private(&absolute).map_err(|e| cannot_open(path, &e.to_string()))?;
+        match absolute.into_os_string().into_string() {
+            Ok(text) => Ok(Self::File(text)),
+            Err(_) => Err(cannot_open(path, "its path is not valid UTF-8")),
+        }
+    }
+
+    pub(super) const fn is_memory(&self) -> bool {
+        matches!(self, Self::Memory)
+    }
+
+    pub(super) fn connect(&self, role: Role) -> Result<SqliteConnection> {
+        let path = match self {
+            Self::File(path) => path,
+            Self::Memory => ":memory:",
+        };
+        let shown = PathBuf::from(path);
+        let mut conn =
+            SqliteConnection::establish(path).map_err(|e| cannot_open(&shown, &e.to_string()))?;
+        set_up(&mut conn, role, self.is_memory()).map_err(|e| match e {
+            StoreError::Unavailable(reason) => cannot_open(&shown, &reason),
+            other => other,
+        })?;
+        Ok(conn)
+    }
+}
+
+fn set_up(conn: &mut SqliteConnection, role: Role, memory: bool) -> Result<()> {
+    let failed = |e: diesel::result::Error| store_error(&e);
+    conn.batch_execute(&format!("PRAGMA busy_timeout = {BUSY_TIMEOUT_MILLISECONDS}"))
+        .map_err(failed)?;
+    let mode: JournalMode =
+        diesel::sql_query("PRAGMA journal_mode = WAL").get_result(conn).map_err(failed)?;
+    if !memory && mode.journal_mode != "wal" {
+        return Err(StoreError::Unavailable(format!(
+            "its file system does not support SQLite's WAL (the journal mode stays {:?}); \
+             use a local disk",
+            mode.journal_mode
+        )));
+    }
+    // No memory-mapped reads: there an I/O error is a signal that ends the process.
+    let (cache_kibibytes, checkpoint_pages) = match role {
+        Role::Writer => (16 * 1024, AUTO_CHECKPOINT_PAGES),
+        Role::Reader => (4 * 1024, 0),
+        Role::Checkpointer => (256, 0),
+    };
+    let query_only = u8::from(role == Role::Reader);
+    for pragma in [
+        "synchronous = FULL".to_owned(),
+        "fullfsync = ON".to_owned(),
+        "checkpoint_fullfsync = ON".to_owned(),
+        "foreign_keys = ON".to_owned(),
+        "temp_store = MEMORY".to_owned(),
+        format!("cache_size = -{cache_kibibytes}"),
+        format!("wal_autocheckpoint = {checkpoint_pages}"),
+        format!("journal_size_limit = {WAL_BYTES_KEPT}"),
+        format!("query_only = {query_only}"),
+    ] {
+        conn.batch_execute(&format!("PRAGMA {pragma}")).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// SQLite's own `-wal` and `-shm` files take the mode of this one.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn cannot_open(path: &Path, reason: &str) -> StoreError {
+    StoreError::Unavailable(format!("cannot open {}: {reason}", path.display()))
+}

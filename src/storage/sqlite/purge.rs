@@ -1,0 +1,194 @@
+//! The purge: records what is over, and removes what is past its retention, in bounded batches.
+//!
+//! Whatever it removes, it records how far the clock had come in the same transaction, so that
+//! nothing removed as expired can be claimed again after the machine's clock was set back.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary};
+
+use crate::domain::{EndReason, SessionState, Timestamp};
+use crate::storage::{PurgeStep, Purged};
+
+use super::claims::ClaimedSession;
+use super::clock;
+use super::schema::{audit_events, sessions, signer_nonces, signers};
+use super::sessions::record_end;
+use super::types::{micros, number, stored};
+
+/// Live sessions that are over at the time bound to each `?`.
+const OVERDUE: &str = "SELECT id FROM sessions WHERE ended_at IS NULL AND expires_at <= ?
+    UNION
+    SELECT id FROM sessions WHERE ended_at IS NULL AND idle_timeout_seconds IS NOT NULL
+        AND last_activity + idle_timeout_seconds * 1000000
+            + min(5000000, idle_timeout_seconds * 100000) <= ?";
+
+#[derive(QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = Binary)]
+    id: Vec<u8>,
+}
+
+/// Up to `limit` sessions that are over without a record of it. Looks at every live session with
+/// an idle timeout, so it belongs on a reader; [`end_overdue`] looks at each again.
+pub(super) fn overdue(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    limit: u32,
+) -> QueryResult<Vec<Vec<u8>>> {
+    let now = now.timestamp_micros();
+    let rows: Vec<IdRow> = diesel::sql_query(format!("{OVERDUE} LIMIT ?"))
+        .bind::<BigInt, _>(now)
+        .bind::<BigInt, _>(now)
+        .bind::<BigInt, _>(i64::from(limit))
+        .load(conn)?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Records the end of those of `ids` that are over, at the moment that they were.
+pub(super) fn end_overdue(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    ids: &[Vec<u8>],
+) -> QueryResult<Purged> {
+    let mut purged = Purged::default();
+    for id in ids {
+        let row = sessions::table
+            .find(id.as_slice())
+            .filter(sessions::ended_at.is_null())
+            .select(ClaimedSession::as_select())
+            .first(conn)
+            .optional()?;
+        let Some(row) = row else { continue };
+        if let SessionState::Expired { at, reason } = row.lifetime()?.state(now) {
+            record_end(conn, id, at, reason)?;
+            match reason {
+                EndReason::Idle => purged.sessions_idle += 1,
+                _ => purged.sessions_expired += 1,
+            }
+        }
+    }
+    Ok(purged)
+}
+
+/// One batch of a step that deletes.
+pub(super) fn delete(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    step: PurgeStep,
+    limit: u32,
+) -> QueryResult<Purged> {
+    let purged = match step {
+        PurgeStep::EndOverdueSessions => Purged::default(),
+        PurgeStep::DeleteEndedSessions { retention } => {
+            delete_ended_sessions(conn, before(now, retention), limit)?
+        }
+        PurgeStep::DeleteSignerNonces { margin } => {
+            delete_signer_nonces(conn, before(now, margin), limit)?
+        }
+        PurgeStep::DeleteAuditEvents { retention } => {
+            delete_audit_events(conn, before(now, retention), limit)?
+        }
+    };
+    if purged != Purged::default() {
+        clock::record(conn, now)?;
+    }
+    Ok(purged)
+}
+
+/// The moment `age` ago.
+pub(super) fn before(now: Timestamp, age: Duration) -> i64 {
+    now.timestamp_micros().saturating_sub(micros(age))
+}
+
+/// Deletes sessions that ended before `cutoff`, counting their nonces as rows too:
+/// a session with more of them than fit is emptied first, over several batches.
+fn delete_ended_sessions(
+    conn: &mut SqliteConnection,
+    cutoff: i64,
+    limit: u32,
+) -> QueryResult<Purged> {
+    let mut purged = Purged::default();
+    let mut room = i64::from(limit);
+    let ended: Vec<Vec<u8>> = sessions::table
+        .filter(sessions::ended_at.lt(cutoff))
+        .order(sessions::ended_at)
+        .limit(room)
+        .select(sessions::id)
+        .load(conn)?;
+    for id in ended {
+        let deleted = delete_nonces(conn, &id, room)?;
+        purged.session_nonces_deleted += number::<u64>(deleted)?;
+        room -= deleted;
+        if room == 0 {
+            break;
+        }
+        diesel::delete(sessions::table.find(&id)).execute(conn)?;
+        purged.sessions_deleted += 1;
+        room -= 1;
+        if room == 0 {
+            break;
+        }
+    }
+    Ok(purged)
+}
+
+fn delete_nonces(conn: &mut SqliteConnection, session: &[u8], limit: i64) -> QueryResult<i64> {
+    let deleted = diesel::sql_query(
+        "DELETE FROM nonces WHERE session_id = ?1
+            AND nonce IN (SELECT nonce FROM nonces WHERE session_id = ?1 LIMIT ?2)",
+    )
+    .bind::<Binary, _>(session)
+    .bind::<BigInt, _>(limit)
+    .execute(conn)?;
+    Ok(stored(deleted))
+}
+
+/// Deletes signers' nonces that expired before `cutoff`, lowers the signers' counters
+/// by as much, and forgets signers without any.
+fn delete_signer_nonces(
+    conn: &mut SqliteConnection,
+    cutoff: i64,
+    limit: u32,
+) -> QueryResult<Purged> {
+    let expired: Vec<(Vec<u8>, String)> = signer_nonces::table
+        .filter(signer_nonces::expires_at.lt(cutoff))
+        .order(signer_nonces::expires_at)
+        .limit(i64::from(limit))
+        .select((signer_nonces::signer, signer_nonces::nonce))
+        .load(conn)?;
+    let mut by_signer: HashMap<&[u8], i64> = HashMap::new();
+    let mut deleted = 0;
+    for (signer, nonce) in &expired {
+        diesel::delete(signer_nonces::table.find((signer, nonce))).execute(conn)?;
+        *by_signer.entry(signer).or_default() += 1;
+        deleted += 1;
+    }
+    for (signer, count) in by_signer {
+        let counter = signers::table.find(signer);
+        diesel::update(counter).set(signers::live.eq(signers::live - count)).execute(conn)?;
+        diesel::delete(counter.filter(signers::live.eq(0))).execute(conn)?;
+    }
+    Ok(Purged { signer_nonces_deleted: deleted, ..Purged::default() })
+}
+
+fn delete_audit_events(
+    conn: &mut SqliteConnection,
+    cutoff: i64,
+    limit: u32,
+) -> QueryResult<Purged> {
+    let old: Vec<Vec<u8>> = audit_events::table
+        .filter(audit_events::at.lt(cutoff))
+        .order(audit_events::at)
+        .limit(i64::from(limit))
+        .select(audit_events::id)
+        .load(conn)?;
+    let mut deleted = 0;
+    for id in old {
+        diesel::delete(audit_events::table.find(id)).execute(conn)?;
+        deleted += 1;
+    }
+    Ok(Purged { audit_events_deleted: deleted, ..Purged::default() })
+}

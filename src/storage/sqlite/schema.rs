@@ -1,0 +1,114 @@
+//! SQLite's tables, as Diesel types. Says what `migrations/sqlite` makes, and nothing else.
+
+diesel::table! {
+    sessions (id) {
+        id -> Binary,
+        client_did -> Text,
+        server_did -> Text,
+        session_key -> Nullable<Binary>,
+        key_id -> Nullable<Text>,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+        deadline -> BigInt,
+        last_activity -> BigInt,
+        idle_timeout_seconds -> Nullable<BigInt>,
+        max_claims -> Nullable<BigInt>,
+        claims -> BigInt,
+        metadata -> Text,
+        user_agent -> Nullable<Text>,
+        ip_address -> Nullable<Text>,
+        ended_at -> Nullable<BigInt>,
+        end_reason -> Nullable<Text>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    nonces (session_id, nonce) {
+        session_id -> Binary,
+        nonce -> Text,
+        used_at -> BigInt,
+        expires_at -> BigInt,
+        idempotency -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    dids (did) {
+        did -> Text,
+        public_key -> Nullable<Binary>,
+        key_type -> Nullable<Text>,
+        owner_address -> Nullable<Text>,
+        document -> Nullable<Text>,
+        revoked -> Bool,
+        revoked_at -> Nullable<BigInt>,
+        source -> Nullable<Text>,
+        version -> Nullable<Text>,
+        fetched_at -> Nullable<BigInt>,
+        stale_at -> Nullable<BigInt>,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    signers (signer) {
+        signer -> Binary,
+        did -> Text,
+        live -> BigInt,
+    }
+}
+
+diesel::table! {
+    signer_nonces (signer, nonce) {
+        signer -> Binary,
+        nonce -> Text,
+        used_at -> BigInt,
+        expires_at -> BigInt,
+        idempotency -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    api_tokens (id) {
+        id -> Binary,
+        name -> Text,
+        hash -> Binary,
+        scopes -> Text,
+        created_at -> BigInt,
+        expires_at -> Nullable<BigInt>,
+        last_used_at -> Nullable<BigInt>,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    audit_events (id) {
+        id -> Binary,
+        at -> BigInt,
+        actor -> Text,
+        action -> Text,
+        subject -> Text,
+        outcome -> Text,
+        detail -> Text,
+    }
+}
+
+diesel::table! {
+    sealing_keys (key_id) {
+        key_id -> Text,
+        check_value -> Binary,
+    }
+}
+
+diesel::table! {
+    leases (name) {
+        name -> Text,
+        holder -> Text,
+        taken_at -> BigInt,
+        until -> BigInt,
+        finished_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(sessions, nonces);

@@ -1,0 +1,119 @@
+//! Counts for the gauges, and sizes for the operator. Reads only.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Text};
+
+use crate::domain::Timestamp;
+use crate::storage::{Counts, Statistics, TableSize};
+
+use super::schema::{dids, nonces, sessions};
+use super::tally::NonceTally;
+use super::types::{did, number};
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+#[derive(QueryableByName)]
+struct Named {
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+#[derive(QueryableByName)]
+struct Flag {
+    #[diesel(sql_type = Bool)]
+    flag: bool,
+}
+
+/// The clock, once the database has answered at all.
+pub(super) fn now(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<Timestamp> {
+    let _: Number =
+        diesel::sql_query("SELECT count(*) AS number FROM sqlite_schema").get_result(conn)?;
+    Ok(now)
+}
+
+/// Reads indexes alone. A session that idles counts as active until the purge has recorded it.
+pub(super) fn counts(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    tally: &NonceTally,
+) -> QueryResult<Counts> {
+    let micros = now.timestamp_micros();
+    let all: i64 = sessions::table.count().get_result(conn)?;
+    let active: i64 = sessions::table
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.gt(micros))
+        .count()
+        .get_result(conn)?;
+    let in_sessions = tally.get(|| nonces::table.count().get_result(conn))?;
+    let of_signers: Number =
+        diesel::sql_query("SELECT coalesce(sum(live), 0) AS number FROM signers")
+            .get_result(conn)?;
+    let known: i64 = dids::table.count().get_result(conn)?;
+    let revoked: Number =
+        diesel::sql_query("SELECT count(*) AS number FROM dids WHERE revoked = 1")
+            .get_result(conn)?;
+    Ok(Counts {
+        active_sessions: number(active)?,
+        ended_sessions: number(all - active)?,
+        live_nonces: number(in_sessions + of_signers.number)?,
+        dids: number(known)?,
+        revoked_dids: number(revoked.number)?,
+    })
+}
+
+/// Walks every page of the file to tell the tables' sizes.
+pub(super) fn statistics(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    tally: &NonceTally,
+    top: u32,
+) -> QueryResult<Statistics> {
+    let counts = counts(conn, now, tally)?;
+    let database: Number = diesel::sql_query(
+        "SELECT page_count * page_size AS number FROM pragma_page_count, pragma_page_size",
+    )
+    .get_result(conn)?;
+    let tables: Vec<Named> = diesel::sql_query(
+        "SELECT m.tbl_name AS name, CAST(sum(d.pgsize) AS INTEGER) AS number
+            FROM dbstat d JOIN sqlite_schema m ON m.name = d.name
+            WHERE d.aggregate AND m.tbl_name NOT LIKE 'sqlite^_%' ESCAPE '^'
+            GROUP BY m.tbl_name ORDER BY m.tbl_name",
+    )
+    .load(conn)?;
+    let clients: Vec<Named> = diesel::sql_query(
+        "SELECT client_did AS name, count(*) AS number FROM sessions
+            WHERE ended_at IS NULL AND expires_at > ?
+            GROUP BY client_did ORDER BY number DESC, name LIMIT ?",
+    )
+    .bind::<BigInt, _>(now.timestamp_micros())
+    .bind::<BigInt, _>(i64::from(top))
+    .load(conn)?;
+    Ok(Statistics {
+        counts,
+        database_bytes: number(database.number)?,
+        tables: tables
+            .into_iter()
+            .map(|row| Ok(TableSize { name: row.name, bytes: number(row.number)? }))
+            .collect::<QueryResult<_>>()?,
+        top_clients: clients
+            .into_iter()
+            .map(|row| Ok((did(&row.name)?, number(row.number)?)))
+            .collect::<QueryResult<_>>()?,
+    })
+}
+
+pub(super) fn holds_data(conn: &mut SqliteConnection) -> QueryResult<bool> {
+    let row: Flag = diesel::sql_query(
+        "SELECT EXISTS (SELECT 1 FROM sessions) OR EXISTS (SELECT 1 FROM nonces)
+            OR EXISTS (SELECT 1 FROM dids) OR EXISTS (SELECT 1 FROM signers)
+            OR EXISTS (SELECT 1 FROM signer_nonces) AS flag",
+    )
+    .get_result(conn)?;
+    Ok(row.flag)
+}

@@ -1,0 +1,206 @@
+//! The threads behind a store, and how a call reaches them: it goes into a bounded channel and
+//! waits for its answer, on whatever runtime it is; nothing blocks there. A caller that gives up
+//! disturbs nobody: what has not begun is left out, what has begun is finished.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use diesel::prelude::*;
+use tokio::sync::{oneshot, watch};
+
+use crate::clock::Clock;
+use crate::config::Database;
+use crate::domain::{Ask, Facts, Timestamp};
+use crate::metrics::Metrics;
+use crate::storage::{ClaimLimits, PoolStatus, Result, SqliteLocation, StoreError};
+
+use super::claims::OwnedAsk;
+use super::clock::DatabaseClock;
+use super::connection::{Role, Target};
+use super::errors::store_error;
+use super::readers::{self, Read, spawn};
+use super::tally::NonceTally;
+use super::writer::{self, Claims, Job, Writer};
+
+/// Jobs that may wait for the writer; one more is refused at once.
+const QUEUE: usize = 4_096;
+
+pub(super) struct Threads {
+    /// `None` once closed.
+    jobs: Mutex<Option<SyncSender<Job>>>,
+    /// `None` once closed, and for a database in memory, which has no connection but the writer's.
+    reads: Mutex<Option<SyncSender<Read>>>,
+    memory: bool,
+    readers: u32,
+    busy_readers: Arc<AtomicU32>,
+    clock: Arc<DatabaseClock>,
+    pub(super) tally: Arc<NonceTally>,
+    pub(super) changes: watch::Receiver<u64>,
+    /// Its sender is gone when every thread is.
+    running: watch::Receiver<()>,
+    metrics: Arc<Metrics>,
+    slow: std::time::Duration,
+}
+
+impl Threads {
+    /// Opens every connection; blocks while it does.
+    pub(super) fn start(
+        location: &SqliteLocation,
+        config: &Database,
+        limits: ClaimLimits,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Result<Self> {
+        let target = Target::prepare(location)?;
+        let mut conn = target.connect(Role::Writer)?;
+        let clock = Arc::new(DatabaseClock::new(clock));
+        clock.catch_up(&mut conn).map_err(|e| store_error(&e))?;
+        let tally = Arc::new(NonceTally::new());
+        let busy_readers = Arc::new(AtomicU32::new(0));
+        let (alive, running) = watch::channel(());
+        let alive = Arc::new(alive);
+        let (notify, changes) = watch::channel(0);
+        let (jobs, waiting) = sync_channel(QUEUE);
+        let (mut reads, mut checkpointer, mut readers) = (None, None, 0);
+        if !target.is_memory() {
+            readers = config.sqlite_readers.max(1);
+            reads = Some(readers::start(&target, readers, &busy_readers, &alive)?);
+            checkpointer = Some(readers::start_checkpointer(&target, &alive)?);
+        }
+        let writer = Writer {
+            conn,
+            jobs: waiting,
+            clock: Arc::clone(&clock),
+            limits,
+            tally: Arc::clone(&tally),
+            changes: notify,
+            checkpointer,
+        };
+        spawn("sqlite-writer", &alive, move || writer.run())?;
+        Ok(Self {
+            jobs: Mutex::new(Some(jobs)),
+            reads: Mutex::new(reads),
+            memory: target.is_memory(),
+            readers,
+            busy_readers,
+            clock,
+            tally,
+            changes,
+            running,
+            metrics,
+            slow: config.slow_statement,
+        })
+    }
+
+    /// Finishes what waits, and returns when every connection is closed.
+    pub(super) async fn close(&self) {
+        drop(self.reads.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // Nothing is ever sent: this waits for the last thread to let its sender go.
+        let _ = self.running.clone().changed().await;
+    }
+
+    pub(super) fn status(&self) -> PoolStatus {
+        PoolStatus {
+            max: self.readers,
+            open: self.readers,
+            in_use: self.busy_readers.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Runs `operation` on a reader.
+    pub(super) async fn read<T, F>(&self, name: &'static str, operation: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut SqliteConnection, Timestamp) -> QueryResult<T> + Send + 'static,
+    {
+        if self.memory {
+            return self.write(name, operation).await;
+        }
+        let (reply, answer) = oneshot::channel();
+        let clock = Arc::clone(&self.clock);
+        let read: Read = Box::new(move |conn| {
+            if !reply.is_closed() {
+                let now = clock.now();
+                let _ = reply.send(operation(conn, now).map_err(|e| store_error(&e)));
+            }
+        });
+        self.timed(name, wait(self.send(&self.reads, read), answer)).await
+    }
+
+    /// Runs `operation` in the writer's next transaction, and returns when it is committed.
+    pub(super) async fn write<T, F>(&self, name: &'static str, operation: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut SqliteConnection, Timestamp) -> QueryResult<T> + Send + 'static,
+    {
+        let (job, answer) = writer::write(operation);
+        self.timed(name, wait(self.send(&self.jobs, job), answer)).await
+    }
+
+    /// Runs `operation` on the writer's connection, outside any group; it makes its own
+    /// transactions.
+    pub(super) async fn alone<T, F>(&self, name: &'static str, operation: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut SqliteConnection) -> Result<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let clock = Arc::clone(&self.clock);
+        let job = Job::Alone(Box::new(move |conn| {
+            let result = operation(conn);
+            let clock = clock.catch_up(conn).map_err(|e| store_error(&e));
+            let _ = reply.send(result.and_then(|value| clock.map(|()| value)));
+        }));
+        self.timed(name, wait(self.send(&self.jobs, job), answer)).await
+    }
+
+    pub(super) async fn claim(&self, asks: &[Ask<'_>]) -> Vec<Result<Facts>> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Claims(Claims { asks: asks.iter().map(OwnedAsk::from).collect(), reply });
+        let facts = self.timed("claim", wait(self.send(&self.jobs, job), answer)).await;
+        match facts {
+            Ok(facts) => facts,
+            Err(error) => asks.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    fn send<J>(&self, channel: &Mutex<Option<SyncSender<J>>>, job: J) -> Result<()> {
+        let closed = || StoreError::Unavailable("the database is closed".into());
+        let channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
+        match channel.as_ref().ok_or_else(closed)?.try_send(job) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Disconnected(_)) => Err(closed()),
+            Err(TrySendError::Full(_)) => {
+                self.metrics.pool_acquire_failures.inc();
+                Err(StoreError::Unavailable("too many calls wait for the database".into()))
+            }
+        }
+    }
+
+    async fn timed<T>(
+        &self,
+        name: &'static str,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let started = Instant::now();
+        let result = call.await;
+        let took = started.elapsed();
+        self.metrics.operation(took, result.is_ok());
+        if took > self.slow {
+            self.metrics.slow_statements.inc();
+            tracing::warn!(operation = name, milliseconds = took.as_millis(), "slow operation");
+        }
+        result
+    }
+}
+
+async fn wait<T>(sent: Result<()>, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+    sent?;
+    // A thread that ends without an answer has panicked, perhaps after it committed.
+    answer.await.unwrap_or_else(|_| {
+        Err(StoreError::OutcomeUnknown("the database's thread ended unexpectedly".into()))
+    })
+}

@@ -1,0 +1,123 @@
+//! API tokens, by their hash.
+
+use chrono::Duration;
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use crate::domain::{
+    ApiToken, AuditEvent, NewToken, Timestamp, TokenHash, TokenScope, TokenScopes,
+};
+
+use super::audit;
+use super::schema::api_tokens;
+use super::types::{optional_timestamp, timestamp, unreadable, uuid};
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = api_tokens)]
+#[diesel(check_for_backend(diesel::sqlite::Sqlite))]
+struct TokenRow {
+    id: Vec<u8>,
+    name: String,
+    scopes: String,
+    created_at: i64,
+    expires_at: Option<i64>,
+    last_used_at: Option<i64>,
+    revoked_at: Option<i64>,
+}
+
+impl TokenRow {
+    fn read(self, observed_at: Timestamp) -> QueryResult<ApiToken> {
+        let words: Vec<String> =
+            serde_json::from_str(&self.scopes).map_err(|_| unreadable("token scope"))?;
+        let scopes: Option<Vec<TokenScope>> =
+            words.iter().map(|word| TokenScope::parse(word)).collect();
+        Ok(ApiToken {
+            id: uuid(&self.id)?,
+            name: self.name,
+            scopes: TokenScopes::new(scopes.ok_or_else(|| unreadable("token scope"))?),
+            created_at: timestamp(self.created_at)?,
+            expires_at: optional_timestamp(self.expires_at)?,
+            last_used_at: optional_timestamp(self.last_used_at)?,
+            revoked_at: optional_timestamp(self.revoked_at)?,
+            observed_at,
+        })
+    }
+}
+
+pub(super) fn create(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    new: &NewToken,
+    event: &AuditEvent,
+) -> QueryResult<ApiToken> {
+    let words: Vec<&str> = new.scopes.as_slice().iter().map(|scope| scope.as_str()).collect();
+    let expires_at = new.ttl_seconds.map(|seconds| now + Duration::seconds(i64::from(seconds)));
+    diesel::insert_into(api_tokens::table)
+        .values((
+            api_tokens::id.eq(new.id.as_bytes().as_slice()),
+            api_tokens::name.eq(&new.name),
+            api_tokens::hash.eq(new.hash.0.as_slice()),
+            api_tokens::scopes.eq(serde_json::Value::from(words).to_string()),
+            api_tokens::created_at.eq(now.timestamp_micros()),
+            api_tokens::expires_at.eq(expires_at.map(|at| at.timestamp_micros())),
+        ))
+        .execute(conn)?;
+    audit::write(conn, now, event)?;
+    find(conn, now, new.id)?.ok_or(diesel::result::Error::NotFound)
+}
+
+fn find(conn: &mut SqliteConnection, now: Timestamp, id: Uuid) -> QueryResult<Option<ApiToken>> {
+    api_tokens::table
+        .find(id.as_bytes().as_slice())
+        .select(TokenRow::as_select())
+        .first(conn)
+        .optional()?
+        .map(|row| row.read(now))
+        .transpose()
+}
+
+pub(super) fn find_by_hash(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    hash: &TokenHash,
+) -> QueryResult<Option<ApiToken>> {
+    api_tokens::table
+        .filter(api_tokens::hash.eq(hash.0.as_slice()))
+        .select(TokenRow::as_select())
+        .first(conn)
+        .optional()?
+        .map(|row| row.read(now))
+        .transpose()
+}
+
+/// Every token, oldest first.
+pub(super) fn list(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<Vec<ApiToken>> {
+    let rows = api_tokens::table
+        .select(TokenRow::as_select())
+        .order((api_tokens::created_at, api_tokens::id))
+        .load(conn)?;
+    rows.into_iter().map(|row| row.read(now)).collect()
+}
+
+pub(super) fn revoke(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    id: Uuid,
+    event: &AuditEvent,
+) -> QueryResult<Option<ApiToken>> {
+    let token = api_tokens::table.find(id.as_bytes().to_vec());
+    let revoked = diesel::update(token.filter(api_tokens::revoked_at.is_null()))
+        .set(api_tokens::revoked_at.eq(now.timestamp_micros()))
+        .execute(conn)?;
+    if revoked > 0 {
+        audit::write(conn, now, event)?;
+    }
+    find(conn, now, id)
+}
+
+pub(super) fn used(conn: &mut SqliteConnection, now: Timestamp, id: Uuid) -> QueryResult<()> {
+    diesel::update(api_tokens::table.find(id.as_bytes().as_slice()))
+        .set(api_tokens::last_used_at.eq(now.timestamp_micros()))
+        .execute(conn)?;
+    Ok(())
+}

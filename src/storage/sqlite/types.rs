@@ -1,0 +1,53 @@
+//! Between SQLite's types and the domain's: microseconds and times, bytes and ids. A value that
+//! this binary cannot read is an error that names what it was, never a default.
+
+use chrono::DateTime;
+use diesel::result::{Error, QueryResult};
+use uuid::Uuid;
+
+use crate::domain::{Did, EndReason, Timestamp};
+
+pub(super) const MICROS_PER_SECOND: i64 = 1_000_000;
+
+/// An error for a stored value that does not mean what it should.
+pub(super) fn unreadable(what: &'static str) -> Error {
+    Error::DeserializationError(format!("a stored {what} cannot be read").into())
+}
+
+pub(super) fn timestamp(micros: i64) -> QueryResult<Timestamp> {
+    DateTime::from_timestamp_micros(micros).ok_or_else(|| unreadable("time"))
+}
+
+pub(super) fn optional_timestamp(micros: Option<i64>) -> QueryResult<Option<Timestamp>> {
+    micros.map(timestamp).transpose()
+}
+
+pub(super) fn did(text: &str) -> QueryResult<Did> {
+    Did::parse(text).map_err(|_| unreadable("DID"))
+}
+
+pub(super) fn end_reason(text: Option<&str>) -> QueryResult<Option<EndReason>> {
+    text.map(|word| EndReason::parse(word).ok_or_else(|| unreadable("end reason"))).transpose()
+}
+
+pub(super) fn uuid(bytes: &[u8]) -> QueryResult<Uuid> {
+    Uuid::from_slice(bytes).map_err(|_| unreadable("UUID"))
+}
+
+/// A stored number into a domain's number, which may be narrower or unsigned.
+pub(super) fn number<T: TryFrom<i64>>(stored: i64) -> QueryResult<T> {
+    T::try_from(stored).map_err(|_| unreadable("number"))
+}
+
+/// A domain's number into SQLite's; what is beyond it is as good as its largest.
+pub(super) fn stored<T>(number: T) -> i64
+where
+    i64: TryFrom<T>,
+{
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A length of time in microseconds; what is beyond the type is as good as its largest.
+pub(super) fn micros(duration: std::time::Duration) -> i64 {
+    stored(duration.as_micros())
+}

@@ -1,0 +1,273 @@
+//! The one thread that writes. It takes whatever is waiting, runs it inside one transaction, and
+//! answers after the commit; while it commits, the next group gathers. It never waits for a group
+//! to fill, and it never answers before the disk has what it says.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use tokio::sync::{oneshot, watch};
+
+use crate::domain::{Facts, Timestamp};
+use crate::storage::{ClaimLimits, Result, StoreError};
+
+use super::claims::{self, OwnedAsk};
+use super::clock::DatabaseClock;
+use super::errors::{commit_error, is_isolated, store_error};
+use super::tally::NonceTally;
+
+/// The most asks in one transaction, so that a pile of them does not make everybody wait for all.
+const MAX_ASKS: usize = 4_096;
+/// The most other writes in one transaction.
+const MAX_WRITES: usize = 64;
+/// How often the file is checked for changes by other processes.
+const POLL: Duration = Duration::from_secs(1);
+/// After how many writes the checkpointer is woken.
+const WRITES_PER_CHECKPOINT: usize = 2_048;
+
+pub(super) enum Job {
+    Claims(Claims),
+    Write(Box<dyn Write>),
+    /// Runs between two groups, and makes its own transactions.
+    Alone(Box<dyn FnOnce(&mut SqliteConnection) + Send>),
+}
+
+pub(super) struct Claims {
+    pub(super) asks: Vec<OwnedAsk>,
+    pub(super) reply: oneshot::Sender<Result<Vec<Result<Facts>>>>,
+}
+
+/// A write of any kind but a claim.
+pub(super) trait Write: Send {
+    /// Whether somebody still waits for its answer.
+    fn is_wanted(&self) -> bool;
+    /// Runs inside a savepoint of its own and keeps its result. `Ok(false)` asks to undo it;
+    /// an error is one that the whole transaction cannot survive.
+    fn run(&mut self, conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<bool>;
+    /// Gives its result out, or the group's failure.
+    fn answer(self: Box<Self>, group: Result<()>);
+}
+
+/// A closure as a [`Write`].
+struct Closure<T, F> {
+    operation: Option<F>,
+    result: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+/// Makes a job of `operation`, which runs once, in the group's transaction and by its clock.
+pub(super) fn write<T, F>(operation: F) -> (Job, oneshot::Receiver<Result<T>>)
+where
+    T: Send + 'static,
+    F: FnOnce(&mut SqliteConnection, Timestamp) -> QueryResult<T> + Send + 'static,
+{
+    let (reply, answer) = oneshot::channel();
+    let write = Closure { operation: Some(operation), result: None, reply };
+    (Job::Write(Box::new(write)), answer)
+}
+
+impl<T, F> Write for Closure<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut SqliteConnection, Timestamp) -> QueryResult<T> + Send,
+{
+    fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
+    fn run(&mut self, conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<bool> {
+        let Some(operation) = self.operation.take() else { return Ok(false) };
+        match operation(conn, now) {
+            Ok(value) => {
+                self.result = Some(Ok(value));
+                Ok(true)
+            }
+            Err(error) if is_isolated(&error) => {
+                self.result = Some(Err(store_error(&error)));
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn answer(self: Box<Self>, group: Result<()>) {
+        let Self { result, reply, .. } = *self;
+        let not_run = || Err(StoreError::Unavailable("the write was not run".into()));
+        // An error means that the caller has gone; what was committed stays committed.
+        let _ = reply.send(group.and_then(|()| result.unwrap_or_else(not_run)));
+    }
+}
+
+#[derive(Default)]
+struct Group {
+    claims: Vec<Claims>,
+    writes: Vec<Box<dyn Write>>,
+    asks: usize,
+}
+
+impl Group {
+    fn is_full(&self) -> bool {
+        self.asks >= MAX_ASKS || self.writes.len() >= MAX_WRITES
+    }
+
+    fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.writes.is_empty()
+    }
+
+    /// Leaves out what nobody waits for any more: nothing of it has been written.
+    fn drop_unwanted(&mut self) {
+        self.claims.retain(|claims| !claims.reply.is_closed());
+        self.writes.retain(|write| write.is_wanted());
+    }
+
+    fn fail(self, error: &StoreError) {
+        for claims in self.claims {
+            let _ = claims.reply.send(Err(error.clone()));
+        }
+        for write in self.writes {
+            write.answer(Err(error.clone()));
+        }
+    }
+}
+
+pub(super) struct Writer {
+    pub(super) conn: SqliteConnection,
+    pub(super) jobs: Receiver<Job>,
+    pub(super) clock: Arc<DatabaseClock>,
+    pub(super) limits: ClaimLimits,
+    pub(super) tally: Arc<NonceTally>,
+    /// Counts changes by other processes.
+    pub(super) changes: watch::Sender<u64>,
+    /// `None` where there is no file.
+    pub(super) checkpointer: Option<SyncSender<()>>,
+}
+
+impl Writer {
+    /// Works until nobody can ask any more, and nothing waits.
+    pub(super) fn run(mut self) {
+        let mut seen = self.data_version();
+        let mut polled = Instant::now();
+        let mut unwritten = 0;
+        loop {
+            match self.jobs.recv_timeout(POLL) {
+                Ok(first) => unwritten += self.work(first),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if unwritten >= WRITES_PER_CHECKPOINT {
+                unwritten = 0;
+                // An error means that a checkpoint is due already, or that the thread is gone;
+                // then the connection's own automatic checkpoint does the work.
+                let _ = self.checkpointer.as_ref().map(|thread| thread.try_send(()));
+            }
+            if polled.elapsed() >= POLL {
+                polled = Instant::now();
+                let version = self.data_version();
+                if version != seen {
+                    seen = version;
+                    self.changed_by_others();
+                }
+            }
+        }
+    }
+
+    /// Runs one group that starts with `first`; returns how many rows it may have written.
+    fn work(&mut self, first: Job) -> usize {
+        let mut group = Group::default();
+        let mut alone = None;
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Claims(claims) => {
+                    group.asks += claims.asks.len();
+                    group.claims.push(claims);
+                }
+                Job::Write(write) => group.writes.push(write),
+                Job::Alone(work) => alone = Some(work),
+            }
+            let enough = group.is_full() || alone.is_some();
+            next = if enough { None } else { self.jobs.try_recv().ok() };
+        }
+        let written = group.asks + group.writes.len();
+        self.commit(group);
+        if let Some(work) = alone {
+            work(&mut self.conn);
+        }
+        written
+    }
+
+    fn commit(&mut self, mut group: Group) {
+        group.drop_unwanted();
+        if group.is_empty() {
+            return;
+        }
+        match self.transact(&mut group) {
+            Ok(facts) => {
+                let mut facts = facts.into_iter();
+                for Claims { asks, reply } in group.claims {
+                    let _ = reply.send(Ok(facts.by_ref().take(asks.len()).collect()));
+                }
+                for write in group.writes {
+                    write.answer(Ok(()));
+                }
+            }
+            Err(error) => {
+                // Fails when SQLite has rolled back by itself, which is what is wanted.
+                let _ = self.conn.batch_execute("ROLLBACK");
+                tracing::warn!(%error, "a transaction was not committed");
+                group.fail(&error);
+            }
+        }
+    }
+
+    /// Runs a group and commits it. The claims come first and all together.
+    fn transact(&mut self, group: &mut Group) -> Result<Vec<Result<Facts>>> {
+        let conn = &mut self.conn;
+        conn.batch_execute("BEGIN IMMEDIATE").map_err(|e| store_error(&e))?;
+        // Only now is it certain that no other process's later time is in the database.
+        let now = self.clock.now();
+        let asks = group.claims.iter().flat_map(|claims| &claims.asks);
+        let decided = claims::decide(conn, self.limits, now, asks).map_err(|e| store_error(&e))?;
+        for write in &mut group.writes {
+            in_savepoint(conn, write.as_mut(), now).map_err(|e| store_error(&e))?;
+        }
+        conn.batch_execute("COMMIT").map_err(|e| commit_error(&e))?;
+        self.tally.add(decided.session_nonces);
+        Ok(decided.facts)
+    }
+
+    /// SQLite's counter of commits by other connections than this one: only other processes have
+    /// any that write. `None` when it cannot be read; the next poll tries again.
+    fn data_version(&mut self) -> Option<i64> {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = BigInt)]
+            data_version: i64,
+        }
+        let row: Row = diesel::sql_query("PRAGMA data_version").get_result(&mut self.conn).ok()?;
+        Some(row.data_version)
+    }
+
+    fn changed_by_others(&mut self) {
+        self.tally.forget();
+        if let Err(error) = self.clock.catch_up(&mut self.conn) {
+            tracing::debug!(%error, "the database's clock could not be read");
+        }
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+}
+
+fn in_savepoint(
+    conn: &mut SqliteConnection,
+    write: &mut dyn Write,
+    now: Timestamp,
+) -> QueryResult<()> {
+    conn.batch_execute("SAVEPOINT write")?;
+    if !write.run(conn, now)? {
+        conn.batch_execute("ROLLBACK TO write")?;
+    }
+    conn.batch_execute("RELEASE write")
+}
