@@ -229,7 +229,10 @@ mod tests {
     #[test]
     fn sqlite_takes_a_path_as_it_is() {
         assert_eq!(sqlite("sqlite::memory:"), SqliteLocation::Memory);
-        assert_eq!(sqlite("sqlite://data/a b%20.db"), SqliteLocation::File("data/a b%20.db".into()));
+        assert_eq!(
+            sqlite("sqlite://data/a b%20.db"),
+            SqliteLocation::File("data/a b%20.db".into())
+        );
         assert_eq!(sqlite("sqlite:///var/x.db"), SqliteLocation::File("/var/x.db".into()));
         for text in ["sqlite://", "sqlite://:memory:", "sqlite://x.db?mode=ro", "sqlite://x#y"] {
             refusal(text);
@@ -261,7 +264,8 @@ mod tests {
             let url = format!("postgres://h/d?sslmode={}", mode.as_str());
             assert_eq!(postgres(&url).ssl_mode, mode);
         }
-        for query in ["sslmode=", "sslmode=allow", "sslmode=disable&sslmode=require", "sslrootcert="]
+        for query in
+            ["sslmode=", "sslmode=allow", "sslmode=disable&sslmode=require", "sslrootcert="]
         {
             refusal(&format!("postgres://h/d?{query}"));
         }

@@ -21,6 +21,7 @@ mod claims;
 mod dids;
 mod leases;
 mod migrations;
+mod model;
 mod purge;
 mod sealing;
 mod session_ends;
