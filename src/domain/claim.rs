@@ -163,3 +163,6 @@ pub fn judge(claim: &Claim, facts: &Facts, asked: bool) -> Option<Outcome> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
