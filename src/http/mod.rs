@@ -36,7 +36,6 @@ use crate::metrics::Metrics;
 use crate::services::{Claims, Dids, Sessions, Tokens};
 use crate::storage::Store;
 
-
 /// What handlers work with. Both listeners get it as `web::Data<State>`.
 pub struct State {
     pub sessions: Sessions,

@@ -1,0 +1,260 @@
+//! `POST /v1/claims`: many claims at once, each decided on its own. And the `Idempotency-Key`,
+//! with which a caller that lost an answer learns the true outcome.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use chrono::Duration;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::call::Call;
+use super::fields::{Fields, Invalid, array, text};
+use super::node::Node;
+use super::problem::Problem;
+use super::values::{Time, json, time};
+use crate::domain::{
+    Accepted, Claim, Did, IdempotencyDigest, Nonce, Outcome, Scope, SessionId, Timestamp,
+};
+
+/// The most claims in one call.
+const MAX_CLAIMS: usize = 1000;
+/// How far ahead a signer's nonce may expire: it is kept until then.
+const MAX_EXPIRY_AHEAD: Duration = Duration::hours(24);
+
+pub(super) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Claims to decide.
+#[derive(ToSchema)]
+#[schema(as = Claims)]
+pub(super) struct Body {
+    /// 1 to 1000; one that is malformed refuses all.
+    #[schema(value_type = Vec<NewClaim>)]
+    claims: Vec<Claim>,
+}
+
+/// One claim: of a session, or of a signer.
+#[derive(ToSchema)]
+#[schema(as = NewClaim)]
+#[allow(dead_code, reason = "the form of the body, for the OpenAPI document")]
+#[serde(untagged)]
+pub(super) enum NewClaim {
+    Session {
+        #[schema(example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")]
+        session_id: String,
+        /// 1 to 255 visible ASCII characters.
+        #[schema(example = "n-0S6_WzA2Mj")]
+        nonce: String,
+    },
+    Signer {
+        #[schema(example = "did:web:client.example")]
+        signer: String,
+        /// 1 to 255 visible ASCII characters.
+        #[schema(example = "n-0S6_WzA2Mj")]
+        nonce: String,
+        /// When the signed message stops being acceptable, at most 24 h ahead.
+        expires_at: Time,
+    },
+}
+
+/// The outcomes, in the order of the claims.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ClaimResults)]
+pub(super) struct ResultsView {
+    results: Vec<ResultView>,
+}
+
+/// The outcome of one claim.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ClaimResult)]
+pub(super) struct ResultView {
+    /// `accepted`, `replayed`, `session_not_found`, `session_ended`, `session_expired`,
+    /// `claim_quota_reached`, `expired` or `did_revoked`.
+    #[schema(example = "accepted")]
+    outcome: &'static str,
+    /// With `accepted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    used_at: Option<Time>,
+    /// With `replayed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    first_used_at: Option<Time>,
+}
+
+impl ResultView {
+    fn of(outcome: &Outcome) -> Self {
+        let (used_at, first_used_at) = match outcome {
+            Outcome::Accepted(Accepted { used_at, .. }) => (Some(Time(*used_at)), None),
+            Outcome::Replayed { first_used_at } => (None, Some(Time(*first_used_at))),
+            Outcome::Refused(_) => (None, None),
+        };
+        Self { outcome: outcome.as_str(), used_at, first_used_at }
+    }
+}
+
+/// Claim many nonces at once, each on its own.
+#[utoipa::path(
+    post, path = "/v1/claims", tag = "nonces",
+    params(("Idempotency-Key" = Option<String>, Header, example = "c0f1b2d8-6a0e-4c0b-8a34-3f6f3f1f7f10",
+        description = "Fresh and random. Whoever repeats the same claims with it within 10 minutes gets the first outcomes.")),
+    request_body(content = Body, example = json!({"claims": [
+        {"session_id": "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55", "nonce": "n-0S6_WzA2Mj"},
+        {"signer": "did:web:client.example", "nonce": "q8f1", "expires_at": "2026-01-02T03:09:05Z"},
+    ]})),
+    responses((status = 200, description = "An outcome for each claim, in order.", body = ResultsView,
+        headers(("Idempotency-Replayed" = String, description = "true when an earlier call with the same key made any of the claims.")),
+        example = json!({"results": [
+            {"outcome": "accepted", "used_at": "2026-01-02T03:04:05.678901Z"},
+            {"outcome": "replayed", "first_used_at": "2026-01-02T03:04:01.000213Z"},
+        ]}))),
+    extensions(("x-scope" = json!("nonces")), ("x-errors" = json!(["overloaded", "outcome_unknown"]))),
+)]
+pub(super) async fn claim(call: Call) -> Result<HttpResponse, Problem> {
+    let (body, key) = read(&call)?;
+    let mut claims = body.claims;
+    if let Some(key) = key {
+        for (index, claim) in claims.iter_mut().enumerate() {
+            claim.idempotency = Some(key.digest(&call.caller, index));
+        }
+    }
+    let outcomes = call.state.claims.claim(claims).await?;
+    let repeated =
+        outcomes.iter().any(|o| matches!(o, Outcome::Accepted(Accepted { repeated: true, .. })));
+    let results = outcomes.iter().map(ResultView::of).collect();
+    let mut response = json(StatusCode::OK, &ResultsView { results })?;
+    if repeated {
+        mark_replayed(&mut response);
+    }
+    Ok(response)
+}
+
+fn read(call: &Call) -> Result<(Body, Option<IdempotencyKey>), Problem> {
+    let latest = call.state.clock.now() + MAX_EXPIRY_AHEAD;
+    let mut input = call.json()?;
+    let key = input.header(IDEMPOTENCY_KEY, IdempotencyKey::parse);
+    let claims = input.required("claims", array(1..=MAX_CLAIMS, |node| one(node, latest)));
+    input.finish(|| Some((Body { claims: claims? }, key)))
+}
+
+fn one(node: Node<'_>, latest: Timestamp) -> Result<Claim, Invalid> {
+    let mut fields = Fields::of(node)?;
+    if fields.has("signer") && fields.has("session_id") {
+        return Err("must have session_id or signer, not both".into());
+    }
+    let nonce = fields.required("nonce", text(Nonce::parse));
+    let scope = if fields.has("signer") {
+        let did = fields.required("signer", text(Did::parse));
+        let expires_at = fields.required("expires_at", text(|text| expiry(text, latest)));
+        did.zip(expires_at).map(|(did, expires_at)| Scope::Signer { did, expires_at })
+    } else {
+        fields.required("session_id", text(SessionId::parse)).map(Scope::Session)
+    };
+    fields.finish(|| Some(Claim { scope: scope?, nonce: nonce?, idempotency: None }))
+}
+
+fn expiry(text: &str, latest: Timestamp) -> Result<Timestamp, &'static str> {
+    let at = time(text)?;
+    if at <= latest { Ok(at) } else { Err("must be at most 24 hours ahead") }
+}
+
+/// A caller's `Idempotency-Key`. What it stands for belongs to that caller alone.
+pub(super) struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        if (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("must be 1 to 255 visible ASCII characters, without spaces")
+        }
+    }
+
+    /// The first half of the SHA-256 of caller, key and index, each preceded by its length.
+    pub(super) fn digest(&self, caller: &Caller, index: usize) -> IdempotencyDigest {
+        digest(&caller.identity(), &self.0, index)
+    }
+}
+
+fn digest(caller: &[u8], key: &str, index: usize) -> IdempotencyDigest {
+    let index = (index as u64).to_be_bytes();
+    let mut hash = Sha256::new();
+    for part in [caller, key.as_bytes(), &index] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let mut digest = IdempotencyDigest::default();
+    for (to, from) in digest.iter_mut().zip(hash.finalize()) {
+        *to = from;
+    }
+    digest
+}
+
+/// Says that an earlier call with the same key made a claim of this one.
+pub(super) fn mark_replayed(response: &mut HttpResponse) {
+    response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_one(json: &str) -> Result<Claim, Vec<String>> {
+        let latest = time("2026-01-02T00:00:00Z").unwrap();
+        one(Node::parse(json.as_bytes()).unwrap(), latest)
+            .map_err(|invalid| invalid.into_errors().into_iter().map(|e| e.pointer).collect())
+    }
+
+    #[test]
+    fn a_claim_is_a_session_s_or_a_signer_s() {
+        let id = SessionId::generate();
+        let claim = read_one(&format!(r#"{{"session_id":"{id}","nonce":"n"}}"#)).unwrap();
+        assert_eq!(claim.scope, Scope::Session(id));
+        let json = r#"{"signer":"did:web:a","nonce":"n","expires_at":"2026-01-02T00:00:00Z"}"#;
+        let did = Did::parse("did:web:a").unwrap();
+        let expires_at = time("2026-01-02T00:00:00Z").unwrap();
+        assert_eq!(read_one(json).unwrap().scope, Scope::Signer { did, expires_at });
+    }
+
+    #[test]
+    fn a_malformed_claim_says_where() {
+        for (json, pointers) in [
+            ("{}", &["/nonce", "/session_id"][..]),
+            (r#"{"session_id":"x","nonce":"a b"}"#, &["/nonce", "/session_id"]),
+            (r#"{"signer":"did:web:a","nonce":"n"}"#, &["/expires_at"]),
+            (
+                r#"{"signer":"x","nonce":"n","expires_at":"2026-01-02T00:00:00.000001Z"}"#,
+                &["/signer", "/expires_at"],
+            ),
+            (r#"{"signer":"did:web:a","session_id":"x","nonce":"n"}"#, &[""]),
+            ("[]", &[""]),
+        ] {
+            assert_eq!(read_one(json).unwrap_err(), pointers, "{json}");
+        }
+        let id = SessionId::generate();
+        let json = format!(r#"{{"session_id":"{id}","nonce":"n","expires_at":"x"}}"#);
+        assert_eq!(read_one(&json).unwrap_err(), ["/expires_at"]);
+    }
+
+    #[test]
+    fn a_digest_is_of_caller_key_and_index() {
+        let one = digest(b"caller", "key", 0);
+        assert_eq!(one, digest(b"caller", "key", 0));
+        for other in
+            [digest(b"callerk", "ey", 0), digest(b"other", "key", 0), digest(b"caller", "key", 1)]
+        {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn an_idempotency_key_is_visible_ascii() {
+        assert!(IdempotencyKey::parse("c0f1-b2").is_ok());
+        for text in ["", "a b", "é", "x".repeat(256).as_str()] {
+            assert!(IdempotencyKey::parse(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! `/openapi.json` and `/docs`. The document is made from the handlers' own descriptions; the
+//! errors of each operation come from the table of codes. Everything is in the binary: `/docs`
+//! works without internet.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::{Value, json};
+use utoipa::OpenApi;
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr};
+
+use super::problem::{Body, Code, FieldError, Problem};
+use super::{claims, dids, nonces, sessions, stats};
+
+/// What Swagger UI needs: its own files, and the styles it sets on elements.
+const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+);
+const TOKEN: &str = "token";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "onceguard",
+        description = "The trust-state service for agents: sessions between DIDs, nonces accepted at most once, DID keys and revocations.\n\nEvery error is an RFC 9457 problem with a stable `code`; `type` is the page that explains it.",
+    ),
+    tags(
+        (name = "sessions", description = "Relations between a client DID and a server DID."),
+        (name = "nonces", description = "Claims: a nonce is accepted at most once in its scope."),
+        (name = "dids", description = "Keys and revocations."),
+        (name = "operations"),
+    ),
+    paths(
+        sessions::open, sessions::list, sessions::end_all, sessions::read, sessions::change,
+        sessions::end, sessions::key, sessions::touch,
+        nonces::claim, nonces::used, claims::claim,
+        dids::list, dids::read, dids::put, dids::forget, dids::revoke, dids::refresh,
+        stats::stats, openapi,
+    ),
+    components(schemas(Body, FieldError, claims::NewClaim)),
+)]
+struct Document;
+
+static DOCUMENT: LazyLock<Bytes> =
+    LazyLock::new(|| Bytes::from(document().to_json().unwrap_or_default()));
+
+/// This document.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "operations",
+    responses((status = 200, description = "OpenAPI 3.1.", body = Object)),
+)]
+pub(super) async fn openapi(_: HttpRequest) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok()
+        .content_type("application/json")
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .body(DOCUMENT.clone()))
+}
+
+/// `GET /docs`: the same page as `/docs/`, with its files one folder further down.
+pub(super) async fn index(_: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (content_type, page) = swagger_file("index.html")?;
+    let page = String::from_utf8_lossy(&page).replacen("<head>", "<head><base href=\"docs/\">", 1);
+    Ok(page_file(&content_type, page.into()))
+}
+
+/// `GET /docs/{file}`: Swagger UI's own files.
+pub(super) async fn file(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (content_type, bytes) = swagger_file(request.match_info().query("file"))?;
+    Ok(page_file(&content_type, bytes))
+}
+
+fn page_file(content_type: &str, bytes: Bytes) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type(content_type)
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header((header::CONTENT_SECURITY_POLICY, DOCS_POLICY))
+        .body(bytes)
+}
+
+/// A file of Swagger UI, and its type.
+fn swagger_file(name: &str) -> Result<(String, Bytes), Problem> {
+    let config = utoipa_swagger_ui::Config::from("../openapi.json").validator_url("none");
+    let file = utoipa_swagger_ui::serve(name, Arc::new(config))
+        .map_err(|error| Problem::internal(format!("/docs cannot be served: {error}")))?
+        .ok_or_else(|| Problem::new(Code::NotFound, "there is nothing at this path"))?;
+    Ok((file.content_type, Bytes::from(file.bytes.into_owned())))
+}
+
+/// The document, with what the descriptions leave out: security, and every error.
+fn document() -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("A token made by `onceguard token create`."))
+        .build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer));
+    for item in document.paths.paths.values_mut() {
+        operations_of(item).for_each(|(_, operation)| complete(operation));
+    }
+    document
+}
+
+fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    [
+        ("GET", &mut item.get),
+        ("POST", &mut item.post),
+        ("PUT", &mut item.put),
+        ("PATCH", &mut item.patch),
+        ("DELETE", &mut item.delete),
+    ]
+    .into_iter()
+    .filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
+}
+
+/// Turns `x-scope` and `x-errors` into security and responses. An operation without a scope
+/// is for everybody.
+fn complete(operation: &mut Operation) {
+    let Some(mut extensions) = operation.extensions.take() else { return };
+    let scope = extensions.remove("x-scope");
+    let own = extensions.remove("x-errors");
+    let Some(scope) = scope.as_ref().and_then(Value::as_str) else { return };
+    operation.security = Some(vec![SecurityRequirement::new(TOKEN, [scope])]);
+
+    let common = [
+        "payload_too_large",
+        "unauthenticated",
+        "forbidden",
+        "validation_failed",
+        "storage_unavailable",
+        "internal_error",
+    ];
+    let of_body = ["unsupported_media_type", "invalid_request"];
+    let of_body = of_body.iter().filter(|_| operation.request_body.is_some()).copied();
+    let own = own.as_ref().and_then(Value::as_array).into_iter().flatten();
+    let own = own.filter_map(Value::as_str);
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for (status, code) in common.into_iter().chain(of_body).chain(own).filter_map(error_of) {
+        by_status.entry(status).or_default().push(code);
+    }
+    for (status, codes) in by_status {
+        let response = RefOr::T(problem_response(status, &codes));
+        operation.responses.responses.insert(status.to_string(), response);
+    }
+}
+
+/// Reads `code`, or `status code` where the status is not the code's usual one.
+fn error_of(text: &str) -> Option<(u16, Code)> {
+    match text.split_once(' ') {
+        Some((status, word)) => Some((status.parse().ok()?, Code::parse(word)?)),
+        None => Code::parse(text).map(|code| (code.meaning().status.as_u16(), code)),
+    }
+}
+
+fn problem_response(status: u16, codes: &[Code]) -> Response {
+    let described: Vec<_> = codes
+        .iter()
+        .map(|code| format!("`{}`: {}.", code.meaning().word, code.meaning().title))
+        .collect();
+    let examples = codes.iter().map(|code| {
+        let example = ExampleBuilder::new().value(Some(example(status, *code))).build();
+        (code.meaning().word, RefOr::T(example))
+    });
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .examples_from_iter(examples)
+        .build();
+    ResponseBuilder::new()
+        .description(described.join(" "))
+        .content("application/problem+json", content)
+        .build()
+}
+
+fn example(status: u16, code: Code) -> Value {
+    let meaning = code.meaning();
+    let time = "2026-01-02T03:04:05.678901Z";
+    let own = match code {
+        Code::ValidationFailed => {
+            json!({"errors": [{"pointer": "/nonce", "detail": "is missing"}]})
+        }
+        Code::NonceReplayed => json!({"first_used_at": time}),
+        Code::SessionEnded => json!({"ended_at": time, "end_reason": "ended"}),
+        Code::SessionExpired => json!({"ended_at": time, "end_reason": "idle"}),
+        _ => json!({}),
+    };
+    let mut problem = json!({
+        "type": format!("/problems/{}", meaning.word),
+        "title": meaning.title,
+        "status": status,
+        "detail": meaning.explanation,
+        "code": meaning.word,
+        "request_id": "0198f2a4-6d02-7b11-8f3c-2d5e9a4b7c10",
+    });
+    if let (Value::Object(problem), Value::Object(own)) = (&mut problem, own) {
+        problem.extend(own);
+    }
+    problem
+}
+
+/// Every operation of the document, such as `GET /v1/sessions`.
+#[cfg(test)]
+pub(super) fn operations() -> std::collections::BTreeSet<String> {
+    let mut document = document();
+    let paths = document.paths.paths.iter_mut();
+    paths
+        .flat_map(|(path, item)| {
+            operations_of(item).map(move |(method, _)| format!("{method} {path}"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_openapi_3_1_with_examples_and_errors_for_every_guarded_operation() {
+        let document: Value = serde_json::from_slice(&DOCUMENT).unwrap();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                if path == "/openapi.json" {
+                    continue;
+                }
+                let at = format!("{method} {path}");
+                assert_eq!(operation["security"][0]["token"].as_array().unwrap().len(), 1, "{at}");
+                for status in ["401", "403", "413", "422", "500", "503"] {
+                    let content = &operation["responses"][status]["content"];
+                    let examples = &content["application/problem+json"]["examples"];
+                    assert!(!examples.as_object().unwrap().is_empty(), "{at} {status}");
+                }
+                if let Some(body) = operation.get("requestBody") {
+                    assert!(body["content"]["application/json"]["example"].is_object(), "{at}");
+                    assert!(operation["responses"]["415"].is_object(), "{at}");
+                }
+                assert!(!operation.to_string().contains("\"x-"), "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_error_that_a_handler_names_is_a_code() {
+        for item in Document::openapi().paths.paths.values_mut() {
+            for (method, operation) in operations_of(item) {
+                let errors = operation.extensions.as_ref().and_then(|e| e.get("x-errors"));
+                for word in errors.and_then(Value::as_array).into_iter().flatten() {
+                    assert!(error_of(word.as_str().unwrap()).is_some(), "{method} {word}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_reference_in_the_document_leads_somewhere() {
+        let document: Value = serde_json::from_slice(&DOCUMENT).unwrap();
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+    }
+}

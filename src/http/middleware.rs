@@ -1,0 +1,246 @@
+//! Around every request: its id, the security headers, its metrics and its one line in the access
+//! log (target `onceguard::access`). Never writes down bodies, headers, queries, tokens or nonces.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::{Ready, ready};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::Error;
+use actix_web::HttpMessage as _;
+use actix_web::body::MessageBody;
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use futures_util::future::LocalBoxFuture;
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use super::State;
+use super::exchange::{Exchange, REQUEST_ID};
+use crate::metrics::Metrics;
+
+/// Set where the answer does not say otherwise.
+const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+];
+
+/// Two years.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000");
+
+/// The middleware of a listener.
+#[derive(Clone)]
+pub struct Observe {
+    metrics: Arc<Metrics>,
+    listener: Listener,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listener {
+    Api {
+        tls: bool,
+    },
+    /// Probes and scrapes: logged at debug level.
+    Ops,
+}
+
+impl Observe {
+    /// For the API's listener.
+    #[must_use]
+    pub fn api(state: &State) -> Self {
+        let tls = state.config.server.tls.is_some();
+        Self { metrics: Arc::clone(&state.metrics), listener: Listener::Api { tls } }
+    }
+
+    /// For the operations listener.
+    #[must_use]
+    pub fn ops(state: &State) -> Self {
+        Self { metrics: Arc::clone(&state.metrics), listener: Listener::Ops }
+    }
+}
+
+impl<S, B> Transform<S, ServiceRequest> for Observe
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<B>;
+    type Error = Error;
+    type Transform = Observed<S>;
+    type InitError = ();
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        let series = Rc::new(Series::new(Arc::clone(&self.metrics)));
+        ready(Ok(Observed { service, series, listener: self.listener }))
+    }
+}
+
+/// A worker's app, observed.
+pub struct Observed<S> {
+    service: S,
+    series: Rc<Series>,
+    listener: Listener,
+}
+
+impl<S, B> Service<ServiceRequest> for Observed<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<B>;
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, Error>>;
+
+    forward_ready!(service);
+
+    fn call(&self, request: ServiceRequest) -> Self::Future {
+        let started = Instant::now();
+        let exchange = Rc::new(Exchange::new(request.headers()));
+        request.extensions_mut().insert(Rc::clone(&exchange));
+        let in_flight = InFlight::enter(&self.series.metrics.http_in_flight);
+        let series = Rc::clone(&self.series);
+        let listener = self.listener;
+        let answer = self.service.call(request);
+        Box::pin(async move {
+            let mut response = answer.await?;
+            complete(response.headers_mut(), &exchange, listener);
+            let took = started.elapsed();
+            series.record(&response, &exchange, took);
+            log(&response, &exchange, took, listener);
+            drop(in_flight);
+            Ok(response)
+        })
+    }
+}
+
+fn complete(headers: &mut HeaderMap, exchange: &Exchange, listener: Listener) {
+    headers.insert(REQUEST_ID, exchange.request_id_header());
+    for (name, value) in DEFAULT_HEADERS {
+        if !headers.contains_key(&name) {
+            headers.insert(name, value);
+        }
+    }
+    if listener == (Listener::Api { tls: true }) {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+    }
+}
+
+fn log<B>(response: &ServiceResponse<B>, exchange: &Exchange, took: Duration, listener: Listener) {
+    /// `tracing` fixes a level per call site.
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                target: "onceguard::access",
+                request_id = exchange.request_id(),
+                method = %response.request().method(),
+                route = exchange.route(),
+                path = loggable(response.request().uri().path()),
+                status = response.status().as_u16(),
+                duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                caller = exchange.caller().map(super::auth::Caller::name),
+                "request"
+            )
+        };
+    }
+    match listener {
+        Listener::Api { .. } => line!(info),
+        Listener::Ops => line!(debug),
+    }
+}
+
+/// A path without the nonce that it may hold.
+fn loggable(path: &str) -> &str {
+    const NONCES: &str = "/nonces/";
+    path.find(NONCES).and_then(|at| path.get(..at + NONCES.len())).unwrap_or(path)
+}
+
+/// Counts a request as in flight until it is answered or given up.
+struct InFlight(IntGauge);
+
+impl InFlight {
+    fn enter(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Route, method, status.
+type Key = (&'static str, &'static str, u16);
+
+/// A worker's own map to the series that it counts on, so that a request costs one look-up and
+/// no lock.
+struct Series {
+    metrics: Arc<Metrics>,
+    known: RefCell<HashMap<Key, (IntCounter, Histogram)>>,
+}
+
+impl Series {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, known: RefCell::default() }
+    }
+
+    fn record<B>(&self, response: &ServiceResponse<B>, exchange: &Exchange, took: Duration) {
+        let method = method_label(response.request().method());
+        let key = (exchange.route(), method, response.status().as_u16());
+        let mut known = self.known.borrow_mut();
+        let (requests, seconds) = known.entry(key).or_insert_with(|| {
+            let (route, method, status) = key;
+            (
+                self.metrics.http_requests.with_label_values(&[
+                    method,
+                    route,
+                    status.to_string().as_str(),
+                ]),
+                self.metrics.http_request_seconds.with_label_values(&[method, route]),
+            )
+        });
+        requests.inc();
+        seconds.observe(took.as_secs_f64());
+    }
+}
+
+/// The methods of the table by name; callers cannot invent series.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_in_a_path_is_not_logged() {
+        assert_eq!(loggable("/v1/sessions/s/nonces/secret"), "/v1/sessions/s/nonces/");
+        assert_eq!(loggable("/v1/sessions/s/nonces/se/cret"), "/v1/sessions/s/nonces/");
+        assert_eq!(loggable("/v1/sessions/s/nonces"), "/v1/sessions/s/nonces");
+    }
+
+    #[test]
+    fn an_odd_method_has_no_label_of_its_own() {
+        assert_eq!(method_label(&Method::PATCH), "PATCH");
+        assert_eq!(method_label(&Method::from_bytes(b"BREW").unwrap()), "other");
+    }
+}

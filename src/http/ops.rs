@@ -1,0 +1,178 @@
+//! The operations listener: `/metrics`, `/livez`, `/readyz`. No credential: it is not meant to be
+//! reachable from outside.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use actix_web::http::StatusCode;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+
+use super::State;
+use super::problem::Problem;
+use super::routes::{Path, register};
+use super::values::json;
+use crate::storage::{Store, StoreError};
+
+/// Prometheus' text format.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// How long the database may take to answer a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Above this utilisation of the pool the service is degraded.
+const BUSY_POOL: f64 = 0.85;
+/// The purge lags when it has not finished for this many of its intervals.
+const LATE_INTERVALS: u32 = 3;
+
+/// Registers the operations routes.
+pub fn routes(config: &mut ServiceConfig) {
+    let table = vec![
+        Path::new("/metrics").public(metrics),
+        Path::new("/livez").public(live),
+        Path::new("/readyz").public(ready),
+    ];
+    register(config, table);
+}
+
+async fn metrics(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let text = state(&request)?
+        .metrics
+        .render()
+        .map_err(|error| Problem::internal(format!("the metrics cannot be written: {error}")))?;
+    Ok(HttpResponse::Ok().content_type(TEXT_FORMAT).body(text))
+}
+
+/// The process serves; nothing else is looked at.
+async fn live(_: HttpRequest) -> Result<HttpResponse, Problem> {
+    json(StatusCode::OK, &serde_json::json!({ "status": "alive" }))
+}
+
+/// What `/readyz` tells. Machines read the status code: 200, or 503 when `unhealthy`.
+#[derive(Serialize)]
+struct Readiness {
+    /// `healthy`, `degraded` (it serves, but somebody should look) or `unhealthy`.
+    status: &'static str,
+    /// Why it is not healthy.
+    reasons: Vec<&'static str>,
+    version: &'static str,
+    draining: bool,
+    database: DatabaseView,
+    pool: PoolView,
+    purge: PurgeView,
+}
+
+#[derive(Serialize)]
+struct DatabaseView {
+    backend: &'static str,
+    /// Whether it answered.
+    reachable: bool,
+    milliseconds: f64,
+    /// Migrations this binary has and the database has not; null when that is not known.
+    pending_migrations: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct PoolView {
+    max: u32,
+    open: u32,
+    in_use: u32,
+    utilisation: f64,
+}
+
+#[derive(Serialize)]
+struct PurgeView {
+    /// Since a purge last finished; null when none has.
+    lag_seconds: Option<i64>,
+}
+
+/// What the database said to a probe.
+struct Probe {
+    pending_migrations: usize,
+    purge_lag_seconds: Option<i64>,
+}
+
+async fn ready(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let state = state(&request)?;
+    let started = Instant::now();
+    let probe = tokio::time::timeout(PROBE_TIMEOUT, probe(&state.store)).await;
+    let took = started.elapsed();
+    let probe = match probe {
+        Ok(Ok(probe)) => Some(probe),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the database did not answer a readiness probe");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("the database did not answer a readiness probe in time");
+            None
+        }
+    };
+    let (status, view) = judge(state, probe.as_ref(), took);
+    json(status, &view)
+}
+
+async fn probe(store: &Store) -> Result<Probe, StoreError> {
+    store.now().await?;
+    let migrations = store.migrations().await?;
+    let pending_migrations = migrations.iter().filter(|one| one.known && !one.applied).count();
+    let lease = if pending_migrations == 0 { store.lease("purge").await? } else { None };
+    let purge_lag_seconds = lease.and_then(|lease| {
+        lease.finished_at.map(|finished| (lease.observed_at - finished).num_seconds().max(0))
+    });
+    Ok(Probe { pending_migrations, purge_lag_seconds })
+}
+
+fn judge(state: &State, probe: Option<&Probe>, took: Duration) -> (StatusCode, Readiness) {
+    let draining = state.draining.load(Ordering::Relaxed);
+    let pool = state.store.pool_status();
+    let utilisation =
+        if pool.max == 0 { 0.0 } else { f64::from(pool.in_use) / f64::from(pool.max) };
+    let lag = probe.and_then(|probe| probe.purge_lag_seconds);
+    let late = (state.config.jobs.purge_interval * LATE_INTERVALS).as_secs();
+
+    let mut unhealthy = Vec::new();
+    if draining {
+        unhealthy.push("the service is stopping");
+    }
+    match probe {
+        None => unhealthy.push("the database does not answer"),
+        Some(probe) if probe.pending_migrations > 0 => {
+            unhealthy.push("migrations are pending: run `onceguard migrate up`");
+        }
+        Some(_) => {}
+    }
+    let mut degraded = Vec::new();
+    if utilisation > BUSY_POOL {
+        degraded.push("the connection pool is nearly used up");
+    }
+    if lag.is_some_and(|lag| u64::try_from(lag).is_ok_and(|lag| lag > late)) {
+        degraded.push("the purge has not finished for a long time");
+    }
+    let (code, status) = match (unhealthy.is_empty(), degraded.is_empty()) {
+        (true, true) => (StatusCode::OK, "healthy"),
+        (true, false) => (StatusCode::OK, "degraded"),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
+    };
+    let view = Readiness {
+        status,
+        reasons: unhealthy.into_iter().chain(degraded).collect(),
+        version: env!("CARGO_PKG_VERSION"),
+        draining,
+        database: DatabaseView {
+            backend: state.store.backend(),
+            reachable: probe.is_some(),
+            milliseconds: took.as_secs_f64() * 1000.0,
+            pending_migrations: probe.map(|probe| probe.pending_migrations),
+        },
+        pool: PoolView { max: pool.max, open: pool.open, in_use: pool.in_use, utilisation },
+        purge: PurgeView { lag_seconds: lag },
+    };
+    (code, view)
+}
+
+fn state(request: &HttpRequest) -> Result<&State, Problem> {
+    request
+        .app_data::<web::Data<State>>()
+        .map(web::Data::get_ref)
+        .ok_or_else(|| Problem::internal("the state is not part of the app"))
+}

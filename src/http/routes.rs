@@ -1,0 +1,179 @@
+//! The whole table: path, method, the scope that a caller needs, handler.
+
+use std::future::Future;
+
+use actix_web::guard;
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, Resource, Route};
+
+use super::call::Call;
+use super::exchange::Exchange;
+use super::problem::{Code, Problem};
+use super::{claims, dids, docs, nonces, problems, sessions, stats};
+use crate::domain::TokenScope;
+
+/// Registers the API.
+pub fn api(config: &mut ServiceConfig) {
+    register(config, table());
+}
+
+/// The paths that are asked for most come first: they are tried in this order.
+#[rustfmt::skip]
+fn table() -> Vec<Path> {
+    use TokenScope::{Admin, Dids, Nonces, Revoke, SessionKeys, Sessions};
+    vec![
+        Path::new("/v1/claims").post(Nonces, claims::claim),
+        Path::new("/v1/sessions").post(Sessions, sessions::open).get(Sessions, sessions::list),
+        Path::new("/v1/sessions/end").post(Sessions, sessions::end_all),
+        Path::new("/v1/sessions/{id}/nonces").post(Nonces, nonces::claim),
+        Path::new("/v1/sessions/{id}")
+            .get(Sessions, sessions::read).patch(Sessions, sessions::change).delete(Sessions, sessions::end),
+        Path::new("/v1/sessions/{id}/key").get(SessionKeys, sessions::key),
+        Path::new("/v1/sessions/{id}/touch").post(Sessions, sessions::touch),
+        Path::new("/v1/sessions/{id}/nonces/{nonce}").get(Nonces, nonces::used),
+        Path::new("/v1/dids").get(Dids, dids::list),
+        Path::new("/v1/dids/{did}").get(Dids, dids::read).put(Dids, dids::put).delete(Dids, dids::forget),
+        Path::new("/v1/dids/{did}/revoke").post(Revoke, dids::revoke),
+        Path::new("/v1/dids/{did}/refresh").post(Dids, dids::refresh),
+        Path::new("/v1/stats").get(Admin, stats::stats),
+        // Without a credential:
+        Path::new("/openapi.json").public(docs::openapi),
+        Path::new("/docs").public(docs::index),
+        Path::new("/docs/{file:.*}").public(docs::file),
+        Path::new("/problems").public(problems::index),
+        Path::new("/problems/{code}").public(problems::page),
+    ]
+}
+
+/// One path of a table, with its methods.
+pub(super) struct Path {
+    pattern: &'static str,
+    methods: Vec<Method>,
+    resource: Resource,
+}
+
+impl Path {
+    pub(super) fn new(pattern: &'static str) -> Self {
+        Self { pattern, methods: Vec::new(), resource: web::resource(pattern) }
+    }
+
+    fn get<F: Answer>(self, scope: TokenScope, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::GET, scope, handler)
+    }
+
+    fn post<F: Answer>(self, scope: TokenScope, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::POST, scope, handler)
+    }
+
+    fn put<F: Answer>(self, scope: TokenScope, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::PUT, scope, handler)
+    }
+
+    fn patch<F: Answer>(self, scope: TokenScope, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::PATCH, scope, handler)
+    }
+
+    fn delete<F: Answer>(self, scope: TokenScope, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::DELETE, scope, handler)
+    }
+
+    /// A method that only callers with `scope` may use.
+    fn guarded<F: Answer>(self, method: Method, scope: TokenScope, handler: fn(Call) -> F) -> Self {
+        let pattern = self.pattern;
+        self.with(method, move |route| {
+            route.to(move |request: HttpRequest, payload: web::Payload| async move {
+                let exchange = Exchange::of(&request);
+                exchange.set_route(pattern);
+                let answer = match Call::admit(request, payload, scope, &exchange).await {
+                    Ok(call) => handler(call).await,
+                    Err(refused) => Err(refused),
+                };
+                answer.unwrap_or_else(|problem| problem.respond(&exchange))
+            })
+        })
+    }
+
+    /// `GET` for everybody.
+    pub(super) fn public<F: Answer>(self, handler: fn(HttpRequest) -> F) -> Self {
+        let pattern = self.pattern;
+        self.with(Method::GET, move |route| {
+            route.to(move |request: HttpRequest| async move {
+                let exchange = Exchange::of(&request);
+                exchange.set_route(pattern);
+                handler(request).await.unwrap_or_else(|problem| problem.respond(&exchange))
+            })
+        })
+    }
+
+    /// Adds a method; `HEAD` comes with `GET`, and actix leaves out the body.
+    fn with(mut self, method: Method, to: impl FnOnce(Route) -> Route) -> Self {
+        let route = match method {
+            Method::GET => web::route().guard(guard::Any(guard::Get()).or(guard::Head())),
+            _ => web::method(method.clone()),
+        };
+        self.resource = self.resource.route(to(route));
+        self.methods.push(method);
+        self
+    }
+
+    fn allow(&self) -> String {
+        let names = self.methods.iter().map(|method| match *method {
+            Method::GET => "GET, HEAD",
+            _ => method.as_str(),
+        });
+        names.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What a handler gives back.
+pub(super) trait Answer: Future<Output = Result<HttpResponse, Problem>> + 'static {}
+impl<F: Future<Output = Result<HttpResponse, Problem>> + 'static> Answer for F {}
+
+/// Registers a table; whatever it does not have is 404, or 405 with `Allow`.
+pub(super) fn register(config: &mut ServiceConfig, table: Vec<Path>) {
+    for path in table {
+        let allow = path.allow();
+        let pattern = path.pattern;
+        config.service(path.resource.default_service(web::to(move |request: HttpRequest| {
+            let answer = method_not_allowed(&request, pattern, &allow);
+            async { answer }
+        })));
+    }
+    config.default_service(web::to(not_found));
+}
+
+fn method_not_allowed(request: &HttpRequest, pattern: &'static str, allow: &str) -> HttpResponse {
+    let exchange = Exchange::of(request);
+    exchange.set_route(pattern);
+    let detail = format!("this path takes {allow}");
+    let allow = HeaderValue::from_str(allow).unwrap_or_else(|_| HeaderValue::from_static(""));
+    Problem::new(Code::MethodNotAllowed, detail)
+        .with_header(header::ALLOW, allow)
+        .respond(&exchange)
+}
+
+async fn not_found(request: HttpRequest) -> HttpResponse {
+    Problem::new(Code::NotFound, "there is nothing at this path").respond(&Exchange::of(&request))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Paths that are for people, and no part of the API.
+    const PAGES: [&str; 4] = ["/docs", "/docs/{file:.*}", "/problems", "/problems/{code}"];
+
+    #[test]
+    fn the_openapi_document_has_every_route_and_no_other() {
+        let routes: BTreeSet<String> = table()
+            .iter()
+            .filter(|path| !PAGES.contains(&path.pattern))
+            .flat_map(|path| path.methods.iter().map(|m| format!("{m} {}", path.pattern)))
+            .collect();
+        assert_eq!(docs::operations(), routes);
+    }
+}

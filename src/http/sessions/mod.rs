@@ -1,0 +1,119 @@
+//! Sessions: how one is shown, and what its calls have in common. A session's key is in none of
+//! the answers here but in that of `key`, and never in a log.
+
+mod change;
+mod open;
+mod read;
+
+pub(super) use change::{change, end, end_all, touch};
+pub(super) use open::open;
+pub(super) use read::{key, list, read};
+
+// What the OpenAPI document is made from.
+pub(super) use change::{__path_change, __path_end, __path_end_all, __path_touch};
+pub(super) use open::__path_open;
+pub(super) use read::{__path_key, __path_list, __path_read};
+
+use std::net::IpAddr;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::etag::etag;
+use super::problem::{Code, Problem};
+use super::values::{Time, json};
+use crate::domain::{EndReason, Session, SessionState};
+use crate::storage::Changed;
+
+/// A session, without its key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Session)]
+pub(super) struct View<'a> {
+    #[schema(example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")]
+    id: String,
+    #[schema(example = "did:web:client.example")]
+    client_did: &'a str,
+    #[schema(example = "did:web:server.example")]
+    server_did: &'a str,
+    /// `active`, `ended` or `expired`.
+    #[schema(example = "active")]
+    state: &'static str,
+    created_at: Time,
+    expires_at: Time,
+    /// No change moves `expires_at` past it.
+    deadline: Time,
+    last_activity: Time,
+    idle_timeout_seconds: Option<u32>,
+    max_claims: Option<u64>,
+    /// Exact where `max_claims` is set; elsewhere it moves with activity.
+    claims: u64,
+    #[schema(value_type = Object)]
+    metadata: &'a Map<String, Value>,
+    user_agent: Option<&'a str>,
+    #[schema(value_type = Option<String>, example = "192.0.2.1")]
+    ip_address: Option<IpAddr>,
+    ended_at: Option<Time>,
+    /// `ended`, `expired`, `idle`, `did_revoked` or `restored`.
+    end_reason: Option<&'static str>,
+}
+
+impl<'a> View<'a> {
+    fn of(session: &'a Session) -> Self {
+        let state = session.state();
+        let (ended_at, end_reason) = match state {
+            SessionState::Active => (None, None),
+            SessionState::Expired { at, reason } | SessionState::Ended { at, reason } => {
+                (Some(Time(at)), Some(EndReason::as_str(reason)))
+            }
+        };
+        Self {
+            id: session.id.to_string(),
+            client_did: session.client_did.as_str(),
+            server_did: session.server_did.as_str(),
+            state: state.as_str(),
+            created_at: Time(session.created_at),
+            expires_at: Time(session.expires_at),
+            deadline: Time(session.deadline),
+            last_activity: Time(session.last_activity),
+            idle_timeout_seconds: session.idle_timeout_seconds,
+            max_claims: session.max_claims,
+            claims: session.claims,
+            metadata: &session.metadata,
+            user_agent: session.user_agent.as_deref(),
+            ip_address: session.ip_address,
+            ended_at,
+            end_reason,
+        }
+    }
+}
+
+/// A session as an answer, with its `ETag`.
+fn answer(status: StatusCode, session: &Session) -> Result<HttpResponse, Problem> {
+    let mut response = json(status, &View::of(session))?;
+    let tag = HeaderValue::from_str(&etag(session))
+        .map_err(|error| Problem::internal(format!("an ETag cannot be written: {error}")))?;
+    response.headers_mut().insert(header::ETAG, tag);
+    Ok(response)
+}
+
+/// The session after a change, or why it was not changed.
+fn done(changed: Changed) -> Result<Session, Problem> {
+    match changed {
+        Changed::Done(session) => Ok(session),
+        Changed::NotFound => Err(Problem::session_not_found()),
+        Changed::Over(session) => Err(Problem::session_over(&session)
+            .unwrap_or_else(|| Problem::internal("a session over for the store is active"))),
+        Changed::VersionMismatch(_) => Err(precondition_failed()),
+    }
+}
+
+fn precondition_failed() -> Problem {
+    Problem::new(
+        Code::PreconditionFailed,
+        "the session has another ETag than If-Match names; it was not changed",
+    )
+}

@@ -1,0 +1,108 @@
+//! `GET /v1/stats`: what an operator wants to see at a glance.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::call::Call;
+use super::problem::Problem;
+use super::values::{Time, json};
+
+/// How many of the busiest clients are named.
+const TOP_CLIENTS: u32 = 10;
+
+/// The service and its database.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Stats)]
+pub(super) struct View<'a> {
+    #[schema(example = "0.1.0")]
+    version: &'static str,
+    /// `sqlite` or `postgresql`.
+    #[schema(example = "sqlite")]
+    backend: &'static str,
+    started_at: Time,
+    uptime_seconds: i64,
+    sessions: SessionsView,
+    /// Held now, of sessions and signers; an estimate on a large PostgreSQL.
+    live_nonces: u64,
+    dids: DidsView,
+    database: DatabaseView<'a>,
+    /// The clients with the most active sessions, most first.
+    top_clients: Vec<ClientView<'a>>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsSessions)]
+pub(super) struct SessionsView {
+    active: u64,
+    /// Over, and not yet purged.
+    ended: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsDids)]
+pub(super) struct DidsView {
+    stored: u64,
+    revoked: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsDatabase)]
+pub(super) struct DatabaseView<'a> {
+    bytes: u64,
+    tables: Vec<TableView<'a>>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsTable)]
+pub(super) struct TableView<'a> {
+    #[schema(example = "sessions")]
+    name: &'a str,
+    /// Table and indexes.
+    bytes: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsClient)]
+pub(super) struct ClientView<'a> {
+    #[schema(example = "did:web:client.example")]
+    client_did: &'a str,
+    active_sessions: u64,
+}
+
+/// Counts, sizes, the busiest clients.
+#[utoipa::path(
+    get, path = "/v1/stats", tag = "operations",
+    responses((status = 200, description = "The service and its database.", body = View)),
+    extensions(("x-scope" = json!("admin"))),
+)]
+pub(super) async fn stats(call: Call) -> Result<HttpResponse, Problem> {
+    call.input().finish(|| Some(()))?;
+    let state = &call.state;
+    let found = state.store.statistics(TOP_CLIENTS).await?;
+    let counts = found.counts;
+    let view = View {
+        version: env!("CARGO_PKG_VERSION"),
+        backend: state.store.backend(),
+        started_at: Time(state.started_at),
+        uptime_seconds: (state.clock.now() - state.started_at).num_seconds().max(0),
+        sessions: SessionsView { active: counts.active_sessions, ended: counts.ended_sessions },
+        live_nonces: counts.live_nonces,
+        dids: DidsView { stored: counts.dids, revoked: counts.revoked_dids },
+        database: DatabaseView {
+            bytes: found.database_bytes,
+            tables: found
+                .tables
+                .iter()
+                .map(|table| TableView { name: &table.name, bytes: table.bytes })
+                .collect(),
+        },
+        top_clients: found
+            .top_clients
+            .iter()
+            .map(|(did, count)| ClientView { client_did: did.as_str(), active_sessions: *count })
+            .collect(),
+    };
+    json(StatusCode::OK, &view)
+}
