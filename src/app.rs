@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::config::{Config, Tls};
 use crate::data_dir::{self, DataDirError, DataDirLock};
+use crate::http::middleware::Observe;
 use crate::http::{self, State};
 use crate::jobs::{Jobs, purge};
 use crate::metrics::Metrics;
@@ -135,7 +136,17 @@ impl Application {
         let ops = Listening::start(ops_server(&state, ops_listener)?);
         data_dir::write_note(&config.data_dir.join("listen.addr"), &api_address.to_string())?;
         data_dir::write_note(&config.data_dir.join("ops.addr"), &ops_address.to_string())?;
-        Ok(Self { api_address, ops_address, admin_token, state, jobs, api, ops, watcher, _lock: lock })
+        Ok(Self {
+            api_address,
+            ops_address,
+            admin_token,
+            state,
+            jobs,
+            api,
+            ops,
+            watcher,
+            _lock: lock,
+        })
     }
 
     /// Stops in order: readiness turns 503, accepting stops, requests in flight are answered,
@@ -218,10 +229,7 @@ fn api_server(
 ) -> Result<Server, StartError> {
     let data = state.clone();
     let server = HttpServer::new(move || {
-        App::new()
-            .app_data(data.clone())
-            .wrap(http::middleware::Exchange::new(data.clone()))
-            .configure(http::routes::api)
+        App::new().app_data(data.clone()).wrap(Observe::api(&data)).configure(http::routes::api)
     })
     .shutdown_timeout(config.server.shutdown_timeout.as_secs())
     .client_request_timeout(REQUEST_HEAD_TIMEOUT)
@@ -240,12 +248,13 @@ fn api_server(
 
 fn ops_server(state: &Data<State>, listener: TcpListener) -> Result<Server, StartError> {
     let data = state.clone();
-    let server =
-        HttpServer::new(move || App::new().app_data(data.clone()).configure(http::ops::routes))
-            .workers(1)
-            .client_request_timeout(REQUEST_HEAD_TIMEOUT)
-            .disable_signals()
-            .listen(listener);
+    let server = HttpServer::new(move || {
+        App::new().app_data(data.clone()).wrap(Observe::ops(&data)).configure(http::ops::routes)
+    })
+    .workers(1)
+    .client_request_timeout(REQUEST_HEAD_TIMEOUT)
+    .disable_signals()
+    .listen(listener);
     Ok(server.map_err(|error| setting("ops.listen", &error))?.run())
 }
 

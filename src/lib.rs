@@ -3,6 +3,8 @@
 //!
 //! The modules, from the edge inwards; dependencies point down only:
 //!
+//! - [`app`] builds everything from a configuration, once;
+//! - [`http`] is the edge: routes, credentials, problems;
 //! - [`jobs`] does what nobody calls for;
 //! - [`services`] are the use cases: sessions, claims, DIDs, tokens, sealing;
 //! - [`storage`] is the one interface to a database, and its two stores;
@@ -10,10 +12,12 @@
 //! - [`domain`] holds the types and the rules: no I/O, no clock;
 //! - [`clock`], [`data_dir`] and [`metrics`] serve all of them.
 
+pub mod app;
 pub mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod domain;
+pub mod http;
 pub mod jobs;
 pub mod metrics;
 pub mod resolvers;
