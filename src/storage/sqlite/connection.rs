@@ -135,3 +135,54 @@ fn create_private(path: &Path) -> std::io::Result<()> {
 fn cannot_open(path: &Path, reason: &str) -> StoreError {
     StoreError::Unavailable(format!("cannot open {}: {reason}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path) -> Result<SqliteConnection> {
+        Target::prepare(&SqliteLocation::File(path.to_owned()))?.connect(Role::Writer)
+    }
+
+    fn reason(result: Result<SqliteConnection>) -> String {
+        match result {
+            Err(StoreError::Unavailable(reason)) => reason,
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => panic!("it opened"),
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_new_file_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new.db");
+        let mut conn = open(&path).unwrap();
+        conn.batch_execute("CREATE TABLE t (n)").unwrap();
+        for name in ["new.db", "new.db-wal", "new.db-shm"] {
+            let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_database_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().join("text.db");
+        std::fs::write(&text, "not a database ".repeat(1_000)).unwrap();
+        assert!(reason(open(&text)).contains("text.db: the file is not an SQLite database"));
+        let nowhere = folder.path().join("nowhere/a.db");
+        assert!(reason(open(&nowhere)).contains("there is no folder"));
+        assert!(!nowhere.exists());
+        assert!(reason(open(folder.path())).contains("it is a folder"));
+    }
+
+    #[test]
+    fn a_path_that_looks_like_a_uri_is_a_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db?mode=memory");
+        open(&path).unwrap().batch_execute("CREATE TABLE t (n)").unwrap();
+        assert!(std::fs::metadata(&path).unwrap().len() > 0);
+    }
+}

@@ -3,7 +3,8 @@
 use diesel::prelude::*;
 
 use crate::domain::{
-    AuditEvent, Cursor, Did, DidFilter, DidRecord, KeyType, Page, PageRequest, PublicKey, Timestamp,
+    AuditEvent, Cursor, Did, DidFilter, DidRecord, InvalidCursor, KeyType, Page, PublicKey,
+    Timestamp,
 };
 use crate::storage::{DidForgotten, DidRevoked, DidStored, NewDid};
 
@@ -130,11 +131,18 @@ pub(super) fn revoke(
     Ok(DidRevoked { revoked_at: now, first: true })
 }
 
+/// The last DID of the page before.
+pub(super) fn position(cursor: &Cursor) -> Result<Did, InvalidCursor> {
+    let text = std::str::from_utf8(cursor.position()).map_err(|_| InvalidCursor)?;
+    Did::parse(text).map_err(|_| InvalidCursor)
+}
+
 /// DIDs in the order of their text.
 pub(super) fn list(
     conn: &mut SqliteConnection,
     filter: &DidFilter,
-    page: &PageRequest,
+    after: Option<&Did>,
+    limit: u32,
 ) -> QueryResult<Page<DidRecord>> {
     let mut query = dids::table.select(DidRow::as_select()).into_boxed();
     if let Some(owner) = &filter.owner_address {
@@ -146,13 +154,12 @@ pub(super) fn list(
     if let Some(revoked) = filter.revoked {
         query = query.filter(dids::revoked.eq(revoked));
     }
-    if let Some(cursor) = &page.after {
-        let after = std::str::from_utf8(cursor.position()).map_err(|_| unreadable("cursor"))?;
-        query = query.filter(dids::did.gt(after));
+    if let Some(after) = after {
+        query = query.filter(dids::did.gt(after.as_str()));
     }
-    let rows = query.order(dids::did).limit(i64::from(page.limit) + 1).load(conn)?;
+    let rows = query.order(dids::did).limit(i64::from(limit) + 1).load(conn)?;
     let mut items = rows.into_iter().map(DidRow::read).collect::<QueryResult<Vec<DidRecord>>>()?;
-    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items

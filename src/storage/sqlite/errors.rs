@@ -49,11 +49,12 @@ pub(super) fn commit_error(error: &Error) -> StoreError {
         Error::DatabaseError(_, info) if info.message().contains("I/O error") => {
             StoreError::OutcomeUnknown(info.message().to_owned())
         }
-        other => store_error(other),
+        Error::DatabaseError(_, info) => explain(info.message()),
+        other => StoreError::Unavailable(other.to_string()),
     }
 }
 
-pub(super) fn explain(message: &str) -> StoreError {
+fn explain(message: &str) -> StoreError {
     if message.starts_with("no such table") || message.starts_with("no such column") {
         return StoreError::Migration(format!(
             "the database does not have this binary's schema ({message}); \

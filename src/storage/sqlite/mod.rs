@@ -62,8 +62,9 @@ impl SqliteStore {
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Result<Self> {
-        let (location, config) = (location.clone(), config.clone());
-        let start = move || Threads::start(&location, &config, limits, metrics, clock);
+        let (location, readers) = (location.clone(), config.sqlite_readers);
+        let slow = config.slow_statement;
+        let start = move || Threads::start(&location, readers, slow, limits, metrics, clock);
         match tokio::task::spawn_blocking(start).await {
             Ok(threads) => Ok(Self(Arc::new(threads?))),
             Err(error) => Err(StoreError::Unavailable(error.to_string())),
@@ -158,10 +159,11 @@ impl SqliteStore {
         filter: &SessionFilter,
         page: &PageRequest,
     ) -> Result<Page<Session>> {
-        let (filter, page) = (filter.clone(), page.clone());
-        self.0
-            .read("list_sessions", move |conn, now| session_sets::list(conn, now, &filter, &page))
-            .await
+        let (filter, limit) = (filter.clone(), page.limit);
+        let after = page.after.as_ref().map(session_sets::Position::try_from).transpose()?;
+        let list =
+            move |conn: &mut _, now| session_sets::list(conn, now, &filter, after.as_ref(), limit);
+        self.0.read("list_sessions", list).await
     }
 
     pub async fn update_session(&self, id: SessionId, patch: SessionPatch) -> Result<Changed> {
@@ -229,8 +231,10 @@ impl SqliteStore {
         filter: &DidFilter,
         page: &PageRequest,
     ) -> Result<Page<DidRecord>> {
-        let (filter, page) = (filter.clone(), page.clone());
-        self.0.read("list_dids", move |conn, _| dids::list(conn, &filter, &page)).await
+        let (filter, limit) = (filter.clone(), page.limit);
+        let after = page.after.as_ref().map(dids::position).transpose()?;
+        let list = move |conn: &mut _, _| dids::list(conn, &filter, after.as_ref(), limit);
+        self.0.read("list_dids", list).await
     }
 
     pub async fn create_token(&self, new: NewToken, audit: AuditEvent) -> Result<ApiToken> {

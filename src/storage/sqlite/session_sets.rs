@@ -6,14 +6,13 @@ use diesel::sqlite::Sqlite;
 use serde_json::Value;
 
 use crate::domain::{
-    AuditEvent, Cursor, Did, EndReason, Page, PageRequest, Session, SessionFilter, StateFilter,
+    AuditEvent, Cursor, Did, EndReason, InvalidCursor, Page, Session, SessionFilter, StateFilter,
     Timestamp,
 };
 use crate::storage::Parties;
 
 use super::audit;
 use super::sessions::{SessionRow, record_end};
-use super::types::unreadable;
 
 /// Not over at the time that is bound to each `?`; `s` is the session. The same rule as the
 /// domain's `Lifetime::state`.
@@ -32,7 +31,8 @@ pub(super) fn list(
     conn: &mut SqliteConnection,
     now: Timestamp,
     filter: &SessionFilter,
-    page: &PageRequest,
+    after: Option<&Position>,
+    limit: u32,
 ) -> QueryResult<Page<Session>> {
     let micros = now.timestamp_micros();
     let mut query = diesel::sql_query("SELECT s.* FROM sessions s WHERE ").into_boxed::<Sqlite>();
@@ -55,36 +55,45 @@ pub(super) fn list(
     if let Some(did) = &filter.server_did {
         query = query.sql(" AND s.server_did = ?").bind::<Text, _>(did.as_str());
     }
-    if let Some(cursor) = &page.after {
-        let (created_at, id) = position(cursor)?;
+    if let Some(Position { created_at, id }) = after {
         query = query
             .sql(" AND (s.created_at, s.id) < (?, ?)")
-            .bind::<BigInt, _>(created_at)
-            .bind::<Binary, _>(id);
+            .bind::<BigInt, _>(*created_at)
+            .bind::<Binary, _>(id.as_slice());
     }
     let rows: Vec<SessionRow> = query
         .sql(" ORDER BY s.created_at DESC, s.id DESC LIMIT ?")
-        .bind::<BigInt, _>(i64::from(page.limit) + 1)
+        .bind::<BigInt, _>(i64::from(limit) + 1)
         .load(conn)?;
     let mut items =
         rows.into_iter().map(|row| row.read(now)).collect::<QueryResult<Vec<Session>>>()?;
-    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(cursor_after);
     Ok(Page { items, next })
 }
 
+/// Where a page ended: the creation time and id of its last session.
+pub(super) struct Position {
+    created_at: i64,
+    id: [u8; 16],
+}
+
+impl TryFrom<&Cursor> for Position {
+    type Error = InvalidCursor;
+
+    fn try_from(cursor: &Cursor) -> Result<Self, InvalidCursor> {
+        let (created_at, id) = cursor.position().split_first_chunk().ok_or(InvalidCursor)?;
+        let id = id.try_into().map_err(|_| InvalidCursor)?;
+        Ok(Self { created_at: i64::from_be_bytes(*created_at), id })
+    }
+}
+
 fn cursor_after(session: &Session) -> Cursor {
     let mut bytes = session.created_at.timestamp_micros().to_be_bytes().to_vec();
     bytes.extend_from_slice(session.id.0.as_bytes());
     Cursor::new(bytes)
-}
-
-fn position(cursor: &Cursor) -> QueryResult<(i64, Vec<u8>)> {
-    let (created_at, id) =
-        cursor.position().split_first_chunk::<8>().ok_or_else(|| unreadable("cursor"))?;
-    Ok((i64::from_be_bytes(*created_at), id.to_vec()))
 }
 
 /// Ends up to `limit` live sessions of `parties`.

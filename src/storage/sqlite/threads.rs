@@ -5,13 +5,12 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
-use crate::config::Database;
 use crate::domain::{Ask, Facts, Timestamp};
 use crate::metrics::Metrics;
 use crate::storage::{ClaimLimits, PoolStatus, Result, SqliteLocation, StoreError};
@@ -38,17 +37,20 @@ pub(super) struct Threads {
     clock: Arc<DatabaseClock>,
     pub(super) tally: Arc<NonceTally>,
     pub(super) changes: watch::Receiver<u64>,
-    /// Its sender is gone when every thread is.
-    running: watch::Receiver<()>,
+    /// Its sender is gone when every reader is.
+    readers_ended: watch::Receiver<()>,
+    /// Its sender is gone when the writer and the checkpointer are.
+    writer_ended: watch::Receiver<()>,
     metrics: Arc<Metrics>,
-    slow: std::time::Duration,
+    slow: Duration,
 }
 
 impl Threads {
     /// Opens every connection; blocks while it does.
     pub(super) fn start(
         location: &SqliteLocation,
-        config: &Database,
+        readers: u32,
+        slow: Duration,
         limits: ClaimLimits,
         metrics: Arc<Metrics>,
         clock: Clock,
@@ -59,16 +61,19 @@ impl Threads {
         clock.catch_up(&mut conn).map_err(|e| store_error(&e))?;
         let tally = Arc::new(NonceTally::new());
         let busy_readers = Arc::new(AtomicU32::new(0));
-        let (alive, running) = watch::channel(());
-        let alive = Arc::new(alive);
+        let (reader_alive, readers_ended) = watch::channel(());
+        let reader_alive = Arc::new(reader_alive);
+        let (writer_alive, writer_ended) = watch::channel(());
+        let writer_alive = Arc::new(writer_alive);
         let (notify, changes) = watch::channel(0);
         let (jobs, waiting) = sync_channel(QUEUE);
-        let (mut reads, mut checkpointer, mut readers) = (None, None, 0);
-        if !target.is_memory() {
-            readers = config.sqlite_readers.max(1);
-            reads = Some(readers::start(&target, readers, &busy_readers, &alive)?);
-            checkpointer = Some(readers::start_checkpointer(&target, &alive)?);
-        }
+        let (reads, checkpointer) = if target.is_memory() {
+            (None, None)
+        } else {
+            let reads = readers::start(&target, readers, &busy_readers, &reader_alive)?;
+            let checkpointer = readers::start_checkpointer(&target, &writer_alive)?;
+            (Some(reads), Some(checkpointer))
+        };
         let writer = Writer {
             conn,
             jobs: waiting,
@@ -78,7 +83,7 @@ impl Threads {
             changes: notify,
             checkpointer,
         };
-        spawn("sqlite-writer", &alive, move || writer.run())?;
+        spawn("sqlite-writer", &writer_alive, move || writer.run())?;
         Ok(Self {
             jobs: Mutex::new(Some(jobs)),
             reads: Mutex::new(reads),
@@ -88,18 +93,21 @@ impl Threads {
             clock,
             tally,
             changes,
-            running,
+            readers_ended,
+            writer_ended,
             metrics,
-            slow: config.slow_statement,
+            slow,
         })
     }
 
     /// Finishes what waits, and returns when every connection is closed.
     pub(super) async fn close(&self) {
+        // One after the other, so that there is a last connection, which removes the WAL.
+        // Nothing is ever sent: each wait ends when the last thread lets its sender go.
         drop(self.reads.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let _ = self.readers_ended.clone().changed().await;
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // Nothing is ever sent: this waits for the last thread to let its sender go.
-        let _ = self.running.clone().changed().await;
+        let _ = self.writer_ended.clone().changed().await;
     }
 
     pub(super) fn status(&self) -> PoolStatus {
@@ -203,4 +211,88 @@ async fn wait<T>(sent: Result<()>, answer: oneshot::Receiver<Result<T>>) -> Resu
     answer.await.unwrap_or_else(|_| {
         Err(StoreError::OutcomeUnknown("the database's thread ended unexpectedly".into()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::pin::pin;
+    use std::sync::mpsc;
+
+    use diesel::connection::SimpleConnection;
+    use futures_util::{FutureExt as _, future};
+
+    use super::*;
+
+    fn start(location: &SqliteLocation) -> Threads {
+        let limits = ClaimLimits { quota_per_signer: 10 };
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let slow = Duration::from_mins(1);
+        Threads::start(location, 2, slow, limits, metrics, Clock::system()).unwrap()
+    }
+
+    fn file(folder: &Path) -> SqliteLocation {
+        SqliteLocation::File(folder.join("test.db"))
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once_and_forgets_nobody() {
+        let threads = start(&SqliteLocation::Memory);
+        let (release, held) = mpsc::channel::<()>();
+        let (begun, begins) = oneshot::channel();
+        let mut blocker = pin!(threads.alone("hold", move |_| {
+            let _ = begun.send(());
+            let _ = held.recv();
+            Ok(())
+        }));
+        assert!(blocker.as_mut().now_or_never().is_none());
+        begins.await.unwrap();
+        let mut waiting: Vec<_> =
+            (0..QUEUE).map(|n| Box::pin(threads.write("wait", move |_, _| Ok(n)))).collect();
+        for write in &mut waiting {
+            assert!(write.now_or_never().is_none());
+        }
+        let refused = threads.write("refused", |_, _| Ok(())).now_or_never();
+        assert!(matches!(refused, Some(Err(StoreError::Unavailable(_)))), "{refused:?}");
+        release.send(()).unwrap();
+        let answers = future::join_all(waiting).await;
+        assert_eq!(answers, (0..QUEUE).map(Ok).collect::<Vec<_>>());
+        assert_eq!(blocker.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn closing_finishes_what_waits_removes_the_wal_and_refuses_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let threads = start(&file(folder.path()));
+        let create = |conn: &mut SqliteConnection, _| conn.batch_execute("CREATE TABLE t (n)");
+        let mut waiting = Box::pin(threads.write("create", create));
+        assert!((&mut waiting).now_or_never().is_none());
+        threads.close().await;
+        assert_eq!(waiting.await, Ok(()));
+        assert!(!folder.path().join("test.db-wal").exists());
+        let late = threads.read("late", |_, _| Ok(())).await;
+        assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
+    }
+
+    #[tokio::test]
+    async fn changes_by_others_are_noticed_and_own_ones_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = file(folder.path());
+        let threads = start(&location);
+        let mut changes = threads.changes.clone();
+        let run = |sql: &'static str| threads.write("own", move |conn, _| conn.batch_execute(sql));
+        run("CREATE TABLE t (n)").await.unwrap();
+        threads
+            .alone("checkpoint", |conn| {
+                conn.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+                Ok(())
+            })
+            .await
+            .unwrap();
+        run("INSERT INTO t VALUES (1)").await.unwrap();
+        let mut other = Target::prepare(&location).unwrap().connect(Role::Writer).unwrap();
+        other.batch_execute("INSERT INTO t VALUES (2)").unwrap();
+        changes.changed().await.unwrap();
+        assert_eq!(*changes.borrow(), 1);
+    }
 }

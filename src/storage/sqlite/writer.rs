@@ -271,3 +271,6 @@ fn in_savepoint(
     }
     conn.batch_execute("RELEASE write")
 }
+
+#[cfg(test)]
+mod tests;
