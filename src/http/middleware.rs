@@ -6,14 +6,15 @@ use std::collections::HashMap;
 use std::future::{Ready, ready};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::Error;
 use actix_web::HttpMessage as _;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
-use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, Method};
 use futures_util::future::LocalBoxFuture;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
@@ -40,6 +41,7 @@ const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000");
 pub struct Observe {
     metrics: Arc<Metrics>,
     listener: Listener,
+    draining: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,13 +58,18 @@ impl Observe {
     #[must_use]
     pub fn api(state: &State) -> Self {
         let tls = state.config.server.tls.is_some();
-        Self { metrics: Arc::clone(&state.metrics), listener: Listener::Api { tls } }
+        Self::new(state, Listener::Api { tls })
     }
 
     /// For the operations listener.
     #[must_use]
     pub fn ops(state: &State) -> Self {
-        Self { metrics: Arc::clone(&state.metrics), listener: Listener::Ops }
+        Self::new(state, Listener::Ops)
+    }
+
+    fn new(state: &State, listener: Listener) -> Self {
+        let (metrics, draining) = (Arc::clone(&state.metrics), Arc::clone(&state.draining));
+        Self { metrics, listener, draining }
     }
 }
 
@@ -79,7 +86,8 @@ where
 
     fn new_transform(&self, service: S) -> Self::Future {
         let series = Rc::new(Series::new(Arc::clone(&self.metrics)));
-        ready(Ok(Observed { service, series, listener: self.listener }))
+        let draining = Arc::clone(&self.draining);
+        ready(Ok(Observed { service, series, listener: self.listener, draining }))
     }
 }
 
@@ -88,6 +96,7 @@ pub struct Observed<S> {
     service: S,
     series: Rc<Series>,
     listener: Listener,
+    draining: Arc<AtomicBool>,
 }
 
 impl<S, B> Service<ServiceRequest> for Observed<S>
@@ -108,10 +117,15 @@ where
         let in_flight = InFlight::enter(&self.series.metrics.http_in_flight);
         let series = Rc::clone(&self.series);
         let listener = self.listener;
+        let draining = Arc::clone(&self.draining);
         let answer = self.service.call(request);
         Box::pin(async move {
             let mut response = answer.await?;
             complete(response.headers_mut(), &exchange, listener);
+            if draining.load(Ordering::Relaxed) {
+                // The client comes back on a new connection, to an instance that stays.
+                response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+            }
             let took = started.elapsed();
             series.record(&response, &exchange, took);
             log(&response, &exchange, took, listener);
