@@ -81,8 +81,8 @@ pub(super) fn statistics(
     .get_result(conn)?;
     let tables: Vec<Named> = diesel::sql_query(
         "SELECT m.tbl_name AS name, CAST(sum(d.pgsize) AS INTEGER) AS number
-            FROM dbstat d JOIN sqlite_schema m ON m.name = d.name
-            WHERE d.aggregate AND m.tbl_name NOT LIKE 'sqlite^_%' ESCAPE '^'
+            FROM dbstat('main', 1) d JOIN sqlite_schema m ON m.name = d.name
+            WHERE m.tbl_name NOT LIKE 'sqlite^_%' ESCAPE '^'
             GROUP BY m.tbl_name ORDER BY m.tbl_name",
     )
     .load(conn)?;
