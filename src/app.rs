@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config::{Config, Tls};
-use crate::data_dir::{self, DataDirError, DataDirLock};
+use crate::data_dir::{self, API_ADDRESS_FILE, DataDirError, DataDirLock, OPS_ADDRESS_FILE};
 use crate::http::middleware::Observe;
 use crate::http::{self, State};
 use crate::jobs::{Jobs, purge};
@@ -134,8 +134,8 @@ impl Application {
         let watcher = watch_database(&state);
         let api = Listening::start(api_server(&state, &config, api_listener, tls)?);
         let ops = Listening::start(ops_server(&state, ops_listener)?);
-        data_dir::write_note(&config.data_dir.join("listen.addr"), &api_address.to_string())?;
-        data_dir::write_note(&config.data_dir.join("ops.addr"), &ops_address.to_string())?;
+        data_dir::write_note(&config.data_dir.join(API_ADDRESS_FILE), &api_address.to_string())?;
+        data_dir::write_note(&config.data_dir.join(OPS_ADDRESS_FILE), &ops_address.to_string())?;
         Ok(Self {
             api_address,
             ops_address,

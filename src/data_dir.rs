@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+/// Where the API is served, for whoever starts the service on port 0.
+pub const API_ADDRESS_FILE: &str = "listen.addr";
+/// Where metrics and health are served.
+pub const OPS_ADDRESS_FILE: &str = "ops.addr";
+
 /// What is wrong with the data folder.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {

@@ -15,7 +15,8 @@ pub(crate) use dids::end_sessions as end_revoked_sessions;
 pub use dids::{Dids, Lookup, PutDid, ResolvedDid, Revocation, VerificationMethod};
 pub use error::ServiceError;
 pub use sealing::{
-    KEY_FILE, Rotation, Sealer, SealingError, SealingKeys, admit_keys, generate_key, rotate,
+    KEY_FILE, Rotation, Sealer, SealingError, SealingKeys, admit_keys, check_keys, generate_key,
+    rotate,
 };
 pub use sessions::{OpenSession, Sessions, UpdateSession};
 pub use tokens::{ADMIN_TOKEN_FILE, AdminToken, Tokens};

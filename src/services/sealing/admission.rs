@@ -1,7 +1,7 @@
 //! The check at start: the configured keys are those that this database was sealed with.
 
 use super::{Sealer, SealingError};
-use crate::storage::Store;
+use crate::storage::{KnownSealingKey, Store};
 
 /// Makes the configured keys known to the database, unless they are the wrong ones.
 ///
@@ -12,9 +12,20 @@ use crate::storage::Store;
 /// # Errors
 /// [`SealingError::Key`] says which key is missing and what to do.
 pub async fn admit_keys(sealer: &Sealer, store: &Store) -> Result<(), SealingError> {
-    let known = store.sealing_keys().await?;
+    check_keys(sealer, &store.sealing_keys().await?)?;
+    for key in sealer.keys.iter() {
+        store.add_sealing_key(&key.id, &key.check_value).await?;
+    }
+    Ok(())
+}
+
+/// Whether the configured keys are right for a database that knows of these.
+///
+/// # Errors
+/// As [`admit_keys`].
+pub fn check_keys(sealer: &Sealer, known: &[KnownSealingKey]) -> Result<(), SealingError> {
     let configured = |id: &str| sealer.keys.iter().find(|key| key.id == id);
-    for key in &known {
+    for key in known {
         match configured(&key.key_id) {
             Some(own) if own.check_value == key.check_value => {}
             Some(_) => {
@@ -41,9 +52,6 @@ pub async fn admit_keys(sealer: &Sealer, store: &Store) -> Result<(), SealingErr
             sealer.key_id(),
             ids.join(", ")
         )));
-    }
-    for key in sealer.keys.iter() {
-        store.add_sealing_key(&key.id, &key.check_value).await?;
     }
     Ok(())
 }

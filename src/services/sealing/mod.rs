@@ -20,7 +20,7 @@ use crate::config::SealingKeyBytes;
 use crate::domain::{Did, SealedKey, SessionId};
 use crate::storage::StoreError;
 
-pub use admission::admit_keys;
+pub use admission::{admit_keys, check_keys};
 pub use keys::{KEY_FILE, SealingKeys, generate_key};
 pub use rotation::{Rotation, rotate};
 
@@ -75,6 +75,12 @@ impl Sealer {
     #[must_use]
     pub fn key_id(&self) -> &str {
         self.keys.first().map_or("", |key| &key.id)
+    }
+
+    /// Whether the key with this id is configured, to seal or to open.
+    #[must_use]
+    pub fn has_key(&self, id: &str) -> bool {
+        self.keys.iter().any(|key| key.id == id)
     }
 
     /// Seals a session's key.
