@@ -3,6 +3,7 @@
 //!
 //! The modules, from the edge inwards; dependencies point down only:
 //!
+//! - [`cli`] is the command line, and [`telemetry`] its logs;
 //! - [`app`] builds everything from a configuration, once;
 //! - [`http`] is the edge: routes, credentials, problems;
 //! - [`jobs`] does what nobody calls for;
@@ -13,6 +14,7 @@
 //! - [`clock`], [`data_dir`] and [`metrics`] serve all of them.
 
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod data_dir;
@@ -23,3 +25,4 @@ pub mod metrics;
 pub mod resolvers;
 pub mod services;
 pub mod storage;
+pub mod telemetry;

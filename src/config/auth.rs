@@ -3,6 +3,7 @@
 use secrecy::SecretString;
 
 use super::reader::{Given, MASK, Reader, Show};
+use crate::domain::TokenText;
 
 /// `[auth]`.
 #[derive(Debug, Clone)]
@@ -13,22 +14,13 @@ pub struct Auth {
 
 impl Auth {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        let parse = |given: &Given| match given.text() {
-            Some(text) if is_strong_token(text) => Ok(SecretString::from(text)),
-            _ => Err("must be `og_` and 40 to 200 letters, digits, `-` or `_`, such as \
-                 og_$(openssl rand -hex 32)"
-                .to_owned()),
+        let parse = |given: &Given| {
+            let text = given.text().ok_or("must be text")?;
+            TokenText::parse(text).map_err(|error| error.to_string())?;
+            Ok(SecretString::from(text))
         };
         Self {
             admin_token: reader.optional("auth.admin_token", Show::Secret, parse, |_| MASK.into()),
         }
     }
-}
-
-/// Whether the text has the form of a token, and room for 160 bits and more.
-fn is_strong_token(text: &str) -> bool {
-    text.strip_prefix("og_").is_some_and(|rest| {
-        (40..=200).contains(&rest.len())
-            && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    })
 }

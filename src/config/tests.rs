@@ -227,7 +227,7 @@ fn secrets_never_show() {
     assert!(problem.starts_with("database.url = *** (from DATABASE_URL): "), "{problem}");
     assert!(!problem.contains("hunter2"), "{problem}");
 
-    let token = "og_hunter2hunter2hunter2hunter2hunter2hunter2";
+    let token = "og_hunter2hunter2hunter2hunter2hunter2hunter2A";
     let old = format!("{KEY},{KEY}");
     let loaded = from_environment(&[
         ("ONCEGUARD_SEALING__KEY", KEY),

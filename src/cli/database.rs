@@ -1,0 +1,57 @@
+//! Opens the database for a command, which may run beside a serving instance.
+
+use std::sync::Arc;
+
+use super::{Failure, out};
+use crate::app;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::storage::{DatabaseUrl, SqliteLocation, Store};
+
+/// Opens the database as it is: it must exist, but may lack migrations.
+pub(super) async fn open(config: &Config) -> Result<Store, Failure> {
+    match &config.database.url {
+        DatabaseUrl::Sqlite(SqliteLocation::File(path)) if !path.exists() => {
+            return Err(Failure::Refused(format!(
+                "there is no database at {}; `onceguard serve` and `onceguard migrate up` make one",
+                path.display()
+            )));
+        }
+        DatabaseUrl::Sqlite(SqliteLocation::Memory) => {
+            return Err(Failure::Refused(
+                "sqlite::memory: lives and dies with one process; name a database that stays"
+                    .to_owned(),
+            ));
+        }
+        DatabaseUrl::Sqlite(SqliteLocation::File(_)) | DatabaseUrl::Postgres(_) => {}
+    }
+    open_or_create(config).await
+}
+
+/// Opens the database; an SQLite file that does not exist is made, empty.
+pub(super) async fn open_or_create(config: &Config) -> Result<Store, Failure> {
+    let metrics = Metrics::new().map_err(|error| Failure::Failed(error.to_string()))?;
+    Ok(app::open_store(config, &Arc::new(metrics), &Clock::system()).await?)
+}
+
+/// Opens the database, which must have every migration of this binary.
+pub(super) async fn open_migrated(config: &Config) -> Result<Store, Failure> {
+    let store = open(config).await?;
+    let migrations = store.migrations().await?;
+    let pending = migrations.iter().filter(|migration| !migration.applied).count();
+    if pending > 0 {
+        store.close().await;
+        return Err(Failure::Refused(format!(
+            "the database lacks {pending} migrations; `onceguard migrate up` applies them"
+        )));
+    }
+    if let Some(newer) = migrations.iter().find(|migration| !migration.known) {
+        out::note(format!(
+            "warning: the database has migration {}, which this binary does not know; \
+             is there a newer onceguard?",
+            newer.name
+        ));
+    }
+    Ok(store)
+}

@@ -1,0 +1,103 @@
+//! `onceguard doctor`: checks what serving needs, changes nothing, and says what to do.
+
+mod machine;
+mod storage;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Failure, out, quiet};
+use crate::config::{Config, Need, Sources};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exits with 1 when a check fails, and with 0 when there are only \
+    warnings.\n\nExample:\n  onceguard doctor --config config/production.toml")]
+pub(super) struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl Verdict {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Check {
+    name: &'static str,
+    verdict: Verdict,
+    /// What was found, and what to do about it.
+    detail: String,
+}
+
+impl Check {
+    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Ok, detail: detail.into() }
+    }
+
+    fn warn(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Warn, detail: detail.into() }
+    }
+
+    fn fail(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Fail, detail: detail.into() }
+    }
+}
+
+impl Doctor {
+    pub(super) async fn run(self, sources: &Sources) -> Result<(), Failure> {
+        let checks = match quiet(sources, Need::Everything) {
+            Ok(config) => examine(&config).await,
+            Err(failure) => vec![Check::fail("configuration", failure.to_string())],
+        };
+        self.print(&checks)?;
+        let failed = checks.iter().filter(|check| check.verdict == Verdict::Fail).count();
+        if failed == 0 {
+            return Ok(());
+        }
+        Err(Failure::Failed(format!("{failed} of {} checks failed", checks.len())))
+    }
+
+    fn print(&self, checks: &[Check]) -> Result<(), Failure> {
+        if self.json {
+            let items: Vec<_> = checks
+                .iter()
+                .map(|check| {
+                    json!({
+                        "check": check.name,
+                        "verdict": check.verdict.as_str(),
+                        "detail": check.detail,
+                    })
+                })
+                .collect();
+            return out::json(&json!({ "checks": items }));
+        }
+        for Check { name, verdict, detail } in checks {
+            out::line(format!("{:4}  {name:13}  {detail}", verdict.as_str()))?;
+        }
+        Ok(())
+    }
+}
+
+async fn examine(config: &Config) -> Vec<Check> {
+    let mut checks = vec![Check::ok("configuration", "every key is valid")];
+    checks.push(machine::folder(&config.data_dir));
+    checks.push(machine::space(&config.data_dir));
+    checks.extend(storage::checks(config).await);
+    checks.push(machine::port("API port", config.server.listen, config));
+    checks.push(machine::port("ops port", config.ops.listen, config));
+    checks
+}

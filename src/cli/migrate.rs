@@ -1,0 +1,148 @@
+//! `onceguard migrate`: brings the database's tables to this binary's, or back.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{Failure, database, out};
+use crate::config::Config;
+use crate::data_dir::{self, DataDirError, DataDirLock};
+use crate::storage::{MigrationStatus, Store};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Migrate {
+    /// Apply every pending migration
+    Up,
+    /// Revert the newest migrations, and lose what is in their tables
+    #[command(
+        after_help = "Examples:\n  onceguard migrate down\n  onceguard migrate down 2 --yes\n  \
+                            onceguard migrate down --all --yes"
+    )]
+    Down {
+        /// How many
+        #[arg(default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
+        /// Revert all, and leave nothing
+        #[arg(long, conflicts_with = "count")]
+        all: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List the migrations, and whether the database has them
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revert the newest migration and apply it again; what is in its tables is lost
+    Redo {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+impl Migrate {
+    pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
+        match self {
+            Self::Up => {
+                let _lock = lock(&config)?;
+                let store = database::open_or_create(&config).await?;
+                let result = up(&store).await;
+                store.close().await;
+                result
+            }
+            Self::Down { count, all, yes } => {
+                let _lock = lock(&config)?;
+                let store = database::open(&config).await?;
+                let result = down(&store, if all { None } else { Some(count) }, yes).await;
+                store.close().await;
+                result
+            }
+            Self::Status { json } => {
+                let store = database::open(&config).await?;
+                let migrations = store.migrations().await;
+                store.close().await;
+                if json { print_json(&migrations?) } else { print_table(&migrations?) }
+            }
+            Self::Redo { yes } => {
+                let _lock = lock(&config)?;
+                let store = database::open(&config).await?;
+                let result = match down(&store, Some(1), yes).await {
+                    Ok(()) => up(&store).await,
+                    Err(failure) => Err(failure),
+                };
+                store.close().await;
+                result
+            }
+        }
+    }
+}
+
+/// Tables never change below a serving instance: on SQLite, the data folder's lock tells.
+fn lock(config: &Config) -> Result<Option<DataDirLock>, Failure> {
+    if config.database.is_postgres() {
+        return Ok(None);
+    }
+    let lock = data_dir::create(&config.data_dir).and_then(|()| data_dir::lock(&config.data_dir));
+    match lock {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error @ DataDirError::InUse { .. }) => Err(Failure::Refused(error.to_string())),
+        Err(error @ DataDirError::Io { .. }) => Err(Failure::Failed(error.to_string())),
+    }
+}
+
+async fn up(store: &Store) -> Result<(), Failure> {
+    let applied = store.migrate_up().await?;
+    for name in &applied {
+        out::line(format!("applied {name}"))?;
+    }
+    if applied.is_empty() {
+        out::note("nothing to apply: the database is up to date");
+    }
+    Ok(())
+}
+
+async fn down(store: &Store, count: Option<u32>, yes: bool) -> Result<(), Failure> {
+    let migrations = store.migrations().await?;
+    let newest = migrations.iter().rev().filter(|migration| migration.applied);
+    let count_or_all =
+        count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX));
+    let names: Vec<_> = newest.take(count_or_all).map(|m| m.name.as_str()).collect();
+    if names.is_empty() {
+        out::note("nothing to revert: the database has no migration");
+        return Ok(());
+    }
+    let question = format!(
+        "This reverts {} and deletes everything in the tables that they made. A nonce that is \
+         deleted can be accepted again.",
+        names.join(", ")
+    );
+    out::confirm(&question, yes)?;
+    for name in store.migrate_down(count).await? {
+        out::line(format!("reverted {name}"))?;
+    }
+    Ok(())
+}
+
+fn state(migration: &MigrationStatus) -> &'static str {
+    match (migration.applied, migration.known) {
+        (true, true) => "applied",
+        (true, false) => "applied by a newer onceguard",
+        (false, _) => "pending",
+    }
+}
+
+fn print_table(migrations: &[MigrationStatus]) -> Result<(), Failure> {
+    let rows: Vec<_> = migrations.iter().map(|m| [m.name.clone(), state(m).to_owned()]).collect();
+    out::table(["MIGRATION", "STATE"], &rows)
+}
+
+fn print_json(migrations: &[MigrationStatus]) -> Result<(), Failure> {
+    let items: Vec<_> = migrations
+        .iter()
+        .map(|m| json!({ "name": m.name, "applied": m.applied, "known": m.known }))
+        .collect();
+    let pending = migrations.iter().filter(|m| !m.applied).count();
+    out::json(&json!({ "migrations": items, "pending": pending }))
+}

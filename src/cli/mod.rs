@@ -1,0 +1,156 @@
+//! The command line: one file per command. Results go to standard output, all else to standard
+//! error; what destroys asks first. A secret is printed only by the command that makes it.
+
+mod config;
+mod database;
+mod doctor;
+mod failure;
+mod format;
+mod health;
+mod migrate;
+mod out;
+mod purge;
+mod sealing;
+mod seed;
+mod serve;
+mod stats;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Need, Sources};
+use crate::telemetry;
+
+pub use failure::Failure;
+
+/// onceguard, as it is called.
+#[derive(Debug, Parser)]
+#[command(
+    name = "onceguard",
+    version,
+    about = "The trust-state service for agents: sessions between DIDs, nonces accepted at most \
+             once, DID keys and revocations.",
+    after_help = "Without a command, it serves.\n\n\
+                  Exit codes:\n  \
+                  0  done\n  \
+                  1  failed\n  \
+                  2  the command line or the configuration is wrong\n  \
+                  3  the database is not available; trying again may help\n  \
+                  4  refused, and nothing was changed\n\n\
+                  Examples:\n  \
+                  onceguard\n  \
+                  onceguard --data-dir /var/lib/onceguard --listen 0.0.0.0:8080\n  \
+                  DATABASE_URL=postgres://onceguard@db/onceguard onceguard migrate up\n  \
+                  onceguard token create --name agents --scope sessions --scope nonces"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What goes before the file and the environment.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Configuration")]
+struct Settings {
+    /// Read this TOML file; config/default.toml documents every key
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Keep files here [default: ./data]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// sqlite://PATH or postgres://USER@HOST/DATABASE [default: sqlite://DATA_DIR/onceguard.db]
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// Serve the API here; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API until SIGTERM or SIGINT (the default)
+    Serve,
+    /// Apply, revert or list the database's migrations
+    #[command(subcommand)]
+    Migrate(migrate::Migrate),
+    /// Make, list or revoke API tokens
+    #[command(subcommand)]
+    Token(token::Token),
+    /// End overdue sessions and remove what is past its retention, now
+    Purge(purge::Purge),
+    /// Fill an empty database with sample DIDs, sessions and nonces
+    Seed(seed::Seed),
+    /// Make, show or rotate the keys that seal session keys
+    #[command(subcommand)]
+    Sealing(sealing::Sealing),
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Check everything that serving needs, and say what to do
+    Doctor(doctor::Doctor),
+    /// Ask the running instance whether it is ready (for container health checks)
+    Health,
+    /// Counts, sizes and the busiest clients
+    Stats(stats::Stats),
+}
+
+/// Runs what the command line asks for, and says on standard error why if it fails.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    match run_on_runtime(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            out::note(format!("onceguard: {failure}"));
+            failure.exit_code()
+        }
+    }
+}
+
+fn run_on_runtime(cli: Cli) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))?;
+    runtime.block_on(dispatch(cli))
+}
+
+async fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let sources = cli.settings.sources();
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(sources.load(Need::Everything)?).await,
+        Command::Migrate(command) => command.run(quiet(&sources, Need::Database)?).await,
+        Command::Token(command) => command.run(quiet(&sources, Need::Database)?).await,
+        Command::Purge(command) => command.run(quiet(&sources, Need::Database)?).await,
+        Command::Seed(command) => command.run(quiet(&sources, Need::Everything)?).await,
+        Command::Sealing(command) => command.run(&sources).await,
+        Command::Config(command) => command.run(&sources),
+        Command::Doctor(command) => command.run(&sources).await,
+        Command::Health => health::run(&quiet(&sources, Need::Database)?),
+        Command::Stats(command) => command.run(quiet(&sources, Need::Database)?).await,
+    }
+}
+
+impl Settings {
+    fn sources(&self) -> Sources {
+        Sources::default()
+            .file(self.config.clone())
+            .environment(std::env::vars_os())
+            .flag("--listen", "server.listen", self.listen.clone())
+            .flag("--data-dir", "data_dir", self.data_dir.clone())
+            .flag("--database-url", "database.url", self.database_url.clone())
+    }
+}
+
+/// Loads the configuration for a command whose result is its output: only warnings are logged,
+/// unless `RUST_LOG` asks for more.
+fn quiet(sources: &Sources, need: Need) -> Result<Config, Failure> {
+    let config = sources.load(need)?.config;
+    telemetry::init(config.log.format, "warn").map_err(Failure::Usage)?;
+    Ok(config)
+}

@@ -1,0 +1,60 @@
+//! Standard output (results) and standard error (everything else). The only place that prints.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde_json::Value;
+
+use super::Failure;
+
+/// Writes one line of the result.
+pub(super) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
+    writeln!(io::stdout(), "{}", text.as_ref())?;
+    Ok(())
+}
+
+/// Writes the result for a machine.
+pub(super) fn json(value: &Value) -> Result<(), Failure> {
+    line(format!("{value:#}"))
+}
+
+/// Tells the person at the terminal; if nobody can be told, nothing is lost.
+pub(super) fn note(text: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+}
+
+/// Writes rows below their headings, in columns as wide as they need.
+pub(super) fn table<const N: usize>(
+    headings: [&str; N],
+    rows: &[[String; N]],
+) -> Result<(), Failure> {
+    let mut widths = headings.map(|heading| heading.chars().count());
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in std::iter::once(&headings.map(str::to_owned)).chain(rows) {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// Asks before something that cannot be undone. `yes` is the answer of who passed `--yes`.
+pub(super) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        let advice = "nothing was done: pass --yes to confirm it";
+        return Err(Failure::Refused(format!("{question}\n{advice}")));
+    }
+    let _ = write!(io::stderr(), "{question}\nType yes to go on: ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    if answer.trim() == "yes" {
+        Ok(())
+    } else {
+        Err(Failure::Refused("nothing was done".to_owned()))
+    }
+}

@@ -1,0 +1,78 @@
+//! `onceguard purge`: the purge that otherwise runs every few minutes, now.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Failure, database, out};
+use crate::config::Config;
+use crate::jobs::{JobError, LeaseKeeper, purge};
+use crate::metrics::Metrics;
+use crate::storage::{Purged, Store};
+
+#[derive(Debug, Args)]
+#[command(after_help = "It runs beside serving instances, in small batches that leave room for \
+    claims (jobs.purge_batch, jobs.purge_pause_milliseconds).\n\n\
+    Examples:\n  onceguard purge --dry-run\n  onceguard purge --json")]
+pub(super) struct Purge {
+    /// Count what it would end and remove, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Purge {
+    pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
+        let store = database::open_migrated(&config).await?;
+        let limits = purge::Limits::new(&config);
+        let purged = if self.dry_run {
+            store.purge_preview(&limits.steps()).await.map_err(Failure::from)
+        } else {
+            purge_now(&store, &limits).await
+        };
+        store.close().await;
+        self.print(purged?)
+    }
+
+    fn print(&self, purged: Purged) -> Result<(), Failure> {
+        let counts = [
+            ("sessions_expired", "sessions expired", purged.sessions_expired),
+            ("sessions_idle", "sessions idled", purged.sessions_idle),
+            ("sessions_deleted", "ended sessions deleted", purged.sessions_deleted),
+            ("session_nonces_deleted", "nonces of sessions deleted", purged.session_nonces_deleted),
+            ("signer_nonces_deleted", "nonces of signers deleted", purged.signer_nonces_deleted),
+            ("audit_events_deleted", "audit events deleted", purged.audit_events_deleted),
+        ];
+        if self.json {
+            let mut object = json!({ "dry_run": self.dry_run });
+            for (name, _, count) in counts {
+                object.as_object_mut().map(|fields| fields.insert(name.to_owned(), count.into()));
+            }
+            return out::json(&object);
+        }
+        if self.dry_run {
+            out::note("nothing was changed; a purge now would find");
+        }
+        let rows = counts.map(|(_, what, count)| [what.to_owned(), count.to_string()]);
+        out::table(["WHAT", "ROWS"], &rows)
+    }
+}
+
+async fn purge_now(store: &Store, limits: &purge::Limits) -> Result<Purged, Failure> {
+    let metrics = Metrics::new().map_err(|error| Failure::Failed(error.to_string()))?;
+    let holder = format!("command-{}", uuid::Uuid::now_v7());
+    let Some(mut keeper) = LeaseKeeper::take(store, purge::NAME, holder).await? else {
+        return Err(Failure::Refused(
+            "an instance is purging just now; try again when it is done".to_owned(),
+        ));
+    };
+    let purged = purge::run(store, &metrics, limits, &mut keeper).await;
+    let released = keeper.release(purged.is_ok()).await;
+    let purged = purged.map_err(|error| match error {
+        JobError::Service(error) => error.into(),
+        JobError::LeaseLost | JobError::Stopped => Failure::Failed(error.to_string()),
+    })?;
+    released?;
+    Ok(purged)
+}

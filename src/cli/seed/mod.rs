@@ -1,0 +1,154 @@
+//! `onceguard seed`: sample data for a new database. It never touches one that holds anything
+//! else, and may be stopped and run again.
+
+mod set;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::{Failure, database, out};
+use crate::config::{Config, Sessions};
+use crate::domain::{
+    Actor, Ask, AuditEvent, DidFilter, MAX_PAGE, NewSession, PageRequest, SessionFilter,
+    StateFilter,
+};
+use crate::services::{Sealer, SealingKeys, admit_keys};
+use crate::storage::{NewDid, Opened, Store};
+
+use set::Set;
+
+#[derive(Debug, Args)]
+#[command(after_help = "dev: 4 DIDs (3 active, 1 revoked), 3 sessions, 3 nonces.\n\
+    staging: 50 DIDs (5 revoked), 180 sessions, 1800 nonces.\n\n\
+    The keys of the sample DIDs can be derived by anybody: never seed a database that matters.\n\n\
+    Example:\n  onceguard migrate up && onceguard seed dev")]
+pub(super) struct Seed {
+    /// How much
+    #[arg(value_enum, default_value = "dev")]
+    set: Size,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Size {
+    Dev,
+    Staging,
+}
+
+impl Seed {
+    pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
+        let set = match self.set {
+            Size::Dev => Set::dev(),
+            Size::Staging => Set::staging(),
+        }
+        .map_err(Failure::Failed)?;
+        let store = database::open_migrated(&config).await?;
+        let result = fill(&store, &config, &set).await;
+        store.close().await;
+        result
+    }
+}
+
+async fn fill(store: &Store, config: &Config, set: &Set) -> Result<(), Failure> {
+    if store.holds_data().await? && !holds_only(store, set).await? {
+        return Err(Failure::Refused(
+            "the database holds other data, and sample data must not get mixed up with it; \
+             name an empty database with --database-url or --data-dir"
+                .to_owned(),
+        ));
+    }
+    let may_create = !config.database.is_postgres();
+    let sealer = Sealer::new(&SealingKeys::load(&config.sealing, &config.data_dir, may_create)?);
+    admit_keys(&sealer, store).await?;
+    put_dids(store, set).await?;
+    let opened = open_sessions(store, &sealer, &config.sessions, set).await?;
+    let used = use_nonces(store, set).await?;
+    revoke(store, set).await?;
+    if opened == 0 && used == 0 {
+        out::note("the sample data was there already");
+    }
+    out::line(format!(
+        "{} DIDs ({} revoked), {} sessions, {} nonces",
+        set.dids.len(),
+        set.dids.iter().filter(|did| did.revoked).count(),
+        set.sessions.len(),
+        set.claims.len()
+    ))
+}
+
+/// Whether an earlier run of the same seed accounts for all that the database holds.
+async fn holds_only(store: &Store, set: &Set) -> Result<bool, Failure> {
+    let page = PageRequest { limit: MAX_PAGE, after: None };
+    let dids = store.list_dids(&DidFilter::default(), &page).await?;
+    let every = SessionFilter { state: StateFilter::All, ..SessionFilter::default() };
+    let sessions = store.list_sessions(&every, &page).await?;
+    let ours = dids.items.iter().all(|found| set.dids.iter().any(|did| did.did == found.did))
+        && sessions.items.iter().all(|found| set.sessions.iter().any(|s| s.id == found.id));
+    // Neither set fills a page, and a seed begins with its DIDs.
+    Ok(ours && !dids.items.is_empty() && dids.next.is_none() && sessions.next.is_none())
+}
+
+async fn put_dids(store: &Store, set: &Set) -> Result<(), Failure> {
+    for sample in &set.dids {
+        let new = NewDid { did: sample.did.clone(), key: sample.key.clone(), owner_address: None };
+        store.put_did(new).await?;
+    }
+    Ok(())
+}
+
+async fn open_sessions(
+    store: &Store,
+    sealer: &Sealer,
+    limits: &Sessions,
+    set: &Set,
+) -> Result<usize, Failure> {
+    let seconds = u32::try_from(limits.max_ttl.as_secs()).unwrap_or(u32::MAX);
+    let mut opened = 0;
+    for sample in &set.sessions {
+        let session_key = sealer.seal(&sample.key, sample.id, &sample.client, &sample.server)?;
+        let new = NewSession {
+            id: sample.id,
+            client_did: sample.client.clone(),
+            server_did: sample.server.clone(),
+            session_key: Some(session_key),
+            ttl_seconds: seconds,
+            max_ttl_seconds: seconds,
+            idle_timeout_seconds: None,
+            max_claims: None,
+            metadata: serde_json::Map::from_iter([("sample".to_owned(), true.into())]),
+            user_agent: None,
+            ip_address: None,
+        };
+        match store.open_session(new).await? {
+            Opened::Created(_) => opened += 1,
+            Opened::Exists => {}
+            Opened::Revoked(did) => {
+                return Err(Failure::Refused(format!("{did} was revoked; seed an empty database")));
+            }
+        }
+    }
+    Ok(opened)
+}
+
+async fn use_nonces(store: &Store, set: &Set) -> Result<usize, Failure> {
+    let mut used = 0;
+    for claims in set.claims.chunks(500) {
+        let asks: Vec<_> = claims.iter().map(|claim| Ask { claim, wants_row: false }).collect();
+        for facts in store.claim(&asks).await {
+            used += usize::from(facts?.inserted);
+        }
+    }
+    Ok(used)
+}
+
+async fn revoke(store: &Store, set: &Set) -> Result<(), Failure> {
+    for sample in set.dids.iter().filter(|sample| sample.revoked) {
+        let event = AuditEvent {
+            actor: Actor::Operator,
+            action: "did.revoke",
+            subject: sample.did.to_string(),
+            detail: json!({ "sample": true }),
+        };
+        store.revoke_did(&sample.did, event).await?;
+    }
+    Ok(())
+}

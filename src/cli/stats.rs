@@ -1,0 +1,76 @@
+//! `onceguard stats`: what the database holds.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Failure, database, format, out};
+use crate::config::Config;
+use crate::storage::Statistics;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  onceguard stats --top 3 --json")]
+pub(super) struct Stats {
+    /// How many of the busiest clients to list
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=500))]
+    top: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Stats {
+    pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
+        let store = database::open_migrated(&config).await?;
+        let statistics = store.statistics(self.top).await;
+        store.close().await;
+        let statistics = statistics?;
+        if self.json { print_json(&statistics, store.backend()) } else { print_tables(&statistics) }
+    }
+}
+
+/// In the words of `GET /v1/stats`.
+fn print_json(statistics: &Statistics, backend: &str) -> Result<(), Failure> {
+    let counts = statistics.counts;
+    let tables: Vec<_> =
+        statistics.tables.iter().map(|t| json!({ "name": t.name, "bytes": t.bytes })).collect();
+    let clients: Vec<_> = statistics
+        .top_clients
+        .iter()
+        .map(|(did, sessions)| json!({ "client_did": did.as_str(), "active_sessions": sessions }))
+        .collect();
+    out::json(&json!({
+        "backend": backend,
+        "sessions": { "active": counts.active_sessions, "ended": counts.ended_sessions },
+        "live_nonces": counts.live_nonces,
+        "dids": { "stored": counts.dids, "revoked": counts.revoked_dids },
+        "database": { "bytes": statistics.database_bytes, "tables": tables },
+        "top_clients": clients,
+    }))
+}
+
+fn print_tables(statistics: &Statistics) -> Result<(), Failure> {
+    let counts = statistics.counts;
+    let rows = [
+        ("active sessions", counts.active_sessions.to_string()),
+        ("ended sessions", counts.ended_sessions.to_string()),
+        ("live nonces", counts.live_nonces.to_string()),
+        ("DIDs", counts.dids.to_string()),
+        ("revoked DIDs", counts.revoked_dids.to_string()),
+        ("database", format::bytes(statistics.database_bytes)),
+    ];
+    out::table(["WHAT", "COUNT"], &rows.map(|(what, count)| [what.to_owned(), count]))?;
+    out::line("")?;
+    let tables: Vec<_> =
+        statistics.tables.iter().map(|t| [t.name.clone(), format::bytes(t.bytes)]).collect();
+    out::table(["TABLE", "SIZE"], &tables)?;
+    if !statistics.top_clients.is_empty() {
+        let clients: Vec<_> = statistics
+            .top_clients
+            .iter()
+            .map(|(did, sessions)| [did.to_string(), sessions.to_string()])
+            .collect();
+        out::line("")?;
+        out::table(["CLIENT", "ACTIVE SESSIONS"], &clients)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! `onceguard token`: who may call the API. A token's text is printed once, when it is made.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Failure, database, format, out};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::{Actor, ApiToken, TokenScope, TokenScopes};
+use crate::services::Tokens;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Token {
+    /// Make a token and print it; it cannot be shown again
+    #[command(after_help = "Examples:\n  \
+        onceguard token create --name agents --scope sessions --scope nonces\n  \
+        TOKEN=$(onceguard token create --name deploy --scope dids,revoke --expires-in 30d)\n\n\
+        Scopes: sessions, session_keys (to read session keys), nonces, dids,\n\
+        revoke (it cannot be undone), verify, admin (all of them, and the operator's calls)")]
+    Create {
+        /// What it is for; shown in lists and in the audit log
+        #[arg(long, value_parser = parse_name)]
+        name: String,
+        /// What it may do; several times, or parted by commas
+        #[arg(long = "scope", required = true, value_delimiter = ',', value_parser = parse_scope)]
+        scopes: Vec<TokenScope>,
+        /// When it expires, from now: 90s, 45m, 12h or 30d [default: never]
+        #[arg(long, value_name = "DURATION", value_parser = format::parse_duration)]
+        expires_in: Option<u32>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List tokens, without their texts
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a token; running instances refuse it within 5 seconds
+    #[command(
+        after_help = "Example:\n  onceguard token revoke 01939c5e-3b1f-7c02-9d53-0f6a1d7e2b11"
+    )]
+    Revoke {
+        /// As `onceguard token list` shows it
+        id: Uuid,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl Token {
+    pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
+        let store = database::open_migrated(&config).await?;
+        let tokens = Tokens::new(store.clone(), Clock::system());
+        let result = self.act(&tokens).await;
+        store.close().await;
+        result
+    }
+
+    async fn act(self, tokens: &Tokens) -> Result<(), Failure> {
+        match self {
+            Self::Create { name, scopes, expires_in, json } => {
+                let scopes = TokenScopes::new(scopes);
+                let (token, text) =
+                    tokens.create(&name, scopes, expires_in, Actor::Operator).await?;
+                if json {
+                    let mut object = describe(&token);
+                    if let Value::Object(fields) = &mut object {
+                        fields.insert("token".to_owned(), text.expose().into());
+                    }
+                    return out::json(&object);
+                }
+                let expiry = token.expires_at.map_or("never".to_owned(), format::time);
+                out::note(format!(
+                    "token {} ({}), scopes {}, expires {expiry}; keep it, it is not shown again:",
+                    token.id,
+                    token.name,
+                    words(&token.scopes).join(", "),
+                ));
+                out::line(text.expose())
+            }
+            Self::List { json } => {
+                let all = tokens.list().await?;
+                if json {
+                    return out::json(&json!({
+                        "items": all.iter().map(describe).collect::<Vec<_>>()
+                    }));
+                }
+                let rows: Vec<_> = all.iter().map(row).collect();
+                out::table(["ID", "NAME", "SCOPES", "STATE", "CREATED", "LAST USED"], &rows)
+            }
+            Self::Revoke { id, json } => match tokens.revoke(id, Actor::Operator).await? {
+                None => Err(Failure::Failed(format!(
+                    "there is no token {id}; `onceguard token list` shows those there are"
+                ))),
+                Some(token) if json => out::json(&describe(&token)),
+                Some(token) => {
+                    out::line(format!("{} ({}): {}", token.id, token.name, state(&token)))
+                }
+            },
+        }
+    }
+}
+
+fn parse_scope(text: &str) -> Result<TokenScope, String> {
+    TokenScope::parse(text)
+        .ok_or_else(|| format!("there is {}", TokenScope::ALL.map(TokenScope::as_str).join(", ")))
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    let length = text.chars().count();
+    if (1..=100).contains(&length) && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err("must have 1 to 100 characters, and none that control a terminal".to_owned())
+    }
+}
+
+fn words(scopes: &TokenScopes) -> Vec<&'static str> {
+    scopes.as_slice().iter().map(|scope| scope.as_str()).collect()
+}
+
+fn state(token: &ApiToken) -> String {
+    match (token.revoked_at, token.expires_at) {
+        (Some(at), _) => format!("revoked {}", format::time(at)),
+        (None, Some(at)) if !token.is_valid() => format!("expired {}", format::time(at)),
+        (None, Some(at)) => format!("valid until {}", format::time(at)),
+        (None, None) => "valid".to_owned(),
+    }
+}
+
+fn row(token: &ApiToken) -> [String; 6] {
+    [
+        token.id.to_string(),
+        token.name.clone(),
+        words(&token.scopes).join(","),
+        state(token),
+        format::time(token.created_at),
+        token.last_used_at.map_or("never".to_owned(), format::time),
+    ]
+}
+
+fn describe(token: &ApiToken) -> Value {
+    json!({
+        "id": token.id,
+        "name": token.name,
+        "scopes": words(&token.scopes),
+        "valid": token.is_valid(),
+        "created_at": format::time(token.created_at),
+        "expires_at": token.expires_at.map(format::time),
+        "last_used_at": token.last_used_at.map(format::time),
+        "revoked_at": token.revoked_at.map(format::time),
+    })
+}

@@ -1,0 +1,46 @@
+//! The binary as operators and scripts see it: what it prints, where, and its exit codes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod config;
+mod doctor;
+mod migrate;
+mod purge;
+mod sealing;
+mod seed;
+mod serve;
+mod stats;
+mod token;
+
+use serde_json::Value;
+use support::{Database, Finished, Home};
+
+/// A data folder with an SQLite database that has every table and no row.
+async fn migrated() -> Home {
+    let home = Home::on(Database::Sqlite).await;
+    home.run(&["migrate", "up"]).await.success();
+    home
+}
+
+/// What a successful command printed for a machine.
+fn json(finished: Finished) -> Value {
+    serde_json::from_str(&finished.success()).unwrap()
+}
+
+/// Asserts how a command failed: with this code, nothing on standard output, and these words.
+fn assert_failed(finished: &Finished, code: i32, words: &[&str]) {
+    assert_eq!(finished.code(), code, "{finished:?}");
+    assert_eq!(finished.stdout, "", "{finished:?}");
+    for word in words {
+        assert!(finished.stderr.contains(word), "{word:?} is not in {finished:?}");
+    }
+}

@@ -1,0 +1,72 @@
+//! `onceguard token`.
+
+use crate::{assert_failed, json, migrated};
+
+#[tokio::test]
+async fn a_token_is_printed_once_and_alone() {
+    let home = migrated().await;
+    let finished = home
+        .run(&[
+            "token",
+            "create",
+            "--name",
+            "agents",
+            "--scope",
+            "nonces,sessions",
+            "--scope",
+            "dids",
+        ])
+        .await;
+    assert!(finished.stderr.contains("agents"), "{finished:?}");
+    let printed = finished.success();
+    let token = printed.strip_suffix('\n').unwrap();
+    assert!(token.starts_with("og_") && !token.contains(char::is_whitespace), "{token}");
+
+    let listed = home.run(&["token", "list"]).await.success();
+    assert!(listed.contains("agents") && listed.contains("sessions,nonces,dids"), "{listed}");
+    let listed_json = json(home.run(&["token", "list", "--json"]).await);
+    let item = &listed_json["items"][0];
+    assert_eq!(item["scopes"], serde_json::json!(["sessions", "nonces", "dids"]));
+    assert_eq!(item["valid"], true);
+    assert_eq!(item["expires_at"], serde_json::Value::Null);
+    assert!(!listed.contains(token) && !listed_json.to_string().contains(token));
+}
+
+#[tokio::test]
+async fn a_token_may_expire_and_be_revoked() {
+    let home = migrated().await;
+    let arguments =
+        ["token", "create", "--name", "x", "--scope", "admin", "--expires-in", "2h", "--json"];
+    let made = json(home.run(&arguments).await);
+    assert!(made["token"].as_str().unwrap().starts_with("og_"));
+    let time = |field: &str| made[field].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>();
+    let lifetime = time("expires_at").unwrap() - time("created_at").unwrap();
+    assert_eq!(lifetime, chrono::Duration::hours(2));
+
+    let id = made["id"].as_str().unwrap();
+    let revoked = home.run(&["token", "revoke", id]).await.success();
+    assert!(revoked.starts_with(&format!("{id} (x): revoked ")), "{revoked}");
+    let first = json(home.run(&["token", "revoke", id, "--json"]).await);
+    assert_eq!(first["valid"], false);
+    let second = json(home.run(&["token", "revoke", id, "--json"]).await);
+    assert_eq!(first["revoked_at"], second["revoked_at"]);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused() {
+    let home = migrated().await;
+    let create = ["token", "create", "--name", "x", "--scope"];
+    let with = |more: &[&'static str]| [&create[..], more].concat();
+    for (arguments, word) in [
+        (with(&["everything"]), "session_keys"),
+        (with(&["admin", "--expires-in", "soon"]), "90s, 45m, 12h or 30d"),
+        (vec!["token", "create", "--name", "", "--scope", "admin"], "1 to 100 characters"),
+        (vec!["token", "create", "--name", "x"], "--scope"),
+        (vec!["token", "revoke", "1"], "1"),
+    ] {
+        assert_failed(&home.run(&arguments).await, 2, &[word]);
+    }
+    let unknown = "01939c5e-3b1f-7c02-9d53-0f6a1d7e2b11";
+    assert_failed(&home.run(&["token", "revoke", unknown]).await, 1, &[unknown, "token list"]);
+    assert_eq!(json(home.run(&["token", "list", "--json"]).await)["items"], serde_json::json!([]));
+}
