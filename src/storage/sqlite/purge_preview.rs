@@ -16,15 +16,23 @@ pub(super) fn preview(
     steps: &[PurgeStep],
 ) -> QueryResult<Purged> {
     let mut purged = Purged::default();
+    // What one step ends, a later one may delete.
+    let mut to_end = Vec::new();
     for step in steps {
         match *step {
-            PurgeStep::EndOverdueSessions => count_overdue(conn, now, &mut purged)?,
+            PurgeStep::EndOverdueSessions => to_end = count_overdue(conn, now, &mut purged)?,
             PurgeStep::DeleteEndedSessions { retention } => {
-                let ended = sessions::table.filter(sessions::ended_at.lt(before(now, retention)));
+                let cutoff = before(now, retention);
+                let ended = sessions::table.filter(sessions::ended_at.lt(cutoff));
                 let held =
                     nonces::table.filter(nonces::session_id.eq_any(ended.select(sessions::id)));
                 purged.sessions_deleted = number(ended.count().get_result(conn)?)?;
                 purged.session_nonces_deleted = number(held.count().get_result(conn)?)?;
+                for (id, _) in to_end.iter().filter(|(_, at)| at.timestamp_micros() < cutoff) {
+                    let held = nonces::table.filter(nonces::session_id.eq(id.as_slice()));
+                    purged.sessions_deleted += 1;
+                    purged.session_nonces_deleted += number::<u64>(held.count().get_result(conn)?)?;
+                }
             }
             PurgeStep::DeleteSignerNonces { margin } => {
                 let expired = signer_nonces::expires_at.lt(before(now, margin));
@@ -40,21 +48,25 @@ pub(super) fn preview(
     Ok(purged)
 }
 
+/// Counts the sessions that would be ended, and returns them with the time of their end.
 fn count_overdue(
     conn: &mut SqliteConnection,
     now: Timestamp,
     purged: &mut Purged,
-) -> QueryResult<()> {
+) -> QueryResult<Vec<(Vec<u8>, Timestamp)>> {
+    let mut ended = Vec::new();
     for id in overdue(conn, now, u32::MAX)? {
-        let session = sessions::table.find(id);
+        let session = sessions::table.find(&id);
         let row: Option<ClaimedSession> =
             session.select(ClaimedSession::as_select()).first(conn).optional()?;
         let Some(row) = row else { continue };
-        match row.lifetime()?.state(now) {
-            SessionState::Expired { reason: EndReason::Idle, .. } => purged.sessions_idle += 1,
-            SessionState::Expired { .. } => purged.sessions_expired += 1,
-            SessionState::Active | SessionState::Ended { .. } => {}
+        if let SessionState::Expired { at, reason } = row.lifetime()?.state(now) {
+            match reason {
+                EndReason::Idle => purged.sessions_idle += 1,
+                _ => purged.sessions_expired += 1,
+            }
+            ended.push((id, at));
         }
     }
-    Ok(())
+    Ok(ended)
 }
