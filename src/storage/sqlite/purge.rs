@@ -18,12 +18,10 @@ use super::schema::{audit_events, sessions, signer_nonces, signers};
 use super::sessions::record_end;
 use super::types::{micros, number, stored};
 
-/// Live sessions that are over at the time bound to each `?`.
-const OVERDUE: &str = "SELECT id FROM sessions WHERE ended_at IS NULL AND expires_at <= ?
-    UNION
-    SELECT id FROM sessions WHERE ended_at IS NULL AND idle_timeout_seconds IS NOT NULL
-        AND last_activity + idle_timeout_seconds * 1000000
-            + min(5000000, idle_timeout_seconds * 100000) <= ?";
+/// Idle at the time that is bound to its `?`, without a record of it.
+pub(super) const IDLE: &str = "ended_at IS NULL AND idle_timeout_seconds IS NOT NULL
+    AND last_activity + idle_timeout_seconds * 1000000
+        + min(5000000, idle_timeout_seconds * 100000) <= ?";
 
 #[derive(QueryableByName)]
 struct IdRow {
@@ -39,11 +37,14 @@ pub(super) fn overdue(
     limit: u32,
 ) -> QueryResult<Vec<Vec<u8>>> {
     let now = now.timestamp_micros();
-    let rows: Vec<IdRow> = diesel::sql_query(format!("{OVERDUE} LIMIT ?"))
-        .bind::<BigInt, _>(now)
-        .bind::<BigInt, _>(now)
-        .bind::<BigInt, _>(i64::from(limit))
-        .load(conn)?;
+    let rows: Vec<IdRow> = diesel::sql_query(format!(
+        "SELECT id FROM sessions WHERE ended_at IS NULL AND expires_at <= ?
+            UNION SELECT id FROM sessions WHERE {IDLE} LIMIT ?"
+    ))
+    .bind::<BigInt, _>(now)
+    .bind::<BigInt, _>(now)
+    .bind::<BigInt, _>(i64::from(limit))
+    .load(conn)?;
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 

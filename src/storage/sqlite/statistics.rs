@@ -6,6 +6,7 @@ use diesel::sql_types::{BigInt, Bool, Text};
 use crate::domain::Timestamp;
 use crate::storage::{Counts, Statistics, TableSize};
 
+use super::purge::IDLE;
 use super::schema::{dids, nonces, sessions};
 use super::tally::NonceTally;
 use super::types::{did, number};
@@ -37,7 +38,7 @@ pub(super) fn now(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<Ti
     Ok(now)
 }
 
-/// Reads indexes alone. A session that idles counts as active until the purge has recorded it.
+/// Reads indexes alone, but for the rows of live sessions that may idle.
 pub(super) fn counts(
     conn: &mut SqliteConnection,
     now: Timestamp,
@@ -45,11 +46,15 @@ pub(super) fn counts(
 ) -> QueryResult<Counts> {
     let micros = now.timestamp_micros();
     let all: i64 = sessions::table.count().get_result(conn)?;
-    let active: i64 = sessions::table
-        .filter(sessions::ended_at.is_null())
-        .filter(sessions::expires_at.gt(micros))
-        .count()
-        .get_result(conn)?;
+    let unexpired = sessions::ended_at.is_null().and(sessions::expires_at.gt(micros));
+    let unexpired: i64 = sessions::table.filter(unexpired).count().get_result(conn)?;
+    let idled: Number = diesel::sql_query(format!(
+        "SELECT count(*) AS number FROM sessions WHERE {IDLE} AND expires_at > ?"
+    ))
+    .bind::<BigInt, _>(micros)
+    .bind::<BigInt, _>(micros)
+    .get_result(conn)?;
+    let active = unexpired - idled.number;
     let in_sessions = tally.get(|| nonces::table.count().get_result(conn))?;
     let of_signers: Number =
         diesel::sql_query("SELECT coalesce(sum(live), 0) AS number FROM signers")
