@@ -1,13 +1,13 @@
 //! Claims that meet each other, ends, revocations and the purge.
 
-use onceguard::domain::{Claim, EndReason};
-use onceguard::storage::{PurgeStep, Store, StoreError};
+use onceguard::domain::{Claim, EndReason, Outcome, Scope};
+use onceguard::storage::{PurgeStep, Purged, Store, StoreError};
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    a_did, a_nonce, a_session, an_audit_event, ask_all, by_signer, claim, days, in_seconds,
-    in_session, minutes, nonce, opened, outcome, read,
+    a_did, a_nonce, a_session, an_audit_event, ask_all, by_signer, claim, in_seconds, in_session,
+    minutes, nonce, opened, outcome, read,
 };
 
 #[rstest]
@@ -32,11 +32,11 @@ async fn of_64_claims_of_one_nonce_one_wins(#[values(Sqlite, Memory, Postgres)] 
         let mut first_uses = Vec::new();
         for task in tasks {
             match task.await.unwrap() {
-                onceguard::domain::Outcome::Accepted(accepted) => winners.push(accepted.used_at),
-                onceguard::domain::Outcome::Replayed { first_used_at } => {
+                Outcome::Accepted(accepted) => winners.push(accepted.used_at),
+                Outcome::Replayed { first_used_at } => {
                     first_uses.push(first_used_at);
                 }
-                other => panic!("{other:?}"),
+                Outcome::Refused(refusal) => panic!("{refusal:?}"),
             }
         }
         assert_eq!(winners.len(), 1, "round {round}");
@@ -221,8 +221,7 @@ async fn claims_and_the_purge_do_not_disturb_each_other(
         .map(|step| {
             let store = (*store).clone();
             tokio::spawn(async move {
-                while store.purge(step, 3).await.unwrap() != onceguard::storage::Purged::default() {
-                }
+                while store.purge(step, 3).await.unwrap() != Purged::default() {}
             })
         })
         .collect();
@@ -231,9 +230,7 @@ async fn claims_and_the_purge_do_not_disturb_each_other(
             .iter()
             .zip(&live_before)
             .map(|(id, signer)| {
-                let onceguard::domain::Scope::Signer { did, .. } = &signer.scope else {
-                    unreachable!()
-                };
+                let Scope::Signer { did, .. } = &signer.scope else { unreachable!() };
                 let claims = [
                     in_session(*id, a_nonce()),
                     in_session(live.id, a_nonce()),
@@ -261,5 +258,4 @@ async fn claims_and_the_purge_do_not_disturb_each_other(
             task.await.unwrap();
         }
     }
-    store.pass(days(1)).await;
 }

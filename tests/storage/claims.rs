@@ -1,15 +1,13 @@
 //! What a claim finds: the outcomes, one by one, and their order when several apply.
 
-use onceguard::domain::{
-    Accepted, Ask, Claim, EndReason, Nonce, Outcome, Refusal, Session, SessionState,
-};
+use onceguard::domain::{Claim, EndReason, Nonce, Outcome, Refusal, Session, SessionState};
 use onceguard::storage::Store;
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    Limits, a_did, a_nonce, a_session, an_audit_event, ask, ask_all, by_signer, claim, claim_all,
-    days, digest, in_seconds, in_session, minutes, nonce, opened, outcome, read, with_key,
+    Limits, a_did, a_nonce, a_session, an_audit_event, ask, by_signer, claim, claim_all, days,
+    in_seconds, in_session, minutes, nonce, opened, outcome, read,
 };
 
 async fn revoke(store: &Store, did: &onceguard::domain::Did) {
@@ -235,147 +233,6 @@ async fn the_first_rule_that_applies_is_told(#[values(Sqlite, Memory, Postgres)]
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_with_the_same_key_gets_the_first_outcome(
-    #[values(Sqlite, Memory, Postgres)] on: Database,
-) {
-    let store = on.store().await;
-    let session = opened(&store, a_session()).await;
-    let expires_at = in_seconds(&store, 3_000).await;
-    for bare in
-        [in_session(session.id, a_nonce()), by_signer(&session.client_did, a_nonce(), expires_at)]
-    {
-        let keyed = with_key(bare.clone(), 7);
-        let facts = ask(&store, &keyed).await;
-        let row = facts.row.unwrap();
-        assert_eq!(row.idempotency, Some(digest(7)));
-        let first = Accepted { used_at: row.used_at, expires_at: row.expires_at, repeated: false };
-        assert_eq!(outcome(&keyed, &facts), Outcome::Accepted(first));
-
-        let replayed = Outcome::Replayed { first_used_at: row.used_at };
-        let repeated = Outcome::Accepted(Accepted { repeated: true, ..first });
-        for _ in 0..2 {
-            assert_eq!(claim(&store, &keyed).await, repeated);
-        }
-        assert_eq!(claim(&store, &with_key(bare.clone(), 8)).await, replayed, "another's key");
-        assert_eq!(claim(&store, &bare).await, replayed, "no key");
-    }
-}
-
-#[rstest]
-#[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_is_a_replay_after_ten_minutes(#[values(Sqlite, Memory, Postgres)] on: Database) {
-    let store = on.store().await;
-    let session = opened(&store, a_session()).await;
-    let claims = [
-        with_key(in_session(session.id, a_nonce()), 7),
-        with_key(by_signer(&a_did(), a_nonce(), in_seconds(&store, 3_000).await), 7),
-    ];
-    for claimed in &claims {
-        assert_eq!(claim(&store, claimed).await.as_str(), "accepted");
-    }
-    store.pass(minutes(9)).await;
-    for claimed in &claims {
-        assert!(
-            matches!(claim(&store, claimed).await, Outcome::Accepted(accepted) if accepted.repeated)
-        );
-    }
-    store.pass(minutes(1)).await;
-    for claimed in &claims {
-        assert_eq!(claim(&store, claimed).await.as_str(), "replayed");
-    }
-}
-
-#[rstest]
-#[tokio::test(flavor = "multi_thread")]
-async fn a_claim_without_key_is_no_repeat_of_one_without_key(
-    #[values(Sqlite, Memory, Postgres)] on: Database,
-) {
-    let store = on.store().await;
-    let session = opened(&store, a_session()).await;
-    let bare = in_session(session.id, a_nonce());
-    claim(&store, &bare).await;
-    assert_eq!(claim(&store, &with_key(bare, 7)).await.as_str(), "replayed");
-}
-
-/// A repeat learns the truth whatever happened to the session or the signer since.
-#[rstest]
-#[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_gets_the_first_outcome_through_every_refusal(
-    #[values(Sqlite, Memory, Postgres)] on: Database,
-) {
-    let store = on.store_with(Limits { quota_per_signer: 1 }).await;
-    let mut new = a_session();
-    new.max_claims = Some(1);
-    let (counted, ended) = (opened(&store, new).await, opened(&store, a_session()).await);
-    let mut idle = a_session();
-    idle.idle_timeout_seconds = Some(10);
-    let (idle, revoked) = (opened(&store, idle).await, opened(&store, a_session()).await);
-    let signers = [a_did(), a_did(), a_did()];
-    let soon = in_seconds(&store, 120).await;
-    let late = in_seconds(&store, 3_000).await;
-    let claims: Vec<_> = [
-        in_session(counted.id, a_nonce()),
-        in_session(ended.id, a_nonce()),
-        in_session(idle.id, a_nonce()),
-        in_session(revoked.id, a_nonce()),
-        by_signer(&signers[0], a_nonce(), soon),
-        by_signer(&signers[1], a_nonce(), late),
-        by_signer(&signers[2], a_nonce(), late),
-    ]
-    .into_iter()
-    .map(|claimed| with_key(claimed, 7))
-    .collect();
-    for outcome in claim_all(&store, &claims).await {
-        assert!(matches!(outcome, Outcome::Accepted(a) if !a.repeated), "{outcome:?}");
-    }
-
-    store.end_session(ended.id, EndReason::Ended, None).await.unwrap();
-    revoke(&store, &revoked.server_did).await;
-    revoke(&store, &signers[1]).await;
-    store.pass(minutes(3)).await;
-
-    let others: Vec<_> =
-        claims.iter().map(|claimed| Claim { nonce: a_nonce(), ..claimed.clone() }).collect();
-    let words: Vec<_> = claim_all(&store, &others).await.iter().map(Outcome::as_str).collect();
-    let expected = [
-        "claim_quota_reached",
-        "session_ended",
-        "session_expired",
-        "did_revoked",
-        "expired",
-        "did_revoked",
-        "claim_quota_reached",
-    ];
-    assert_eq!(words, expected);
-    for outcome in claim_all(&store, &claims).await {
-        assert!(matches!(outcome, Outcome::Accepted(a) if a.repeated), "{outcome:?}");
-    }
-    let without_key: Vec<_> =
-        claims.iter().map(|claimed| Claim { idempotency: None, ..claimed.clone() }).collect();
-    let words: Vec<_> = claim_all(&store, &without_key).await.iter().map(Outcome::as_str).collect();
-    let mut expected = expected;
-    (expected[0], expected[6]) = ("replayed", "replayed");
-    assert_eq!(words, expected);
-}
-
-#[rstest]
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_is_told_through_a_refusal_when_it_is_wanted(
-    #[values(Sqlite, Memory, Postgres)] on: Database,
-) {
-    let store = on.store().await;
-    let session = opened(&store, a_session()).await;
-    let claimed = in_session(session.id, a_nonce());
-    let first = ask(&store, &claimed).await;
-    store.end_session(session.id, EndReason::Ended, None).await.unwrap();
-    let facts = store.claim(&[Ask { claim: &claimed, wants_row: true }]).await;
-    let facts = *facts[0].as_ref().unwrap();
-    assert_eq!((facts.row, facts.inserted), (first.row, false));
-    assert!(matches!(facts.refusal, Some(Refusal::SessionEnded { .. })));
-}
-
-#[rstest]
-#[tokio::test(flavor = "multi_thread")]
 async fn an_end_reopens_no_nonce_until_the_session_is_purged(
     #[values(Sqlite, Memory, Postgres)] on: Database,
 ) {
@@ -391,85 +248,6 @@ async fn an_end_reopens_no_nonce_until_the_session_is_purged(
     let mut again = a_session();
     again.id = session.id;
     assert_eq!(store.open_session(again).await.unwrap(), onceguard::storage::Opened::Exists);
-}
-
-#[rstest]
-#[tokio::test(flavor = "multi_thread")]
-async fn the_answers_of_a_batch_are_in_its_order(#[values(Sqlite, Memory, Postgres)] on: Database) {
-    let store = on.store().await;
-    let mut sessions = Vec::new();
-    for _ in 0..3 {
-        sessions.push(opened(&store, a_session()).await.id);
-    }
-    let (signer, expires_at) = (a_did(), in_seconds(&store, 300).await);
-    let claims: Vec<_> = (0..1_000)
-        .map(|number| {
-            // Neither in the order of their text nor grouped by scope.
-            let nonce = nonce(&format!("{:04}-{number}", number * 7_919 % 10_000));
-            match number % 4 {
-                3 => by_signer(&signer, nonce, expires_at),
-                which => in_session(sessions[which], nonce),
-            }
-        })
-        .collect();
-    let third: Vec<_> = claims.iter().step_by(3).cloned().collect();
-    for outcome in claim_all(&store, &third).await {
-        assert_eq!(outcome.as_str(), "accepted");
-    }
-    for (number, outcome) in claim_all(&store, &claims).await.iter().enumerate() {
-        let expected = if number % 3 == 0 { "replayed" } else { "accepted" };
-        assert_eq!(outcome.as_str(), expected, "number {number}");
-    }
-    for claimed in claims.iter().filter(|claimed| claimed.nonce.as_str().ends_with("00")) {
-        assert_eq!(claim(&store, claimed).await.as_str(), "replayed");
-    }
-}
-
-#[rstest]
-#[tokio::test(flavor = "multi_thread")]
-async fn the_claims_of_a_batch_do_not_fail_each_other(
-    #[values(Sqlite, Memory, Postgres)] on: Database,
-) {
-    let store = on.store_with(Limits { quota_per_signer: 1 }).await;
-    let (live, ended) = (opened(&store, a_session()).await, opened(&store, a_session()).await);
-    let revoked = opened(&store, a_session()).await;
-    store.end_session(ended.id, EndReason::Ended, None).await.unwrap();
-    revoke(&store, &revoked.client_did).await;
-    let (signer, full) = (a_did(), a_did());
-    let (past, future) = (in_seconds(&store, -5).await, in_seconds(&store, 300).await);
-    claim(&store, &by_signer(&full, a_nonce(), future)).await;
-    let spent = in_session(live.id, a_nonce());
-    claim(&store, &spent).await;
-
-    let batch = [
-        in_session(a_session().id, a_nonce()),
-        in_session(live.id, a_nonce()),
-        in_session(ended.id, a_nonce()),
-        spent,
-        in_session(revoked.id, a_nonce()),
-        by_signer(&signer, a_nonce(), past),
-        by_signer(&full, a_nonce(), future),
-        by_signer(&signer, a_nonce(), future),
-    ];
-    let words: Vec<_> = claim_all(&store, &batch).await.iter().map(Outcome::as_str).collect();
-    let expected = [
-        "session_not_found",
-        "accepted",
-        "session_ended",
-        "replayed",
-        "did_revoked",
-        "expired",
-        "claim_quota_reached",
-        "accepted",
-    ];
-    assert_eq!(words, expected);
-}
-
-#[rstest]
-#[tokio::test(flavor = "multi_thread")]
-async fn an_empty_batch_has_no_answers(#[values(Sqlite, Memory, Postgres)] on: Database) {
-    let store = on.store().await;
-    assert_eq!(ask_all(&store, &[]).await, []);
 }
 
 async fn activity(store: &Store, session: &Session) -> onceguard::domain::Timestamp {

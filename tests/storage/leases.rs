@@ -1,7 +1,5 @@
 //! Leases: one instance runs a job.
 
-use std::time::Duration;
-
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
@@ -73,8 +71,7 @@ async fn of_many_that_take_a_lease_at_once_one_has_it(
             .map(|holder| {
                 let (store, name) = ((*store).clone(), name.clone());
                 tokio::spawn(async move {
-                    let ttl = Duration::from_secs(300);
-                    store.take_lease(&name, &holder.to_string(), ttl).await.unwrap()
+                    store.take_lease(&name, &holder.to_string(), minutes(5)).await.unwrap()
                 })
             })
             .collect();

@@ -15,10 +15,13 @@
 mod support;
 
 mod audit;
+mod claim_batches;
 mod claim_limits;
 mod claim_races;
+mod claim_repeats;
 mod claims;
 mod dids;
+mod durability;
 mod leases;
 mod migrations;
 mod model;

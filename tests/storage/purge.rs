@@ -116,13 +116,13 @@ async fn an_ended_session_is_kept_for_its_retention(
     let live = opened(&store, new).await;
     claim(&store, &in_session(live.id, a_nonce())).await;
     let id = ended_session(&store, 3).await;
-    store.pass(days(7) - minutes(5)).await;
+    store.pass(days(6)).await;
     assert_eq!(run(&store, DELETE, 10).await, Purged::default());
     let mut again = a_session();
     again.id = id;
     assert_eq!(store.open_session(again.clone()).await.unwrap(), Opened::Exists);
 
-    store.pass(minutes(10)).await;
+    store.pass(days(1)).await;
     let purged = run(&store, DELETE, 10).await;
     assert_eq!((purged.sessions_deleted, purged.session_nonces_deleted), (1, 3));
     assert_eq!(store.session(id).await.unwrap(), None);

@@ -53,7 +53,7 @@ pub struct TestStore {
     limits: Limits,
     /// How far [`Self::pass`] moved the rows (and not the clock) into the past.
     aged: std::sync::Mutex<Duration>,
-    _home: Home,
+    home: Home,
 }
 
 /// What to remove in the end.
@@ -124,7 +124,7 @@ impl Database {
             DatabaseUrl::Sqlite(SqliteLocation::File(file)) => Some(RawSql::sqlite(file)),
             DatabaseUrl::Postgres(options) => Some(RawSql::postgres(&options.connection).await),
         };
-        TestStore { store, clock, raw, url, limits, aged: Duration::ZERO.into(), _home: home }
+        TestStore { store, clock, raw, url, limits, aged: Duration::ZERO.into(), home }
     }
 }
 
@@ -136,6 +136,14 @@ impl TestStore {
 
     pub fn url(&self) -> &DatabaseUrl {
         &self.url
+    }
+
+    /// `DATABASE_URL` of a PostgreSQL store.
+    pub fn postgres_url(&self) -> String {
+        match &self.home {
+            Home::Postgres(database) => database.url(),
+            Home::Folder(_) | Home::Nothing => panic!("this store is not on PostgreSQL"),
+        }
     }
 
     /// SQL behind the store's back.

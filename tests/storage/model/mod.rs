@@ -79,7 +79,7 @@ impl<'a> Pair<'a> {
             Outcome::Refused(Refusal::SessionExpired { ended_at, reason }) => {
                 Outcome::Refused(Refusal::SessionExpired { ended_at: steady(ended_at), reason })
             }
-            other => other,
+            Outcome::Refused(_) => outcome,
         }
     }
 
@@ -110,8 +110,7 @@ impl<'a> Pair<'a> {
                     SessionPatch { ttl_seconds: Some(ttl_minutes * 60), ..SessionPatch::default() };
                 let changed = self.store.update_session(self.slots[slot], patch).await.unwrap();
                 if let Some(session) = self.changed(slot, changed) {
-                    let expected =
-                        session.observed_at + Duration::from_secs(ttl_minutes as u64 * 60);
+                    let expected = session.observed_at + minutes(ttl_minutes.into());
                     assert!(session.expires_at <= session.deadline.min(expected));
                     let modelled = &mut self.model.sessions.get_mut(&session.id).unwrap().session;
                     modelled.expires_at = session.expires_at;
