@@ -30,6 +30,7 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 /// Claims to decide.
 #[derive(ToSchema)]
 #[schema(as = Claims)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Body {
     /// 1 to 1000; one that is malformed refuses all.
     #[schema(value_type = Vec<NewClaim>)]
@@ -98,7 +99,7 @@ impl ResultView {
 
 /// Claim many nonces at once, each on its own.
 #[utoipa::path(
-    post, path = "/v1/claims", tag = "nonces",
+    post, path = "/v1/claims", operation_id = "claim_nonces", tag = "nonces",
     params(("Idempotency-Key" = Option<String>, Header, example = "c0f1b2d8-6a0e-4c0b-8a34-3f6f3f1f7f10",
         description = "Fresh and random. Whoever repeats the same claims with it within 10 minutes gets the first outcomes.")),
     request_body(content = Body, example = json!({"claims": [

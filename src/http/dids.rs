@@ -16,7 +16,23 @@ use crate::storage::{DidForgotten, DidStored, NewDid};
 
 /// What is known of a DID.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Did)]
+#[schema(as = Did, example = json!({
+    "did": "did:web:client.example",
+    "key_type": "Ed25519",
+    "public_key": "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+    "verification_methods": [{
+        "id": "did:web:client.example#key-1",
+        "key_type": "Ed25519",
+        "public_key": "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+    }],
+    "owner_address": null,
+    "revoked": false,
+    "source": "stored",
+    "fetched_at": "2026-01-02T03:04:05.678901Z",
+    "stale_at": "2026-01-02T03:04:10.678901Z",
+    "created_at": "2026-01-01T00:00:00.000000Z",
+    "updated_at": "2026-01-01T00:00:00.000000Z",
+}))]
 pub(super) struct View<'a> {
     #[schema(example = "did:web:client.example")]
     did: &'a str,
@@ -99,7 +115,7 @@ impl<'a> View<'a> {
 
 /// Read a DID's key, through cache, database and resolver.
 #[utoipa::path(
-    get, path = "/v1/dids/{did}", tag = "dids",
+    get, path = "/v1/dids/{did}", operation_id = "read_did", tag = "dids",
     params(
         ("did" = String, Path, description = "As it stands, or percent-encoded once with its colons.",
             example = "did:web:client.example"),
@@ -121,7 +137,7 @@ pub(super) async fn read(call: Call) -> Result<HttpResponse, Problem> {
 
 /// Read a DID again, whatever is cached.
 #[utoipa::path(
-    post, path = "/v1/dids/{did}/refresh", tag = "dids",
+    post, path = "/v1/dids/{did}/refresh", operation_id = "refresh_did", tag = "dids",
     params(("did" = String, Path, description = "As it stands, or percent-encoded once with its colons.",
         example = "did:web:client.example")),
     responses((status = 200, description = "What is known of the DID.", body = View)),
@@ -157,6 +173,7 @@ fn found(did: &Did, lookup: &Lookup, now: Timestamp) -> Result<HttpResponse, Pro
 /// A key to store for a DID.
 #[derive(ToSchema)]
 #[schema(as = NewDid)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Body {
     /// Raw bytes in standard padded base64: 32 for `Ed25519`, 33 (a compressed point) for
     /// `Secp256k1` and `P256`. Weak keys are refused.
@@ -172,7 +189,7 @@ pub(super) struct Body {
 
 /// Store or replace a DID's key.
 #[utoipa::path(
-    put, path = "/v1/dids/{did}", tag = "dids",
+    put, path = "/v1/dids/{did}", operation_id = "store_did", tag = "dids",
     params(("did" = String, Path, description = "As it stands, or percent-encoded once with its colons.",
         example = "did:web:client.example")),
     request_body(content = Body, example = json!({
@@ -216,7 +233,7 @@ fn read_new(call: &Call) -> Result<(Did, Body), Problem> {
 
 /// Forget a DID that is not revoked.
 #[utoipa::path(
-    delete, path = "/v1/dids/{did}", tag = "dids",
+    delete, path = "/v1/dids/{did}", operation_id = "forget_did", tag = "dids",
     params(("did" = String, Path, description = "As it stands, or percent-encoded once with its colons.",
         example = "did:web:client.example")),
     responses((status = 204, description = "Forgotten.")),
@@ -250,7 +267,7 @@ pub(super) struct RevocationView<'a> {
 
 /// Revoke a DID, for good, seen before or not; its sessions end.
 #[utoipa::path(
-    post, path = "/v1/dids/{did}/revoke", tag = "dids",
+    post, path = "/v1/dids/{did}/revoke", operation_id = "revoke_did", tag = "dids",
     params(("did" = String, Path, description = "As it stands, or percent-encoded once with its colons.",
         example = "did:web:client.example")),
     responses((status = 200, description = "It is revoked.", body = RevocationView)),
@@ -271,7 +288,7 @@ pub(super) async fn revoke(call: Call) -> Result<HttpResponse, Problem> {
 
 /// List stored DIDs, in the order of their text.
 #[utoipa::path(
-    get, path = "/v1/dids", tag = "dids",
+    get, path = "/v1/dids", operation_id = "list_dids", tag = "dids",
     params(
         ("owner_address" = Option<String>, Query),
         ("key_type" = Option<String>, Query, description = "Ed25519, Secp256k1 or P256", example = "Ed25519"),

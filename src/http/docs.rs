@@ -246,6 +246,16 @@ mod tests {
     }
 
     #[test]
+    fn every_operation_has_a_name_of_its_own() {
+        let mut document = document();
+        let items = document.paths.paths.values_mut();
+        let names: Vec<_> =
+            items.flat_map(operations_of).map(|(_, o)| o.operation_id.clone().unwrap()).collect();
+        let distinct: std::collections::HashSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
+    }
+
+    #[test]
     fn every_error_that_a_handler_names_is_a_code() {
         for item in Document::openapi().paths.paths.values_mut() {
             for (method, operation) in operations_of(item) {

@@ -142,6 +142,9 @@ pub(super) fn without_duplicates<'a>(
     members: Vec<Member<'a>>,
     invalid: &mut Invalid,
 ) -> Vec<Member<'a>> {
+    if members.len() < 2 {
+        return members;
+    }
     let mut seen: HashSet<Cow<'a, str>> = HashSet::with_capacity(members.len());
     let mut kept = Vec::with_capacity(members.len());
     for (name, value) in members {

@@ -15,6 +15,7 @@ use crate::domain::{Accepted, Claim, Nonce, Outcome, Refusal, Scope, SessionId};
 /// A nonce to claim.
 #[derive(ToSchema)]
 #[schema(as = NewNonce)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Body {
     /// 1 to 255 visible ASCII characters.
     #[schema(value_type = String, example = "n-0S6_WzA2Mj")]
@@ -36,7 +37,7 @@ pub(super) struct AcceptedView<'a> {
 
 /// Claim a nonce in a session: it is accepted once, durably.
 #[utoipa::path(
-    post, path = "/v1/sessions/{id}/nonces", tag = "nonces",
+    post, path = "/v1/sessions/{id}/nonces", operation_id = "claim_nonce", tag = "nonces",
     params(
         ("id" = String, Path, description = "The session: a UUID, or its 22-character base64url form.",
             example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55"),
@@ -117,7 +118,7 @@ pub(super) struct UsedView<'a> {
 
 /// Was a nonce used? Never a licence to act: only a claim is.
 #[utoipa::path(
-    get, path = "/v1/sessions/{id}/nonces/{nonce}", tag = "nonces",
+    get, path = "/v1/sessions/{id}/nonces/{nonce}", operation_id = "read_nonce", tag = "nonces",
     params(
         ("id" = String, Path, description = "The session: a UUID, or its 22-character base64url form.",
             example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55"),

@@ -289,12 +289,15 @@ pub(super) struct Body<'a> {
     errors: &'a [FieldError],
     /// With `nonce_replayed`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     first_used_at: Option<Time>,
     /// With `session_ended` and `session_expired`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     ended_at: Option<Time>,
     /// With `session_ended` and `session_expired`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     end_reason: Option<&'a str>,
 }
 

@@ -20,6 +20,7 @@ use crate::storage::Parties;
 /// What to change in a session; at least one.
 #[derive(ToSchema)]
 #[schema(as = SessionChange)]
+#[serde(deny_unknown_fields)]
 pub(in crate::http) struct Change {
     /// Replaces the whole object, at most 16 KiB.
     #[schema(value_type = Option<Object>, example = json!({"purpose": "tour"}), nullable = false)]
@@ -34,7 +35,7 @@ pub(in crate::http) struct Change {
 
 /// Change a session's metadata, key or expiry.
 #[utoipa::path(
-    patch, path = "/v1/sessions/{id}", tag = "sessions",
+    patch, path = "/v1/sessions/{id}", operation_id = "change_session", tag = "sessions",
     params(
         ("id" = String, Path, description = "A UUID, or its 22-character base64url form.",
             example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55"),
@@ -89,7 +90,7 @@ fn read(call: &Call) -> Result<(SessionId, Change, Option<IfMatch>), Problem> {
 
 /// Record activity, so that an idle timeout starts again.
 #[utoipa::path(
-    post, path = "/v1/sessions/{id}/touch", tag = "sessions",
+    post, path = "/v1/sessions/{id}/touch", operation_id = "touch_session", tag = "sessions",
     params(("id" = String, Path, description = "A UUID, or its 22-character base64url form.",
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 204, description = "Recorded.")),
@@ -106,7 +107,7 @@ pub(in crate::http) async fn touch(call: Call) -> Result<HttpResponse, Problem> 
 
 /// End a session: its key is wiped at once, its nonces stay spent.
 #[utoipa::path(
-    delete, path = "/v1/sessions/{id}", tag = "sessions",
+    delete, path = "/v1/sessions/{id}", operation_id = "end_session", tag = "sessions",
     params(("id" = String, Path, description = "A UUID, or its 22-character base64url form.",
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 204, description = "Ended.")),
@@ -124,6 +125,7 @@ pub(in crate::http) async fn end(call: Call) -> Result<HttpResponse, Problem> {
 /// Whose sessions to end; at least one. With both, those between the two.
 #[derive(ToSchema)]
 #[schema(as = SessionParties)]
+#[serde(deny_unknown_fields)]
 pub(in crate::http) struct EndParties {
     #[schema(value_type = Option<String>, example = "did:web:client.example", nullable = false)]
     client_did: Option<Did>,
@@ -141,7 +143,7 @@ pub(in crate::http) struct EndedView {
 
 /// End all sessions of a client, of a server, or between the two.
 #[utoipa::path(
-    post, path = "/v1/sessions/end", tag = "sessions",
+    post, path = "/v1/sessions/end", operation_id = "end_sessions", tag = "sessions",
     request_body(content = EndParties, example = json!({"client_did": "did:web:client.example"})),
     responses((status = 200, description = "How many were ended.", body = EndedView)),
     extensions(("x-scope" = json!("sessions"))),

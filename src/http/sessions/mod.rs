@@ -31,16 +31,29 @@ use crate::storage::Changed;
 
 /// A session, without its key.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Session)]
+#[schema(as = Session, example = json!({
+    "id": "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55",
+    "client_did": "did:web:client.example",
+    "server_did": "did:web:server.example",
+    "state": "active",
+    "created_at": "2026-01-02T03:04:05.678901Z",
+    "expires_at": "2026-01-02T04:04:05.678901Z",
+    "deadline": "2026-01-03T03:04:05.678901Z",
+    "last_activity": "2026-01-02T03:04:05.678901Z",
+    "idle_timeout_seconds": null,
+    "max_claims": null,
+    "claims": 0,
+    "metadata": {"purpose": "tour"},
+    "user_agent": "curl/8.5.0",
+    "ip_address": "192.0.2.1",
+    "ended_at": null,
+    "end_reason": null,
+}))]
 pub(super) struct View<'a> {
-    #[schema(example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")]
     id: String,
-    #[schema(example = "did:web:client.example")]
     client_did: &'a str,
-    #[schema(example = "did:web:server.example")]
     server_did: &'a str,
     /// `active`, `ended` or `expired`.
-    #[schema(example = "active")]
     state: &'static str,
     created_at: Time,
     expires_at: Time,
@@ -54,7 +67,7 @@ pub(super) struct View<'a> {
     #[schema(value_type = Object)]
     metadata: &'a Map<String, Value>,
     user_agent: Option<&'a str>,
-    #[schema(value_type = Option<String>, example = "192.0.2.1")]
+    #[schema(value_type = Option<String>)]
     ip_address: Option<IpAddr>,
     ended_at: Option<Time>,
     /// `ended`, `expired`, `idle`, `did_revoked` or `restored`.

@@ -22,6 +22,7 @@ const MAX_USER_AGENT: usize = 512;
 /// A session to open.
 #[derive(ToSchema)]
 #[schema(as = NewSession)]
+#[serde(deny_unknown_fields)]
 pub(in crate::http) struct Body {
     /// A UUID, or the 22-character base64url form of its 16 bytes. The service chooses when it
     /// is left out.
@@ -50,7 +51,7 @@ pub(in crate::http) struct Body {
 
 /// Open a session between a client and a server DID.
 #[utoipa::path(
-    post, path = "/v1/sessions", tag = "sessions",
+    post, path = "/v1/sessions", operation_id = "open_session", tag = "sessions",
     request_body(content = Body, example = json!({
         "client_did": "did:web:client.example",
         "server_did": "did:web:server.example",

@@ -14,7 +14,7 @@ use crate::domain::{Did, SessionFilter, SessionId, StateFilter};
 
 /// Read a session.
 #[utoipa::path(
-    get, path = "/v1/sessions/{id}", tag = "sessions",
+    get, path = "/v1/sessions/{id}", operation_id = "read_session", tag = "sessions",
     params(("id" = String, Path, description = "A UUID, or its 22-character base64url form.",
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 200, description = "The session, never its key.", body = View,
@@ -46,7 +46,7 @@ pub(in crate::http) struct KeyView<'a> {
 ///
 /// Refused on a listener that is neither loopback nor TLS, unless `server.allow_plaintext_keys`.
 #[utoipa::path(
-    get, path = "/v1/sessions/{id}/key", tag = "sessions",
+    get, path = "/v1/sessions/{id}/key", operation_id = "read_session_key", tag = "sessions",
     params(("id" = String, Path, description = "A UUID, or its 22-character base64url form.",
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 200, description = "The key; never cached.", body = KeyView)),
@@ -77,7 +77,7 @@ pub(in crate::http) async fn key(call: Call) -> Result<HttpResponse, Problem> {
 
 /// List sessions, newest first.
 #[utoipa::path(
-    get, path = "/v1/sessions", tag = "sessions",
+    get, path = "/v1/sessions", operation_id = "list_sessions", tag = "sessions",
     params(
         ("client_did" = Option<String>, Query, example = "did:web:client.example"),
         ("server_did" = Option<String>, Query, example = "did:web:server.example"),
