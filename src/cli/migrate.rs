@@ -115,7 +115,7 @@ async fn down(store: &Store, count: Option<u32>, yes: bool) -> Result<(), Failur
     }
     let question = format!(
         "This reverts {} and deletes everything in the tables that they made. A nonce that is \
-         deleted can be accepted again.",
+         deleted can be accepted again. No instance may be serving meanwhile.",
         names.join(", ")
     );
     out::confirm(&question, yes)?;

@@ -20,7 +20,9 @@ pub(super) async fn run(loaded: Loaded) -> Result<(), Failure> {
     let mut stop = StopSignal::listen()?;
     let has_tls = config.server.tls.is_some();
     let application = Application::start(config, Clock::system()).await?;
-    announce(&application, has_tls)?;
+    tracing::info!(api = %application.api_address, ops = %application.ops_address, "serving");
+    // A service whose standard output is closed serves all the same.
+    let _ = announce(&application, has_tls);
     stop.wait().await;
     tokio::select! {
         () = application.stop() => Ok(()),

@@ -47,11 +47,14 @@ fn read_format(reader: &mut Reader) -> LogFormat {
     reader.value("log.format", Show::Plain, LogFormat::Auto, parse, shown)
 }
 
+/// actix tells of every thread that it starts.
+const DEFAULT_FILTER: &str = "info,actix_server=warn";
+
 fn read_filter(reader: &mut Reader) -> String {
     let parse = |given: &Given| match given.text() {
         Some(text) if !text.is_empty() && EnvFilter::try_new(text).is_ok() => Ok(text.to_owned()),
         _ => Err("must be a filter such as info or info,onceguard=debug".to_owned()),
     };
     let shown = |filter: &String| filter.as_str().into();
-    reader.value("log.filter", Show::Plain, "info".to_owned(), parse, shown)
+    reader.value("log.filter", Show::Plain, DEFAULT_FILTER.to_owned(), parse, shown)
 }

@@ -72,11 +72,14 @@ async fn what_is_wrong_fails_and_says_what_to_do() {
 
 #[tokio::test]
 async fn a_wrong_configuration_is_a_failed_check() {
-    let home = Home::on(Database::Sqlite).await.set("server.workers", "many");
+    let home = Home::on(Database::Sqlite).await;
+    let home = home.set("server.workers", "many").set("claims.queue", "none");
     let finished = home.run(&["doctor"]).await;
     assert_eq!(finished.code(), 1, "{finished:?}");
-    assert!(finished.stdout.starts_with("fail  configuration"), "{finished:?}");
-    assert!(finished.stdout.contains("server.workers = \"many\""), "{finished:?}");
+    let lines: Vec<_> = finished.stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "{finished:?}");
+    assert!(lines[0].starts_with("fail  configuration  server.workers = \"many\""), "{lines:?}");
+    assert!(lines[1].starts_with("fail  configuration  claims.queue = \"none\""), "{lines:?}");
 }
 
 #[tokio::test]

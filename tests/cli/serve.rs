@@ -68,3 +68,44 @@ async fn the_configured_admin_token_is_taken_and_not_written_down() {
     assert!(!format!("{finished:?}").contains(token), "{finished:?}");
     finished.success();
 }
+
+#[tokio::test]
+async fn a_log_for_machines_is_a_json_object_a_line_in_utc() {
+    let home = Home::on(Database::Sqlite).await;
+    let finished = home.start().await.stop().await;
+    let mut messages = Vec::new();
+    for line in finished.stderr.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let time = event["timestamp"].as_str().unwrap();
+        assert!(time.ends_with('Z') && time.parse::<chrono::DateTime<chrono::Utc>>().is_ok());
+        messages.push(event["message"].as_str().unwrap().to_owned());
+    }
+    for message in ["serving", "stopping", "stopped"] {
+        assert!(messages.iter().any(|found| found == message), "{messages:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_filter_that_is_none_stops_the_start() {
+    let home = Home::on(Database::Sqlite).await;
+    let mut command = home.command(&["serve"]);
+    command.env("RUST_LOG", "a=b=c");
+    assert_failed(&home.spawn(command).finished().await, 2, &["RUST_LOG=a=b=c: "]);
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_had_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let home = Home::on(Database::Sqlite).await;
+    let finished = home.run(&["serve", "--listen", &address]).await;
+    assert_failed(&finished, 1, &["server.listen: cannot listen on ", &address]);
+}
+
+#[tokio::test]
+async fn a_closed_standard_output_does_not_keep_it_from_serving() {
+    let home = Home::on(Database::Sqlite).await;
+    let mut command = Command::new("sh");
+    home.equip(command.args(["-c", "exec \"$0\" serve >&-", env!("CARGO_BIN_EXE_onceguard")]));
+    home.start_as(command).await.stop().await.success();
+}

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Failure, out, quiet};
-use crate::config::{Config, Need, Sources};
+use crate::config::{Config, InvalidConfig, Need, Sources};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Exits with 1 when a check fails, and with 0 when there are only \
@@ -61,7 +61,10 @@ impl Doctor {
     pub(super) async fn run(self, sources: &Sources) -> Result<(), Failure> {
         let checks = match quiet(sources, Need::Everything) {
             Ok(config) => examine(&config).await,
-            Err(failure) => vec![Check::fail("configuration", failure.to_string())],
+            Err(Failure::Config(InvalidConfig(problems))) => {
+                problems.iter().map(|it| Check::fail("configuration", it.to_string())).collect()
+            }
+            Err(failure) => return Err(failure),
         };
         self.print(&checks)?;
         let failed = checks.iter().filter(|check| check.verdict == Verdict::Fail).count();
