@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tokio_postgres::config::Host;
 use url::Url;
 
 use super::reader::{Given, MASK, Reader, Show};
@@ -75,8 +74,7 @@ impl Database {
     fn is_plaintext_to_elsewhere(&self) -> bool {
         match &self.url {
             DatabaseUrl::Postgres(options) => {
-                options.ssl_mode == SslMode::Disable
-                    && !options.connection.get_hosts().iter().all(is_this_machine)
+                options.ssl_mode == SslMode::Disable && !options.is_local()
             }
             DatabaseUrl::Sqlite(_) => false,
         }
@@ -114,16 +112,6 @@ fn read_url(reader: &mut Reader, data_dir: &Path) -> DatabaseUrl {
     let default = (DatabaseUrl::Sqlite(SqliteLocation::File(path)), shown);
     let shown = |(_, shown): &(_, String)| shown.as_str().into();
     reader.value("database.url", Show::Secret, default, parse, shown).0
-}
-
-fn is_this_machine(host: &Host) -> bool {
-    match host {
-        Host::Tcp(name) => {
-            name == "localhost"
-                || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
-        }
-        Host::Unix(_) => true,
-    }
 }
 
 /// The URL without its password, wherever that is written.

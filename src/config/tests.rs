@@ -5,6 +5,7 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::storage::{DatabaseUrl, SslMode};
 
 const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
@@ -239,4 +240,104 @@ fn secrets_never_show() {
     assert_eq!(loaded.config.sealing.old_keys.len(), 2);
     let everything = format!("{loaded:?}");
     assert!(!everything.contains("hunter2") && !everything.contains(KEY), "{everything}");
+}
+
+const POSTGRES: &str = "postgres://onceguard:hunter2@localhost/onceguard";
+
+/// Loads for a command that does not touch session keys.
+fn database_from(variables: &[(&str, &str)]) -> Result<Loaded, InvalidConfig> {
+    Sources::default().environment(variables.iter().copied()).load(Need::Database)
+}
+
+#[test]
+fn the_nearest_database_url_wins() {
+    let parts = [("DB_HOST", "parts"), ("DB_USER", "u"), ("DB_NAME", "d")];
+    let mut variables = parts.to_vec();
+    let url = |variables: &[(&str, &str)]| {
+        let loaded = database_from(variables).unwrap();
+        let setting = setting(&loaded, "database.url").clone();
+        (setting.value, setting.origin.to_string())
+    };
+    let (value, origin) = url(&variables);
+    assert_eq!(
+        (value, origin.as_str()),
+        ("postgres://u@parts:5432/d".into(), "DB_HOST and others")
+    );
+    variables.push(("DATABASE_URL", POSTGRES));
+    let (value, origin) = url(&variables);
+    assert_eq!(value, "postgres://onceguard:***@localhost/onceguard");
+    assert_eq!(origin, "DATABASE_URL");
+    variables.push(("ONCEGUARD_DATABASE__URL", "sqlite:///tmp/x.db"));
+    assert_eq!(url(&variables).0, "sqlite:///tmp/x.db");
+}
+
+#[test]
+fn the_parts_of_a_database_url_are_escaped() {
+    let loaded = database_from(&[
+        ("DB_HOST", "::1"),
+        ("DB_PORT", "6432"),
+        ("DB_USER", "a@b"),
+        ("DB_PASSWORD", "p%41:@/?#"),
+        ("DB_NAME", "d/e"),
+        ("DB_SSLMODE", "verify-full"),
+    ])
+    .unwrap();
+    let DatabaseUrl::Postgres(options) = loaded.config.database.url else { panic!("not postgres") };
+    let connection = &options.connection;
+    assert_eq!(connection.get_user(), Some("a@b"));
+    assert_eq!(connection.get_password(), Some("p%41:@/?#".as_bytes()));
+    assert_eq!(connection.get_dbname(), Some("d/e"));
+    assert_eq!(connection.get_ports(), [6432]);
+    assert_eq!(connection.get_hosts(), [tokio_postgres::config::Host::Tcp("::1".into())]);
+    assert_eq!(options.ssl_mode, SslMode::VerifyFull);
+}
+
+#[test]
+fn half_a_database_is_not_taken_for_none() {
+    for (variables, expected) in [
+        (&[("DB_NAME", "d")][..], "DB_NAME: is not enough"),
+        (&[("DB_HOST", "h"), ("DB_USER", "u")], "DB_HOST: is not enough"),
+        (&[("DB_HOST", "h"), ("DB_USER", "u"), ("DB_NAME", "d"), ("DB_PORT", "x")], "DB_PORT: "),
+        (&[("DB_HOST", "h/x"), ("DB_USER", "u"), ("DB_NAME", "d")], "DB_HOST: must be a host"),
+        (&[("DATABASE_URL", "")], "database.url = *** (from DATABASE_URL): "),
+    ] {
+        let problem = only_problem(database_from(variables));
+        assert!(problem.starts_with(expected), "{problem}");
+    }
+}
+
+#[test]
+fn a_distant_database_is_not_reached_in_the_clear_by_accident() {
+    let distant = ("DATABASE_URL", "postgres://u:hunter2@db.example.com/d?sslmode=disable");
+    let problem = only_problem(database_from(&[distant]));
+    assert!(problem.contains("sslmode=verify-full"), "{problem}");
+    assert!(!problem.contains("hunter2"), "{problem}");
+    database_from(&[distant, ("ONCEGUARD_DATABASE__ALLOW_PLAINTEXT", "true")]).unwrap();
+    for near in ["localhost", "127.0.0.1", "[::1]"] {
+        let url = format!("postgres://u@{near}/d?sslmode=disable");
+        database_from(&[("DATABASE_URL", &url)]).unwrap();
+    }
+}
+
+#[test]
+fn postgresql_needs_a_sealing_key_for_all_that_touches_session_keys() {
+    let problem = only_problem(from_environment(&[("DATABASE_URL", POSTGRES)]));
+    assert!(problem.starts_with("sealing.key: is required on PostgreSQL"), "{problem}");
+    assert!(problem.contains("`onceguard sealing generate`"), "{problem}");
+    database_from(&[("DATABASE_URL", POSTGRES)]).unwrap();
+    from_environment(&[("DATABASE_URL", POSTGRES), ("ONCEGUARD_SEALING__KEY", KEY)]).unwrap();
+}
+
+#[test]
+fn a_password_in_a_database_url_is_masked_wherever_it_is() {
+    for (url, masked) in [
+        (POSTGRES, "postgres://onceguard:***@localhost/onceguard"),
+        ("postgres://h/d?user=u&password=hunter2", "postgres://h/d?user=u&password=***"),
+        ("postgres://u:hunter2@a:1,b:2/d", "postgres://***"),
+    ] {
+        let loaded = database_from(&[("DATABASE_URL", url)]).unwrap();
+        assert_eq!(setting(&loaded, "database.url").value, masked);
+        let everything = format!("{loaded:?}");
+        assert!(!everything.contains("hunter2"), "{everything}");
+    }
 }
