@@ -1,18 +1,88 @@
-//! The PostgreSQL store.
+//! The PostgreSQL store: diesel-async over two pools. Claims have connections of their own, so
+//! that neither they nor anything else can starve the other.
+//!
+//! Every operation runs through [`pool::Pool::run`]. Nothing here decides a time: the database's
+//! clock does, in SQL.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod audit;
+mod claims;
+mod connect;
+mod counted_claims;
+mod dids;
+mod endings;
+mod errors;
+mod leases;
+mod lists;
+mod migrations;
+mod pool;
+mod purge;
+mod schema;
+mod sealing;
+mod session_claims;
+mod session_row;
+mod sessions;
+mod signer_claims;
+mod statement;
+mod statistics;
+mod tls;
+mod tokens;
+mod work;
 
-use uuid::Uuid;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use super::*;
+use diesel::sql_types::Timestamptz;
+use diesel::{QueryableByName, sql_query};
+use diesel_async::RunQueryDsl;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-fn not_built() -> StoreError {
-    StoreError::Unavailable("not built".into())
+use self::connect::Connector;
+use self::pool::{Kind, Limits, Pool};
+use self::statement::Prepared;
+use self::tls::Tls;
+use self::work::Work;
+use super::{ClaimLimits, PoolStatus, PostgresOptions, Result, StoreError};
+use crate::config::Database;
+use crate::domain::Timestamp;
+use crate::metrics::Metrics;
+
+/// Connections that only claims use.
+const CLAIM_CONNECTIONS: u32 = 2;
+
+/// Claims run few statements, each prepared once, on tables that grow from nothing to millions
+/// of rows between two runs of ANALYZE. Whatever the statistics say, each row must be reached
+/// through an index, in a plan that is made once: a sequential scan, or a join that reads a
+/// whole table, would be right for an empty table and ruinous later.
+const CLAIM_PLANNER: &str = "SET plan_cache_mode = force_generic_plan;
+     SET enable_seqscan = off;
+     SET enable_hashjoin = off;
+     SET enable_mergejoin = off;
+     SET jit = off;";
+
+/// A PostgreSQL database. Clones share its connections.
+#[derive(Clone)]
+pub struct PostgresStore {
+    /// `None` once the store is closed.
+    pools: Arc<RwLock<Option<Arc<Pools>>>>,
+    /// Says when the pools are gone.
+    open_pools: TaskTracker,
+    general: Arc<Connector>,
+    runtime: Handle,
+    limits: ClaimLimits,
 }
 
-#[derive(Clone)]
-pub struct PostgresStore {}
+struct Pools {
+    general: Pool,
+    claims: Pool,
+    _open: TaskTrackerToken,
+}
+
+#[derive(QueryableByName)]
+struct Now {
+    #[diesel(sql_type = Timestamptz)]
+    now: Timestamp,
+}
 
 impl PostgresStore {
     pub async fn open(
@@ -21,257 +91,95 @@ impl PostgresStore {
         limits: ClaimLimits,
         metrics: Arc<Metrics>,
     ) -> Result<Self> {
-        let _ = (options, config, limits, metrics);
-        Err(not_built())
+        let tls = Tls::new(options, config.allow_plaintext)?;
+        let connector = |statement_timeout, planner| {
+            let metrics = Arc::clone(&metrics);
+            let tls = tls.clone();
+            Arc::new(Connector::new(options, tls, statement_timeout, planner, metrics))
+        };
+        let general = connector(config.statement_timeout, "");
+        let claims = connector(config.claim_statement_timeout, CLAIM_PLANNER);
+        let general_limits = Limits {
+            max: config.pool.max,
+            min: config.pool.min,
+            idle_timeout: config.pool.idle_timeout,
+            max_age: config.pool.max_age,
+            acquire_timeout: config.pool.acquire_timeout,
+            statement_timeout: config.statement_timeout,
+            slow: config.slow_statement,
+        };
+        let claim_limits = Limits {
+            max: CLAIM_CONNECTIONS,
+            min: CLAIM_CONNECTIONS,
+            statement_timeout: config.claim_statement_timeout,
+            ..general_limits
+        };
+        let open_pools = TaskTracker::new();
+        let pools = Pools {
+            general: Pool::open(Arc::clone(&general), general_limits, Arc::clone(&metrics)).await?,
+            claims: Pool::open(claims, claim_limits, metrics).await?,
+            _open: open_pools.token(),
+        };
+        Ok(Self {
+            pools: Arc::new(RwLock::new(Some(Arc::new(pools)))),
+            open_pools,
+            general,
+            runtime: Handle::current(),
+            limits,
+        })
     }
 
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        // Operations under way hold the pools until they are done.
+        let pools = self.pools.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(pools);
+        self.open_pools.close();
+        self.open_pools.wait().await;
+    }
 
     #[must_use]
     pub fn pool_status(&self) -> PoolStatus {
-        PoolStatus::default()
+        self.pools().map(|pools| pools.general.status()).unwrap_or_default()
     }
 
     pub async fn now(&self) -> Result<Timestamp> {
-        Err(not_built())
+        let now: Now = self
+            .read("now", async |c| Prepared(sql_query("SELECT now() AS now")).get_result(c).await)
+            .await?;
+        Ok(now.now)
     }
 
-    pub async fn migrations(&self) -> Result<Vec<MigrationStatus>> {
-        Err(not_built())
+    fn pools(&self) -> Result<Arc<Pools>> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.clone().ok_or_else(|| StoreError::Unavailable("the store is closed".into()))
     }
 
-    pub async fn migrate_up(&self) -> Result<Vec<String>> {
-        Err(not_built())
+    /// An operation that only reads.
+    async fn read<T, F>(&self, operation: &'static str, work: F) -> Result<T>
+    where
+        F: Work<T>,
+    {
+        self.pools()?.general.run(Kind::Repeatable, operation, work).await
     }
 
-    pub async fn migrate_down(&self, count: Option<u32>) -> Result<Vec<String>> {
-        let _ = count;
-        Err(not_built())
+    /// One statement that writes.
+    async fn write<T, F>(&self, operation: &'static str, work: F) -> Result<T>
+    where
+        F: Work<T>,
+    {
+        self.pools()?.general.run(Kind::Statement, operation, work).await
     }
 
-    pub async fn counts(&self) -> Result<Counts> {
-        Err(not_built())
+    /// Several statements in one transaction.
+    async fn transaction<T, F>(&self, operation: &'static str, work: F) -> Result<T>
+    where
+        F: Work<T>,
+    {
+        self.pools()?.general.run(Kind::Transaction, operation, work).await
     }
+}
 
-    pub async fn statistics(&self, top: u32) -> Result<Statistics> {
-        let _ = top;
-        Err(not_built())
-    }
-
-    pub async fn holds_data(&self) -> Result<bool> {
-        Err(not_built())
-    }
-
-    pub async fn audit(&self, event: AuditEvent) -> Result<()> {
-        let _ = event;
-        Err(not_built())
-    }
-
-    pub async fn audit_events(&self, limit: u32) -> Result<Vec<AuditRecord>> {
-        let _ = limit;
-        Err(not_built())
-    }
-
-    pub async fn claim(&self, asks: &[Ask<'_>]) -> Vec<Result<Facts>> {
-        asks.iter().map(|_| Err(not_built())).collect()
-    }
-
-    pub async fn session_nonce(
-        &self,
-        session: SessionId,
-        nonce: &crate::domain::Nonce,
-    ) -> Result<Option<UsedNonce>> {
-        let _ = session;
-        let _ = nonce;
-        Err(not_built())
-    }
-
-    pub async fn open_session(&self, new: NewSession) -> Result<Opened> {
-        let _ = new;
-        Err(not_built())
-    }
-
-    pub async fn session(&self, id: SessionId) -> Result<Option<Session>> {
-        let _ = id;
-        Err(not_built())
-    }
-
-    pub async fn session_key(&self, id: SessionId) -> Result<Option<(Session, Option<SealedKey>)>> {
-        let _ = id;
-        Err(not_built())
-    }
-
-    pub async fn list_sessions(
-        &self,
-        filter: &SessionFilter,
-        page: &PageRequest,
-    ) -> Result<Page<Session>> {
-        let _ = filter;
-        let _ = page;
-        Err(not_built())
-    }
-
-    pub async fn update_session(&self, id: SessionId, patch: SessionPatch) -> Result<Changed> {
-        let _ = id;
-        let _ = patch;
-        Err(not_built())
-    }
-
-    pub async fn touch_session(&self, id: SessionId) -> Result<Changed> {
-        let _ = id;
-        Err(not_built())
-    }
-
-    pub async fn end_session(
-        &self,
-        id: SessionId,
-        reason: EndReason,
-        audit: Option<AuditEvent>,
-    ) -> Result<Changed> {
-        let _ = id;
-        let _ = reason;
-        let _ = audit;
-        Err(not_built())
-    }
-
-    pub async fn end_sessions(
-        &self,
-        parties: &Parties,
-        reason: EndReason,
-        audit: Option<AuditEvent>,
-        limit: u32,
-    ) -> Result<u64> {
-        let _ = parties;
-        let _ = reason;
-        let _ = audit;
-        let _ = limit;
-        Err(not_built())
-    }
-
-    pub async fn end_sessions_of_revoked(&self, did: Option<&Did>, limit: u32) -> Result<u64> {
-        let _ = did;
-        let _ = limit;
-        Err(not_built())
-    }
-
-    pub async fn did(&self, did: &Did) -> Result<Option<DidRecord>> {
-        let _ = did;
-        Err(not_built())
-    }
-
-    pub async fn put_did(&self, new: NewDid) -> Result<DidStored> {
-        let _ = new;
-        Err(not_built())
-    }
-
-    pub async fn forget_did(&self, did: &Did) -> Result<DidForgotten> {
-        let _ = did;
-        Err(not_built())
-    }
-
-    pub async fn revoke_did(&self, did: &Did, audit: AuditEvent) -> Result<DidRevoked> {
-        let _ = did;
-        let _ = audit;
-        Err(not_built())
-    }
-
-    pub async fn list_dids(
-        &self,
-        filter: &DidFilter,
-        page: &PageRequest,
-    ) -> Result<Page<DidRecord>> {
-        let _ = filter;
-        let _ = page;
-        Err(not_built())
-    }
-
-    pub async fn create_token(&self, new: NewToken, audit: AuditEvent) -> Result<ApiToken> {
-        let _ = new;
-        let _ = audit;
-        Err(not_built())
-    }
-
-    pub async fn token(&self, hash: &TokenHash) -> Result<Option<ApiToken>> {
-        let _ = hash;
-        Err(not_built())
-    }
-
-    pub async fn list_tokens(&self) -> Result<Vec<ApiToken>> {
-        Err(not_built())
-    }
-
-    pub async fn revoke_token(&self, id: Uuid, audit: AuditEvent) -> Result<Option<ApiToken>> {
-        let _ = id;
-        let _ = audit;
-        Err(not_built())
-    }
-
-    pub async fn token_used(&self, id: Uuid) -> Result<()> {
-        let _ = id;
-        Err(not_built())
-    }
-
-    pub async fn sealing_keys(&self) -> Result<Vec<KnownSealingKey>> {
-        Err(not_built())
-    }
-
-    pub async fn add_sealing_key(&self, key_id: &str, check_value: &[u8]) -> Result<()> {
-        let _ = key_id;
-        let _ = check_value;
-        Err(not_built())
-    }
-
-    pub async fn retire_sealing_key(&self, key_id: &str) -> Result<bool> {
-        let _ = key_id;
-        Err(not_built())
-    }
-
-    pub async fn sessions_to_reseal(
-        &self,
-        key_id: &str,
-        after: Option<SessionId>,
-        limit: u32,
-    ) -> Result<Vec<SealedSession>> {
-        let _ = key_id;
-        let _ = after;
-        let _ = limit;
-        Err(not_built())
-    }
-
-    pub async fn reseal(&self, id: SessionId, old: &SealedKey, new: &SealedKey) -> Result<bool> {
-        let _ = id;
-        let _ = old;
-        let _ = new;
-        Err(not_built())
-    }
-
-    pub async fn take_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
-        let _ = name;
-        let _ = holder;
-        let _ = ttl;
-        Err(not_built())
-    }
-
-    pub async fn release_lease(&self, name: &str, holder: &str, finished: bool) -> Result<()> {
-        let _ = name;
-        let _ = holder;
-        let _ = finished;
-        Err(not_built())
-    }
-
-    pub async fn lease(&self, name: &str) -> Result<Option<Lease>> {
-        let _ = name;
-        Err(not_built())
-    }
-
-    pub async fn purge(&self, step: PurgeStep, limit: u32) -> Result<Purged> {
-        let _ = step;
-        let _ = limit;
-        Err(not_built())
-    }
-
-    pub async fn purge_preview(&self, steps: &[PurgeStep]) -> Result<Purged> {
-        let _ = steps;
-        Err(not_built())
-    }
+/// A row that this binary cannot read, as Diesel's error.
+fn unreadable(what: impl std::fmt::Display) -> diesel::result::Error {
+    diesel::result::Error::DeserializationError(what.to_string().into())
 }

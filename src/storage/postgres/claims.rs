@@ -1,0 +1,134 @@
+//! Claims: which asks go to which statement. Asks in sessions without a limit, in sessions with
+//! one, and by signers take different locks, so each of the three has a transaction of its own
+//! and fails alone.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::schema::nonces;
+use super::{PostgresStore, unreadable};
+use crate::domain::{
+    Ask, EndReason, Facts, IdempotencyDigest, Nonce, Refusal, Scope, SessionId, SignerKey,
+    Timestamp, UsedNonce,
+};
+use crate::storage::{Result, StoreError};
+
+/// An ask in a session, and its place among all asks.
+#[derive(Clone, Copy)]
+pub(super) struct SessionAsk<'a> {
+    pub(super) place: usize,
+    pub(super) session: Uuid,
+    pub(super) nonce: &'a str,
+    pub(super) idempotency: Option<&'a IdempotencyDigest>,
+    pub(super) wants_row: bool,
+}
+
+/// An ask by a signer, and its place among all asks.
+#[derive(Clone, Copy)]
+pub(super) struct SignerAsk<'a> {
+    pub(super) place: usize,
+    pub(super) signer: SignerKey,
+    pub(super) did: &'a str,
+    pub(super) expires_at: Timestamp,
+    pub(super) nonce: &'a str,
+    pub(super) idempotency: Option<&'a IdempotencyDigest>,
+}
+
+/// What is known so far, in the order of the asks.
+pub(super) struct Answers(Vec<Option<Result<Facts>>>);
+
+impl Answers {
+    pub(super) fn put(&mut self, place: usize, answer: Result<Facts>) {
+        if let Some(slot) = self.0.get_mut(place) {
+            *slot = Some(answer);
+        }
+    }
+
+    pub(super) fn fail(&mut self, places: impl Iterator<Item = usize>, error: &StoreError) {
+        for place in places {
+            self.put(place, Err(error.clone()));
+        }
+    }
+
+    fn into_vec(self) -> Vec<Result<Facts>> {
+        let missing = || Err(StoreError::Unexpected("a claim was not answered".into()));
+        self.0.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()
+    }
+}
+
+impl PostgresStore {
+    pub async fn claim(&self, asks: &[Ask<'_>]) -> Vec<Result<Facts>> {
+        let mut answers = Answers(asks.iter().map(|_| None).collect());
+        let (mut in_sessions, mut by_signers) = (Vec::new(), Vec::new());
+        for (place, Ask { claim, wants_row }) in asks.iter().enumerate() {
+            let nonce = claim.nonce.as_str();
+            let idempotency = claim.idempotency.as_ref();
+            match &claim.scope {
+                Scope::Session(SessionId(session)) => in_sessions.push(SessionAsk {
+                    place,
+                    session: *session,
+                    nonce,
+                    idempotency,
+                    wants_row: *wants_row,
+                }),
+                Scope::Signer { did, expires_at } => by_signers.push(SignerAsk {
+                    place,
+                    signer: did.signer_key(),
+                    did: did.as_str(),
+                    expires_at: *expires_at,
+                    nonce,
+                    idempotency,
+                }),
+            }
+        }
+        if !in_sessions.is_empty() {
+            let counted = self.claim_in_sessions(in_sessions, &mut answers).await;
+            if !counted.is_empty() {
+                self.claim_in_counted_sessions(&counted, &mut answers).await;
+            }
+        }
+        if !by_signers.is_empty() {
+            self.claim_by_signers(&by_signers, &mut answers).await;
+        }
+        answers.into_vec()
+    }
+
+    pub async fn session_nonce(
+        &self,
+        session: SessionId,
+        nonce: &Nonce,
+    ) -> Result<Option<UsedNonce>> {
+        self.read("session_nonce", async |c| {
+            let row = nonces::table
+                .find((session.0, nonce.as_str()))
+                .select((nonces::used_at, nonces::expires_at, nonces::idempotency))
+                .first(c)
+                .await
+                .optional()?;
+            row.map(|(used_at, expires_at, digest)| used(used_at, expires_at, digest)).transpose()
+        })
+        .await
+    }
+}
+
+pub(super) fn used(
+    used_at: Timestamp,
+    expires_at: Timestamp,
+    idempotency: Option<Vec<u8>>,
+) -> QueryResult<UsedNonce> {
+    let idempotency = idempotency
+        .map(|digest| digest.try_into().map_err(|_| unreadable("a digest of another length")))
+        .transpose()?;
+    Ok(UsedNonce { used_at, expires_at, idempotency })
+}
+
+/// The refusal of claims in a session that is over.
+pub(super) fn session_over(ended_at: Timestamp, reason: EndReason) -> Refusal {
+    match reason {
+        EndReason::Expired | EndReason::Idle => Refusal::SessionExpired { ended_at, reason },
+        EndReason::Ended | EndReason::DidRevoked | EndReason::Restored => {
+            Refusal::SessionEnded { ended_at, reason }
+        }
+    }
+}

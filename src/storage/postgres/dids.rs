@@ -1,0 +1,189 @@
+//! DIDs: what is stored about them, and their revocation, which nothing here takes back (nor
+//! could: the table refuses it).
+
+use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Bool, Bytea, Nullable, Text, Timestamptz};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::lists::cut;
+use super::schema::dids;
+use super::statement::Prepared;
+use super::{PostgresStore, audit, session_row, unreadable};
+use crate::domain::{
+    AuditEvent, Cursor, Did, DidFilter, DidRecord, InvalidCursor, KeyType, Page, PageRequest,
+    PublicKey, Timestamp,
+};
+use crate::storage::{DidForgotten, DidRevoked, DidStored, NewDid, Result};
+
+/// A row that a statement has just inserted has no `xmax`.
+const PUT: &str = "
+    INSERT INTO dids (did, public_key, key_type, owner_address, source, fetched_at)
+    VALUES ($1, $2, $3, $4, 'stored', now())
+    ON CONFLICT (did) DO UPDATE
+    SET public_key = excluded.public_key, key_type = excluded.key_type,
+        owner_address = excluded.owner_address, document = NULL, source = excluded.source,
+        version = NULL, fetched_at = excluded.fetched_at, stale_at = NULL
+    WHERE NOT dids.revoked
+    RETURNING did, public_key, key_type, owner_address, revoked_at, source, fetched_at, stale_at,
+        created_at, updated_at, xmax = 0 AS created";
+
+/// Waits until every session that is being opened with this party is there to be ended.
+const LOCK_PARTY: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+
+const REVOKE: &str = "
+    INSERT INTO dids (did, revoked, revoked_at) VALUES ($1, true, clock_timestamp())
+    ON CONFLICT (did) DO UPDATE SET revoked = true, revoked_at = excluded.revoked_at
+    WHERE NOT dids.revoked
+    RETURNING revoked_at";
+
+#[derive(Queryable, Selectable, QueryableByName)]
+#[diesel(table_name = dids, check_for_backend(Pg))]
+struct DidRow {
+    did: String,
+    public_key: Option<Vec<u8>>,
+    key_type: Option<String>,
+    owner_address: Option<String>,
+    revoked_at: Option<DateTime<Utc>>,
+    source: Option<String>,
+    fetched_at: Option<DateTime<Utc>>,
+    stale_at: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+#[derive(QueryableByName)]
+struct PutRow {
+    #[diesel(embed)]
+    record: DidRow,
+    #[diesel(sql_type = Bool)]
+    created: bool,
+}
+
+#[derive(QueryableByName)]
+struct Revocation {
+    #[diesel(sql_type = Timestamptz)]
+    revoked_at: Timestamp,
+}
+
+impl DidRow {
+    fn read(self) -> QueryResult<DidRecord> {
+        let key = self.key_type.zip(self.public_key).map(|(key_type, bytes)| {
+            KeyType::parse(&key_type)
+                .and_then(|key_type| PublicKey::new(key_type, &bytes).ok())
+                .ok_or_else(|| unreadable("a public key that is none"))
+        });
+        Ok(DidRecord {
+            did: session_row::did(&self.did)?,
+            key: key.transpose()?,
+            owner_address: self.owner_address,
+            revoked_at: self.revoked_at,
+            source: self.source,
+            fetched_at: self.fetched_at,
+            stale_at: self.stale_at,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+impl PostgresStore {
+    pub async fn did(&self, did: &Did) -> Result<Option<DidRecord>> {
+        self.read("did", async |c| find(c, did).await).await
+    }
+
+    pub async fn put_did(&self, new: NewDid) -> Result<DidStored> {
+        self.write("put_did", async |c| {
+            let query = sql_query(PUT)
+                .bind::<Text, _>(new.did.as_str())
+                .bind::<Bytea, _>(new.key.as_bytes())
+                .bind::<Text, _>(new.key.key_type().as_str())
+                .bind::<Nullable<Text>, _>(new.owner_address.as_deref());
+            match Prepared(query).get_result(c).await.optional()? {
+                Some(PutRow { record, created: true }) => record.read().map(DidStored::Created),
+                Some(PutRow { record, .. }) => record.read().map(DidStored::Replaced),
+                None => find(c, &new.did)
+                    .await?
+                    .map(DidStored::Revoked)
+                    .ok_or_else(|| unreadable("a revoked DID is gone")),
+            }
+        })
+        .await
+    }
+
+    pub async fn forget_did(&self, did: &Did) -> Result<DidForgotten> {
+        self.write("forget_did", async |c| {
+            let forgotten = diesel::delete(dids::table.find(did.as_str()))
+                .filter(dids::revoked.eq(false))
+                .execute(c)
+                .await?;
+            if forgotten > 0 {
+                return Ok(DidForgotten::Done);
+            }
+            let revoked = find(c, did).await?.is_some_and(|record| record.revoked_at.is_some());
+            Ok(if revoked { DidForgotten::Revoked } else { DidForgotten::NotFound })
+        })
+        .await
+    }
+
+    pub async fn revoke_did(&self, did: &Did, event: AuditEvent) -> Result<DidRevoked> {
+        self.transaction("revoke_did", async |c| {
+            Prepared(sql_query(LOCK_PARTY).bind::<Text, _>(did.as_str())).execute(c).await?;
+            let revoke = Prepared(sql_query(REVOKE).bind::<Text, _>(did.as_str()));
+            if let Some(Revocation { revoked_at }) = revoke.get_result(c).await.optional()? {
+                audit::record(c, &event).await?;
+                return Ok(DidRevoked { revoked_at, first: true });
+            }
+            let revoked_at = find(c, did).await?.and_then(|record| record.revoked_at);
+            let revoked_at = revoked_at.ok_or_else(|| unreadable("a revocation without a time"))?;
+            Ok(DidRevoked { revoked_at, first: false })
+        })
+        .await
+    }
+
+    pub async fn list_dids(
+        &self,
+        filter: &DidFilter,
+        page: &PageRequest,
+    ) -> Result<Page<DidRecord>> {
+        let after = page.after.as_ref().map(position).transpose()?;
+        let items = self
+            .read("list_dids", async |c| {
+                let mut query = dids::table.select(DidRow::as_select()).into_boxed();
+                if let Some(owner) = &filter.owner_address {
+                    query = query.filter(dids::owner_address.eq(owner));
+                }
+                if let Some(key_type) = filter.key_type {
+                    query = query.filter(dids::key_type.eq(key_type.as_str()));
+                }
+                if let Some(revoked) = filter.revoked {
+                    query = query.filter(dids::revoked.eq(revoked));
+                }
+                if let Some(after) = &after {
+                    query = query.filter(dids::did.gt(after.as_str()));
+                }
+                query
+                    .order(dids::did)
+                    .limit(i64::from(page.limit) + 1)
+                    .load::<DidRow>(c)
+                    .await?
+                    .into_iter()
+                    .map(DidRow::read)
+                    .collect::<QueryResult<Vec<_>>>()
+            })
+            .await?;
+        Ok(cut(items, page.limit, |last| last.did.as_str().as_bytes().to_vec()))
+    }
+}
+
+async fn find(c: &mut AsyncPgConnection, did: &Did) -> QueryResult<Option<DidRecord>> {
+    let row = dids::table.find(did.as_str()).select(DidRow::as_select()).first(c).await;
+    row.optional()?.map(DidRow::read).transpose()
+}
+
+fn position(cursor: &Cursor) -> std::result::Result<Did, InvalidCursor> {
+    let text = std::str::from_utf8(cursor.position()).map_err(|_| InvalidCursor)?;
+    Did::parse(text).map_err(|_| InvalidCursor)
+}

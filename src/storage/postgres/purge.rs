@@ -1,0 +1,265 @@
+//! The purge, in bounded steps. It takes its locks in the order that claims do, and passes over
+//! sessions that somebody else holds.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Bytea, Double, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
+
+use super::PostgresStore;
+use super::session_row::unsigned;
+use super::statement::Prepared;
+use crate::storage::{PurgeStep, Purged, Result};
+
+/// The end is what it was when it came, not when it is recorded.
+const END_OVERDUE: &str = "
+    WITH expired AS MATERIALIZED (
+        SELECT id FROM sessions
+        WHERE ended_at IS NULL AND expires_at <= now()
+        ORDER BY expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
+    ),
+    idle AS MATERIALIZED (
+        SELECT id FROM sessions
+        WHERE ended_at IS NULL AND idle_timeout_seconds IS NOT NULL AND expires_at > now()
+            AND session_over_at(expires_at, last_activity, idle_timeout_seconds) <= now()
+        ORDER BY id LIMIT greatest($1 - (SELECT count(*) FROM expired), 0)
+        FOR NO KEY UPDATE SKIP LOCKED
+    ),
+    ended AS (
+        UPDATE sessions
+        SET ended_at = session_over_at(expires_at, last_activity, idle_timeout_seconds),
+            end_reason = session_over_reason(expires_at, last_activity, idle_timeout_seconds),
+            session_key = NULL, key_id = NULL
+        WHERE id = ANY (ARRAY(SELECT id FROM expired UNION ALL SELECT id FROM idle))
+            AND ended_at IS NULL
+        RETURNING end_reason
+    )
+    SELECT count(*) FILTER (WHERE end_reason = 'expired') AS first,
+           count(*) FILTER (WHERE end_reason = 'idle') AS second
+    FROM ended";
+
+const LOCK_ENDED: &str = "
+    SELECT id FROM sessions
+    WHERE ended_at <= now() - make_interval(secs => $1)
+    ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED";
+
+const DELETE_THEIR_NONCES: &str = "
+    DELETE FROM nonces WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM nonces WHERE session_id = ANY ($1) LIMIT $2
+    ))";
+
+const DELETE_EMPTY: &str = "
+    DELETE FROM sessions WHERE id = ANY (ARRAY(
+        SELECT id FROM unnest($1) AS locked (id)
+        WHERE NOT EXISTS (SELECT FROM nonces WHERE session_id = id) LIMIT $2
+    ))";
+
+const LOCK_SIGNERS: &str = "
+    SELECT signer FROM signers
+    WHERE signer = ANY (ARRAY(
+        SELECT DISTINCT signer FROM (
+            SELECT signer FROM signer_nonces
+            WHERE expires_at <= now() - make_interval(secs => $1)
+            ORDER BY expires_at LIMIT $2
+        ) AS oldest
+    ))
+    ORDER BY signer FOR NO KEY UPDATE";
+
+const DELETE_SIGNER_NONCES: &str = "
+    WITH deleted AS (
+        DELETE FROM signer_nonces WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM signer_nonces
+            WHERE expires_at <= now() - make_interval(secs => $1) AND signer = ANY ($3)
+            ORDER BY expires_at LIMIT $2
+        ))
+        RETURNING signer
+    ),
+    lowered AS (
+        UPDATE signers SET live = live - gone.count
+        FROM (SELECT signer, count(*) FROM deleted GROUP BY signer) AS gone
+        WHERE signers.signer = gone.signer
+    )
+    SELECT count(*) AS first, 0::bigint AS second FROM deleted";
+
+const DELETE_AUDIT_EVENTS: &str = "
+    DELETE FROM audit_events WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM audit_events
+        WHERE at <= now() - make_interval(secs => $1)
+        ORDER BY at LIMIT $2
+    ))";
+
+const PREVIEW_OVERDUE: &str = "
+    SELECT count(*) FILTER (WHERE reason = 'expired') AS first,
+           count(*) FILTER (WHERE reason = 'idle') AS second
+    FROM (
+        SELECT session_over_reason(expires_at, last_activity, idle_timeout_seconds) AS reason
+        FROM sessions
+        WHERE ended_at IS NULL
+            AND session_over_at(expires_at, last_activity, idle_timeout_seconds) <= now()
+    ) AS overdue";
+
+const PREVIEW_ENDED: &str = "
+    WITH gone AS (SELECT id FROM sessions WHERE ended_at <= now() - make_interval(secs => $1))
+    SELECT (SELECT count(*) FROM gone) AS first,
+           (SELECT count(*) FROM gone JOIN nonces ON session_id = id) AS second";
+
+const PREVIEW_SIGNER_NONCES: &str = "
+    SELECT count(*) AS first, 0::bigint AS second FROM signer_nonces
+    WHERE expires_at <= now() - make_interval(secs => $1)";
+
+const PREVIEW_AUDIT_EVENTS: &str = "
+    SELECT count(*) AS first, 0::bigint AS second FROM audit_events
+    WHERE at <= now() - make_interval(secs => $1)";
+
+#[derive(QueryableByName)]
+struct Pair {
+    #[diesel(sql_type = BigInt)]
+    first: i64,
+    #[diesel(sql_type = BigInt)]
+    second: i64,
+}
+
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+}
+
+#[derive(QueryableByName)]
+struct Signer {
+    #[diesel(sql_type = Bytea)]
+    signer: Vec<u8>,
+}
+
+impl PostgresStore {
+    pub async fn purge(&self, step: PurgeStep, limit: u32) -> Result<Purged> {
+        let limit = i64::from(limit);
+        match step {
+            PurgeStep::EndOverdueSessions => {
+                self.write("end_overdue_sessions", async |c| {
+                    let query = Prepared(sql_query(END_OVERDUE).bind::<BigInt, _>(limit));
+                    query.get_result::<Pair>(c).await.and_then(overdue)
+                })
+                .await
+            }
+            PurgeStep::DeleteEndedSessions { retention } => {
+                self.transaction("delete_ended_sessions", async |c| {
+                    delete_ended(c, retention, limit).await
+                })
+                .await
+            }
+            PurgeStep::DeleteSignerNonces { margin } => {
+                self.transaction("delete_signer_nonces", async |c| {
+                    delete_signer_nonces(c, margin, limit).await
+                })
+                .await
+            }
+            PurgeStep::DeleteAuditEvents { retention } => {
+                self.write("delete_audit_events", async |c| {
+                    let query = sql_query(DELETE_AUDIT_EVENTS)
+                        .bind::<Double, _>(retention.as_secs_f64())
+                        .bind::<BigInt, _>(limit);
+                    let audit_events_deleted = unsigned(Prepared(query).execute(c).await?)?;
+                    Ok(Purged { audit_events_deleted, ..Purged::default() })
+                })
+                .await
+            }
+        }
+    }
+
+    pub async fn purge_preview(&self, steps: &[PurgeStep]) -> Result<Purged> {
+        self.read("purge_preview", async |c| {
+            let mut all = Purged::default();
+            for step in steps {
+                match *step {
+                    PurgeStep::EndOverdueSessions => {
+                        let pair = Prepared(sql_query(PREVIEW_OVERDUE)).get_result(c).await?;
+                        let Purged { sessions_expired, sessions_idle, .. } = overdue(pair)?;
+                        all = Purged { sessions_expired, sessions_idle, ..all };
+                    }
+                    PurgeStep::DeleteEndedSessions { retention } => {
+                        let (sessions, nonces) = preview(c, PREVIEW_ENDED, retention).await?;
+                        all.sessions_deleted = sessions;
+                        all.session_nonces_deleted = nonces;
+                    }
+                    PurgeStep::DeleteSignerNonces { margin } => {
+                        let nonces = preview(c, PREVIEW_SIGNER_NONCES, margin).await?;
+                        all.signer_nonces_deleted = nonces.0;
+                    }
+                    PurgeStep::DeleteAuditEvents { retention } => {
+                        let events = preview(c, PREVIEW_AUDIT_EVENTS, retention).await?;
+                        all.audit_events_deleted = events.0;
+                    }
+                }
+            }
+            Ok(all)
+        })
+        .await
+    }
+}
+
+fn overdue(Pair { first, second }: Pair) -> QueryResult<Purged> {
+    Ok(Purged {
+        sessions_expired: unsigned(first)?,
+        sessions_idle: unsigned(second)?,
+        ..Purged::default()
+    })
+}
+
+async fn delete_ended(
+    c: &mut AsyncPgConnection,
+    retention: Duration,
+    limit: i64,
+) -> QueryResult<Purged> {
+    let lock =
+        sql_query(LOCK_ENDED).bind::<Double, _>(retention.as_secs_f64()).bind::<BigInt, _>(limit);
+    let ids: Vec<Uuid> =
+        Prepared(lock).load::<Id>(c).await?.into_iter().map(|row| row.id).collect();
+    if ids.is_empty() {
+        return Ok(Purged::default());
+    }
+    let nonces =
+        sql_query(DELETE_THEIR_NONCES).bind::<Array<SqlUuid>, _>(&ids).bind::<BigInt, _>(limit);
+    let session_nonces_deleted = Prepared(nonces).execute(c).await?;
+    let room = limit.saturating_sub(unsigned(session_nonces_deleted)?);
+    let sessions = sql_query(DELETE_EMPTY).bind::<Array<SqlUuid>, _>(&ids).bind::<BigInt, _>(room);
+    let sessions_deleted = if room > 0 { Prepared(sessions).execute(c).await? } else { 0 };
+    Ok(Purged {
+        session_nonces_deleted: unsigned(session_nonces_deleted)?,
+        sessions_deleted: unsigned(sessions_deleted)?,
+        ..Purged::default()
+    })
+}
+
+async fn delete_signer_nonces(
+    c: &mut AsyncPgConnection,
+    margin: Duration,
+    limit: i64,
+) -> QueryResult<Purged> {
+    let margin = margin.as_secs_f64();
+    let lock = sql_query(LOCK_SIGNERS).bind::<Double, _>(margin).bind::<BigInt, _>(limit);
+    let locked = Prepared(lock).load::<Signer>(c).await?;
+    if locked.is_empty() {
+        return Ok(Purged::default());
+    }
+    let signers: Vec<_> = locked.into_iter().map(|row| row.signer).collect();
+    let delete = sql_query(DELETE_SIGNER_NONCES)
+        .bind::<Double, _>(margin)
+        .bind::<BigInt, _>(limit)
+        .bind::<Array<Bytea>, _>(signers);
+    let deleted: Pair = Prepared(delete).get_result(c).await?;
+    Ok(Purged { signer_nonces_deleted: unsigned(deleted.first)?, ..Purged::default() })
+}
+
+async fn preview(
+    c: &mut AsyncPgConnection,
+    statement: &'static str,
+    age: Duration,
+) -> QueryResult<(u64, u64)> {
+    let query = sql_query(statement).bind::<Double, _>(age.as_secs_f64());
+    let Pair { first, second } = Prepared(query).get_result(c).await?;
+    Ok((unsigned(first)?, unsigned(second)?))
+}

@@ -1,0 +1,126 @@
+// @generated automatically by Diesel CLI.
+
+diesel::table! {
+    api_tokens (id) {
+        id -> Uuid,
+        name -> Text,
+        hash -> Bytea,
+        scopes -> Array<Nullable<Text>>,
+        created_at -> Timestamptz,
+        expires_at -> Nullable<Timestamptz>,
+        last_used_at -> Nullable<Timestamptz>,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    audit_events (id) {
+        id -> Uuid,
+        at -> Timestamptz,
+        actor -> Text,
+        action -> Text,
+        subject -> Text,
+        outcome -> Text,
+        detail -> Jsonb,
+    }
+}
+
+diesel::table! {
+    dids (did) {
+        did -> Text,
+        public_key -> Nullable<Bytea>,
+        key_type -> Nullable<Text>,
+        owner_address -> Nullable<Text>,
+        document -> Nullable<Jsonb>,
+        revoked -> Bool,
+        revoked_at -> Nullable<Timestamptz>,
+        source -> Nullable<Text>,
+        version -> Nullable<Text>,
+        fetched_at -> Nullable<Timestamptz>,
+        stale_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    leases (name) {
+        name -> Text,
+        holder -> Text,
+        taken_at -> Timestamptz,
+        until -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    nonces (session_id, nonce) {
+        session_id -> Uuid,
+        nonce -> Text,
+        used_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        idempotency -> Nullable<Bytea>,
+    }
+}
+
+diesel::table! {
+    sealing_keys (key_id) {
+        key_id -> Text,
+        check_value -> Bytea,
+    }
+}
+
+diesel::table! {
+    sessions (id) {
+        id -> Uuid,
+        client_did -> Text,
+        server_did -> Text,
+        session_key -> Nullable<Bytea>,
+        key_id -> Nullable<Text>,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        deadline -> Timestamptz,
+        last_activity -> Timestamptz,
+        idle_timeout_seconds -> Nullable<Int4>,
+        max_claims -> Nullable<Int8>,
+        claims -> Int8,
+        metadata -> Jsonb,
+        user_agent -> Nullable<Text>,
+        ip_address -> Nullable<Inet>,
+        ended_at -> Nullable<Timestamptz>,
+        end_reason -> Nullable<Text>,
+        version -> Int8,
+    }
+}
+
+diesel::table! {
+    signer_nonces (signer, nonce) {
+        signer -> Bytea,
+        nonce -> Text,
+        used_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        idempotency -> Nullable<Bytea>,
+    }
+}
+
+diesel::table! {
+    signers (signer) {
+        signer -> Bytea,
+        did -> Text,
+        live -> Int8,
+    }
+}
+
+diesel::joinable!(nonces -> sessions (session_id));
+
+diesel::allow_tables_to_appear_in_same_query!(
+    api_tokens,
+    audit_events,
+    dids,
+    leases,
+    nonces,
+    sealing_keys,
+    sessions,
+    signer_nonces,
+    signers,
+);

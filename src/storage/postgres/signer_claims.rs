@@ -1,0 +1,155 @@
+//! Claims by signers. A signer's counter is locked before its nonces are looked at, so that the
+//! counter is exact and no claim past the quota is ever accepted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::PostgresStore;
+use super::claims::{Answers, SignerAsk, used};
+use super::pool::Kind;
+use super::statement::Prepared;
+use crate::domain::{Facts, Refusal, Timestamp, UsedNonce};
+use crate::storage::{Result, StoreError};
+
+const LOCK: &str = "
+    SELECT signer FROM signers WHERE signer = ANY ($1) ORDER BY signer FOR NO KEY UPDATE";
+
+/// Commits by itself, before any counter is locked. A counter, once there, stays.
+const ADD_SIGNERS: &str = "
+    INSERT INTO signers (signer, did)
+    SELECT signer, did FROM unnest($1, $2) AS new (signer, did) ORDER BY signer
+    ON CONFLICT DO NOTHING";
+
+/// Runs after the lock, with a new snapshot and the clock as it is then. Nobody else inserts
+/// nonces of these signers now, so it knows beforehand what fits: in the order of the asks.
+const CLAIM: &str = "
+    WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at),
+    judged AS MATERIALIZED (
+        SELECT a.place, a.signer, a.nonce, a.expires_at AS asked, a.idempotency, clock.at,
+            $5 - g.live AS room,
+            EXISTS (SELECT FROM dids d WHERE d.revoked AND d.did = g.did) AS revoked,
+            n.used_at, n.expires_at, n.idempotency AS earlier
+        FROM clock
+        CROSS JOIN unnest($1, $2, $3, $4) WITH ORDINALITY
+            AS a (signer, nonce, expires_at, idempotency, place)
+        JOIN signers g ON g.signer = a.signer
+        LEFT JOIN signer_nonces n ON n.signer = a.signer AND n.nonce = a.nonce
+    ),
+    free AS (
+        SELECT *, NOT revoked AND asked > at AND used_at IS NULL AS free FROM judged
+    ),
+    placed AS MATERIALIZED (
+        SELECT *, free AND row_number() OVER (PARTITION BY signer, free ORDER BY place) <= room
+            AS fits
+        FROM free
+    ),
+    inserted AS (
+        INSERT INTO signer_nonces (signer, nonce, used_at, expires_at, idempotency)
+        SELECT signer, nonce, at, asked, idempotency FROM placed WHERE fits
+        ORDER BY signer, nonce
+    ),
+    counted AS (
+        UPDATE signers SET live = live + new.count
+        FROM (SELECT signer, count(*) FROM placed WHERE fits GROUP BY signer) AS new
+        WHERE signers.signer = new.signer
+    )
+    SELECT at, revoked, fits, used_at, expires_at, earlier FROM placed ORDER BY place";
+
+#[derive(QueryableByName)]
+struct ClaimRow {
+    #[diesel(sql_type = Timestamptz)]
+    at: Timestamp,
+    #[diesel(sql_type = Bool)]
+    revoked: bool,
+    #[diesel(sql_type = Bool)]
+    fits: bool,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    used_at: Option<Timestamp>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    expires_at: Option<Timestamp>,
+    #[diesel(sql_type = Nullable<Bytea>)]
+    earlier: Option<Vec<u8>>,
+}
+
+impl PostgresStore {
+    pub(super) async fn claim_by_signers(&self, asks: &[SignerAsk<'_>], answers: &mut Answers) {
+        match self.judge_by_signers(asks).await {
+            Ok(facts) => {
+                for (ask, facts) in asks.iter().zip(facts) {
+                    answers.put(ask.place, Ok(facts));
+                }
+            }
+            Err(error) => answers.fail(asks.iter().map(|ask| ask.place), &error),
+        }
+    }
+
+    async fn judge_by_signers(&self, asks: &[SignerAsk<'_>]) -> Result<Vec<Facts>> {
+        if let Some(facts) = self.judge_by_known_signers(asks).await? {
+            return Ok(facts);
+        }
+        let signers: BTreeMap<_, _> =
+            asks.iter().map(|ask| (ask.signer.0.as_slice(), ask.did)).collect();
+        let (keys, dids): (Vec<_>, Vec<_>) = signers.into_iter().unzip();
+        let work = async |c: &mut AsyncPgConnection| {
+            let query =
+                sql_query(ADD_SIGNERS).bind::<Array<Bytea>, _>(&keys).bind::<Array<Text>, _>(&dids);
+            Prepared(query).execute(c).await
+        };
+        self.pools()?.claims.run(Kind::Repeatable, "add_signers", work).await?;
+        let facts = self.judge_by_known_signers(asks).await?;
+        facts.ok_or_else(|| StoreError::Unexpected("a signer's counter is gone".into()))
+    }
+
+    /// `None` when a signer has no counter yet; nothing was changed then.
+    async fn judge_by_known_signers(&self, asks: &[SignerAsk<'_>]) -> Result<Option<Vec<Facts>>> {
+        let signers: Vec<_> = asks.iter().map(|ask| ask.signer.0.as_slice()).collect();
+        let nonces: Vec<_> = asks.iter().map(|ask| ask.nonce).collect();
+        let expiries: Vec<_> = asks.iter().map(|ask| ask.expires_at).collect();
+        let digests: Vec<_> =
+            asks.iter().map(|ask| ask.idempotency.map(<[u8; 16]>::as_slice)).collect();
+        let known = signers.iter().collect::<BTreeSet<_>>().len();
+        let quota = i64::try_from(self.limits.quota_per_signer).unwrap_or(i64::MAX);
+        let work = async |c: &mut AsyncPgConnection| {
+            let lock = Prepared(sql_query(LOCK).bind::<Array<Bytea>, _>(&signers));
+            if lock.execute(c).await? < known {
+                return Ok(None);
+            }
+            let query = sql_query(CLAIM)
+                .bind::<Array<Bytea>, _>(&signers)
+                .bind::<Array<Text>, _>(&nonces)
+                .bind::<Array<Timestamptz>, _>(&expiries)
+                .bind::<Array<Nullable<Bytea>>, _>(&digests)
+                .bind::<BigInt, _>(quota);
+            let rows: Vec<ClaimRow> = Prepared(query).load(c).await?;
+            rows.into_iter()
+                .zip(asks)
+                .map(|(row, ask)| facts(row, ask))
+                .collect::<QueryResult<_>>()
+                .map(Some)
+        };
+        self.pools()?.claims.run(Kind::Transaction, "claim_by_signers", work).await
+    }
+}
+
+fn facts(row: ClaimRow, ask: &SignerAsk<'_>) -> QueryResult<Facts> {
+    let at = row.at;
+    if row.fits {
+        let (expires_at, idempotency) = (ask.expires_at, ask.idempotency.copied());
+        let row = Some(UsedNonce { used_at: at, expires_at, idempotency });
+        return Ok(Facts { at, row, inserted: true, refusal: None });
+    }
+    let existing = row.used_at.zip(row.expires_at);
+    let refusal = match existing {
+        _ if row.revoked => Some(Refusal::DidRevoked),
+        _ if ask.expires_at <= at => Some(Refusal::Expired),
+        None => Some(Refusal::ClaimQuotaReached),
+        Some(_) => None,
+    };
+    let row =
+        existing.map(|(used_at, expires_at)| used(used_at, expires_at, row.earlier)).transpose()?;
+    Ok(Facts { at, row, inserted: false, refusal })
+}

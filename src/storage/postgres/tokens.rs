@@ -1,0 +1,119 @@
+//! API tokens. Only their hashes are here.
+
+use chrono::{DateTime, Utc};
+use diesel::dsl::{AsExprOf, now};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
+
+use super::schema::api_tokens;
+use super::statement::Prepared;
+use super::{PostgresStore, audit, unreadable};
+use crate::domain::{ApiToken, AuditEvent, NewToken, TokenHash, TokenScope, TokenScopes};
+use crate::storage::Result;
+
+/// Instances that start at once with the same configured token all make it; one does.
+const CREATE: &str = "
+    INSERT INTO api_tokens (id, name, hash, scopes, created_at, expires_at)
+    VALUES ($1, $2, $3, $4, now(), now() + $5 * interval '1 second')
+    ON CONFLICT (hash) DO NOTHING";
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = api_tokens, check_for_backend(Pg))]
+struct TokenRow {
+    id: Uuid,
+    name: String,
+    scopes: Vec<Option<String>>,
+    created_at: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
+    last_used_at: Option<DateTime<Utc>>,
+    revoked_at: Option<DateTime<Utc>>,
+    #[diesel(select_expression = now.into_sql::<Timestamptz>())]
+    #[diesel(select_expression_type = AsExprOf<now, Timestamptz>)]
+    observed_at: DateTime<Utc>,
+}
+
+impl TokenRow {
+    fn read(self) -> QueryResult<ApiToken> {
+        let scopes: Option<Vec<_>> =
+            self.scopes.iter().map(|scope| scope.as_deref().and_then(TokenScope::parse)).collect();
+        Ok(ApiToken {
+            id: self.id,
+            name: self.name,
+            scopes: TokenScopes::new(scopes.ok_or_else(|| unreadable("an unknown scope"))?),
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            last_used_at: self.last_used_at,
+            revoked_at: self.revoked_at,
+            observed_at: self.observed_at,
+        })
+    }
+}
+
+impl PostgresStore {
+    pub async fn create_token(&self, new: NewToken, event: AuditEvent) -> Result<ApiToken> {
+        self.transaction("create_token", async |c| {
+            let scopes: Vec<_> = new.scopes.as_slice().iter().map(|s| s.as_str()).collect();
+            let create = sql_query(CREATE)
+                .bind::<SqlUuid, _>(new.id)
+                .bind::<Text, _>(&new.name)
+                .bind::<Bytea, _>(new.hash.0.as_slice())
+                .bind::<Array<Text>, _>(scopes)
+                .bind::<Nullable<BigInt>, _>(new.ttl_seconds.map(i64::from));
+            if Prepared(create).execute(c).await? > 0 {
+                audit::record(c, &event).await?;
+            }
+            find(c, &new.hash).await?.ok_or_else(|| unreadable("a new token is gone"))
+        })
+        .await
+    }
+
+    pub async fn token(&self, hash: &TokenHash) -> Result<Option<ApiToken>> {
+        self.read("token", async |c| find(c, hash).await).await
+    }
+
+    pub async fn list_tokens(&self) -> Result<Vec<ApiToken>> {
+        self.read("list_tokens", async |c| {
+            let tokens = api_tokens::table.select(TokenRow::as_select());
+            let rows = tokens.order((api_tokens::created_at, api_tokens::id)).load(c).await?;
+            rows.into_iter().map(TokenRow::read).collect()
+        })
+        .await
+    }
+
+    pub async fn revoke_token(&self, id: Uuid, event: AuditEvent) -> Result<Option<ApiToken>> {
+        self.transaction("revoke_token", async |c| {
+            let token = api_tokens::table.find(id);
+            let revoked = diesel::update(token.filter(api_tokens::revoked_at.is_null()))
+                .set(api_tokens::revoked_at.eq(now))
+                .execute(c)
+                .await?;
+            if revoked > 0 {
+                audit::record(c, &event).await?;
+            }
+            let row = token.select(TokenRow::as_select()).first(c).await.optional()?;
+            row.map(TokenRow::read).transpose()
+        })
+        .await
+    }
+
+    pub async fn token_used(&self, id: Uuid) -> Result<()> {
+        self.write("token_used", async |c| {
+            diesel::update(api_tokens::table.find(id))
+                .set(api_tokens::last_used_at.eq(now))
+                .execute(c)
+                .await
+                .map(drop)
+        })
+        .await
+    }
+}
+
+async fn find(c: &mut AsyncPgConnection, hash: &TokenHash) -> QueryResult<Option<ApiToken>> {
+    let token = api_tokens::table.filter(api_tokens::hash.eq(hash.0.as_slice()));
+    let row = token.select(TokenRow::as_select()).first(c).await.optional()?;
+    row.map(TokenRow::read).transpose()
+}
