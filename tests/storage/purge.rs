@@ -195,7 +195,7 @@ async fn signers_nonces_leave_after_the_margin_and_their_counters_follow(
 
     store.pass(Duration::from_secs(90)).await;
     assert_eq!(run(&store, NONCES, 4).await, Purged::default(), "expired, within the margin");
-    store.pass(Duration::from_secs(60)).await;
+    store.pass(minutes(1)).await;
     let batch = store.purge(NONCES, 4).await.unwrap();
     assert_eq!(batch, Purged { signer_nonces_deleted: 4, ..Purged::default() });
     counters_are_exact(&store).await;

@@ -3,15 +3,16 @@
 use onceguard::domain::{EndReason, SessionPatch, SessionState};
 use onceguard::storage::{Changed, Opened};
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
     a_sealed_key, a_session, an_audit_event, claim, in_session, minutes, nonce, opened, read,
 };
 
-fn metadata(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
-    value.as_object().unwrap().clone()
+fn metadata(value: Value) -> Map<String, Value> {
+    let Value::Object(map) = value else { panic!("not an object: {value}") };
+    map
 }
 
 #[rstest]
