@@ -1,12 +1,64 @@
-//! The statements that claims write with. Diesel keeps a prepared statement by its type only if
-//! the type says that its text never changes; its own updates do not say so, hence these.
+//! The statements that claims are decided with. Diesel keeps a prepared statement by its type
+//! only if the type says that its text never changes; its own updates, and what mixes in SQL, do
+//! not say so, hence these.
 
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Binary, Nullable, Text};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text};
 use diesel::sqlite::Sqlite;
 
 type Key = [u8; 16];
+
+/// A session as far as a claim needs it, and whether a party is revoked.
+pub(super) struct FindSession<'a> {
+    pub(super) id: &'a [u8],
+}
+
+impl QueryFragment<Sqlite> for FindSession<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(
+            "SELECT expires_at, deadline, last_activity, idle_timeout_seconds, max_claims, claims, \
+             ended_at, end_reason, EXISTS (SELECT 1 FROM dids WHERE revoked = 1 \
+             AND did IN (sessions.client_did, sessions.server_did)) FROM sessions WHERE id = ",
+        );
+        out.push_bind_param::<Binary, _>(self.id)
+    }
+}
+
+impl Query for FindSession<'_> {
+    type SqlType = (
+        BigInt,
+        BigInt,
+        BigInt,
+        Nullable<BigInt>,
+        Nullable<BigInt>,
+        BigInt,
+        Nullable<BigInt>,
+        Nullable<Text>,
+        Bool,
+    );
+}
+
+/// How many nonces a signer holds, and whether it is revoked.
+pub(super) struct FindSigner<'a> {
+    pub(super) signer: &'a Key,
+    pub(super) did: &'a str,
+}
+
+impl QueryFragment<Sqlite> for FindSigner<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql("SELECT coalesce((SELECT live FROM signers WHERE signer = ");
+        out.push_bind_param::<Binary, _>(self.signer.as_slice())?;
+        out.push_sql("), 0), EXISTS (SELECT 1 FROM dids WHERE revoked = 1 AND did = ");
+        out.push_bind_param::<Text, _>(self.did)?;
+        out.push_sql(")");
+        Ok(())
+    }
+}
+
+impl Query for FindSigner<'_> {
+    type SqlType = (BigInt, Bool);
+}
 
 /// The row of a nonce, in either scope.
 pub(super) struct NonceRow<'a> {
@@ -103,4 +155,11 @@ macro_rules! fixed_text {
     )+};
 }
 
-fixed_text!(InsertSessionNonce, InsertSignerNonce, MoveActivity, AddToSigner);
+fixed_text!(
+    FindSession,
+    FindSigner,
+    InsertSessionNonce,
+    InsertSignerNonce,
+    MoveActivity,
+    AddToSigner
+);

@@ -4,8 +4,6 @@
 //! warm; what is the same for a whole scope (its session, its revocations, its room) is looked up
 //! once. The insert alone decides whether a nonce is fresh.
 
-use std::collections::HashMap;
-
 use diesel::prelude::*;
 
 use crate::domain::{
@@ -15,11 +13,12 @@ use crate::domain::{
 use crate::storage::{ClaimLimits, Result};
 
 use super::claim_statements::{
-    AddToSigner, InsertSessionNonce, InsertSignerNonce, MoveActivity, NonceRow,
+    AddToSigner, FindSession, FindSigner, InsertSessionNonce, InsertSignerNonce, MoveActivity,
+    NonceRow,
 };
 use super::errors::{is_isolated, store_error};
-use super::schema::{dids, nonces, sessions, signer_nonces, signers};
-use super::types::{did, end_reason, number, optional_timestamp, stored, timestamp};
+use super::schema::{nonces, signer_nonces};
+use super::types::{end_reason, number, optional_timestamp, stored, timestamp};
 
 type Key = [u8; 16];
 
@@ -82,11 +81,10 @@ pub(super) fn decide<'a>(
     // Stable: what competes for the last room of a scope is served in the order of asking.
     asks.sort_by_key(|(_, ask)| ask.scope.order());
     let mut facts = Vec::with_capacity(asks.len());
-    let mut revoked = Revocations::default();
     let mut session_nonces = 0;
     for scope in asks.chunk_by_mut(|(_, a), (_, b)| a.scope.order() == b.scope.order()) {
         let Some(&(_, first)) = scope.first() else { continue };
-        let gate = match Gate::find(conn, limits, now, first, &mut revoked) {
+        let gate = match Gate::find(conn, limits, now, first) {
             Ok(gate) => gate,
             Err(error) if is_isolated(&error) => {
                 let error = store_error(&error);
@@ -170,40 +168,30 @@ impl Gate {
         limits: ClaimLimits,
         now: Timestamp,
         ask: &OwnedAsk,
-        revoked: &mut Revocations,
     ) -> QueryResult<Self> {
         match &ask.scope {
-            OwnedScope::Session(id) => Self::of_session(conn, now, id, revoked),
+            OwnedScope::Session(id) => Self::of_session(conn, now, id),
             OwnedScope::Signer { key, did, .. } => {
-                if revoked.contains(conn, did)? {
+                let (live, revoked): (i64, bool) =
+                    FindSigner { signer: key, did: did.as_str() }.get_result(conn)?;
+                if revoked {
                     return Ok(Self::Closed(Refusal::DidRevoked));
                 }
-                let live: Option<i64> = signers::table
-                    .find(key.as_slice())
-                    .select(signers::live)
-                    .first(conn)
-                    .optional()?;
-                let live: u64 = number(live.unwrap_or(0))?;
-                let room = limits.quota_per_signer.saturating_sub(live);
+                let room = limits.quota_per_signer.saturating_sub(number(live)?);
                 Ok(Self::Signer { room: usize::try_from(room).unwrap_or(usize::MAX) })
             }
         }
     }
 
-    fn of_session(
-        conn: &mut SqliteConnection,
-        now: Timestamp,
-        id: &Key,
-        revoked: &mut Revocations,
-    ) -> QueryResult<Self> {
-        let row: Option<ClaimedSession> = sessions::table
-            .find(id.as_slice())
-            .select(ClaimedSession::as_select())
-            .first(conn)
-            .optional()?;
-        let Some(row) = row else { return Ok(Self::Closed(Refusal::SessionNotFound)) };
-        let lifetime = row.lifetime()?;
+    fn of_session(conn: &mut SqliteConnection, now: Timestamp, id: &Key) -> QueryResult<Self> {
+        let Some(session) = ClaimedSession::find(conn, id)? else {
+            return Ok(Self::Closed(Refusal::SessionNotFound));
+        };
+        let lifetime = session.lifetime()?;
         match lifetime.state(now) {
+            SessionState::Active if session.party_is_revoked => {
+                return Ok(Self::Closed(Refusal::DidRevoked));
+            }
             SessionState::Active => {}
             SessionState::Expired { at, reason } => {
                 return Ok(Self::Closed(Refusal::SessionExpired { ended_at: at, reason }));
@@ -212,14 +200,10 @@ impl Gate {
                 return Ok(Self::Closed(Refusal::SessionEnded { ended_at: at, reason }));
             }
         }
-        for party in [&row.client_did, &row.server_did] {
-            if revoked.contains(conn, &did(party)?)? {
-                return Ok(Self::Closed(Refusal::DidRevoked));
-            }
-        }
-        let room = row.max_claims.map(|max| number((max - row.claims).max(0))).transpose()?;
+        let room =
+            session.max_claims.map(|max| number((max - session.claims).max(0))).transpose()?;
         Ok(Self::Session(LiveSession {
-            deadline: timestamp(row.deadline)?,
+            deadline: timestamp(session.deadline)?,
             last_activity: lifetime.last_activity,
             idle_timeout_seconds: lifetime.idle_timeout_seconds,
             room,
@@ -318,32 +302,10 @@ fn used_nonce(row: (i64, i64, Option<Vec<u8>>)) -> QueryResult<UsedNonce> {
     })
 }
 
-/// Which DIDs are revoked, each looked up once in a group.
-#[derive(Default)]
-struct Revocations(HashMap<Did, bool>);
-
-impl Revocations {
-    fn contains(&mut self, conn: &mut SqliteConnection, did: &Did) -> QueryResult<bool> {
-        if let Some(known) = self.0.get(did) {
-            return Ok(*known);
-        }
-        let revoked = is_revoked(conn, did)?;
-        self.0.insert(did.clone(), revoked);
-        Ok(revoked)
-    }
-}
-
-pub(super) fn is_revoked(conn: &mut SqliteConnection, did: &Did) -> QueryResult<bool> {
-    let revoked = dids::table.find(did.as_str()).select(dids::revoked).first(conn).optional()?;
-    Ok(revoked.unwrap_or(false))
-}
-
-/// What a claim needs of a session: not its metadata, which may be long.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = sessions)]
+/// What a claim needs of a session: not its metadata, which may be long. In the order of
+/// [`FindSession`]'s columns.
+#[derive(Queryable)]
 pub(super) struct ClaimedSession {
-    client_did: String,
-    server_did: String,
     expires_at: i64,
     deadline: i64,
     last_activity: i64,
@@ -352,9 +314,14 @@ pub(super) struct ClaimedSession {
     claims: i64,
     ended_at: Option<i64>,
     end_reason: Option<String>,
+    party_is_revoked: bool,
 }
 
 impl ClaimedSession {
+    pub(super) fn find(conn: &mut SqliteConnection, id: &[u8]) -> QueryResult<Option<Self>> {
+        FindSession { id }.get_result(conn).optional()
+    }
+
     pub(super) fn lifetime(&self) -> QueryResult<Lifetime> {
         Ok(Lifetime {
             expires_at: timestamp(self.expires_at)?,

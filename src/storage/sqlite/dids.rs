@@ -62,6 +62,11 @@ pub(super) fn find(conn: &mut SqliteConnection, did: &Did) -> QueryResult<Option
         .transpose()
 }
 
+pub(super) fn is_revoked(conn: &mut SqliteConnection, did: &Did) -> QueryResult<bool> {
+    let revoked = dids::table.find(did.as_str()).select(dids::revoked).first(conn).optional()?;
+    Ok(revoked.unwrap_or(false))
+}
+
 fn existing(conn: &mut SqliteConnection, did: &Did) -> QueryResult<DidRecord> {
     find(conn, did)?.ok_or(diesel::result::Error::NotFound)
 }

@@ -18,10 +18,12 @@ use super::schema::{audit_events, sessions, signer_nonces, signers};
 use super::sessions::record_end;
 use super::types::{micros, number, stored};
 
-/// Idle at the time that is bound to its `?`, without a record of it.
-pub(super) const IDLE: &str = "ended_at IS NULL AND idle_timeout_seconds IS NOT NULL
-    AND last_activity + idle_timeout_seconds * 1000000
-        + min(5000000, idle_timeout_seconds * 100000) <= ?";
+/// Sessions that expire after the time bound to the first `?`, and were idle before that bound
+/// to the second, without a record of it. Without being told, SQLite walks all live sessions.
+pub(super) const IDLE: &str = "sessions INDEXED BY sessions_idle
+    WHERE ended_at IS NULL AND idle_timeout_seconds IS NOT NULL AND expires_at > ?
+        AND last_activity + idle_timeout_seconds * 1000000
+            + min(5000000, idle_timeout_seconds * 100000) <= ?";
 
 #[derive(QueryableByName)]
 struct IdRow {
@@ -39,8 +41,9 @@ pub(super) fn overdue(
     let now = now.timestamp_micros();
     let rows: Vec<IdRow> = diesel::sql_query(format!(
         "SELECT id FROM sessions WHERE ended_at IS NULL AND expires_at <= ?
-            UNION SELECT id FROM sessions WHERE {IDLE} LIMIT ?"
+            UNION ALL SELECT id FROM {IDLE} LIMIT ?"
     ))
+    .bind::<BigInt, _>(now)
     .bind::<BigInt, _>(now)
     .bind::<BigInt, _>(now)
     .bind::<BigInt, _>(i64::from(limit))
@@ -56,14 +59,12 @@ pub(super) fn end_overdue(
 ) -> QueryResult<Purged> {
     let mut purged = Purged::default();
     for id in ids {
-        let row = sessions::table
-            .find(id.as_slice())
-            .filter(sessions::ended_at.is_null())
-            .select(ClaimedSession::as_select())
-            .first(conn)
-            .optional()?;
-        let Some(row) = row else { continue };
-        if let SessionState::Expired { at, reason } = row.lifetime()?.state(now) {
+        let Some(session) = ClaimedSession::find(conn, id)? else { continue };
+        let lifetime = session.lifetime()?;
+        if lifetime.ended_at.is_some() {
+            continue;
+        }
+        if let SessionState::Expired { at, reason } = lifetime.state(now) {
             record_end(conn, id, at, reason)?;
             match reason {
                 EndReason::Idle => purged.sessions_idle += 1,

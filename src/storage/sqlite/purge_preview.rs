@@ -56,11 +56,8 @@ fn count_overdue(
 ) -> QueryResult<Vec<(Vec<u8>, Timestamp)>> {
     let mut ended = Vec::new();
     for id in overdue(conn, now, u32::MAX)? {
-        let session = sessions::table.find(&id);
-        let row: Option<ClaimedSession> =
-            session.select(ClaimedSession::as_select()).first(conn).optional()?;
-        let Some(row) = row else { continue };
-        if let SessionState::Expired { at, reason } = row.lifetime()?.state(now) {
+        let Some(session) = ClaimedSession::find(conn, &id)? else { continue };
+        if let SessionState::Expired { at, reason } = session.lifetime()?.state(now) {
             match reason {
                 EndReason::Idle => purged.sessions_idle += 1,
                 _ => purged.sessions_expired += 1,

@@ -12,7 +12,7 @@ use crate::domain::{
 use crate::storage::{Changed, Opened};
 
 use super::audit;
-use super::claims::is_revoked;
+use super::dids::is_revoked;
 use super::schema::sessions;
 use super::types::{
     did, end_reason, number, optional_timestamp, stored, timestamp, unreadable, uuid,

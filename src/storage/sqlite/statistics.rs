@@ -48,12 +48,10 @@ pub(super) fn counts(
     let all: i64 = sessions::table.count().get_result(conn)?;
     let unexpired = sessions::ended_at.is_null().and(sessions::expires_at.gt(micros));
     let unexpired: i64 = sessions::table.filter(unexpired).count().get_result(conn)?;
-    let idled: Number = diesel::sql_query(format!(
-        "SELECT count(*) AS number FROM sessions WHERE {IDLE} AND expires_at > ?"
-    ))
-    .bind::<BigInt, _>(micros)
-    .bind::<BigInt, _>(micros)
-    .get_result(conn)?;
+    let idled: Number = diesel::sql_query(format!("SELECT count(*) AS number FROM {IDLE}"))
+        .bind::<BigInt, _>(micros)
+        .bind::<BigInt, _>(micros)
+        .get_result(conn)?;
     let active = unexpired - idled.number;
     let in_sessions = tally.get(|| nonces::table.count().get_result(conn))?;
     let of_signers: Number =
