@@ -71,6 +71,10 @@ impl PublicKey {
         if bytes.len() != key_type.byte_len() {
             return Err(InvalidKey::Length(key_type));
         }
+        // SEC 1's compact form (tag 5) has 33 bytes too, and would be a second name of one key.
+        if key_type != KeyType::Ed25519 && !matches!(bytes.first(), Some(2 | 3)) {
+            return Err(InvalidKey::NotAPoint(key_type));
+        }
         match key_type {
             KeyType::Ed25519 => check_ed25519(bytes)?,
             KeyType::Secp256k1 => {
