@@ -9,15 +9,19 @@
     reason = "each test crate is its root, and uses a part of it"
 )]
 
+mod app;
 mod builders;
 mod chaos_proxy;
+mod client;
 mod databases;
 mod private_postgres;
 mod process;
 mod raw_sql;
 
+pub use app::TestApp;
 pub use builders::*;
 pub use chaos_proxy::{ChaosProxy, Cut};
+pub use client::{Answer, Caller, Request, http_client, send_bytes};
 pub use databases::{
     Database, Limits, PostgresDatabase, TestStore, database_config, database_url, store_at,
 };

@@ -101,6 +101,30 @@ impl RawSql {
         }
     }
 
+    /// Every row that callers can change, in a form that is only good for comparing.
+    pub async fn data(&self) -> String {
+        let mut data = String::new();
+        for table in ["sessions", "nonces", "signer_nonces", "signers", "dids", "audit_events"] {
+            writeln!(data, "{table}:\n{}", self.rows(table).await).unwrap();
+        }
+        data
+    }
+
+    async fn rows(&self, table: &str) -> String {
+        let (row, rows) = match self {
+            Self::Sqlite(_) => {
+                let row = format!(
+                    "group_concat('quote(' || name || ')', '||'',''||') \
+                     FROM pragma_table_info('{table}')"
+                );
+                (self.text(&row).await, "group_concat(row, char(10))")
+            }
+            Self::Postgres(_) => (format!("{table}::text"), "string_agg(row, chr(10))"),
+        };
+        let sorted = format!("(SELECT {row} AS row FROM {table} ORDER BY 1) AS sorted");
+        self.text(&format!("coalesce({rows}, '') FROM {sorted}")).await
+    }
+
     /// A session's id as a literal of this database.
     pub fn id(&self, id: SessionId) -> String {
         match self {

@@ -1,0 +1,29 @@
+//! The HTTP contract, row by row, over HTTP and on both databases: what is answered, how it is
+//! refused, and that a refusal changes nothing.
+//!
+//! `scripts/throwaway-postgres run -- cargo test --test api`
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod batches;
+mod bodies;
+mod did_paths;
+mod dids;
+mod etags;
+mod idempotency;
+mod nonces;
+mod revocation;
+mod routing;
+mod session_ends;
+mod session_keys;
+mod session_lists;
+mod sessions;

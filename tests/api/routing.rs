@@ -1,0 +1,232 @@
+//! What happens before a call is understood: routes, sizes, the order of refusals, request ids.
+
+use rstest::rstest;
+use serde_json::json;
+
+use crate::support::Database::{self, Postgres, Sqlite};
+use crate::support::{TestApp, send_bytes};
+
+/// Every path under `/v1`, and the methods it takes.
+pub(crate) const PATHS: [(&str, &str); 13] = [
+    ("/v1/sessions", "GET, HEAD, POST"),
+    ("/v1/sessions/end", "POST"),
+    ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55", "DELETE, GET, HEAD, PATCH"),
+    ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/key", "GET, HEAD"),
+    ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/touch", "POST"),
+    ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/nonces", "POST"),
+    ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/nonces/n", "GET, HEAD"),
+    ("/v1/claims", "POST"),
+    ("/v1/dids", "GET, HEAD"),
+    ("/v1/dids/did:web:a.example", "DELETE, GET, HEAD, PUT"),
+    ("/v1/dids/did:web:a.example/revoke", "POST"),
+    ("/v1/dids/did:web:a.example/refresh", "POST"),
+    ("/v1/stats", "GET, HEAD"),
+];
+
+/// One byte more than a body may have.
+const TOO_LARGE: usize = 256 * 1024 + 1;
+
+/// Each request is wrong in every way from the one it is refused for to the last.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_come_in_their_order(#[values(Sqlite, Postgres)] on: Database) {
+    let app = TestApp::start(on).await;
+    let (anybody, stranger) = (app.anybody(), app.caller(&[]).await);
+    let session = format!("/v1/sessions/{}/nonces", app.session().await);
+    let large = || "x".repeat(TOO_LARGE);
+
+    let request = anybody.request("POST", "/v1/nothing").body(large());
+    app.refuses(request, 404, "not_found").await;
+    let request = anybody.request("PUT", "/v1/sessions").body(large());
+    app.refuses(request, 405, "method_not_allowed").await;
+    let request = anybody.request("POST", "/v1/sessions").body(large());
+    app.refuses(request, 413, "payload_too_large").await;
+    let request = anybody.request("POST", "/v1/sessions").body("x");
+    app.refuses(request, 401, "unauthenticated").await;
+    let request = stranger.request("POST", "/v1/sessions").body("x");
+    app.refuses(request, 403, "forbidden").await;
+    let request = app.request("POST", "/v1/sessions/x/nonces").body("x");
+    app.refuses(request, 415, "unsupported_media_type").await;
+    let request = app.request("POST", "/v1/sessions/x/nonces").text("x");
+    app.refuses(request, 400, "invalid_request").await;
+    let request = app.request("POST", "/v1/sessions/x/nonces?y=1").text(r#"{"nonce":7,"z":1}"#);
+    let request = request.header("idempotency-key", "a b");
+    let answer = app.refuses(request, 422, "validation_failed").await;
+    answer.names(&["id", "y", "/nonce", "/z", "Idempotency-Key"]);
+
+    // What is well-formed and does not exist comes after what is not well-formed.
+    let unknown = "/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/nonces";
+    app.refuses(app.request("POST", unknown).json(&json!({})), 422, "validation_failed").await;
+    let request = app.request("POST", unknown).json(&json!({"nonce": "n"}));
+    app.refuses(request, 404, "session_not_found").await;
+    app.post(&session, &json!({"nonce": "n"})).await.is(201);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_takes_its_methods_and_tells_which(#[values(Sqlite, Postgres)] on: Database) {
+    let app = TestApp::start(on).await;
+    let public =
+        [("/openapi.json", "GET, HEAD"), ("/docs", "GET, HEAD"), ("/problems", "GET, HEAD")];
+    for (path, allowed) in PATHS.into_iter().chain(public) {
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
+            if allowed.split(", ").any(|one| one == method) {
+                continue;
+            }
+            let answer = app.request(method, path).send().await.is(405);
+            let mut allow: Vec<_> = answer.header("allow").unwrap().split(", ").collect();
+            allow.sort_unstable();
+            assert_eq!(allow.join(", "), allowed, "{method} {path}");
+            if method != "HEAD" {
+                answer.refused(405, "method_not_allowed");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_in_the_table_is_not_found() {
+    let app = TestApp::start(Sqlite).await;
+    for path in [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v2/sessions",
+        "/v1/sessions/",
+        "/v1//sessions",
+        "/v1/session",
+        "/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/",
+        "/V1/sessions",
+        "/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/nonces/a/b",
+        "/v1/dids/",
+        "/v1/dids/did:web:a.example/other",
+        "/metrics",
+        "/livez",
+        "/readyz",
+        "/problems/no_such_code",
+    ] {
+        for method in ["GET", "POST", "DELETE"] {
+            let status = app.request(method, path).send().await;
+            let page = path == "/problems/no_such_code" && method != "GET";
+            let expected = if page { (405, "method_not_allowed") } else { (404, "not_found") };
+            assert_eq!((status.status, status.code()), expected, "{method} {path}");
+        }
+    }
+    for path in ["/", "/v1/stats", "/metrics/", "/openapi.json"] {
+        app.ops().get(path).await.refused(404, "not_found");
+    }
+    app.ops().post("/metrics", &json!({})).await.refused(405, "method_not_allowed");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn head_answers_like_get_without_a_body(#[values(Sqlite, Postgres)] on: Database) {
+    let app = TestApp::start(on).await;
+    let session = format!("/v1/sessions/{}", app.session().await);
+    for path in [session.as_str(), "/v1/sessions", "/v1/dids", "/v1/stats", "/openapi.json"] {
+        let (get, head) = (app.get(path).await.is(200), app.request("HEAD", path).send().await);
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+        for header in ["content-type", "etag", "cache-control"] {
+            assert_eq!(head.header(header), get.header(header), "{path} {header}");
+        }
+    }
+    app.request("HEAD", "/v1/sessions/x").send().await.is(422);
+    app.anybody().request("HEAD", &session).send().await.is(401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_may_have_256_kib_and_no_more() {
+    let app = TestApp::start(Sqlite).await;
+    let (token, address) = (app.token_text().to_owned(), app.api_address());
+    let head = |rest: &str| {
+        format!(
+            "POST /v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nConnection: close\r\n{rest}\r\n\r\n"
+        )
+    };
+    let before = app.data().await;
+
+    // Refused by what it announces, before a byte of it has come.
+    for length in ["262145", "99999999999"] {
+        let request = head(&format!("Content-Length: {length}"));
+        let (status, _, body) = send_bytes(address, request.into_bytes()).await;
+        assert_eq!(status, 413, "{body}");
+        assert!(body.contains("payload_too_large"), "{body}");
+    }
+    // Refused while it comes, when it does not announce anything.
+    let chunk = format!("{:x}\r\n{}\r\n", 32 * 1024, " ".repeat(32 * 1024));
+    let request = format!("{}{}", head("Transfer-Encoding: chunked"), chunk.repeat(12));
+    let (status, head_of_answer, body) = send_bytes(address, request.into_bytes()).await;
+    assert_eq!(status, 413, "{body}");
+    assert!(body.contains("payload_too_large"), "{body}");
+    assert!(head_of_answer.contains("x-request-id: "), "{head_of_answer}");
+
+    // What is exactly as large as it may be is read.
+    for (size, status) in [(256 * 1024, 422), (256 * 1024 + 1, 413)] {
+        let answer = app.request("POST", "/v1/sessions").text(padded("{}", size)).send().await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        let chunks = format!("{size:x}\r\n{}\r\n0\r\n\r\n", padded("{}", size));
+        let request = format!("{}{chunks}", head("Transfer-Encoding: chunked"));
+        assert_eq!(send_bytes(address, request.into_bytes()).await.0, status);
+    }
+    assert_eq!(app.data().await, before);
+}
+
+fn padded(json: &str, size: usize) -> String {
+    format!("{json}{}", " ".repeat(size - json.len()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sane_request_id_comes_back_and_another_is_replaced() {
+    let app = TestApp::start(Sqlite).await;
+    let longest = "x".repeat(128);
+    for id in ["r-1", "A.b_c-9", "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55", &longest] {
+        for path in ["/v1/sessions", "/v1/nothing", "/openapi.json", "/v1/sessions/x"] {
+            let answer = app.request("GET", path).header("x-request-id", id).send().await;
+            assert_eq!(answer.header("x-request-id"), Some(id), "{path}");
+        }
+    }
+    let too_long = "x".repeat(129);
+    for id in ["", "a b", "a\"b", "<script>", "a/b", "a,b", &too_long] {
+        let answer = app.request("GET", "/v1/sessions").header("x-request-id", id).send().await;
+        let made = answer.header("x-request-id").unwrap();
+        let made = uuid::Uuid::try_parse(made).unwrap_or_else(|_| panic!("{id:?} -> {made:?}"));
+        assert_eq!(made.get_version_num(), 7);
+    }
+    let two = [app.get("/v1/sessions").await, app.get("/v1/sessions").await];
+    assert_ne!(two[0].header("x-request-id"), two[1].header("x-request-id"));
+    let answer = app.request("GET", "/v1/sessions/x").header("x-request-id", "mine").send().await;
+    assert_eq!(answer["request_id"], "mine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_carry_what_keeps_browsers_safe() {
+    let app = TestApp::start(Sqlite).await;
+    for path in ["/v1/sessions", "/v1/sessions/x", "/nothing", "/problems/forbidden", "/docs"] {
+        let answer = app.get(path).await;
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+        // The documentation's page has scripts and styles, its own alone.
+        let source = if path == "/docs" { "default-src 'self'" } else { "default-src 'none'" };
+        assert!(policy.contains(source), "{path}: {policy}");
+        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"), "{path}");
+        assert_eq!(answer.header("strict-transport-security"), None, "{path}: not without TLS");
+        assert_eq!(answer.header("access-control-allow-origin"), None, "{path}");
+    }
+    assert_eq!(app.get("/v1/sessions").await.header("cache-control"), Some("no-store"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_http_is_refused_and_serving_goes_on() {
+    let app = TestApp::start(Sqlite).await;
+    for request in [
+        "nonsense\r\n\r\n",
+        "GET /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "GET /v1/sessions HTTP/1.1\r\nHost: x\r\nBroken Header: 1\r\n\r\n",
+        "GET /v1/dids/did:web:a#key HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ] {
+        let (status, _, _) = send_bytes(app.api_address(), request.as_bytes().to_vec()).await;
+        assert!((400..500).contains(&status), "{request:?} -> {status}");
+    }
+    app.get("/v1/sessions").await.is(200);
+}

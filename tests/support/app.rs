@@ -1,0 +1,212 @@
+//! The whole service, in this process, on a database of its own.
+
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::path::Path;
+use std::time::Duration;
+
+use onceguard::app::Application;
+use onceguard::config::{Config, Need, SealingKeyBytes, Sources};
+use onceguard::domain::{Actor, ApiToken, TokenScope, TokenScopes};
+use onceguard::services::Tokens;
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use super::client::{Answer, Caller, http_client};
+use super::{Database, TestStore, database_config, days};
+
+/// A running service. It derefs to a caller with the admin token, and stops in order when dropped.
+pub struct TestApp {
+    admin: Caller,
+    ops: Caller,
+    application: Option<Application>,
+    config: Config,
+    store: TestStore,
+    folder: TempDir,
+}
+
+impl TestApp {
+    pub async fn start(on: Database) -> Self {
+        Self::start_with(on, |_| {}).await
+    }
+
+    /// Starts with a changed configuration.
+    pub async fn start_with(on: Database, change: impl FnOnce(&mut Config)) -> Self {
+        assert_ne!(on, Database::Memory, "nobody else can reach the memory of a running service");
+        let store = on.store().await;
+        // Nothing but what a test asks for changes the database.
+        for job in ["purge", "revocations"] {
+            assert!(store.take_lease(job, "the test", days(36_500)).await.unwrap());
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        config.database = database_config(store.url().clone());
+        change(&mut config);
+        let application = Application::start(config.clone(), store.clock().clone()).await.unwrap();
+        let (admin, ops) = callers(&application, &config);
+        Self { admin, ops, application: Some(application), config, store, folder }
+    }
+
+    /// Stops it, and starts it again on the same data.
+    pub async fn restart(&mut self) {
+        self.restart_with(|_| {}).await;
+    }
+
+    pub async fn restart_with(&mut self, change: impl FnOnce(&mut Config)) {
+        self.stop().await;
+        change(&mut self.config);
+        let clock = self.store.clock().clone();
+        let application = Application::start(self.config.clone(), clock).await.unwrap();
+        (self.admin, self.ops) = callers(&application, &self.config);
+        self.application = Some(application);
+    }
+
+    /// Stops it in order; the database stays.
+    pub async fn stop(&mut self) {
+        self.take_application().stop().await;
+    }
+
+    /// The application itself, for a test that stops it in its own way.
+    pub fn take_application(&mut self) -> Application {
+        self.application.take().expect("the service is running")
+    }
+
+    pub fn application(&self) -> &Application {
+        self.application.as_ref().expect("the service is running")
+    }
+
+    /// Calls on the operations listener.
+    pub fn ops(&self) -> &Caller {
+        &self.ops
+    }
+
+    pub fn admin(&self) -> &Caller {
+        &self.admin
+    }
+
+    /// Calls without a credential.
+    pub fn anybody(&self) -> Caller {
+        self.admin.with_token(None)
+    }
+
+    /// Calls with a new token of these scopes.
+    pub async fn caller(&self, scopes: &[TokenScope]) -> Caller {
+        self.admin.with_token(Some(&self.token(scopes, None).await.1))
+    }
+
+    /// A new token, and its text.
+    pub async fn token(
+        &self,
+        scopes: &[TokenScope],
+        ttl_seconds: Option<u32>,
+    ) -> (ApiToken, String) {
+        let scopes = TokenScopes::new(scopes.to_vec());
+        let (token, text) =
+            self.tokens().create("of a test", scopes, ttl_seconds, Actor::Operator).await.unwrap();
+        (token, text.expose().to_owned())
+    }
+
+    /// Tokens as an operator's command in another process has them.
+    pub fn tokens(&self) -> Tokens {
+        Tokens::new((*self.store).clone(), self.store.clock().clone())
+    }
+
+    /// The database behind the service.
+    pub fn store(&self) -> &TestStore {
+        &self.store
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn api_address(&self) -> SocketAddr {
+        self.application().api_address
+    }
+
+    /// Everything that callers can change, as the database has it.
+    pub async fn data(&self) -> String {
+        self.store.raw().data().await
+    }
+
+    /// Makes a call that must be refused so, and must not change anything.
+    pub async fn refuses(
+        &self,
+        request: super::client::Request,
+        status: u16,
+        code: &str,
+    ) -> Answer {
+        let before = self.data().await;
+        let answer = request.send().await.refused(status, code);
+        let after = self.data().await;
+        assert_eq!(before, after, "a refused call changed the database: {answer:?}");
+        answer
+    }
+
+    /// The sum of a metric's series whose labels contain all of these texts.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let exposition = self.ops.get("/metrics").await.is(200).text();
+        let series = exposition.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// The actions of the audit log, newest first, but for the making of tokens.
+    pub async fn audited(&self) -> Vec<String> {
+        let events = self.store.audit_events(500).await.unwrap();
+        let actions = events.into_iter().map(|event| event.action);
+        actions.filter(|action| action != "token.create").collect()
+    }
+}
+
+impl Deref for TestApp {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.admin
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        let Some(application) = self.application.take() else { return };
+        if std::thread::panicking() {
+            return;
+        }
+        // Idle connections of the client would keep the service waiting.
+        let nobody = http_client().build().unwrap();
+        self.admin = Caller::new(nobody, String::new(), None);
+        self.ops = self.admin.clone();
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(application.stop());
+        });
+    }
+}
+
+/// The defaults, on free ports, with sealing keys of a test's own.
+fn config(folder: &Path) -> Config {
+    let folder = folder.to_str().unwrap().to_owned();
+    let sources = Sources::default().flag("--data-dir", "data_dir", Some(folder));
+    let mut config = sources.load(Need::Database).unwrap().config;
+    config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.ops.listen = config.server.listen;
+    config.server.workers = 2;
+    config.server.shutdown_timeout = Duration::from_secs(5);
+    config.sealing.key = Some(SealingKeyBytes(Zeroizing::new([7; 32])));
+    config
+}
+
+fn callers(application: &Application, config: &Config) -> (Caller, Caller) {
+    let token = std::fs::read_to_string(config.data_dir.join("admin.token")).ok();
+    let token = token.as_deref().map(str::trim);
+    let http = http_client().build().unwrap();
+    let base = format!("http://{}", application.api_address);
+    let ops = format!("http://{}", application.ops_address);
+    (Caller::new(http.clone(), base, token), Caller::new(http, ops, None))
+}
