@@ -87,6 +87,9 @@ impl SqliteStore {
     }
 
     pub async fn now(&self) -> Result<Timestamp> {
+        if !self.0.is_writing() {
+            return Err(StoreError::Unavailable("the thread that writes has ended".into()));
+        }
         self.0.read("now", statistics::now).await
     }
 

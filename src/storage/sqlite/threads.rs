@@ -67,6 +67,7 @@ impl Threads {
         let writer_alive = Arc::new(writer_alive);
         let (notify, changes) = watch::channel(0);
         let (jobs, waiting) = sync_channel(QUEUE);
+        let readers = if target.is_memory() { 1 } else { readers.max(1) };
         let (reads, checkpointer) = if target.is_memory() {
             (None, None)
         } else {
@@ -108,6 +109,12 @@ impl Threads {
         let _ = self.readers_ended.clone().changed().await;
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
         let _ = self.writer_ended.clone().changed().await;
+    }
+
+    /// Whether anything can still be written: the writer ends only when the store is closed, or
+    /// by a bug.
+    pub(super) fn is_writing(&self) -> bool {
+        self.writer_ended.has_changed().is_ok()
     }
 
     pub(super) fn status(&self) -> PoolStatus {
@@ -270,6 +277,7 @@ mod tests {
         threads.close().await;
         assert_eq!(waiting.await, Ok(()));
         assert!(!folder.path().join("test.db-wal").exists());
+        assert!(!threads.is_writing());
         let late = threads.read("late", |_, _| Ok(())).await;
         assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
     }
