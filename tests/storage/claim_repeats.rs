@@ -89,7 +89,7 @@ async fn a_repeat_gets_the_first_outcome_through_every_refusal(
     let signers = [a_did(), a_did(), a_did()];
     let soon = in_seconds(&store, 120).await;
     let late = in_seconds(&store, 3_000).await;
-    let claims: Vec<_> = [
+    let mut claims: Vec<_> = [
         in_session(counted.id, a_nonce()),
         in_session(ended.id, a_nonce()),
         in_session(idle.id, a_nonce()),
@@ -110,6 +110,9 @@ async fn a_repeat_gets_the_first_outcome_through_every_refusal(
         store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap();
     }
     store.pass(minutes(3)).await;
+    // Its own time has come, by whichever clock.
+    let past = in_seconds(&store, -60).await;
+    claims[4].scope = by_signer(&signers[0], a_nonce(), past).scope;
 
     let others: Vec<_> =
         claims.iter().map(|claimed| Claim { nonce: a_nonce(), ..claimed.clone() }).collect();

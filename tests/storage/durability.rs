@@ -1,12 +1,12 @@
 //! What was answered is kept: across restarts, lost connections and clocks that are set back.
 
-use onceguard::domain::{Claim, Outcome, SessionState};
+use onceguard::domain::{Claim, Outcome, Session, SessionState, Timestamp};
 use onceguard::storage::{PurgeStep, Store, StoreError};
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    ChaosProxy, Limits, TestStore, a_did, a_nonce, a_session, ask_all, by_signer, claim,
+    ChaosProxy, Cut, Limits, TestStore, a_did, a_nonce, a_session, ask_all, by_signer, claim,
     database_url, in_seconds, in_session, minutes, opened, outcome, read, store_at, with_key,
 };
 
@@ -104,38 +104,78 @@ async fn behind_a_proxy(direct: &TestStore) -> (Store, ChaosProxy) {
     (store, proxy)
 }
 
+/// One claim of each kind, with keys, and what commits it: its one statement, or a `COMMIT`.
+struct Kinds {
+    plain: Session,
+    counted: Session,
+    expires_at: Timestamp,
+}
+
+impl Kinds {
+    async fn open(store: &Store) -> Self {
+        let mut counted = a_session();
+        counted.max_claims = Some(10);
+        let kinds = Self {
+            plain: opened(store, a_session()).await,
+            counted: opened(store, counted).await,
+            expires_at: in_seconds(store, 300).await,
+        };
+        // Prepares their statements.
+        for (claimed, _) in kinds.claims(1) {
+            assert_eq!(claim(store, &claimed).await.as_str(), "accepted");
+        }
+        kinds
+    }
+
+    fn claims(&self, key: u8) -> [(Claim, Vec<u8>); 3] {
+        let statement = with_key(in_session(self.plain.id, a_nonce()), key);
+        let committed_by = statement.nonce.as_str().into();
+        let signer = &self.plain.client_did;
+        [
+            (statement, committed_by),
+            (with_key(in_session(self.counted.id, a_nonce()), key), b"COMMIT".into()),
+            (with_key(by_signer(signer, a_nonce(), self.expires_at), key), b"COMMIT".into()),
+        ]
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_is_an_unknown_outcome_and_a_repeat_tells_the_truth() {
     let direct = Postgres.store().await;
     let (store, proxy) = behind_a_proxy(&direct).await;
-    let mut counted = a_session();
-    counted.max_claims = Some(10);
-    let (plain, counted) = (opened(&store, a_session()).await, opened(&store, counted).await);
-    let expires_at = in_seconds(&store, 300).await;
-    // The first ones prepare their statements.
-    let scopes = |key| {
-        [
-            with_key(in_session(plain.id, a_nonce()), key),
-            with_key(in_session(counted.id, a_nonce()), key),
-            with_key(by_signer(&plain.client_did, a_nonce(), expires_at), key),
-        ]
-    };
-    for claimed in scopes(1) {
-        assert_eq!(claim(&store, &claimed).await.as_str(), "accepted");
-    }
-    for (number, claimed) in scopes(2).into_iter().enumerate() {
-        proxy.lose_answer_to(claimed.nonce.as_str().as_bytes());
+    let kinds = Kinds::open(&store).await;
+    for (number, (claimed, committed_by)) in kinds.claims(2).into_iter().enumerate() {
+        proxy.lose_answer_to(&committed_by);
         let asked = ask_all(&store, std::slice::from_ref(&claimed)).await;
-        assert_eq!(proxy.answers_lost(), number as u64 + 1, "the claim was sent");
-        assert!(matches!(asked[0], Err(StoreError::OutcomeUnknown(_))), "{asked:?}");
+        assert_eq!(proxy.answers_lost(), number as u64 + 1, "kind {number} was sent");
+        assert!(matches!(asked[0], Err(StoreError::OutcomeUnknown(_))), "{number}: {asked:?}");
         // The store recovers by itself, and whatever happened, the repeat is told.
         let repeated = claim(&store, &claimed).await;
-        let Outcome::Accepted(accepted) = repeated else { panic!("{repeated:?}") };
+        let Outcome::Accepted(accepted) = repeated else { panic!("{number}: {repeated:?}") };
+        assert!(accepted.repeated, "it was committed");
         let without_key = Claim { idempotency: None, ..claimed };
         let first_used_at = accepted.used_at;
         assert_eq!(claim(&direct, &without_key).await, Outcome::Replayed { first_used_at });
     }
-    assert_eq!(read(&direct, counted.id).await.claims, 2, "counted once each");
+    assert_eq!(read(&direct, kinds.counted.id).await.claims, 2, "counted once each");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_lost_before_the_commit_leaves_nothing() {
+    let direct = Postgres.store().await;
+    let (store, proxy) = behind_a_proxy(&direct).await;
+    let kinds = Kinds::open(&store).await;
+    let [_, (counted, _), (by_signer, _)] = kinds.claims(2);
+    // A claim in a session is sent twice: that the session is counted is found out first.
+    for (claimed, skip) in [(counted, 1), (by_signer, 0)] {
+        proxy.cut_at(claimed.nonce.as_str().as_bytes(), skip, Cut::BeforeTheAnswer);
+        let asked = ask_all(&store, std::slice::from_ref(&claimed)).await;
+        assert!(matches!(asked[0], Err(StoreError::Unavailable(_))), "{asked:?}");
+        let again = claim(&store, &claimed).await;
+        assert!(matches!(again, Outcome::Accepted(a) if !a.repeated), "{again:?}");
+    }
+    assert_eq!(read(&direct, kinds.counted.id).await.claims, 2);
     store.close().await;
 }
 
