@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
-use crate::support::{Database, Home};
+use crate::support::{Database::Sqlite, Home};
 use crate::{assert_failed, json, migrated};
 
 fn verdict<'a>(report: &'a Value, check: &str) -> (&'a str, &'a str) {
@@ -17,7 +17,7 @@ fn verdict<'a>(report: &'a Value, check: &str) -> (&'a str, &'a str) {
 
 #[tokio::test]
 async fn a_fresh_folder_is_ready_for_its_first_start() {
-    let home = Home::on(Database::Sqlite).await;
+    let home = Home::on(Sqlite).await;
     let report = json(home.run(&["doctor", "--json"]).await);
     for item in report["checks"].as_array().unwrap() {
         assert_eq!(item["verdict"], "ok", "{item}");
@@ -27,7 +27,7 @@ async fn a_fresh_folder_is_ready_for_its_first_start() {
 
 #[tokio::test]
 async fn every_part_has_its_line() {
-    let home = migrated().await;
+    let home = migrated(Sqlite).await;
     home.run(&["seed"]).await.success();
     let printed = home.run(&["doctor"]).await.success();
     let names: Vec<_> = printed.lines().map(|line| line[6..19].trim()).collect();
@@ -50,7 +50,7 @@ async fn every_part_has_its_line() {
 async fn what_is_wrong_fails_and_says_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let home = migrated().await.set("server.listen", address);
+    let home = migrated(Sqlite).await.set("server.listen", address);
     home.run(&["seed"]).await.success();
     let wrong = home.run(&["sealing", "generate"]).await.success();
     let key = home.folder().join("sealing.key");
@@ -72,7 +72,7 @@ async fn what_is_wrong_fails_and_says_what_to_do() {
 
 #[tokio::test]
 async fn a_wrong_configuration_is_a_failed_check() {
-    let home = Home::on(Database::Sqlite).await;
+    let home = Home::on(Sqlite).await;
     let home = home.set("server.workers", "many").set("claims.queue", "none");
     let finished = home.run(&["doctor"]).await;
     assert_eq!(finished.code(), 1, "{finished:?}");
@@ -98,7 +98,7 @@ async fn a_database_that_does_not_answer_fails() {
 
 #[tokio::test]
 async fn health_fails_when_nothing_runs_and_passes_when_it_serves() {
-    let home = Home::on(Database::Sqlite).await;
+    let home = Home::on(Sqlite).await;
     std::fs::write(home.folder().join("ops.addr"), "127.0.0.1:1\n").unwrap();
     assert_failed(&home.run(&["health"]).await, 1, &["nothing answers", "/readyz"]);
 

@@ -24,16 +24,25 @@ mod token;
 use serde_json::Value;
 use support::{Database, Finished, Home};
 
-/// A data folder with an SQLite database that has every table and no row.
-async fn migrated() -> Home {
-    let home = Home::on(Database::Sqlite).await;
-    home.run(&["migrate", "up"]).await.success();
+/// A data folder with a database that has every table and no row.
+async fn migrated(on: Database) -> Home {
+    let home = Home::on(on).await;
+    if on == Database::Sqlite {
+        home.run(&["migrate", "up"]).await.success();
+    }
     home
 }
 
 /// What a successful command printed for a machine.
 fn json(finished: Finished) -> Value {
     serde_json::from_str(&finished.success()).unwrap()
+}
+
+/// What `onceguard stats` tells.
+async fn stats(home: &Home) -> Value {
+    // PostgreSQL estimates nonces from its planner's statistics.
+    home.raw().await.execute("ANALYZE").await;
+    json(home.run(&["stats", "--json"]).await)
 }
 
 /// Asserts how a command failed: with this code, nothing on standard output, and these words.

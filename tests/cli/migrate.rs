@@ -1,11 +1,25 @@
 //! `onceguard migrate`.
 
-use crate::support::{Database, Home};
+use rstest::rstest;
+
+use crate::support::{
+    Database::{self, Postgres, Sqlite},
+    Home, PostgresDatabase,
+};
 use crate::{assert_failed, json, migrated};
 
-#[tokio::test]
-async fn up_applies_once_and_status_tells() {
-    let home = Home::on(Database::Sqlite).await;
+/// A data folder with a database that has nothing.
+async fn empty(on: Database) -> Home {
+    match on {
+        Postgres => Home::with(PostgresDatabase::create(false).await),
+        other => Home::on(other).await,
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn up_applies_once_and_status_tells(#[values(Sqlite, Postgres)] on: Database) {
+    let home = empty(on).await;
     let applied = home.run(&["migrate", "up"]).await.success();
     let names: Vec<_> =
         applied.lines().map(|line| line.strip_prefix("applied ").unwrap()).collect();
@@ -25,17 +39,19 @@ async fn up_applies_once_and_status_tells() {
     assert!(table.lines().nth(1).unwrap().ends_with("  applied"), "{table}");
 }
 
-#[tokio::test]
-async fn down_does_nothing_without_a_yes() {
-    let home = migrated().await;
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn down_does_nothing_without_a_yes(#[values(Sqlite, Postgres)] on: Database) {
+    let home = migrated(on).await;
     let finished = home.run(&["migrate", "down"]).await;
     assert_failed(&finished, 4, &["deletes everything in the tables", "pass --yes"]);
     assert_eq!(json(home.run(&["migrate", "status", "--json"]).await)["pending"], 0);
 }
 
-#[tokio::test]
-async fn down_reverts_the_newest_or_all() {
-    let home = migrated().await;
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn down_reverts_the_newest_or_all(#[values(Sqlite, Postgres)] on: Database) {
+    let home = migrated(on).await;
     let all = json(home.run(&["migrate", "status", "--json"]).await);
     let names: Vec<_> =
         all["migrations"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
@@ -53,9 +69,10 @@ async fn down_reverts_the_newest_or_all() {
     home.run(&["migrate", "up"]).await.success();
 }
 
-#[tokio::test]
-async fn redo_reverts_and_applies_the_newest() {
-    let home = migrated().await;
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn redo_reverts_and_applies_the_newest(#[values(Sqlite, Postgres)] on: Database) {
+    let home = migrated(on).await;
     assert_failed(&home.run(&["migrate", "redo"]).await, 4, &["pass --yes"]);
     let printed = home.run(&["migrate", "redo", "--yes"]).await.success();
     let lines: Vec<_> = printed.lines().collect();
@@ -63,18 +80,34 @@ async fn redo_reverts_and_applies_the_newest() {
     assert_eq!(lines[0].strip_prefix("reverted "), lines[1].strip_prefix("applied "));
 }
 
-#[tokio::test]
-async fn a_count_of_none_makes_no_sense() {
-    let home = migrated().await;
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_of_none_makes_no_sense(#[values(Sqlite, Postgres)] on: Database) {
+    let home = migrated(on).await;
     assert_failed(&home.run(&["migrate", "down", "0", "--yes"]).await, 2, &["0"]);
     assert_failed(&home.run(&["migrate", "down", "1", "--all"]).await, 2, &["--all"]);
 }
 
 #[tokio::test]
 async fn commands_make_no_database_by_accident() {
-    let home = Home::on(Database::Sqlite).await;
+    let home = Home::on(Sqlite).await;
     for command in [&["migrate", "status"][..], &["token", "list"], &["stats"], &["purge"]] {
         assert_failed(&home.run(command).await, 4, &["there is no database at", "migrate up"]);
     }
     assert_eq!(std::fs::read_dir(home.folder()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_postgresql_waits_for_its_operator() {
+    let home = empty(Postgres).await;
+    assert_failed(&home.run(&["serve"]).await, 1, &["pending", "onceguard migrate up"]);
+    assert!(!home.has_listened());
+    let doctor = home.run(&["doctor"]).await;
+    assert_eq!(doctor.code(), 1, "{doctor:?}");
+    assert!(doctor.stdout.contains("pending; run `onceguard migrate up`"), "{doctor:?}");
+
+    let home = home.set("database.migrate_on_start", true);
+    home.start().await.stop().await.success();
+    let doctor = home.run(&["doctor"]).await.success();
+    assert!(doctor.lines().all(|line| line.starts_with("ok    ")), "{doctor}");
 }

@@ -1,13 +1,24 @@
 //! `onceguard purge`.
 
-use crate::{json, migrated};
+use rstest::rstest;
 
-#[tokio::test]
-async fn a_dry_run_counts_and_changes_nothing() {
-    let home = migrated().await;
+use crate::support::Database::{self, Postgres, Sqlite};
+use crate::{json, migrated, stats};
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_counts_and_changes_nothing(#[values(Sqlite, Postgres)] on: Database) {
+    let home = migrated(on).await;
     home.run(&["seed"]).await.success();
     let raw = home.raw().await;
-    raw.execute("UPDATE sessions SET created_at = 0, expires_at = 1, deadline = 1").await;
+    let (opened, expired) = match on {
+        Postgres => ("now() - interval '2 h'", "now() - interval '1 h'"),
+        _ => ("(unixepoch() - 7200) * 1000000", "(unixepoch() - 3600) * 1000000"),
+    };
+    raw.execute(&format!(
+        "UPDATE sessions SET created_at = {opened}, expires_at = {expired}, deadline = {expired}"
+    ))
+    .await;
 
     for _ in 0..2 {
         let planned = json(home.run(&["purge", "--dry-run", "--json"]).await);
@@ -22,18 +33,24 @@ async fn a_dry_run_counts_and_changes_nothing() {
     assert_eq!(after["sessions_expired"], 0);
 }
 
-#[tokio::test]
-async fn sessions_past_their_retention_leave_with_their_nonces() {
-    let home = migrated().await;
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_past_their_retention_leave_with_their_nonces(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let home = migrated(on).await;
     home.run(&["seed"]).await.success();
     let raw = home.raw().await;
-    let end =
-        "UPDATE sessions SET ended_at = 1, end_reason = 'ended', session_key = NULL, key_id = NULL";
-    raw.execute(end).await;
+    let ended = if on == Postgres { "to_timestamp(1)" } else { "1" };
+    raw.execute(&format!(
+        "UPDATE sessions
+            SET ended_at = {ended}, end_reason = 'ended', session_key = NULL, key_id = NULL"
+    ))
+    .await;
     let table = home.run(&["purge"]).await.success();
     let row = |what: &str| table.lines().find(|line| line.starts_with(what)).unwrap().to_owned();
     assert!(row("ended sessions deleted").ends_with("  3"), "{table}");
     assert!(row("nonces of sessions deleted").ends_with("  3"), "{table}");
-    let stats = json(home.run(&["stats", "--json"]).await);
-    assert_eq!(stats["live_nonces"], 0);
+    let counts = stats(&home).await;
+    assert_eq!(counts["live_nonces"], 0);
 }

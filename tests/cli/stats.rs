@@ -1,13 +1,18 @@
 //! `onceguard stats`.
 
+use rstest::rstest;
+
+use crate::support::Database::{self, Postgres, Sqlite};
 use crate::{json, migrated};
 
-#[tokio::test]
-async fn the_busiest_clients_and_the_sizes_are_told() {
-    let home = migrated().await;
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_busiest_clients_and_the_sizes_are_told(#[values(Sqlite, Postgres)] on: Database) {
+    let home = migrated(on).await;
     home.run(&["seed", "staging"]).await.success();
     let stats = json(home.run(&["stats", "--top", "2", "--json"]).await);
-    assert_eq!(stats["backend"], "sqlite");
+    let backend = if on == Postgres { "postgresql" } else { "sqlite" };
+    assert_eq!(stats["backend"], backend);
     assert_eq!(stats["top_clients"].as_array().unwrap().len(), 2);
     assert_eq!(stats["top_clients"][0]["active_sessions"], 4);
     assert!(stats["database"]["bytes"].as_u64().unwrap() > 0);

@@ -1,10 +1,14 @@
 //! `onceguard token`.
 
+use rstest::rstest;
+
+use crate::support::Database::{self, Postgres, Sqlite};
 use crate::{assert_failed, json, migrated};
 
-#[tokio::test]
-async fn a_token_is_printed_once_and_alone() {
-    let home = migrated().await;
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_printed_once_and_alone(#[values(Sqlite, Postgres)] on: Database) {
+    let home = migrated(on).await;
     let finished = home
         .run(&[
             "token",
@@ -32,9 +36,10 @@ async fn a_token_is_printed_once_and_alone() {
     assert!(!listed.contains(token) && !listed_json.to_string().contains(token));
 }
 
-#[tokio::test]
-async fn a_token_may_expire_and_be_revoked() {
-    let home = migrated().await;
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_may_expire_and_be_revoked(#[values(Sqlite, Postgres)] on: Database) {
+    let home = migrated(on).await;
     let arguments =
         ["token", "create", "--name", "x", "--scope", "admin", "--expires-in", "2h", "--json"];
     let made = json(home.run(&arguments).await);
@@ -52,9 +57,10 @@ async fn a_token_may_expire_and_be_revoked() {
     assert_eq!(first["revoked_at"], second["revoked_at"]);
 }
 
-#[tokio::test]
-async fn what_makes_no_sense_is_refused() {
-    let home = migrated().await;
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_no_sense_is_refused(#[values(Sqlite, Postgres)] on: Database) {
+    let home = migrated(on).await;
     let create = ["token", "create", "--name", "x", "--scope"];
     let with = |more: &[&'static str]| [&create[..], more].concat();
     for (arguments, word) in [
