@@ -10,10 +10,11 @@ test: ## Run every test, on SQLite and on a PostgreSQL that is started for it
 	scripts/throwaway-postgres run -- cargo test --locked --all-targets
 	cargo test --locked --doc
 
-lint: ## Check formatting, lints, documentation, and the dependencies' licences and sources
+lint: ## Check formatting, lints, documentation, metrics, and the dependencies' licences and sources
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	$(MAKE) doc
+	scripts/check-metrics
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --locked check bans licenses sources
 
