@@ -49,7 +49,7 @@ enum Listener {
     Api {
         tls: bool,
     },
-    /// Probes and scrapes: logged at debug level.
+    /// Probes and scrapes: not counted, and logged at debug level.
     Ops,
 }
 
@@ -114,7 +114,8 @@ where
         let started = Instant::now();
         let exchange = Rc::new(Exchange::new(request.headers()));
         request.extensions_mut().insert(Rc::clone(&exchange));
-        let in_flight = InFlight::enter(&self.series.metrics.http_in_flight);
+        let api = matches!(self.listener, Listener::Api { .. });
+        let in_flight = api.then(|| InFlight::enter(&self.series.metrics.http_in_flight));
         let series = Rc::clone(&self.series);
         let listener = self.listener;
         let draining = Arc::clone(&self.draining);
@@ -127,7 +128,9 @@ where
                 response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
             let took = started.elapsed();
-            series.record(&response, &exchange, took);
+            if api {
+                series.record(&response, &exchange, took);
+            }
             log(&response, &exchange, took, listener);
             drop(in_flight);
             Ok(response)

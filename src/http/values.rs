@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderValue;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -24,6 +25,8 @@ const MAX_SESSION_KEY: usize = 4096;
 const MAX_METADATA: usize = 16 * 1024;
 /// The most characters of an owner's address.
 const MAX_OWNER_ADDRESS: usize = 255;
+
+const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What a session may be opened with.
 pub(super) const MIN_IDLE_TIMEOUT: u32 = 10;
@@ -63,7 +66,7 @@ impl<T> PageView<T> {
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Result<HttpResponse, Problem> {
     let bytes = serde_json::to_vec(body)
         .map_err(|error| Problem::internal(format!("an answer cannot be written: {error}")))?;
-    Ok(HttpResponse::build(status).content_type("application/json").body(bytes))
+    Ok(HttpResponse::build(status).content_type(APPLICATION_JSON).body(bytes))
 }
 
 pub(super) fn base64(bytes: &[u8]) -> String {
