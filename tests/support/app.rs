@@ -149,12 +149,7 @@ impl TestApp {
 
     /// The sum of a metric's series whose labels contain all of these texts.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let exposition = self.ops.get("/metrics").await.is(200).text();
-        let series = exposition.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-                && labels.iter().all(|label| line.contains(label))
-        });
-        series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        self.ops.metric(name, labels).await
     }
 
     /// The actions of the audit log, newest first, but for the making of tokens.

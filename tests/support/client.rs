@@ -111,6 +111,17 @@ impl Caller {
         self.post("/v1/sessions", &body).await.is(201)
     }
 
+    /// On the operations listener: the sum of a metric's series whose labels contain all of
+    /// these texts.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let exposition = self.get("/metrics").await.is(200).text();
+        let series = exposition.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
     /// The id of a new session.
     pub async fn session(&self) -> String {
         self.open_with(Value::Object(Map::new())).await.text_of("id")
@@ -146,14 +157,22 @@ impl Request {
     }
 
     pub async fn send(self) -> Answer {
-        let what = self.what;
-        let response = self.builder.send().await.unwrap_or_else(|e| panic!("{what}: {e:?}"));
+        let what = self.what.clone();
+        self.try_send().await.unwrap_or_else(|error| panic!("{what}: {error:?}"))
+    }
+
+    /// Sends it to a service that may die meanwhile.
+    ///
+    /// # Errors
+    /// When no complete answer came.
+    pub async fn try_send(self) -> reqwest::Result<Answer> {
+        let response = self.builder.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.bytes().await.unwrap_or_else(|e| panic!("{what}: {e:?}")).to_vec();
+        let body = response.bytes().await?.to_vec();
         let json = serde_json::from_slice(&body).unwrap_or_default();
-        let answer = Answer { status, headers, body, json, what };
+        let answer = Answer { status, headers, body, json, what: self.what };
         answer.check(self.head);
-        answer
+        Ok(answer)
     }
 }
 

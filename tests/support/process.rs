@@ -14,7 +14,7 @@ use super::databases::{Database, PostgresDatabase};
 use super::raw_sql::RawSql;
 
 /// How long anything may take that must happen. Only a test that fails waits for so long.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A sealing key for instances that share a database: 32 bytes in base64.
 pub const SEALING_KEY: &str = "c2VhbGluZyBrZXkgb2YgdGhlIGNoYW9zIHRlc3RzISE=";
@@ -70,8 +70,16 @@ impl Home {
     }
 
     /// Configures one key, by its environment variable.
-    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
-        self.settings.push((key.to_owned(), value.to_string()));
+    #[allow(clippy::needless_pass_by_value, reason = "numbers and texts, as they come")]
+    pub fn set(self, key: &str, value: impl ToString) -> Self {
+        let mut home = self.unset(key);
+        home.settings.push((key.to_owned(), value.to_string()));
+        home
+    }
+
+    /// Leaves one key to its default.
+    pub fn unset(mut self, key: &str) -> Self {
+        self.settings.retain(|(set, _)| set != key);
         self
     }
 
@@ -262,7 +270,8 @@ impl Finished {
 }
 
 impl Running {
-    fn start(mut command: Command) -> Self {
+    /// Starts a command whose output is piped.
+    pub fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = Captured::of(child.stdout.take().unwrap());
         let stderr = Captured::of(child.stderr.take().unwrap());
