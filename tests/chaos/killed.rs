@@ -1,0 +1,42 @@
+//! `kill -9` under load: what was accepted stays used.
+
+use rstest::rstest;
+use serde_json::json;
+
+use crate::load::{Load, caller};
+use crate::support::Database::{self, Postgres, Sqlite};
+use crate::support::Home;
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_accepted_is_forgotten_by_a_killed_process(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let home = Home::on(on).await;
+    let mut process = home.start().await;
+    let id = caller(&home, &process).session().await;
+    let mut ledgers = Vec::new();
+    for round in 0..4 {
+        let load = Load::start(&[caller(&home, &process)], 32, &id, &format!("round-{round}"));
+        load.accepts(200 + 150 * round).await;
+        process.kill().await;
+        ledgers.push(load.stop().await);
+        process = home.start().await;
+        let caller = caller(&home, &process);
+        caller.get("/v1/sessions").await.is(200);
+        // Every ledger again: what a later crash forgets of earlier rounds shows, too. What the
+        // first look has claimed afresh is used by now, so only what was accepted is compared.
+        ledgers.last().unwrap().verify(&caller, &id).await;
+        for ledger in &ledgers {
+            ledger.verify_accepted(&caller, &id).await;
+        }
+    }
+    let accepted: u64 = ledgers.iter().map(|ledger| ledger.counts().accepted).sum();
+    let used = home.raw().await.number("count(*) FROM nonces").await;
+    assert!(u64::try_from(used).unwrap() >= accepted, "{used} of {accepted} are there");
+    let answer = caller(&home, &process)
+        .post(&format!("/v1/sessions/{id}/nonces"), &json!({ "nonce": "afterwards" }))
+        .await;
+    answer.is(201);
+    assert_eq!(process.stop().await.code(), 0);
+}

@@ -1,0 +1,36 @@
+//! The promises of the service under fire: killed processes, crashed databases, cut connections,
+//! wrong clocks, full queues, several instances.
+//!
+//! `scripts/throwaway-postgres run -- cargo test --test chaos`
+//!
+//! No test measures time. Waiting for an event has a generous deadline, which only a test that
+//! fails reaches.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+#![allow(unreachable_pub, reason = "a test crate is its own root")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod load;
+mod services;
+
+mod clock;
+mod contention;
+mod cut_connection;
+mod data_folder;
+mod full_disk;
+mod graceful_stop;
+mod instances;
+mod killed;
+mod one_winner;
+mod overload;
+mod postgres_crash;
+mod revocation;
+mod sealing;

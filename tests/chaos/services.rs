@@ -1,0 +1,33 @@
+//! Services on a test's store, as an instance has them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use onceguard::clock::Clock;
+use onceguard::config;
+use onceguard::metrics::Metrics;
+use onceguard::services::{Claims, Dids};
+use onceguard::storage::Store;
+
+pub fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new().unwrap())
+}
+
+pub fn claims(store: &Store) -> Claims {
+    let config = config::Claims {
+        queue: 16_384,
+        max_batch: 1024,
+        quota_per_signer: 1_000_000, // the store's own limit is what counts
+        purge_margin: Duration::from_mins(5),
+    };
+    Claims::start(store.clone(), &config, metrics())
+}
+
+pub fn dids(store: &Store) -> Dids {
+    let config = config::Dids {
+        cache_entries: 1000,
+        cache_ttl: Duration::from_secs(5),
+        negative_ttl: Duration::from_secs(5),
+    };
+    Dids::new(store.clone(), &config, Clock::system(), metrics())
+}
