@@ -1,6 +1,6 @@
 //! `Idempotency-Key`: a repeat of a claim gets the first outcome, whatever happened since.
 
-use onceguard::domain::{Accepted, Ask, Claim, EndReason, Outcome, Refusal};
+use onceguard::domain::{Accepted, Ask, Claim, EndReason, Outcome, Refusal, Scope};
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
@@ -114,8 +114,11 @@ async fn a_repeat_gets_the_first_outcome_through_every_refusal(
     let past = in_seconds(&store, -60).await;
     claims[4].scope = by_signer(&signers[0], a_nonce(), past).scope;
 
-    let others: Vec<_> =
+    let mut others: Vec<_> =
         claims.iter().map(|claimed| Claim { nonce: a_nonce(), ..claimed.clone() }).collect();
+    // What a caller says of its expiry does not age with the rows.
+    let passed = in_seconds(&store, -60).await;
+    others[4].scope = Scope::Signer { did: signers[0].clone(), expires_at: passed };
     let words: Vec<_> = claim_all(&store, &others).await.iter().map(Outcome::as_str).collect();
     let expected = [
         "claim_quota_reached",

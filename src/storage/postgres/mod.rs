@@ -58,6 +58,7 @@ const CLAIM_PLANNER: &str = "SET plan_cache_mode = force_generic_plan;
      SET enable_seqscan = off;
      SET enable_hashjoin = off;
      SET enable_mergejoin = off;
+     SET enable_bitmapscan = off;
      SET jit = off;";
 
 /// A PostgreSQL database. Clones share its connections.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bytea, Double, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Bytea, Double, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -43,7 +43,7 @@ const END_OVERDUE: &str = "
 
 const LOCK_ENDED: &str = "
     SELECT id FROM sessions
-    WHERE ended_at <= now() - make_interval(secs => $1)
+    WHERE ended_at < now() - make_interval(secs => $1)
     ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED";
 
 const DELETE_THEIR_NONCES: &str = "
@@ -62,7 +62,7 @@ const LOCK_SIGNERS: &str = "
     WHERE signer = ANY (ARRAY(
         SELECT DISTINCT signer FROM (
             SELECT signer FROM signer_nonces
-            WHERE expires_at <= now() - make_interval(secs => $1)
+            WHERE expires_at < now() - make_interval(secs => $1)
             ORDER BY expires_at LIMIT $2
         ) AS oldest
     ))
@@ -72,7 +72,7 @@ const DELETE_SIGNER_NONCES: &str = "
     WITH deleted AS (
         DELETE FROM signer_nonces WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM signer_nonces
-            WHERE expires_at <= now() - make_interval(secs => $1) AND signer = ANY ($3)
+            WHERE expires_at < now() - make_interval(secs => $1) AND signer = ANY ($3)
             ORDER BY expires_at LIMIT $2
         ))
         RETURNING signer
@@ -82,12 +82,12 @@ const DELETE_SIGNER_NONCES: &str = "
         FROM (SELECT signer, count(*) FROM deleted GROUP BY signer) AS gone
         WHERE signers.signer = gone.signer
     )
-    SELECT count(*) AS first, 0::bigint AS second FROM deleted";
+    SELECT count(*) FROM deleted";
 
 const DELETE_AUDIT_EVENTS: &str = "
     DELETE FROM audit_events WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM audit_events
-        WHERE at <= now() - make_interval(secs => $1)
+        WHERE at < now() - make_interval(secs => $1)
         ORDER BY at LIMIT $2
     ))";
 
@@ -101,18 +101,26 @@ const PREVIEW_OVERDUE: &str = "
             AND session_over_at(expires_at, last_activity, idle_timeout_seconds) <= now()
     ) AS overdue";
 
+/// With `$2`, those that would be ended first count as well.
 const PREVIEW_ENDED: &str = "
-    WITH gone AS (SELECT id FROM sessions WHERE ended_at <= now() - make_interval(secs => $1))
+    WITH gone AS (
+        SELECT id FROM sessions WHERE ended_at < now() - make_interval(secs => $1)
+        UNION ALL
+        SELECT id FROM sessions
+        WHERE $2 AND ended_at IS NULL
+            AND session_over_at(expires_at, last_activity, idle_timeout_seconds)
+                < now() - make_interval(secs => $1)
+    )
     SELECT (SELECT count(*) FROM gone) AS first,
            (SELECT count(*) FROM gone JOIN nonces ON session_id = id) AS second";
 
 const PREVIEW_SIGNER_NONCES: &str = "
-    SELECT count(*) AS first, 0::bigint AS second FROM signer_nonces
-    WHERE expires_at <= now() - make_interval(secs => $1)";
+    SELECT count(*) FROM signer_nonces
+    WHERE expires_at < now() - make_interval(secs => $1)";
 
 const PREVIEW_AUDIT_EVENTS: &str = "
-    SELECT count(*) AS first, 0::bigint AS second FROM audit_events
-    WHERE at <= now() - make_interval(secs => $1)";
+    SELECT count(*) FROM audit_events
+    WHERE at < now() - make_interval(secs => $1)";
 
 #[derive(QueryableByName)]
 struct Pair {
@@ -120,6 +128,12 @@ struct Pair {
     first: i64,
     #[diesel(sql_type = BigInt)]
     second: i64,
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
 }
 
 #[derive(QueryableByName)]
@@ -173,6 +187,7 @@ impl PostgresStore {
     pub async fn purge_preview(&self, steps: &[PurgeStep]) -> Result<Purged> {
         self.read("purge_preview", async |c| {
             let mut all = Purged::default();
+            let ending = steps.contains(&PurgeStep::EndOverdueSessions);
             for step in steps {
                 match *step {
                     PurgeStep::EndOverdueSessions => {
@@ -181,17 +196,19 @@ impl PostgresStore {
                         all = Purged { sessions_expired, sessions_idle, ..all };
                     }
                     PurgeStep::DeleteEndedSessions { retention } => {
-                        let (sessions, nonces) = preview(c, PREVIEW_ENDED, retention).await?;
-                        all.sessions_deleted = sessions;
-                        all.session_nonces_deleted = nonces;
+                        let query = sql_query(PREVIEW_ENDED)
+                            .bind::<Double, _>(retention.as_secs_f64())
+                            .bind::<Bool, _>(ending);
+                        let Pair { first, second } = Prepared(query).get_result(c).await?;
+                        all.sessions_deleted = unsigned(first)?;
+                        all.session_nonces_deleted = unsigned(second)?;
                     }
                     PurgeStep::DeleteSignerNonces { margin } => {
-                        let nonces = preview(c, PREVIEW_SIGNER_NONCES, margin).await?;
-                        all.signer_nonces_deleted = nonces.0;
+                        all.signer_nonces_deleted = count(c, PREVIEW_SIGNER_NONCES, margin).await?;
                     }
                     PurgeStep::DeleteAuditEvents { retention } => {
-                        let events = preview(c, PREVIEW_AUDIT_EVENTS, retention).await?;
-                        all.audit_events_deleted = events.0;
+                        all.audit_events_deleted =
+                            count(c, PREVIEW_AUDIT_EVENTS, retention).await?;
                     }
                 }
             }
@@ -250,16 +267,16 @@ async fn delete_signer_nonces(
         .bind::<Double, _>(margin)
         .bind::<BigInt, _>(limit)
         .bind::<Array<Bytea>, _>(signers);
-    let deleted: Pair = Prepared(delete).get_result(c).await?;
-    Ok(Purged { signer_nonces_deleted: unsigned(deleted.first)?, ..Purged::default() })
+    let Count { count } = Prepared(delete).get_result(c).await?;
+    Ok(Purged { signer_nonces_deleted: unsigned(count)?, ..Purged::default() })
 }
 
-async fn preview(
+async fn count(
     c: &mut AsyncPgConnection,
     statement: &'static str,
     age: Duration,
-) -> QueryResult<(u64, u64)> {
+) -> QueryResult<u64> {
     let query = sql_query(statement).bind::<Double, _>(age.as_secs_f64());
-    let Pair { first, second } = Prepared(query).get_result(c).await?;
-    Ok((unsigned(first)?, unsigned(second)?))
+    let Count { count } = Prepared(query).get_result(c).await?;
+    unsigned(count)
 }

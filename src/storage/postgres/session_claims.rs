@@ -19,7 +19,9 @@ use crate::storage::Result;
 
 /// Judges every ask, inserts what may be inserted in the order of the keys (so that batches
 /// wait for each other in one direction only), and records activity where the last one is old.
-/// That takes only sessions that nobody has locked: the next claim will come by.
+/// That takes only sessions that nobody has locked: the next claim will come by. Whether a
+/// session has ended meanwhile is asked of the locked row: a condition on `sessions` itself
+/// would let the planner walk a partial index of all live sessions instead of the primary key.
 ///
 /// The answer has a row for each ask, and only if some insert met an earlier row, one more for
 /// each nonce that was inserted.
@@ -53,16 +55,15 @@ const CLAIM: &str = "
         RETURNING session_id, nonce
     ),
     stale AS MATERIALIZED (
-        SELECT s.id, new.count
+        SELECT s.id, s.ended_at, new.count
         FROM (SELECT session_id, count(*) FROM inserted GROUP BY session_id) AS new
         JOIN sessions s ON s.id = new.session_id
-        WHERE s.ended_at IS NULL
-            AND s.last_activity < now() - session_granularity(s.idle_timeout_seconds)
+        WHERE s.last_activity < now() - session_granularity(s.idle_timeout_seconds)
         FOR NO KEY UPDATE OF s SKIP LOCKED
     ),
     touched AS (
         UPDATE sessions SET last_activity = now(), claims = claims + stale.count
-        FROM stale WHERE sessions.id = stale.id AND sessions.ended_at IS NULL
+        FROM stale WHERE sessions.id = stale.id AND stale.ended_at IS NULL
     ),
     met AS MATERIALIZED (
         SELECT (SELECT count(*) FROM inserted) < (SELECT count(*) FROM free) AS earlier_rows
