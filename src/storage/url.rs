@@ -113,6 +113,9 @@ impl PostgresOptions {
         if query.contains('@') {
             return refuse("'?' in a user name or password must be written %3F");
         }
+        if base.matches('@').count() > 1 {
+            return refuse("'@' in a user name or password must be written %40");
+        }
         let (mut ssl_mode, mut ssl_root_cert) = (None, None);
         let mut others = Vec::new();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -184,6 +187,8 @@ fn connection(text: &str) -> Result<tokio_postgres::Config, InvalidDatabaseUrl> 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn postgres(text: &str) -> PostgresOptions {
@@ -250,7 +255,7 @@ mod tests {
         assert_eq!(options.connection.get_hosts(), [Host::Tcp("db.example".into())]);
         assert_eq!(options.connection.get_ports(), [6000]);
         assert_eq!(options.connection.get_dbname(), Some("trust"));
-        assert_eq!(options.connection.get_connect_timeout().map(|t| t.as_secs()), Some(3));
+        assert_eq!(options.connection.get_connect_timeout(), Some(&Duration::from_secs(3)));
         assert_eq!(options.ssl_mode, SslMode::VerifyFull);
         assert_eq!(options.ssl_root_cert, Some("/ca.pem".into()));
         assert!(!format!("{options:?}").contains("p@ss"));
@@ -282,7 +287,8 @@ mod tests {
     fn a_refusal_repeats_no_password() {
         for text in [
             "postgres://me:hunter2?x@h/d",
-            "postgres://me:%ffhunter2@h/d",
+            "postgres://%ffme:hunter2@h/d",
+            "postgres://me:pa@hunter2@h/d",
             "postgres://me:hunter2@h:port/d",
             "postgres://me:hunter2@h:99999/d",
             "postgres://me:hunter2@h/d?x=1",
