@@ -7,7 +7,8 @@ use actix_web::HttpRequest;
 use actix_web::http::header;
 
 use super::State;
-use super::problem::{Code, Problem};
+use super::code::Code;
+use super::problem::Problem;
 use crate::domain::{Actor, ApiToken, TokenScope};
 
 /// Somebody whose credential was checked.

@@ -1,19 +1,20 @@
 //! The door of every guarded route: size, then credential, then scope, in this order and before
 //! anything of the body is read. A handler cannot be registered without passing through it.
 
+use std::time::Duration;
+
 use actix_web::HttpRequest;
 use actix_web::http::header;
 use actix_web::web::{self, Bytes, BytesMut};
 use futures_util::StreamExt as _;
 
-use std::time::Duration;
-
 use super::State;
 use super::auth::Caller;
+use super::code::Code;
 use super::exchange::Exchange;
 use super::input::Input;
 use super::node::Node;
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use crate::domain::TokenScope;
 
 /// The most bytes of a body.

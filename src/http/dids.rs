@@ -7,8 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::call::Call;
+use super::code::Code;
 use super::fields::{text, whole_text};
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::values::{PageView, Time, base64, boolean, bytes, json, key_type, owner_address};
 use crate::domain::{Did, DidFilter, DidRecord, KeyType, PublicKey, Timestamp};
 use crate::services::{Lookup, PutDid, ResolvedDid, VerificationMethod};

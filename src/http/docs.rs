@@ -16,7 +16,8 @@ use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr};
 
-use super::problem::{Body, Code, FieldError, Problem};
+use super::code::Code;
+use super::problem::{Body, FieldError, Problem};
 use super::{claims, dids, nonces, sessions, stats};
 
 /// What Swagger UI needs: its own files, and the styles it sets on elements.

@@ -1,9 +1,9 @@
 //! The HTTP edge: bytes become domain values here, and outcomes become answers.
 //!
-//! `routes` is the whole table; a request goes `middleware` → `routes` → [`call`] (size, credential,
-//! scope) → the resource's handler → a response or a [`problem::Problem`]. Nothing below this
-//! module knows HTTP, and nothing here decides whether a nonce is fresh or touches a database
-//! but through the services.
+//! `routes` is the whole table; a request goes `middleware` → `routes` → `call` (size, credential,
+//! scope) → the resource's handler → a response or a `problem`. Nothing below this module knows
+//! HTTP, and nothing here decides whether a nonce is fresh or changes a database but through the
+//! services.
 
 pub mod middleware;
 pub mod ops;
@@ -12,6 +12,7 @@ pub mod routes;
 mod auth;
 mod call;
 mod claims;
+mod code;
 mod dids;
 mod docs;
 mod etag;

@@ -7,8 +7,9 @@ use utoipa::ToSchema;
 
 use super::call::Call;
 use super::claims::{IDEMPOTENCY_KEY, IdempotencyKey, mark_replayed};
+use super::code::Code;
 use super::fields::text;
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::values::{Time, json};
 use crate::domain::{Accepted, Claim, Nonce, Outcome, Refusal, Scope, SessionId};
 

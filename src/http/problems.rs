@@ -8,7 +8,8 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
-use super::problem::{Code, Meaning, Problem};
+use super::code::{Code, Meaning};
+use super::problem::Problem;
 use super::values::json;
 
 /// What the service says of a code.

@@ -9,8 +9,9 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource, Route};
 
 use super::call::Call;
+use super::code::Code;
 use super::exchange::Exchange;
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::{claims, dids, docs, nonces, problems, sessions, stats};
 use crate::domain::TokenScope;
 

@@ -23,8 +23,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::code::Code;
 use super::etag::etag;
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::values::{Time, json};
 use crate::domain::{EndReason, Session, SessionState};
 use crate::storage::Changed;

@@ -8,8 +8,9 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::super::call::Call;
+use super::super::code::Code;
 use super::super::fields::{text, whole};
-use super::super::problem::{Code, Problem};
+use super::super::problem::Problem;
 use super::super::values::{MAX_CLAIMS, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, metadata, session_key};
 use super::{View, answer};
 use crate::domain::{Did, SessionId};
