@@ -79,20 +79,25 @@ fn announce(application: &Application, has_tls: bool) -> Result<(), Failure> {
     match &application.admin_token {
         AdminToken::Created(path) => {
             out::line(format!("admin token created in {}", path.display()))?;
-            out::line(curl(scheme, api, &cat(path)))
+            try_it(&curl(scheme, api, &cat(path)))
         }
         AdminToken::InFile(path) => {
             out::line(format!("admin token {}", path.display()))?;
-            out::line(curl(scheme, api, &cat(path)))
+            try_it(&curl(scheme, api, &cat(path)))
         }
         AdminToken::Configured => {
             out::line("admin token auth.admin_token of the configuration")?;
-            out::line(curl(scheme, api, "$ONCEGUARD_AUTH__ADMIN_TOKEN"))
+            try_it(&curl(scheme, api, "$ONCEGUARD_AUTH__ADMIN_TOKEN"))
         }
         AdminToken::Elsewhere => out::line(
             "tokens      made earlier; `onceguard token create` makes one, `token list` shows them",
         ),
     }
+}
+
+fn try_it(line: &str) -> Result<(), Failure> {
+    out::line("try it:")?;
+    out::line(line)
 }
 
 /// A line to paste into a shell on this machine.
@@ -101,7 +106,7 @@ fn curl(scheme: &str, address: SocketAddr, token: &str) -> String {
     // A certificate names a host, and this line an address.
     let insecure = if scheme == "https" { " --insecure" } else { "" };
     format!(
-        "try         curl{insecure} -H \"Authorization: Bearer {token}\" {scheme}://{address}/v1/stats"
+        "  curl{insecure} -H \"Authorization: Bearer {token}\" {scheme}://{address}/v1/stats"
     )
 }
 
@@ -129,7 +134,7 @@ mod tests {
         assert_eq!(cat(Path::new("/my data/a'b")), r"$(cat '/my data/a'\''b')");
         assert_eq!(
             curl("http", SocketAddr::from(([0, 0, 0, 0], 80)), "T"),
-            "try         curl -H \"Authorization: Bearer T\" http://127.0.0.1:80/v1/stats"
+            "  curl -H \"Authorization: Bearer T\" http://127.0.0.1:80/v1/stats"
         );
     }
 }
