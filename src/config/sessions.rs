@@ -18,7 +18,7 @@ impl Sessions {
         let sessions = Self {
             default_ttl: reader.seconds("sessions.default_ttl_seconds", 3600, 1..=86_400),
             max_ttl: reader.seconds("sessions.max_ttl_seconds", 86_400, 1..=86_400),
-            retention: reader.days("sessions.retention_days", 7, 1..=3650),
+            retention: reader.days("sessions.retention_days", 7, 7..=3650),
         };
         if sessions.default_ttl > sessions.max_ttl {
             reader.refuse(
