@@ -39,20 +39,20 @@ const ENDED: Refusal =
 const EXPIRED_SESSION: Refusal =
     Refusal::SessionExpired { ended_at: chrono::DateTime::UNIX_EPOCH, reason: EndReason::Idle };
 
-fn accepted(row: UsedNonce, repeated: bool) -> Option<Outcome> {
+fn accepted(row: UsedNonce, repeated: bool) -> Outcome {
     let UsedNonce { used_at, expires_at, .. } = row;
-    Some(Outcome::Accepted(Accepted { used_at, expires_at, repeated }))
+    Outcome::Accepted(Accepted { used_at, expires_at, repeated })
 }
 
-fn replayed(row: UsedNonce) -> Option<Outcome> {
-    Some(Outcome::Replayed { first_used_at: row.used_at })
+fn replayed(row: UsedNonce) -> Outcome {
+    Outcome::Replayed { first_used_at: row.used_at }
 }
 
 #[test]
 fn the_claim_that_was_inserted_is_accepted() {
     for key in [None, Some(1)] {
         let inserted = Facts { inserted: true, ..facts(Some(row(0, key)), None) };
-        assert_eq!(judge(&session_claim(key), &inserted, true), accepted(row(0, key), false));
+        assert_eq!(judge(&session_claim(key), &inserted, true), Some(accepted(row(0, key), false)));
     }
 }
 
@@ -60,17 +60,20 @@ fn the_claim_that_was_inserted_is_accepted() {
 fn a_nonce_in_the_way_is_a_replay() {
     let found = row(5, Some(1));
     for key in [None, Some(2)] {
-        assert_eq!(judge(&session_claim(key), &facts(Some(found), None), true), replayed(found));
+        assert_eq!(
+            judge(&session_claim(key), &facts(Some(found), None), true),
+            Some(replayed(found))
+        );
     }
     let found = row(5, None);
-    assert_eq!(judge(&session_claim(None), &facts(Some(found), None), true), replayed(found));
+    assert_eq!(judge(&session_claim(None), &facts(Some(found), None), true), Some(replayed(found)));
 }
 
 #[test]
 fn the_same_key_gets_the_first_outcome_for_ten_minutes() {
     for (ago, repeats) in [(0, true), (599, true), (600, true), (601, false), (100_000, false)] {
         let found = row(ago, Some(1));
-        let expected = if repeats { accepted(found, true) } else { replayed(found) };
+        let expected = if repeats { Some(accepted(found, true)) } else { Some(replayed(found)) };
         assert_eq!(
             judge(&session_claim(Some(1)), &facts(Some(found), None), true),
             expected,
@@ -84,7 +87,7 @@ fn a_repeat_is_told_the_truth_through_every_refusal() {
     let found = row(5, Some(1));
     for refusal in [ENDED, EXPIRED_SESSION, Refusal::DidRevoked] {
         let facts = facts(Some(found), Some(refusal));
-        assert_eq!(judge(&session_claim(Some(1)), &facts, true), accepted(found, true));
+        assert_eq!(judge(&session_claim(Some(1)), &facts, true), Some(accepted(found, true)));
         assert_eq!(
             judge(&session_claim(Some(2)), &facts, true),
             Some(Outcome::Refused(refusal)),
@@ -117,7 +120,7 @@ fn a_signers_claim_expires_at_its_very_time() {
         }
     }
     let later = judge(&signer_claim(None, at(1)), &facts(Some(row(5, None)), None), true);
-    assert_eq!(later, replayed(row(5, None)));
+    assert_eq!(later, Some(replayed(row(5, None))));
 }
 
 #[test]
@@ -136,10 +139,14 @@ fn revocation_goes_before_expiry_and_expiry_before_replay_and_quota() {
 fn an_equal_claim_of_the_same_batch_is_a_replay_of_the_asked_one() {
     let new = row(0, Some(1));
     let facts = Facts { inserted: true, ..facts(Some(new), None) };
-    assert_eq!(judge(&session_claim(Some(1)), &facts, true), accepted(new, false));
-    assert_eq!(judge(&session_claim(None), &facts, false), replayed(new));
-    assert_eq!(judge(&session_claim(Some(2)), &facts, false), replayed(new));
-    assert_eq!(judge(&session_claim(Some(1)), &facts, false), accepted(new, true), "a repeat");
+    assert_eq!(judge(&session_claim(Some(1)), &facts, true), Some(accepted(new, false)));
+    assert_eq!(judge(&session_claim(None), &facts, false), Some(replayed(new)));
+    assert_eq!(judge(&session_claim(Some(2)), &facts, false), Some(replayed(new)));
+    assert_eq!(
+        judge(&session_claim(Some(1)), &facts, false),
+        Some(accepted(new, true)),
+        "a repeat"
+    );
 }
 
 #[test]
