@@ -10,6 +10,7 @@
     clippy::indexing_slicing,
     reason = "a test fails by panicking"
 )]
+#![allow(clippy::float_cmp, reason = "the metrics compared are counts")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -18,12 +19,19 @@ mod batches;
 mod bodies;
 mod did_paths;
 mod dids;
+mod documents;
 mod etags;
 mod idempotency;
 mod nonces;
+mod operations;
 mod revocation;
 mod routing;
+mod scopes;
+mod secrets;
 mod session_ends;
 mod session_keys;
 mod session_lists;
 mod sessions;
+mod starts;
+mod tls;
+mod tokens;

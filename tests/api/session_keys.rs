@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Caller, TestApp, http_client};
+use crate::support::{Caller, TestApp, hex, http_client};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -64,7 +64,7 @@ async fn a_key_is_in_no_other_answer_and_sealed_at_rest(#[values(Sqlite, Postgre
     }
     // Neither the bytes nor their base64 are in the database.
     let other = app.open_with(json!({"session_key": key})).await.text_of("id");
-    let hex: String = "the one and only".bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(b"the one and only");
     let data = app.data().await.to_lowercase();
     assert!(data.contains(&other.replace('-', "")) || data.contains(&other));
     assert!(!data.contains(&hex) && !data.contains(&key.to_lowercase()), "{data}");

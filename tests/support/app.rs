@@ -41,6 +41,9 @@ impl TestApp {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(folder.path());
         config.database = database_config(store.url().clone());
+        // The probes judge how much of the pool is in use.
+        config.database.pool.max = 8;
+        config.database.sqlite_readers = 8;
         change(&mut config);
         let application = Application::start(config.clone(), store.clock().clone()).await.unwrap();
         let (admin, ops) = callers(&application, &config);
@@ -53,7 +56,9 @@ impl TestApp {
     }
 
     pub async fn restart_with(&mut self, change: impl FnOnce(&mut Config)) {
-        self.stop().await;
+        if self.application.is_some() {
+            self.stop().await;
+        }
         change(&mut self.config);
         let clock = self.store.clock().clone();
         let application = Application::start(self.config.clone(), clock).await.unwrap();

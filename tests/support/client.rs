@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Every code, and the statuses that it comes with.
-const CODES: [(&str, &[u16]); 23] = [
+pub const CODES: [(&str, &[u16]); 23] = [
     ("invalid_request", &[400]),
     ("unauthenticated", &[401]),
     ("forbidden", &[403]),

@@ -21,7 +21,7 @@ mod raw_sql;
 pub use app::TestApp;
 pub use builders::*;
 pub use chaos_proxy::{ChaosProxy, Cut};
-pub use client::{Answer, Caller, Request, http_client, send_bytes};
+pub use client::{Answer, CODES, Caller, Request, http_client, send_bytes};
 pub use databases::{
     Database, Limits, PostgresDatabase, TestStore, database_config, database_url, store_at,
 };
