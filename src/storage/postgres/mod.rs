@@ -1,7 +1,7 @@
 //! The PostgreSQL store: diesel-async over two pools. Claims have connections of their own, so
 //! that neither they nor anything else can starve the other.
 //!
-//! Every operation runs through [`pool::Pool::run`]. Nothing here decides a time: the database's
+//! Every operation runs through `pool::Pool::run`. Nothing here decides a time: the database's
 //! clock does, in SQL.
 
 mod audit;
