@@ -7,12 +7,16 @@ use onceguard::domain::{Actor, Did, NewSession, Outcome};
 use onceguard::services::Claims;
 use onceguard::storage::{Opened, Store};
 use rstest::rstest;
+use serde_json::json;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
+use crate::load;
 use crate::services::{claims, dids};
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
-use crate::support::{a_did, a_nonce, a_session, by_signer, in_seconds, in_session, opened};
+use crate::support::{
+    Home, a_did, a_nonce, a_session, by_signer, in_seconds, in_session, opened, wait_for,
+};
 
 const ROUNDS: usize = 60;
 const WORKERS: usize = 4;
@@ -76,6 +80,45 @@ async fn nothing_crosses_a_revocation(#[values(Sqlite, Memory, Postgres)] on: Da
         accepted_before += round.accepted_before.load(Ordering::SeqCst);
     }
     assert!(accepted_before > 0, "no claim was ever made before a revocation");
+}
+
+/// The flag was committed, and then the process died before it had ended the sessions.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_revocation_holds_and_is_finished(#[values(Sqlite, Postgres)] on: Database) {
+    let home = Home::on(on).await;
+    let process = home.start().await;
+    let caller = load::caller(&home, &process);
+    let did = a_did();
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(caller.open_with(json!({ "server_did": did.as_str() })).await.text_of("id"));
+    }
+    process.kill().await;
+    let raw = home.raw().await;
+    let now = raw.time(onceguard::clock::Clock::system().now());
+    let yes = if on == Postgres { "true" } else { "1" };
+    raw.execute(&format!(
+        "INSERT INTO dids (did, revoked, revoked_at, created_at, updated_at) \
+         VALUES ('{did}', {yes}, {now}, {now}, {now})"
+    ))
+    .await;
+
+    let process = home.start().await;
+    let caller = load::caller(&home, &process);
+    for id in &ids {
+        let path = format!("/v1/sessions/{id}/nonces");
+        let answer = caller.post(&path, &json!({ "nonce": "a" })).await;
+        // Before and after the job has come by.
+        assert!(["did_revoked", "session_ended"].contains(&answer.code()), "{answer:?}");
+    }
+    wait_for("the job to end the sessions", async || {
+        let live = raw.number("count(*) FROM sessions WHERE ended_at IS NULL").await;
+        (live == 0).then_some(())
+    })
+    .await;
+    let ended = caller.get(&format!("/v1/sessions/{}", ids[0])).await.refused(410, "session_ended");
+    assert_eq!(ended["end_reason"], "did_revoked");
 }
 
 /// Opens sessions of the DID, and claims in each, until it is refused after the revocation.
