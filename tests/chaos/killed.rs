@@ -16,9 +16,12 @@ async fn nothing_accepted_is_forgotten_by_a_killed_process(
     let mut process = home.start().await;
     let id = caller(&home, &process).session().await;
     let mut ledgers = Vec::new();
-    for round in 0..4 {
-        let load = Load::start(&[caller(&home, &process)], 32, &id, &format!("round-{round}"));
-        load.accepts(200 + 150 * round).await;
+    for round in 0..6 {
+        // One nonce a request, and many: the larger a batch, the longer its commit.
+        let size = if round % 2 == 0 { 1 } else { 100 };
+        let (callers, prefix) = ([caller(&home, &process)], format!("round-{round}"));
+        let load = Load::in_batches_of(size, &callers, 16, &id, &prefix);
+        load.accepts(100 + 20 * size + 50 * round).await;
         process.kill().await;
         ledgers.push(load.stop().await);
         process = home.start().await;

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::{Caller, DEADLINE, Home, Process, http_client};
+use crate::support::{Answer, Caller, DEADLINE, Home, Process, http_client};
 
 /// How many clients claim each nonce, at nearly the same time.
 const CLAIMS_PER_NONCE: u64 = 3;
@@ -60,22 +60,39 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts this many clients in a session. Each nonce begins with `prefix`, and is claimed by
-    /// several clients; they are shared out among the callers.
+    /// Starts this many clients in a session, each of which claims one nonce at a time. Each
+    /// nonce begins with `prefix`, and is claimed by several clients; they are shared out among
+    /// the callers.
     pub fn start(callers: &[Caller], clients: usize, session: &str, prefix: &str) -> Self {
+        Self::in_batches_of(1, callers, clients, session, prefix)
+    }
+
+    /// The same, with this many nonces in each request.
+    pub fn in_batches_of(
+        size: u64,
+        callers: &[Caller],
+        clients: usize,
+        session: &str,
+        prefix: &str,
+    ) -> Self {
         let (ledger, stop) = (Arc::new(Ledger::default()), watch::Sender::new(false));
         let (next, mut running) = (Arc::new(AtomicU64::new(0)), JoinSet::new());
         for caller in callers.iter().cycle().take(clients) {
             let (caller, ledger, stop) = (caller.clone(), Arc::clone(&ledger), stop.subscribe());
             let (next, prefix) = (Arc::clone(&next), prefix.to_owned());
-            let path = format!("/v1/sessions/{session}/nonces");
+            let session = session.to_owned();
             running.spawn(async move {
                 while !*stop.borrow() {
-                    let number = next.fetch_add(1, Ordering::Relaxed) / CLAIMS_PER_NONCE;
-                    let nonce = format!("{prefix}-{number}");
-                    let told = claim(&caller, &path, &nonce).await;
-                    let unreachable = matches!(told, Told::Nothing(_));
-                    ledger.note(nonce, told);
+                    let first = next.fetch_add(1, Ordering::Relaxed) / CLAIMS_PER_NONCE * size;
+                    let nonces: Vec<_> =
+                        (first..first + size).map(|number| format!("{prefix}-{number}")).collect();
+                    let told = if let [nonce] = &nonces[..] {
+                        vec![claim(&caller, &session, nonce).await]
+                    } else {
+                        claim_batch(&caller, &session, &nonces).await
+                    };
+                    let unreachable = matches!(told[..], [Told::Nothing(_), ..]);
+                    ledger.note(nonces, told);
                     if unreachable {
                         // Leaves the processor to whatever is to come back.
                         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -114,8 +131,9 @@ impl Load {
 }
 
 /// Claims a nonce. Any other answer than the four that [`Told`] names fails the test.
-async fn claim(caller: &Caller, path: &str, nonce: &str) -> Told {
-    let request = caller.request("POST", path).json(&json!({ "nonce": nonce }));
+async fn claim(caller: &Caller, session: &str, nonce: &str) -> Told {
+    let path = format!("/v1/sessions/{session}/nonces");
+    let request = caller.request("POST", &path).json(&json!({ "nonce": nonce }));
     match request.try_send().await {
         Err(error) => Told::Nothing(format!("{error:?}")),
         Ok(answer) => match answer.status {
@@ -127,15 +145,52 @@ async fn claim(caller: &Caller, path: &str, nonce: &str) -> Told {
     }
 }
 
+/// Claims several nonces in one request.
+async fn claim_batch(caller: &Caller, session: &str, nonces: &[String]) -> Vec<Told> {
+    let request = caller.request("POST", "/v1/claims").json(&batch(session, nonces));
+    match request.try_send().await {
+        Err(error) => vec![Told::Nothing(format!("{error:?}")); nonces.len()],
+        Ok(answer) if answer.status == 503 => {
+            vec![Told::Unavailable(answer.code().to_owned()); nonces.len()]
+        }
+        Ok(answer) => {
+            let told = |outcome: String| match outcome.as_str() {
+                "accepted" => Told::Accepted,
+                "replayed" => Told::Replayed,
+                other => panic!("neither accepted nor replayed: {other}"),
+            };
+            outcomes(&answer.is(200)).into_iter().map(told).collect()
+        }
+    }
+}
+
+fn batch<T: AsRef<str>>(session: &str, nonces: &[T]) -> Value {
+    let claim = |nonce: &T| json!({ "session_id": session, "nonce": nonce.as_ref() });
+    json!({ "claims": nonces.iter().map(claim).collect::<Vec<_>>() })
+}
+
+/// The words of the answer to a batch.
+fn outcomes(answer: &Answer) -> Vec<String> {
+    let outcome = |result: &Value| result["outcome"].as_str().unwrap().to_owned();
+    answer["results"].as_array().unwrap().iter().map(outcome).collect()
+}
+
 impl Ledger {
-    fn note(&self, nonce: String, told: Told) {
-        self.counts.send_modify(|counts| match told {
-            Told::Accepted => counts.accepted += 1,
-            Told::Replayed => counts.replayed += 1,
-            Told::Unavailable(_) => counts.unavailable += 1,
-            Told::Nothing(_) => counts.nothing += 1,
+    fn note(&self, nonces: Vec<String>, told: Vec<Told>) {
+        self.counts.send_modify(|counts| {
+            for told in &told {
+                match told {
+                    Told::Accepted => counts.accepted += 1,
+                    Told::Replayed => counts.replayed += 1,
+                    Told::Unavailable(_) => counts.unavailable += 1,
+                    Told::Nothing(_) => counts.nothing += 1,
+                }
+            }
         });
-        self.told.lock().unwrap().entry(nonce).or_default().push(told);
+        let mut all = self.told.lock().unwrap();
+        for (nonce, told) in nonces.into_iter().zip(told) {
+            all.entry(nonce).or_default().push(told);
+        }
     }
 
     pub fn counts(&self) -> Counts {
@@ -160,7 +215,7 @@ impl Ledger {
             told.iter().filter(|(_, told)| told.contains(&Told::Accepted)).collect();
         for batch in accepted.chunks(1000) {
             let nonces: Vec<_> = batch.iter().map(|(nonce, _)| nonce.as_str()).collect();
-            let outcomes = outcomes(caller, session, &nonces).await;
+            let outcomes = claim_again(caller, session, &nonces).await;
             assert!(outcomes.iter().all(|outcome| outcome == "replayed"), "{outcomes:?}");
         }
     }
@@ -173,7 +228,7 @@ impl Ledger {
         let nonces: Vec<_> = told.keys().map(String::as_str).collect();
         let mut untold = Vec::new();
         for batch in nonces.chunks(1000) {
-            let outcomes = outcomes(caller, session, batch).await;
+            let outcomes = claim_again(caller, session, batch).await;
             for (nonce, outcome) in batch.iter().zip(outcomes) {
                 let told = &told[*nonce];
                 let accepted = told.iter().filter(|told| **told == Told::Accepted).count();
@@ -197,13 +252,8 @@ impl Ledger {
     }
 }
 
-/// The outcomes of one batch of claims in a session.
-async fn outcomes(caller: &Caller, session: &str, nonces: &[&str]) -> Vec<String> {
-    let claim = |nonce: &&str| json!({ "session_id": session, "nonce": nonce });
-    let claims: Vec<_> = nonces.iter().map(claim).collect();
-    let answer = caller.post("/v1/claims", &json!({ "claims": claims })).await.is(200);
-    let outcome = |result: &serde_json::Value| result["outcome"].as_str().unwrap().to_owned();
-    answer["results"].as_array().unwrap().iter().map(outcome).collect()
+async fn claim_again(caller: &Caller, session: &str, nonces: &[&str]) -> Vec<String> {
+    outcomes(&caller.post("/v1/claims", &batch(session, nonces)).await.is(200))
 }
 
 /// A caller with the home's admin token.
