@@ -93,7 +93,7 @@ async fn a_session_opens_with_everything_said(#[values(Sqlite, Postgres)] on: Da
     let app = TestApp::start(on).await;
     let metadata = json!({
         "text": "ü \" \\ \u{1F511}", "number": 1.5, "large": 9_007_199_254_740_993_i64,
-        "nothing": null, "list": [1, [true, {}]], "": "empty name",
+        "numbers": [u64::MAX, i64::MIN, 1e300, -5e-324, 0.1, 1e-7], "nothing": null, "list": [1, [true, {}]], "": "empty name",
     });
     let asked = json!({
         "id": "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55",
