@@ -105,9 +105,7 @@ fn curl(scheme: &str, address: SocketAddr, token: &str) -> String {
     let address = reachable(address);
     // A certificate names a host, and this line an address.
     let insecure = if scheme == "https" { " --insecure" } else { "" };
-    format!(
-        "  curl{insecure} -H \"Authorization: Bearer {token}\" {scheme}://{address}/v1/stats"
-    )
+    format!("  curl{insecure} -H \"Authorization: Bearer {token}\" {scheme}://{address}/v1/stats")
 }
 
 fn cat(path: &Path) -> String {

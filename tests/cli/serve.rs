@@ -12,7 +12,7 @@ async fn a_first_start_prints_a_line_that_works_when_pasted() {
     let serving = home.start().await;
     let line = crate::support::wait_for("the line to paste", async || {
         let output = serving.output();
-        output.lines().find_map(|line| line.strip_prefix("try ").map(|line| line.trim().to_owned()))
+        output.lines().find_map(|line| line.strip_prefix("  curl ").map(|_| line.to_owned()))
     })
     .await;
     let token = home.token();

@@ -84,6 +84,10 @@ const DELETE_SIGNER_NONCES: &str = "
     )
     SELECT count(*) FROM deleted";
 
+/// A claim that waits for one of these rows finds it gone, and adds it anew.
+const DELETE_UNUSED_SIGNERS: &str = "
+    DELETE FROM signers WHERE signer = ANY ($1) AND live = 0";
+
 const DELETE_AUDIT_EVENTS: &str = "
     DELETE FROM audit_events WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM audit_events
@@ -266,8 +270,10 @@ async fn delete_signer_nonces(
     let delete = sql_query(DELETE_SIGNER_NONCES)
         .bind::<Double, _>(margin)
         .bind::<BigInt, _>(limit)
-        .bind::<Array<Bytea>, _>(signers);
+        .bind::<Array<Bytea>, _>(&signers);
     let Count { count } = Prepared(delete).get_result(c).await?;
+    let unused = sql_query(DELETE_UNUSED_SIGNERS).bind::<Array<Bytea>, _>(&signers);
+    Prepared(unused).execute(c).await?;
     Ok(Purged { signer_nonces_deleted: unsigned(count)?, ..Purged::default() })
 }
 

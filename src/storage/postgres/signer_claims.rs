@@ -1,9 +1,10 @@
 //! Claims by signers. A signer's counter is locked before its nonces are looked at, so that the
 //! counter is exact and no claim past the quota is ever accepted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use diesel::prelude::*;
+use diesel::result::DatabaseErrorKind;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -18,10 +19,15 @@ use crate::storage::{Result, StoreError};
 const LOCK: &str = "
     SELECT signer FROM signers WHERE signer = ANY ($1) ORDER BY signer FOR NO KEY UPDATE";
 
-/// Commits by itself, before any counter is locked. A counter, once there, stays.
+/// Commits by itself, before any counter is locked, and only for signers who may be accepted:
+/// what is refused leaves nothing behind.
 const ADD_SIGNERS: &str = "
     INSERT INTO signers (signer, did)
-    SELECT signer, did FROM unnest($1, $2) AS new (signer, did) ORDER BY signer
+    SELECT DISTINCT ON (signer) signer, did
+    FROM unnest($1, $2, $3) AS new (signer, did, expires_at)
+    WHERE expires_at > now()
+        AND NOT EXISTS (SELECT FROM dids WHERE dids.revoked AND dids.did = new.did)
+    ORDER BY signer
     ON CONFLICT DO NOTHING";
 
 /// Runs after the lock, with a new snapshot and the clock as it is then. Nobody else inserts
@@ -30,21 +36,24 @@ const CLAIM: &str = "
     WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at),
     judged AS MATERIALIZED (
         SELECT a.place, a.signer, a.nonce, a.expires_at AS asked, a.idempotency, clock.at,
-            $5 - g.live AS room,
-            EXISTS (SELECT FROM dids d WHERE d.revoked AND d.did = g.did) AS revoked,
+            $6 - g.live AS room,
+            EXISTS (SELECT FROM dids d WHERE d.revoked AND d.did = a.did) AS revoked,
             n.used_at, n.expires_at, n.idempotency AS earlier
         FROM clock
-        CROSS JOIN unnest($1, $2, $3, $4) WITH ORDINALITY
-            AS a (signer, nonce, expires_at, idempotency, place)
-        JOIN signers g ON g.signer = a.signer
+        CROSS JOIN unnest($1, $2, $3, $4, $5) WITH ORDINALITY
+            AS a (signer, did, nonce, expires_at, idempotency, place)
+        LEFT JOIN signers g ON g.signer = a.signer
         LEFT JOIN signer_nonces n ON n.signer = a.signer AND n.nonce = a.nonce
     ),
     free AS (
         SELECT *, NOT revoked AND asked > at AND used_at IS NULL AS free FROM judged
     ),
     placed AS MATERIALIZED (
-        SELECT *, free AND row_number() OVER (PARTITION BY signer, free ORDER BY place) <= room
-            AS fits
+        SELECT *,
+            coalesce(
+                free AND row_number() OVER (PARTITION BY signer, free ORDER BY place) <= room,
+                false
+            ) AS fits
         FROM free
     ),
     inserted AS (
@@ -57,12 +66,16 @@ const CLAIM: &str = "
         FROM (SELECT signer, count(*) FROM placed WHERE fits GROUP BY signer) AS new
         WHERE signers.signer = new.signer
     )
-    SELECT at, revoked, fits, used_at, expires_at, earlier FROM placed ORDER BY place";
+    SELECT at, room IS NOT NULL AS known, revoked, fits, used_at, expires_at, earlier
+    FROM placed ORDER BY place";
 
 #[derive(QueryableByName)]
 struct ClaimRow {
     #[diesel(sql_type = Timestamptz)]
     at: Timestamp,
+    /// The signer has a counter.
+    #[diesel(sql_type = Bool)]
+    known: bool,
     #[diesel(sql_type = Bool)]
     revoked: bool,
     #[diesel(sql_type = Bool)]
@@ -88,38 +101,46 @@ impl PostgresStore {
     }
 
     async fn judge_by_signers(&self, asks: &[SignerAsk<'_>]) -> Result<Vec<Facts>> {
-        if let Some(facts) = self.judge_by_known_signers(asks).await? {
+        if let Some(facts) = self.judge_by_known_signers(asks, true).await? {
             return Ok(facts);
         }
-        let signers: BTreeMap<_, _> =
-            asks.iter().map(|ask| (ask.signer.0.as_slice(), ask.did)).collect();
-        let (keys, dids): (Vec<_>, Vec<_>) = signers.into_iter().unzip();
+        let signers: Vec<_> = asks.iter().map(|ask| ask.signer.0.as_slice()).collect();
+        let dids: Vec<_> = asks.iter().map(|ask| ask.did).collect();
+        let expiries: Vec<_> = asks.iter().map(|ask| ask.expires_at).collect();
         let work = async |c: &mut AsyncPgConnection| {
-            let query =
-                sql_query(ADD_SIGNERS).bind::<Array<Bytea>, _>(&keys).bind::<Array<Text>, _>(&dids);
+            let query = sql_query(ADD_SIGNERS)
+                .bind::<Array<Bytea>, _>(&signers)
+                .bind::<Array<Text>, _>(&dids)
+                .bind::<Array<Timestamptz>, _>(&expiries);
             Prepared(query).execute(c).await
         };
         self.pools()?.claims.run(Kind::Repeatable, "add_signers", work).await?;
-        let facts = self.judge_by_known_signers(asks).await?;
-        facts.ok_or_else(|| StoreError::Unexpected("a signer's counter is gone".into()))
+        let facts = self.judge_by_known_signers(asks, false).await?;
+        facts.ok_or_else(|| StoreError::Unexpected("claims by signers were not judged".into()))
     }
 
-    /// `None` when a signer has no counter yet; nothing was changed then.
-    async fn judge_by_known_signers(&self, asks: &[SignerAsk<'_>]) -> Result<Option<Vec<Facts>>> {
+    /// `None` when every signer must have a counter, and one has none; nothing was changed then.
+    async fn judge_by_known_signers(
+        &self,
+        asks: &[SignerAsk<'_>],
+        all_known: bool,
+    ) -> Result<Option<Vec<Facts>>> {
         let signers: Vec<_> = asks.iter().map(|ask| ask.signer.0.as_slice()).collect();
+        let dids: Vec<_> = asks.iter().map(|ask| ask.did).collect();
         let nonces: Vec<_> = asks.iter().map(|ask| ask.nonce).collect();
         let expiries: Vec<_> = asks.iter().map(|ask| ask.expires_at).collect();
         let digests: Vec<_> =
             asks.iter().map(|ask| ask.idempotency.map(<[u8; 16]>::as_slice)).collect();
-        let known = signers.iter().collect::<BTreeSet<_>>().len();
+        let distinct = signers.iter().collect::<BTreeSet<_>>().len();
         let quota = i64::try_from(self.limits.quota_per_signer).unwrap_or(i64::MAX);
         let work = async |c: &mut AsyncPgConnection| {
             let lock = Prepared(sql_query(LOCK).bind::<Array<Bytea>, _>(&signers));
-            if lock.execute(c).await? < known {
+            if lock.execute(c).await? < distinct && all_known {
                 return Ok(None);
             }
             let query = sql_query(CLAIM)
                 .bind::<Array<Bytea>, _>(&signers)
+                .bind::<Array<Text>, _>(&dids)
                 .bind::<Array<Text>, _>(&nonces)
                 .bind::<Array<Timestamptz>, _>(&expiries)
                 .bind::<Array<Nullable<Bytea>>, _>(&digests)
@@ -146,10 +167,17 @@ fn facts(row: ClaimRow, ask: &SignerAsk<'_>) -> QueryResult<Facts> {
     let refusal = match existing {
         _ if row.revoked => Some(Refusal::DidRevoked),
         _ if ask.expires_at <= at => Some(Refusal::Expired),
+        // Its counter went with its last nonce, between two of our statements.
+        None if !row.known => return Err(gone_meanwhile()),
         None => Some(Refusal::ClaimQuotaReached),
         Some(_) => None,
     };
     let row =
         existing.map(|(used_at, expires_at)| used(used_at, expires_at, row.earlier)).transpose()?;
     Ok(Facts { at, row, inserted: false, refusal })
+}
+
+fn gone_meanwhile() -> diesel::result::Error {
+    let why = "a signer's counter was removed by the purge at this moment".to_owned();
+    diesel::result::Error::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(why))
 }
