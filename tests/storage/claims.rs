@@ -281,3 +281,23 @@ async fn a_claim_is_activity_beyond_the_granularity(
     assert_eq!(claim(&store, &in_session(session.id, a_nonce())).await.as_str(), "session_expired");
     assert_eq!(activity(&store, &session).await, before, "a refused claim revives nothing");
 }
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_signer_leaves_nothing_behind(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.store().await;
+    let (revoked, late, fresh) = (a_did(), a_did(), a_did());
+    revoke(&store, &revoked).await;
+    let (past, future) = (in_seconds(&store, -1).await, in_seconds(&store, 60).await);
+    let claims = [
+        by_signer(&revoked, a_nonce(), future),
+        by_signer(&late, a_nonce(), past),
+        by_signer(&fresh, a_nonce(), future),
+        by_signer(&revoked, a_nonce(), past),
+    ];
+    let outcomes = claim_all(&store, &claims).await;
+    let words: Vec<_> = outcomes.iter().map(Outcome::as_str).collect();
+    assert_eq!(words, ["did_revoked", "expired", "accepted", "did_revoked"]);
+    assert_eq!(store.raw().number("count(*) FROM signers").await, 1);
+    assert_eq!(store.raw().number("count(*) FROM signer_nonces").await, 1);
+}

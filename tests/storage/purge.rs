@@ -207,6 +207,28 @@ async fn signers_nonces_leave_after_the_margin_and_their_counters_follow(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
+async fn a_counter_leaves_with_its_signers_last_nonce(#[values(Sqlite, Postgres)] on: Database) {
+    let store = on.store().await;
+    let (gone, kept) = (a_did(), a_did());
+    let (soon, late) = (in_seconds(&store, 60).await, in_seconds(&store, 3_600).await);
+    let claims = [
+        by_signer(&gone, a_nonce(), soon),
+        by_signer(&kept, a_nonce(), soon),
+        by_signer(&kept, a_nonce(), late),
+    ];
+    claim_all(&store, &claims).await;
+    store.pass(minutes(10)).await;
+    assert_eq!(run(&store, NONCES, 10).await.signer_nonces_deleted, 2);
+    counters_are_exact(&store).await;
+    assert_eq!(store.raw().number("count(*) FROM signers").await, 1);
+    // The signer starts anew.
+    let later = in_seconds(&store, 60).await;
+    assert_eq!(claim(&store, &by_signer(&gone, a_nonce(), later)).await.as_str(), "accepted");
+    counters_are_exact(&store).await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
 async fn counters_stay_exact_while_claims_and_the_purge_cross(
     #[values(Sqlite, Postgres)] on: Database,
 ) {

@@ -101,8 +101,7 @@ impl RawSql {
         }
     }
 
-    /// Every row that callers can change, in a form that is only good for comparing. A counter
-    /// that stands at nothing is as good as none.
+    /// Every row that callers can change, in a form that is only good for comparing.
     pub async fn data(&self) -> String {
         let mut data = String::new();
         for table in ["sessions", "nonces", "signer_nonces", "signers", "dids", "audit_events"] {
@@ -122,8 +121,7 @@ impl RawSql {
             }
             Self::Postgres(_) => (format!("{table}::text"), "string_agg(row, chr(10))"),
         };
-        let counted = if table == "signers" { "WHERE live > 0" } else { "" };
-        let sorted = format!("(SELECT {row} AS row FROM {table} {counted} ORDER BY 1) AS sorted");
+        let sorted = format!("(SELECT {row} AS row FROM {table} ORDER BY 1) AS sorted");
         self.text(&format!("coalesce({rows}, '') FROM {sorted}")).await
     }
 
