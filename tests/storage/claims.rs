@@ -284,7 +284,7 @@ async fn a_claim_is_activity_beyond_the_granularity(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_signer_leaves_nothing_behind(#[values(Sqlite, Memory, Postgres)] on: Database) {
+async fn a_refused_signer_leaves_nothing_behind(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store().await;
     let (revoked, late, fresh) = (a_did(), a_did(), a_did());
     revoke(&store, &revoked).await;
