@@ -32,6 +32,9 @@ const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long no request must be in flight before idle connections are simply closed at a stop.
 const QUIET: Duration = Duration::from_millis(500);
+/// How long a stop waits for the database once nobody waits for an answer any more. What is cut
+/// off then is rolled back.
+const LEFTOVERS: Duration = Duration::from_secs(10);
 
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
@@ -162,9 +165,14 @@ impl Application {
         if let Some(watcher) = &self.watcher {
             watcher.abort();
         }
-        self.jobs.stop().await;
-        self.state.claims.close().await;
-        self.state.store.close().await;
+        let rest = async {
+            self.jobs.stop().await;
+            self.state.claims.close().await;
+            self.state.store.close().await;
+        };
+        if tokio::time::timeout(LEFTOVERS, rest).await.is_err() {
+            tracing::warn!("the database does not answer; stopping all the same");
+        }
         self.ops.handle.stop(false).await;
         tracing::info!("stopped");
     }

@@ -19,7 +19,10 @@ pub(super) async fn run(loaded: Loaded) -> Result<(), Failure> {
     telemetry::init(config.log.format, &config.log.filter).map_err(Failure::Usage)?;
     let mut stop = StopSignal::listen()?;
     let has_tls = config.server.tls.is_some();
-    let application = Application::start(config, Clock::system()).await?;
+    let application = tokio::select! {
+        started = Application::start(config, Clock::system()) => started?,
+        () = stop.wait() => return Ok(()),
+    };
     tracing::info!(api = %application.api_address, ops = %application.ops_address, "serving");
     // A service whose standard output is closed serves all the same.
     let _ = announce(&application, has_tls);
