@@ -7,7 +7,7 @@ use onceguard::storage::{Store, StoreError};
 use rstest::rstest;
 use serde_json::json;
 
-use crate::load::caller;
+use crate::load::{caller, ops};
 use crate::services::claims;
 use crate::support::{
     Caller, ChaosProxy, Cut, Database, Home, PostgresDatabase, RawSql, a_did, a_nonce, a_session,
@@ -247,4 +247,27 @@ async fn a_database_that_falls_silent_is_an_unknown_outcome() {
     repeated.await.is(201);
     claim("afterwards").await.is(201);
     assert_eq!(process.stop().await.code(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_database_fell_silent_still_stops() {
+    let database = PostgresDatabase::create(true).await;
+    let proxy = ChaosProxy::in_front_of(&database.url()).await;
+    let home = Home::at(&proxy.url(&database.url()))
+        .set("database.claim_statement_timeout_seconds", 1)
+        .set("jobs.sample_interval_seconds", 1);
+    let process = home.start().await;
+    let (caller, ops) = (caller(&home, &process), ops(&process));
+    let path = format!("/v1/sessions/{}/nonces", caller.session().await);
+    caller.post(&path, &json!({ "nonce": "warm" })).await.is(201);
+    proxy.freeze(true);
+    let request = caller.request("POST", &path).json(&json!({ "nonce": "silence" }));
+    let waiting = tokio::spawn(request.send());
+    wait_for("the claim to be on its way", async || {
+        (ops.metric("onceguard_http_requests_in_flight", &[]).await >= 1.0).then_some(())
+    })
+    .await;
+    let stopped = process.stop().await;
+    assert_eq!(stopped.code(), 0, "{}", stopped.stderr);
+    waiting.await.unwrap().refused(503, "outcome_unknown");
 }

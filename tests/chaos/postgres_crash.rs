@@ -27,7 +27,12 @@ async fn a_crashed_postgres_is_503_and_nothing_accepted_is_forgotten() {
     for round in 0..2 {
         let load = Load::start(from_ref(&caller), 24, &id, &format!("round-{round}"));
         load.accepts(300).await;
-        postgres.crash();
+        // As a power failure does, and as an administrator does.
+        if round == 0 {
+            postgres.crash();
+        } else {
+            postgres.stop();
+        }
         let before = load.counts().unavailable;
         load.until("refused claims", |counts| counts.unavailable >= before + 100).await;
         // A token that cannot be checked is not a wrong one.
@@ -56,28 +61,72 @@ async fn a_crashed_postgres_is_503_and_nothing_accepted_is_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_without_postgres_is_retried_and_then_refused() {
-    // Takes connections and closes them, and counts.
-    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = socket.local_addr().unwrap().port();
-    let attempts = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&attempts);
-    let listener = tokio::spawn(async move {
-        loop {
-            drop(socket.accept().await.unwrap());
-            counted.fetch_add(1, Ordering::SeqCst);
-        }
-    });
-    let url = format!("postgres://agent:a-secret-password@127.0.0.1:{port}/trust?sslmode=disable");
-    let home = Home::at(&url);
-    let ended = home.run(&["serve"]).await;
-    listener.abort();
+async fn a_service_without_its_database_still_stops() {
+    let postgres = PrivatePostgres::start();
+    let home = home_on(&postgres).await;
+    let process = home.start().await;
+    let caller = caller(&home, &process);
+    let id = caller.session().await;
+    let load = Load::start(from_ref(&caller), 8, &id, "n");
+    load.accepts(50).await;
+    postgres.crash();
+    load.until("refused claims", |counts| counts.unavailable >= 50).await;
+    let stopped = process.stop().await;
+    assert_eq!(stopped.code(), 0, "{}", stopped.stderr);
+    load.stop().await;
+}
 
+/// Takes connections and closes them, and counts.
+struct NoDatabase {
+    url: String,
+    attempts: Arc<AtomicU64>,
+}
+
+const PASSWORD: &str = "a-secret-password";
+
+impl NoDatabase {
+    async fn listen() -> Self {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let attempts = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&attempts);
+        tokio::spawn(async move {
+            loop {
+                drop(socket.accept().await.unwrap());
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let url = format!("postgres://agent:{PASSWORD}@127.0.0.1:{port}/trust?sslmode=disable");
+        Self { url, attempts }
+    }
+
+    fn attempts(&self) -> u64 {
+        self.attempts.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_without_postgres_is_retried_and_then_refused() {
+    let database = NoDatabase::listen().await;
+    let home = Home::at(&database.url);
+    let ended = home.run(&["serve"]).await;
     assert_eq!(ended.code(), 3, "{ended:?}");
     assert!(!home.has_listened());
-    assert!(attempts.load(Ordering::SeqCst) >= 4, "one try and three more: {attempts:?}");
+    assert!(database.attempts() >= 4, "one try and three more: {}", database.attempts());
     assert!(ended.stderr.contains("database is not available"), "{}", ended.stderr);
-    assert!(!ended.stderr.contains("a-secret-password"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains(PASSWORD), "{}", ended.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_being_retried_can_be_stopped() {
+    let database = NoDatabase::listen().await;
+    let home = Home::at(&database.url);
+    let starting = home.spawn(home.command(&["serve"]));
+    wait_for("the first try", async || (database.attempts() > 0).then_some(())).await;
+    starting.signal("TERM");
+    let ended = starting.finished().await;
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert!(!home.has_listened());
 }
 
 #[tokio::test(flavor = "multi_thread")]
