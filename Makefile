@@ -1,14 +1,13 @@
 # What a developer runs. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test lint advisories doc help
+.PHONY: run test bench lint advisories doc help
 
 run: ## Start the service on an SQLite file in ./data
 	cargo run --release
 
 test: ## Run every test, on SQLite and on a PostgreSQL that is started for it
-	scripts/throwaway-postgres run -- cargo test --locked --all-targets
-	cargo test --locked --doc
+	scripts/throwaway-postgres run -- cargo test --locked
 
 lint: ## Check formatting, lints, documentation, metrics, and the dependencies' licences and sources
 	cargo fmt --check
@@ -23,6 +22,9 @@ lint: ## Check formatting, lints, documentation, metrics, and the dependencies' 
 advisories: ## Check the dependencies for known vulnerabilities
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --locked check advisories
+
+bench: ## Measure claims over HTTP, on SQLite and on a PostgreSQL that is started for it
+	scripts/throwaway-postgres run -- cargo bench --locked --bench claims
 
 doc: ## Build the library's documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
