@@ -119,3 +119,27 @@ impl fmt::Debug for PublicKey {
         write!(f, "PublicKey({}, {} bytes)", self.key_type, self.bytes.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_has_one_encoding() {
+        let secp256k1 = k256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap();
+        let p256 = p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap();
+        let secp256k1 = secp256k1.verifying_key().to_sec1_point(true);
+        let p256 = p256.verifying_key().to_sec1_point(true);
+        for (key_type, point) in
+            [(KeyType::Secp256k1, secp256k1.as_bytes()), (KeyType::P256, p256.as_bytes())]
+        {
+            let mut bytes = point.to_vec();
+            assert!(PublicKey::new(key_type, &bytes).is_ok(), "{key_type}");
+            for tag in [0, 1, 4, 5, 6, 7] {
+                bytes[0] = tag;
+                let refused = PublicKey::new(key_type, &bytes);
+                assert_eq!(refused, Err(InvalidKey::NotAPoint(key_type)), "{key_type}, tag {tag}");
+            }
+        }
+    }
+}
