@@ -6,6 +6,7 @@
 mod audit;
 mod claim;
 mod did;
+mod did_url;
 mod key;
 mod nonce;
 mod page;
@@ -18,6 +19,7 @@ pub use claim::{
     Scope, UsedNonce, judge,
 };
 pub use did::{Did, DidFilter, DidRecord, InvalidDid, SignerKey};
+pub use did_url::{DidUrl, InvalidDidUrl};
 pub use key::{InvalidKey, KeyType, PublicKey};
 pub use nonce::{InvalidNonce, Nonce};
 pub use page::{Cursor, InvalidCursor, MAX_PAGE, Page, PageRequest};
