@@ -1,16 +1,21 @@
 //! did:key: the DID is the key (W3C CCG did:key method, multibase base58btc of a multicodec key).
 
-use crate::domain::{Did, InvalidKey, KeyType, PublicKey};
+use crate::domain::{Did, InvalidDid, InvalidKey, KeyType, PublicKey};
 
 /// The method's name.
 pub const METHOD: &str = "key";
 
-/// The multicodec prefixes, as unsigned varints, of the key types we use.
-const CODECS: [(KeyType, [u8; 2]); 3] = [
-    (KeyType::Ed25519, [0xed, 0x01]),
-    (KeyType::Secp256k1, [0xe7, 0x01]),
-    (KeyType::P256, [0x80, 0x24]),
-];
+/// More characters than any key takes in base58; decoding costs their square.
+const MAX_ENCODED_LEN: usize = 64;
+
+/// The multicodec prefix of a key type, as an unsigned varint.
+const fn codec(key_type: KeyType) -> [u8; 2] {
+    match key_type {
+        KeyType::Ed25519 => [0xed, 0x01],
+        KeyType::Secp256k1 => [0xe7, 0x01],
+        KeyType::P256 => [0x80, 0x24],
+    }
+}
 
 /// The identifier does not hold a key that can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,11 +34,22 @@ pub enum InvalidDidKey {
 /// [`InvalidDidKey`] when the identifier is malformed or its key may not be used.
 pub fn resolve(did: &Did) -> Result<PublicKey, InvalidDidKey> {
     let encoded = did.method_specific_id().strip_prefix('z').ok_or(InvalidDidKey::Multibase)?;
+    if encoded.len() > MAX_ENCODED_LEN {
+        return Err(InvalidDidKey::Multibase);
+    }
     let bytes = bs58::decode(encoded).into_vec().map_err(|_| InvalidDidKey::Multibase)?;
-    let (codec, raw) = bytes.split_first_chunk::<2>().ok_or(InvalidDidKey::KeyType)?;
-    let (key_type, _) =
-        CODECS.iter().find(|(_, prefix)| prefix == codec).ok_or(InvalidDidKey::KeyType)?;
-    Ok(PublicKey::new(*key_type, raw)?)
+    let (prefix, raw) = bytes.split_first_chunk::<2>().ok_or(InvalidDidKey::KeyType)?;
+    let key_type = KeyType::ALL.into_iter().find(|&key_type| codec(key_type) == *prefix);
+    Ok(PublicKey::new(key_type.ok_or(InvalidDidKey::KeyType)?, raw)?)
+}
+
+/// The did:key of a key.
+///
+/// # Errors
+/// None for a key: what base58 writes is always a DID.
+pub fn encode(key: &PublicKey) -> Result<Did, InvalidDid> {
+    let bytes = [codec(key.key_type()).as_slice(), key.as_bytes()].concat();
+    Did::parse(&format!("did:{METHOD}:z{}", bs58::encode(bytes).into_string()))
 }
 
 #[cfg(test)]
@@ -52,7 +68,9 @@ mod tests {
             ("did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme", KeyType::Secp256k1),
             ("did:key:zDnaerDaTF5BXEavCrfRZEk316dpbLsfPDZ3WJ5hRTPFU2169", KeyType::P256),
         ] {
-            assert_eq!(resolve_text(text).map(|key| key.key_type()), Ok(key_type), "{text}");
+            let key = resolve_text(text).expect(text);
+            assert_eq!(key.key_type(), key_type, "{text}");
+            assert_eq!(encode(&key).map(|did| did.to_string()), Ok(text.to_owned()));
         }
     }
 
@@ -64,6 +82,11 @@ mod tests {
         assert_eq!(resolve_text("did:key:abc"), Err(InvalidDidKey::Multibase));
         assert_eq!(resolve_text("did:key:z0OIl"), Err(InvalidDidKey::Multibase));
         assert_eq!(resolve_text("did:key:z"), Err(InvalidDidKey::KeyType));
+        let long = format!("did:key:z{}", "6".repeat(1000));
+        assert_eq!(resolve_text(&long), Err(InvalidDidKey::Multibase));
+        // A DID may be percent-encoded; base58 is not, or one key would have several names.
+        let escaped = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooW%70";
+        assert_eq!(resolve_text(escaped), Err(InvalidDidKey::Multibase));
         // X25519 is for key agreement, not for signatures.
         assert_eq!(resolve_text(&encode([0xec, 0x01], &[9; 32])), Err(InvalidDidKey::KeyType));
         let short = resolve_text(&encode([0xed, 0x01], &[9; 31]));
