@@ -10,6 +10,7 @@
 //! - [`services`] are the use cases: sessions, claims, DIDs, tokens, sealing;
 //! - [`storage`] is the one interface to a database, and its two stores;
 //! - [`resolvers`] read DIDs from where they live;
+//! - [`signatures`] reads, checks and makes signed requests: no I/O, no clock;
 //! - [`domain`] holds the types and the rules: no I/O, no clock;
 //! - [`clock`], [`data_dir`] and [`metrics`] serve all of them.
 
@@ -24,5 +25,6 @@ pub mod jobs;
 pub mod metrics;
 pub mod resolvers;
 pub mod services;
+pub mod signatures;
 pub mod storage;
 pub mod telemetry;
