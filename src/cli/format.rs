@@ -2,7 +2,8 @@
 
 use chrono::SecondsFormat;
 
-use crate::domain::Timestamp;
+use crate::domain::{KeyType, Timestamp};
+use crate::signatures::Profile;
 
 /// RFC 3339 in UTC, with microseconds.
 pub(super) fn time(at: Timestamp) -> String {
@@ -26,6 +27,31 @@ pub(super) fn parse_duration(text: &str) -> Result<u32, String> {
         Some(seconds) => Ok(seconds),
         None => Err("must be less than 136 years".to_owned()),
     }
+}
+
+/// Reads the type of a key, in any case.
+pub(super) fn parse_key_type(text: &str) -> Result<KeyType, String> {
+    KeyType::ALL
+        .into_iter()
+        .find(|key_type| key_type.as_str().eq_ignore_ascii_case(text))
+        .ok_or_else(|| "must be ed25519, secp256k1 or p256".to_owned())
+}
+
+/// Finds a profile of signatures by its name.
+pub(super) fn parse_profile(name: &str) -> Result<Profile, String> {
+    [Profile::onceguard(), Profile::sage()]
+        .into_iter()
+        .find(|profile| profile.name == name)
+        .ok_or_else(|| "must be onceguard or sage".to_owned())
+}
+
+/// Reads a time: RFC 3339, or seconds since 1970 as signatures write them.
+pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
+    let time = match text.parse() {
+        Ok(seconds) => Timestamp::from_timestamp(seconds, 0),
+        Err(_) => text.parse().ok(),
+    };
+    time.ok_or_else(|| "must be a time such as 2026-11-20T12:00:00Z or 1795176000".to_owned())
 }
 
 /// Bytes with a binary unit.

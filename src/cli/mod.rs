@@ -2,19 +2,23 @@
 //! error; what destroys asks first. A secret is printed only by the command that makes it.
 
 mod config;
+mod curl;
 mod database;
 mod doctor;
 mod failure;
 mod format;
 mod health;
+mod key;
 mod migrate;
 mod out;
 mod purge;
 mod sealing;
 mod seed;
 mod serve;
+mod sign;
 mod stats;
 mod token;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,7 +48,10 @@ pub use failure::Failure;
                   onceguard\n  \
                   onceguard --data-dir /var/lib/onceguard --listen 0.0.0.0:8080\n  \
                   DATABASE_URL=postgres://onceguard@db/onceguard onceguard migrate up\n  \
-                  onceguard token create --name agents --scope sessions --scope nonces"
+                  onceguard token create --name agents --scope sessions --scope nonces\n  \
+                  onceguard key new --out agent.key\n  \
+                  onceguard sign GET http://127.0.0.1:8080/v1/sessions --key agent.key --curl\n  \
+                  onceguard verify request.http"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -97,6 +104,13 @@ enum Command {
     Health,
     /// Counts, sizes and the busiest clients
     Stats(stats::Stats),
+    /// Make or show the keys that agents sign with
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Sign a request with an agent's key
+    Sign(sign::Sign),
+    /// Explain whether a signed request is valid, and if not, why
+    Verify(verify::Verify),
 }
 
 /// Runs what the command line asks for, and says on standard error why if it fails.
@@ -133,6 +147,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Doctor(command) => command.run(&sources).await,
         Command::Health => health::run(&quiet(&sources, Need::Database)?),
         Command::Stats(command) => command.run(quiet(&sources, Need::Database)?).await,
+        Command::Key(command) => command.run(),
+        Command::Sign(command) => command.run(),
+        Command::Verify(command) => command.run(),
     }
 }
 

@@ -19,6 +19,7 @@ mod components;
 mod digest;
 mod input;
 mod parse;
+mod pem;
 mod profile;
 mod refused;
 mod request;
@@ -33,6 +34,7 @@ pub use base::NoBase;
 pub use components::{Component, Covered, Form, InvalidComponent, NoValue};
 pub use digest::{DigestMismatch, content_digest};
 pub use parse::{MAX_COMPONENTS, MAX_FIELD_LEN, MAX_PARAMETERS, MAX_SIGNATURES, Malformed};
+pub use pem::{InvalidPem, public_key_from_pem};
 pub use profile::{Coverage, KeyIdForm, Profile, SESSION_FIELD};
 pub use refused::{
     AlgorithmNotAllowed, IncompleteComponents, IncompleteParameters, NotVerified, OutsideWindow,

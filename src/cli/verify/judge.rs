@@ -1,0 +1,171 @@
+//! The order of checks, as far as it can be followed without a database: the same functions that
+//! the service calls, and what they leave to their caller.
+
+use super::explain;
+use crate::domain::{PublicKey, Timestamp};
+use crate::resolvers::did_key;
+use crate::signatures::{
+    Algorithm, Checked, KeyId, NotVerified, Profile, Refused, Request, Target, VerifyingKey, check,
+};
+
+/// The checks that need the running service.
+pub(super) const OF_THE_SERVICE: [u8; 4] = [8, 9, 12, 13];
+
+pub(super) struct Judgement<'a> {
+    pub(super) profile: &'a Profile,
+    pub(super) at: Timestamp,
+    /// Present once checks 1 to 6 have passed.
+    pub(super) checked: Option<Checked<'a>>,
+    pub(super) algorithm: Option<Algorithm>,
+    /// `None` when everything has passed that can be checked here.
+    pub(super) problem: Option<Problem>,
+}
+
+/// The first check that did not pass, explained.
+pub(super) struct Problem {
+    pub(super) step: u8,
+    /// The checks below this one have passed, but for `step`.
+    pub(super) passed_below: u8,
+    pub(super) code: &'static str,
+    pub(super) detail: String,
+    /// What of the request it is about.
+    pub(super) evidence: Vec<String>,
+    /// The signature base, where the signature is not the key's over it.
+    pub(super) signature_base: Option<String>,
+    pub(super) help: String,
+}
+
+/// Judges a request. `given` is the key for a signer whose DID is no did:key.
+pub(super) fn judge<'a>(
+    request: &Request<'a>,
+    profile: &'a Profile,
+    given: Option<&PublicKey>,
+    at: Timestamp,
+) -> Judgement<'a> {
+    let mut judgement = Judgement { profile, at, checked: None, algorithm: None, problem: None };
+    let checked = match check(request, profile, at) {
+        Ok(checked) => checked,
+        Err(refused) => {
+            let passed_below = refused.step();
+            judgement.problem = Some(problem(&refused, passed_below, request, profile, at));
+            return judgement;
+        }
+    };
+    let outcome = judge_with_key(request, &checked, given, at);
+    judgement.checked = Some(checked);
+    match outcome {
+        Ok(algorithm) => judgement.algorithm = Some(algorithm),
+        Err(problem) => judgement.problem = Some(problem),
+    }
+    judgement
+}
+
+/// Check 7, the rest of 4, 10 and 11.
+fn judge_with_key(
+    request: &Request<'_>,
+    checked: &Checked<'_>,
+    given: Option<&PublicKey>,
+    at: Timestamp,
+) -> Result<Algorithm, Problem> {
+    let profile = checked.profile();
+    let key = find_key(checked.key_id(), given)?;
+    let key = VerifyingKey::new(&key).map_err(|error| {
+        unknown(error.to_string(), "the signer needs another key: onceguard key new")
+    })?;
+    let bound =
+        checked.with_key(&key).map_err(|refused| problem(&refused, 8, request, profile, at))?;
+    match bound.verify() {
+        Ok(()) => Ok(bound.algorithm()),
+        Err(refused) => {
+            let mut problem = problem(&refused, refused.step(), request, profile, at);
+            if refused == Refused::Invalid(NotVerified::Signature) {
+                problem.signature_base = checked.signature_base().ok();
+                if let Some(scheme) = scheme_that_verifies(request, profile, &key, at) {
+                    problem.help = format!(
+                        "it was signed for {scheme}://: if that is how the request came, pass \
+                         --url-scheme {scheme}; else sign the URL that the request is sent to"
+                    );
+                }
+            }
+            Err(problem)
+        }
+    }
+}
+
+/// The other scheme, when the signature is right for it.
+fn scheme_that_verifies(
+    request: &Request<'_>,
+    profile: &Profile,
+    key: &VerifyingKey,
+    at: Timestamp,
+) -> Option<&'static str> {
+    let scheme = if request.target.scheme() == "https" { "http" } else { "https" };
+    let path_and_query = request.target.path_and_query();
+    let target = Target::new(scheme, request.target.authority(), &path_and_query).ok()?;
+    let request = Request { target, ..*request };
+    let verified = check(&request, profile, at).ok()?.with_key(key).ok()?.verify();
+    matches!(verified, Ok(()) | Err(Refused::Digest(_))).then_some(scheme)
+}
+
+/// Check 7, without a resolver for anything but did:key.
+fn find_key(key_id: &KeyId, given: Option<&PublicKey>) -> Result<PublicKey, Problem> {
+    let KeyId::DidUrl(url) = key_id else {
+        return given.cloned().ok_or_else(|| unavailable(key_id));
+    };
+    let did = url.did();
+    if did.method() != did_key::METHOD {
+        return given.cloned().ok_or_else(|| unavailable(key_id));
+    }
+    let key = did_key::resolve(did).map_err(|error| {
+        unknown(
+            format!("{did} is no key: {error}"),
+            "`onceguard key did FILE` prints the did:key of a key",
+        )
+    })?;
+    if url.fragment().is_some_and(|fragment| fragment != did.method_specific_id()) {
+        return Err(unknown(
+            format!("{did} has no key #{}", url.fragment().unwrap_or_default()),
+            "a did:key has one key, and its fragment is the key itself; or leave out the fragment",
+        ));
+    }
+    match given {
+        Some(given) if *given != key => Err(unknown(
+            format!("the keyid is {did}, which is not the key of --key"),
+            "the request was signed by somebody else; without --key, it is judged by the keyid",
+        )),
+        _ => Ok(key),
+    }
+}
+
+fn unknown(detail: String, help: &str) -> Problem {
+    key_problem("signature_key_unknown", detail, help.to_owned())
+}
+
+fn unavailable(key_id: &KeyId) -> Problem {
+    let detail = format!("the key of {key_id} is not at hand: only a did:key says its key itself");
+    let help = "pass the signer's key: --key FILE (PEM), or --key did:key:…".to_owned();
+    key_problem("signature_key_unavailable", detail, help)
+}
+
+fn key_problem(code: &'static str, detail: String, help: String) -> Problem {
+    let (evidence, signature_base) = (Vec::new(), None);
+    Problem { step: 7, passed_below: 7, code, detail, evidence, signature_base, help }
+}
+
+fn problem(
+    refused: &Refused,
+    passed_below: u8,
+    request: &Request<'_>,
+    profile: &Profile,
+    at: Timestamp,
+) -> Problem {
+    Problem {
+        step: refused.step(),
+        passed_below,
+        code: refused.code(),
+        detail: refused.to_string(),
+        evidence: explain::evidence(refused, request),
+        signature_base: None,
+        help: explain::help(refused, profile, at),
+    }
+}
