@@ -67,15 +67,19 @@ impl Key {
 }
 
 fn generate(key_type: KeyType) -> Result<SigningKey, Failure> {
-    let mut bytes = Zeroizing::new([0; 32]);
     loop {
-        getrandom::fill(bytes.as_mut_slice())
-            .map_err(|error| Failure::Failed(format!("the system has no randomness: {error}")))?;
         // Hardly ever, the bytes are no scalar of the curve.
-        if let Ok(key) = SigningKey::from_bytes(key_type, &bytes) {
+        if let Ok(key) = SigningKey::from_bytes(key_type, &*random()?) {
             return Ok(key);
         }
     }
+}
+
+pub(super) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(bytes.as_mut_slice())
+        .map_err(|error| Failure::Failed(format!("the system has no randomness: {error}")))?;
+    Ok(bytes)
 }
 
 /// Writes a key to a file that did not exist, mode 0600 from its first byte.

@@ -114,10 +114,9 @@ fn refuse_twice(headers: &[(String, String)]) -> Result<(), Failure> {
 }
 
 fn random_nonce() -> Result<Nonce, Failure> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Failure::Failed(format!("the system has no randomness: {error}")))?;
-    Nonce::parse(&URL_SAFE_NO_PAD.encode(bytes)).map_err(|error| Failure::Failed(error.to_string()))
+    let bytes = key::random::<16>()?;
+    Nonce::parse(&URL_SAFE_NO_PAD.encode(*bytes))
+        .map_err(|error| Failure::Failed(error.to_string()))
 }
 
 fn read_body(file: Option<&str>) -> Result<Vec<u8>, Failure> {

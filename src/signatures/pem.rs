@@ -5,7 +5,7 @@
 use ed25519_dalek::pkcs8::KeypairBytes;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use k256::elliptic_curve::sec1::ToSec1Point as _;
-use k256::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, Error};
+use k256::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _};
 use zeroize::Zeroizing;
 
 use super::sign::SigningKey;
@@ -36,20 +36,21 @@ impl SigningKey {
     ///
     /// # Errors
     /// None for a key: each has an encoding.
-    pub fn to_pem(&self) -> Result<Zeroizing<String>, Error> {
+    pub fn to_pem(&self) -> Result<Zeroizing<String>, InvalidPem> {
         let secret = self.expose_bytes();
-        match self.public_key().key_type() {
+        let pem = match self.public_key().key_type() {
             // With the public key it would be a newer form, which OpenSSL does not read.
             KeyType::Ed25519 => {
                 KeypairBytes { secret_key: *secret, public_key: None }.to_pkcs8_pem(LineEnding::LF)
             }
             KeyType::Secp256k1 => k256::SecretKey::from_slice(secret.as_slice())
-                .map_err(|_| k256::pkcs8::KeyError::Invalid)?
+                .map_err(|_| InvalidPem::Key)?
                 .to_pkcs8_pem(LineEnding::LF),
             KeyType::P256 => p256::SecretKey::from_slice(secret.as_slice())
-                .map_err(|_| k256::pkcs8::KeyError::Invalid)?
+                .map_err(|_| InvalidPem::Key)?
                 .to_pkcs8_pem(LineEnding::LF),
-        }
+        };
+        pem.map_err(|_| InvalidPem::Key)
     }
 
     /// A secret key from PKCS#8, which says its type.

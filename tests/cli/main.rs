@@ -13,13 +13,16 @@ mod support;
 
 mod config;
 mod doctor;
+mod key;
 mod migrate;
 mod purge;
 mod sealing;
 mod seed;
 mod serve;
+mod sign;
 mod stats;
 mod token;
+mod verify;
 
 use serde_json::Value;
 use support::{Database, Finished, Home};
