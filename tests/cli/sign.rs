@@ -89,7 +89,9 @@ fn request_of(words: &[String], folder: &Path) -> Vec<u8> {
     let (_, rest) = url.split_once("://").unwrap();
     let (host, path) = rest.split_at(rest.find('/').unwrap());
     if !headers.iter().any(|header| header.starts_with("Host: ")) {
-        headers.push(format!("Host: {host}"));
+        // As curl writes it.
+        let host = host.to_ascii_lowercase();
+        headers.push(format!("Host: {}", host.strip_suffix(":80").unwrap_or(&host)));
     }
     headers.push(format!("Content-Length: {}", body.len()));
     let headers: String = headers
