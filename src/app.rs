@@ -97,6 +97,9 @@ impl Application {
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         data_dir::create(&config.data_dir)?;
         let lock = data_dir::lock(&config.data_dir)?;
+        for file in [API_ADDRESS_FILE, OPS_ADDRESS_FILE] {
+            data_dir::remove_note(&config.data_dir.join(file))?;
+        }
         let metrics = Arc::new(Metrics::new()?);
         let store = open_store(&config, &metrics, &clock).await?;
         bring_schema_up_to_date(&store, &config).await?;

@@ -75,10 +75,23 @@ pub fn write_secret(path: &Path, text: &str) -> Result<(), DataDirError> {
     result.map_err(|error| DataDirError::Io { path: path.to_owned(), error })
 }
 
-/// Writes a file that others may read and replace at every start, such as a bound address.
+/// Writes a file that others may read and that every start replaces, such as a bound address.
+/// Whoever reads it meanwhile sees the whole of it, or none.
 pub fn write_note(path: &Path, text: &str) -> Result<(), DataDirError> {
-    std::fs::write(path, format!("{text}\n"))
+    let draft = path.with_extension("draft");
+    std::fs::write(&draft, format!("{text}\n"))
+        .and_then(|()| std::fs::rename(&draft, path))
         .map_err(|error| DataDirError::Io { path: path.to_owned(), error })
+}
+
+/// Removes what an earlier start wrote there, so that nobody takes it for this one's.
+pub fn remove_note(path: &Path) -> Result<(), DataDirError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(DataDirError::Io { path: path.to_owned(), error })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn private() -> OpenOptions {

@@ -124,6 +124,17 @@ async fn a_wrong_sealing_key_stops_the_start(#[values(Sqlite, Postgres)] on: Dat
     assert_eq!(app.get(&format!("/v1/sessions/{id}/key")).await["session_key"], "c2VjcmV0");
 }
 
+/// Whoever waits for the addresses of a start must not read those of the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_removes_the_addresses_of_the_one_before() {
+    let mut app = TestApp::start(Sqlite).await;
+    app.stop().await;
+    let files = ["listen.addr", "ops.addr"].map(|name| app.config().data_dir.join(name));
+    assert!(files.iter().all(|file| file.exists()));
+    fails(&app, |config| config.sealing.key = Some(another_sealing_key())).await;
+    assert!(!files.iter().any(|file| file.exists()));
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_folder_serves_one_at_a_time(#[values(Sqlite, Postgres)] on: Database) {
