@@ -104,8 +104,9 @@ impl Application {
         let store = open_store(&config, &metrics, &clock).await?;
         bring_schema_up_to_date(&store, &config).await?;
 
-        let on_sqlite = matches!(store, Store::Sqlite(_));
-        let keys = SealingKeys::load(&config.sealing, &config.data_dir, on_sqlite)?;
+        // A key that is made for a database that was sealed with another could open nothing.
+        let first = matches!(store, Store::Sqlite(_)) && store.sealing_keys().await?.is_empty();
+        let keys = SealingKeys::load(&config.sealing, &config.data_dir, first)?;
         let sealer = Sealer::new(&keys);
         admit_keys(&sealer, &store).await?;
         let tokens = Tokens::new(store.clone(), clock.clone());

@@ -124,6 +124,17 @@ async fn a_wrong_sealing_key_stops_the_start(#[values(Sqlite, Postgres)] on: Dat
     assert_eq!(app.get(&format!("/v1/sessions/{id}/key")).await["session_key"], "c2VjcmV0");
 }
 
+/// The database was sealed with the one that is lost: another could open nothing in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_sealing_key_is_not_replaced_by_a_new_one() {
+    let mut app = TestApp::start(Sqlite).await;
+    app.stop().await;
+    let file = app.config().data_dir.join("sealing.key");
+    let error = fails(&app, |config| config.sealing.key = None).await;
+    assert!(error.to_string().contains("put the database's key back"), "{error}");
+    assert!(!file.exists());
+}
+
 /// Whoever waits for the addresses of a start must not read those of the one before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_removes_the_addresses_of_the_one_before() {

@@ -51,7 +51,12 @@ impl SealingKeys {
                     .map_err(|error| SealingError::Key(error.to_string()))?;
                 vec![key]
             }
-            None => return Err(failed("does not exist, and sealing.key is not set".into())),
+            None => {
+                return Err(failed(
+                    "does not exist, and sealing.key is not set; put the database's key back"
+                        .into(),
+                ));
+            }
         };
         keys.extend(config.old_keys.iter().cloned());
         Self::new(keys).ok_or_else(|| failed("holds no key".into()))
