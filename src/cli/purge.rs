@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Failure, database, out};
 use crate::config::Config;
+use crate::domain::Actor;
 use crate::jobs::{JobError, LeaseKeeper, purge};
 use crate::metrics::Metrics;
 use crate::storage::{Purged, Store};
@@ -67,7 +68,7 @@ async fn purge_now(store: &Store, limits: &purge::Limits) -> Result<Purged, Fail
             "an instance is purging just now; try again when it is done".to_owned(),
         ));
     };
-    let purged = purge::run(store, &metrics, limits, &mut keeper).await;
+    let purged = purge::run(store, &metrics, limits, Actor::Operator, &mut keeper).await;
     let released = keeper.release(purged.is_ok()).await;
     let purged = purged.map_err(|error| match error {
         JobError::Service(error) => error.into(),

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
+use crate::domain::Actor;
 use crate::metrics::Metrics;
 use crate::storage::Store;
 
@@ -51,7 +52,7 @@ impl Jobs {
         let (s, m) = (store.clone(), metrics.clone());
         running.spawn(schedule(purge::NAME, config.purge_interval, true).run(
             async move |keeper: &mut LeaseKeeper| {
-                let purged = purge::run(&s, &m, &purge, keeper).await?;
+                let purged = purge::run(&s, &m, &purge, Actor::Job(purge::NAME), keeper).await?;
                 tracing::info!(job = purge::NAME, ?purged, "purged");
                 Ok(())
             },

@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::{JobError, LeaseKeeper};
 use crate::config;
-use crate::domain::EndReason;
+use crate::domain::{Actor, AuditEvent, EndReason};
 use crate::metrics::Metrics;
 use crate::storage::{PurgeStep, Purged, Store};
 
@@ -46,14 +48,31 @@ impl Limits {
     }
 }
 
-/// Runs every step until it finds nothing more to do.
+/// Runs every step until it finds nothing more to do. A run that changed anything, though it
+/// failed later, leaves one audit event with its counts: one for each batch would in time
+/// outgrow what is purged.
 pub async fn run(
     store: &Store,
     metrics: &Metrics,
     limits: &Limits,
+    actor: Actor,
     keeper: &mut LeaseKeeper,
 ) -> Result<Purged, JobError> {
     let mut total = Purged::default();
+    let finished = every_step(store, metrics, limits, keeper, &mut total).await;
+    if total != Purged::default() {
+        store.audit(event(actor, &total)).await?;
+    }
+    finished.map(|()| total)
+}
+
+async fn every_step(
+    store: &Store,
+    metrics: &Metrics,
+    limits: &Limits,
+    keeper: &mut LeaseKeeper,
+    total: &mut Purged,
+) -> Result<(), JobError> {
     for step in limits.steps() {
         loop {
             keeper.renew().await?;
@@ -62,11 +81,35 @@ pub async fn run(
                 break;
             }
             count(metrics, &batch);
-            total += batch;
+            *total += batch;
             keeper.rest(limits.pause).await;
         }
     }
-    Ok(total)
+    Ok(())
+}
+
+fn event(actor: Actor, purged: &Purged) -> AuditEvent {
+    let Purged {
+        sessions_expired,
+        sessions_idle,
+        sessions_deleted,
+        session_nonces_deleted,
+        signer_nonces_deleted,
+        audit_events_deleted,
+    } = purged;
+    AuditEvent {
+        actor,
+        action: "purge",
+        subject: "database".to_owned(),
+        detail: json!({
+            "sessions_expired": sessions_expired,
+            "sessions_idle": sessions_idle,
+            "sessions_deleted": sessions_deleted,
+            "session_nonces_deleted": session_nonces_deleted,
+            "signer_nonces_deleted": signer_nonces_deleted,
+            "audit_events_deleted": audit_events_deleted,
+        }),
+    }
 }
 
 fn count(metrics: &Metrics, batch: &Purged) {
