@@ -128,6 +128,8 @@ fn judge(state: &State, probe: Option<&Probe>, took: Duration) -> (StatusCode, R
     let utilisation =
         if pool.max == 0 { 0.0 } else { f64::from(pool.in_use) / f64::from(pool.max) };
     let lag = probe.and_then(|probe| probe.purge_lag_seconds);
+    // A purge that has never finished is late when it could have by now.
+    let waited = lag.unwrap_or_else(|| (state.clock.now() - state.started_at).num_seconds());
     let late = (state.config.jobs.purge_interval * LATE_INTERVALS).as_secs();
 
     let mut unhealthy = Vec::new();
@@ -145,7 +147,7 @@ fn judge(state: &State, probe: Option<&Probe>, took: Duration) -> (StatusCode, R
     if utilisation > BUSY_POOL {
         degraded.push("the connection pool is nearly used up");
     }
-    if lag.is_some_and(|lag| u64::try_from(lag).is_ok_and(|lag| lag > late)) {
+    if probe.is_some() && u64::try_from(waited).is_ok_and(|waited| waited > late) {
         degraded.push("the purge has not finished for a long time");
     }
     let (code, status) = match (unhealthy.is_empty(), degraded.is_empty()) {

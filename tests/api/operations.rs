@@ -71,6 +71,19 @@ async fn a_purge_that_lags_is_degraded_and_still_ready(#[values(Sqlite, Postgres
     assert!(ready["reasons"][0].as_str().unwrap().contains("purge"), "{ready:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_that_has_never_finished_is_degraded_too() {
+    let app = TestApp::start(Sqlite).await;
+    let store = app.store();
+    assert!(store.take_lease("purge", "the test", crate::support::days(36_500)).await.unwrap());
+    store.raw().execute("UPDATE leases SET finished_at = NULL WHERE name = 'purge'").await;
+    assert_eq!(app.ops().get("/readyz").await.is(200)["status"], "healthy");
+    store.pass(crate::support::minutes(60)).await;
+    let ready = app.ops().get("/readyz").await.is(200);
+    assert_eq!(ready["status"], "degraded", "{ready:?}");
+    assert!(ready["purge"]["lag_seconds"].is_null(), "{ready:?}");
+}
+
 /// A database that is gone is 503 everywhere, and never "no", "unknown" or "accepted".
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_database_is_unavailable_and_comes_back() {
