@@ -191,8 +191,10 @@ impl Dids {
 
     /// Reads a DID again, whatever the cache says.
     pub async fn refresh(&self, did: &Did) -> Result<Lookup, ServiceError> {
-        self.cache.invalidate(did).await;
-        self.get(did, None).await
+        // Not through the cache: there it might join a read that began before this call.
+        let read = self.load(did).await?;
+        self.cache.insert(did.clone(), read.clone()).await;
+        Ok(read.lookup)
     }
 
     /// Stores or replaces a DID's key.
