@@ -160,6 +160,8 @@ pub(super) fn update(
     let expires_at = patch
         .ttl_seconds
         .map(|ttl| (now + Duration::seconds(i64::from(ttl))).min(session.deadline))
+        // The expiry stays after the creation even if the machine's clock was set back.
+        .map(|at| at.max(session.created_at + Duration::microseconds(1)))
         .map(|at| at.timestamp_micros());
     // Without a value a column is left out, and keeps what it has.
     diesel::update(sessions::table.find(id.0.as_bytes().as_slice()))
