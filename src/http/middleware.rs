@@ -4,17 +4,20 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::{Ready, ready};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actix_web::Error;
 use actix_web::HttpMessage as _;
-use actix_web::body::MessageBody;
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{ConnectionType, Method};
+use actix_web::web::Bytes;
 use futures_util::future::LocalBoxFuture;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
@@ -76,9 +79,9 @@ impl Observe {
 impl<S, B> Transform<S, ServiceRequest> for Observe
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
-    B: MessageBody + 'static,
+    B: MessageBody + Unpin + 'static,
 {
-    type Response = ServiceResponse<B>;
+    type Response = ServiceResponse<Sent<B>>;
     type Error = Error;
     type Transform = Observed<S>;
     type InitError = ();
@@ -102,9 +105,9 @@ pub struct Observed<S> {
 impl<S, B> Service<ServiceRequest> for Observed<S>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
-    B: MessageBody + 'static,
+    B: MessageBody + Unpin + 'static,
 {
-    type Response = ServiceResponse<B>;
+    type Response = ServiceResponse<Sent<B>>;
     type Error = Error;
     type Future = LocalBoxFuture<'static, Result<Self::Response, Error>>;
 
@@ -132,8 +135,7 @@ where
                 series.record(&response, &exchange, took);
             }
             log(&response, &exchange, took, listener);
-            drop(in_flight);
-            Ok(response)
+            Ok(response.map_body(|_, body| Sent { body, _in_flight: in_flight }))
         })
     }
 }
@@ -177,6 +179,28 @@ fn log<B>(response: &ServiceResponse<B>, exchange: &Exchange, took: Duration, li
 fn loggable(path: &str) -> &str {
     const NONCES: &str = "/nonces/";
     path.find(NONCES).and_then(|at| path.get(..at + NONCES.len())).unwrap_or(path)
+}
+
+/// A body that counts its request as in flight until the connection has taken all of it: a
+/// stop waits for that.
+pub struct Sent<B> {
+    body: B,
+    _in_flight: Option<InFlight>,
+}
+
+impl<B: MessageBody + Unpin> MessageBody for Sent<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, B::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_next(context)
+    }
 }
 
 /// Counts a request as in flight until it is answered or given up.

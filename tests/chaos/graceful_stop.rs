@@ -100,3 +100,37 @@ async fn ctrl_c_stops_as_sigterm_does() {
     process.signal("INT");
     assert_eq!(process.ended().await.code(), 0);
 }
+
+/// What a slow client has not taken yet is in flight: a stop waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_answer_arrives_whole() {
+    let home = Home::on(Sqlite).await;
+    let process = home.start().await;
+    let (caller, ops) = (caller(&home, &process), ops(&process));
+    // More than the sockets' buffers hold.
+    let metadata = json!({ "text": "x".repeat(16_000) });
+    for _ in 0..500 {
+        caller.open_with(json!({ "metadata": metadata })).await;
+    }
+    let mut stream = TcpStream::connect(process.api).unwrap();
+    let token = home.token();
+    write!(
+        stream,
+        "GET /v1/sessions?limit=500 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n"
+    )
+    .unwrap();
+    let route = ["method=\"GET\"", "route=\"/v1/sessions\""];
+    wait_for("the list to be answered", async || {
+        (ops.metric("onceguard_http_requests_total", &route).await >= 1.0).then_some(())
+    })
+    .await;
+    assert!(ops.metric("onceguard_http_requests_in_flight", &[]).await >= 1.0);
+    process.signal("TERM");
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).map(|_| answer)
+    });
+    let answer = reading.await.unwrap().unwrap();
+    assert!(answer.len() > 8_000_000 && answer.ends_with(b"\"next_cursor\":null}"));
+    assert_eq!(process.ended().await.code(), 0);
+}
