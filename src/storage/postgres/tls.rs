@@ -42,7 +42,7 @@ impl Tls {
     /// When that refuses `disable`, or the authorities cannot be read.
     pub(super) fn new(options: &PostgresOptions, allow_plaintext: bool) -> Result<Self> {
         let may_be_plain = allow_plaintext || options.is_local();
-        // libpq: with a root certificate, `require` is what `verify-ca` is.
+        // libpq: with a root certificate, the chain is verified in every mode that encrypts.
         let has_root = options.ssl_root_cert.is_some();
         let check = match options.ssl_mode {
             SslMode::Disable if may_be_plain => return Ok(Self::Never),
@@ -53,7 +53,7 @@ impl Tls {
                         .into(),
                 ));
             }
-            SslMode::Require if has_root => Check::Chain,
+            SslMode::Prefer | SslMode::Require if has_root => Check::Chain,
             SslMode::Prefer | SslMode::Require => Check::Nothing,
             SslMode::VerifyCa => Check::Chain,
             SslMode::VerifyFull => Check::ChainAndName,
