@@ -76,6 +76,12 @@ impl Connector {
             && config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
         // As in libpq, sslmode has no meaning there.
         let tls = if over_socket { Tls::Never } else { tls };
+        // TLS needs a name of the server; an address is one.
+        if config.get_hosts().is_empty() {
+            for address in options.connection.get_hostaddrs() {
+                config.host(address.to_string());
+            }
+        }
         let milliseconds = statement_timeout.as_millis();
         let setup = format!(
             "SET TIME ZONE 'UTC';
