@@ -32,4 +32,5 @@ mod session_lists;
 mod sessions;
 mod statistics;
 mod tables;
+mod tls;
 mod tokens;

@@ -1,5 +1,7 @@
-//! A PostgreSQL of a test's own, to crash and to start again.
+//! A PostgreSQL of a test's own, to configure, to crash and to start again.
 
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -32,6 +34,29 @@ impl PrivatePostgres {
     /// The URL of its database `postgres`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Writes a file of its data folder, which only the server's user can read. A file that the
+    /// server reads when it starts counts from the next start on.
+    pub fn write_file(&self, name: &str, content: &str) {
+        let data = self.folder.path().join("data");
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(data.join(name))
+            .unwrap();
+        let owner = data.metadata().unwrap();
+        fchown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+    }
+
+    /// Starts it again with these settings besides its own.
+    pub fn restart_with(&self, settings: &str) {
+        self.write_file("postgresql.auto.conf", settings);
+        self.stop();
+        self.restart();
     }
 
     /// Stops it as a power failure does.
