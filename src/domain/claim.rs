@@ -21,6 +21,8 @@ pub enum Scope {
     Signer {
         did: Did,
         expires_at: Timestamp,
+        /// Must be live, and counts the claim; it is no part of the scope.
+        session: Option<SessionId>,
     },
 }
 
@@ -79,6 +81,8 @@ pub enum Refusal {
     DidRevoked,
     /// The signer claim's own `expires_at` has passed.
     Expired,
+    /// The session that a signer's claim names has used all of its `max_claims`.
+    SessionUsedUp,
     ClaimQuotaReached,
 }
 
@@ -112,7 +116,7 @@ impl Outcome {
                 Refusal::SessionExpired { .. } => "session_expired",
                 Refusal::DidRevoked => "did_revoked",
                 Refusal::Expired => "expired",
-                Refusal::ClaimQuotaReached => "claim_quota_reached",
+                Refusal::ClaimQuotaReached | Refusal::SessionUsedUp => "claim_quota_reached",
             },
         }
     }
@@ -149,7 +153,7 @@ pub fn judge(claim: &Claim, facts: &Facts, asked: bool) -> Option<Outcome> {
         }
     }
     match facts.refusal {
-        None | Some(Refusal::Expired | Refusal::ClaimQuotaReached) => {}
+        None | Some(Refusal::Expired | Refusal::ClaimQuotaReached | Refusal::SessionUsedUp) => {}
         Some(refusal) => return Some(Outcome::Refused(refusal)),
     }
     if matches!(claim.scope, Scope::Signer { expires_at, .. } if expires_at <= facts.at) {
@@ -159,7 +163,9 @@ pub fn judge(claim: &Claim, facts: &Facts, asked: bool) -> Option<Outcome> {
         return Some(Outcome::Replayed { first_used_at: row.used_at });
     }
     match facts.refusal {
-        Some(Refusal::ClaimQuotaReached) => Some(Outcome::Refused(Refusal::ClaimQuotaReached)),
+        Some(refusal @ (Refusal::ClaimQuotaReached | Refusal::SessionUsedUp)) => {
+            Some(Outcome::Refused(refusal))
+        }
         _ => None,
     }
 }

@@ -191,6 +191,12 @@ impl Lifetime {
 }
 
 impl Session {
+    /// Whether `did` is its client or its server.
+    #[must_use]
+    pub fn has_party(&self, did: &Did) -> bool {
+        self.client_did == *did || self.server_did == *did
+    }
+
     /// What the session was at `observed_at`.
     #[must_use]
     pub fn state(&self) -> SessionState {

@@ -150,7 +150,11 @@ fn one(node: Node<'_>, latest: Timestamp) -> Result<Claim, Invalid> {
     let scope = if fields.has("signer") {
         let did = fields.required("signer", text(Did::parse));
         let expires_at = fields.required("expires_at", text(|text| expiry(text, latest)));
-        did.zip(expires_at).map(|(did, expires_at)| Scope::Signer { did, expires_at })
+        did.zip(expires_at).map(|(did, expires_at)| Scope::Signer {
+            did,
+            expires_at,
+            session: None,
+        })
     } else {
         fields.required("session_id", text(SessionId::parse)).map(Scope::Session)
     };
@@ -217,7 +221,7 @@ mod tests {
         let json = r#"{"signer":"did:web:a","nonce":"n","expires_at":"2026-01-02T00:00:00Z"}"#;
         let did = Did::parse("did:web:a").unwrap();
         let expires_at = time("2026-01-02T00:00:00Z").unwrap();
-        assert_eq!(read_one(json).unwrap().scope, Scope::Signer { did, expires_at });
+        assert_eq!(read_one(json).unwrap().scope, Scope::Signer { did, expires_at, session: None });
     }
 
     #[test]

@@ -99,7 +99,7 @@ fn refused(refusal: Refusal) -> Problem {
             Problem::over(Code::SessionExpired, ended_at, reason)
         }
         Refusal::DidRevoked => Problem::new(Code::DidRevoked, "a party of the session is revoked"),
-        Refusal::ClaimQuotaReached => Problem::new(
+        Refusal::ClaimQuotaReached | Refusal::SessionUsedUp => Problem::new(
             Code::ClaimQuotaReached,
             "the session has used all of its max_claims; open a new one",
         ),

@@ -21,6 +21,7 @@ use crate::domain::{
 };
 use crate::metrics::Metrics;
 use crate::resolvers::did_key;
+use crate::signatures::VerifyingKey;
 use crate::storage::{DidForgotten, DidStored, NewDid, Store};
 
 /// Sessions ended in one transaction when their party is revoked.
@@ -40,7 +41,7 @@ pub struct Dids {
 }
 
 /// What is known of a DID now.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ResolvedDid {
     pub did: Did,
     /// `None` for a DID that was revoked before anybody saw its key.
@@ -61,14 +62,16 @@ pub struct ResolvedDid {
 }
 
 /// A key of a DID, by its DID URL (DID Core 1.0, section 5.2).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct VerificationMethod {
     pub id: String,
     pub key: PublicKey,
+    /// The same key, parsed once.
+    pub verifying_key: VerifyingKey,
 }
 
 /// What came of looking a DID up.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Lookup {
     Found(Arc<ResolvedDid>),
     NotFound,
@@ -290,7 +293,7 @@ impl Dids {
             (None, _) => "revoked".to_owned(),
         };
         let key = computed.or_else(|| record.as_ref().and_then(|record| record.key.clone()));
-        let method = key.clone().map(|key| VerificationMethod { id: method_id(did), key });
+        let method = key.clone().map(|key| method(did, key)).transpose()?;
         let fetched_at = self.clock.now();
         Ok(Lookup::Found(Arc::new(ResolvedDid {
             did: did.clone(),
@@ -305,6 +308,12 @@ impl Dids {
             updated_at: record.as_ref().map(|record| record.updated_at),
         })))
     }
+}
+
+fn method(did: &Did, key: PublicKey) -> Result<VerificationMethod, ServiceError> {
+    let verifying_key = VerifyingKey::new(&key)
+        .map_err(|error| ServiceError::Internal(format!("the key of {did}: {error}")))?;
+    Ok(VerificationMethod { id: method_id(did), key, verifying_key })
 }
 
 /// The DID URL of a DID's only key. A did:key names it by the key itself, as its method says.

@@ -9,6 +9,7 @@ mod error;
 mod sealing;
 mod sessions;
 mod tokens;
+mod verdicts;
 
 pub use claims::Claims;
 pub(crate) use dids::end_sessions as end_revoked_sessions;
@@ -20,3 +21,4 @@ pub use sealing::{
 };
 pub use sessions::{OpenSession, Sessions, UpdateSession};
 pub use tokens::{ADMIN_TOKEN_FILE, AdminToken, Tokens};
+pub use verdicts::{Case, Denied, Verdict, Verdicts};

@@ -95,7 +95,11 @@ pub fn in_session(session: SessionId, nonce: Nonce) -> Claim {
 }
 
 pub fn by_signer(did: &Did, nonce: Nonce, expires_at: Timestamp) -> Claim {
-    Claim { scope: Scope::Signer { did: did.clone(), expires_at }, nonce, idempotency: None }
+    Claim {
+        scope: Scope::Signer { did: did.clone(), expires_at, session: None },
+        nonce,
+        idempotency: None,
+    }
 }
 
 pub fn with_key(claim: Claim, key: u8) -> Claim {

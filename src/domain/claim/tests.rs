@@ -18,7 +18,7 @@ fn session_claim(idempotency: Option<u8>) -> Claim {
 
 fn signer_claim(idempotency: Option<u8>, expires_at: Timestamp) -> Claim {
     let did = Did::parse("did:web:signer.example").unwrap();
-    Claim { scope: Scope::Signer { did, expires_at }, ..session_claim(idempotency) }
+    Claim { scope: Scope::Signer { did, expires_at, session: None }, ..session_claim(idempotency) }
 }
 
 /// The row of a nonce that was used `ago` seconds before second 0.

@@ -38,8 +38,15 @@ pub(super) async fn decide(store: &Store, claims: &[Claim]) -> Vec<Result<Outcom
         undecided.clear();
         for members in groups {
             let facts = answers.next().unwrap_or_else(|| Err(unanswered()));
+            let asked = members.first().and_then(|&first| claims.get(first));
             for (position, index) in members.into_iter().enumerate() {
-                let decided = outcome(claims.get(index), &facts, position == 0);
+                let claim = claims.get(index);
+                let decided = match position {
+                    0 => outcome(claim, &facts, true),
+                    // Whether its session lets it pass was not asked.
+                    _ if claim.and_then(named) != asked.and_then(named) => None,
+                    _ => outcome(claim, &facts, false),
+                };
                 match (outcomes.get_mut(index), decided) {
                     (Some(slot), Some(outcome)) => *slot = Some(outcome),
                     _ => undecided.push(index),
@@ -72,6 +79,14 @@ fn ask<'a>(claims: &'a [Claim], members: &[usize]) -> Option<Ask<'a>> {
         .filter_map(|&index| claims.get(index))
         .any(|member| member.idempotency.is_some());
     Some(Ask { claim, wants_row })
+}
+
+/// The session that a signer's claim names.
+fn named(claim: &Claim) -> Option<SessionId> {
+    match &claim.scope {
+        Scope::Session(_) => None,
+        Scope::Signer { session, .. } => *session,
+    }
 }
 
 /// `None` when another round has to decide.

@@ -72,7 +72,7 @@ impl PostgresStore {
                     idempotency,
                     wants_row: *wants_row,
                 }),
-                Scope::Signer { did, expires_at } => by_signers.push(SignerAsk {
+                Scope::Signer { did, expires_at, .. } => by_signers.push(SignerAsk {
                     place,
                     signer: did.signer_key(),
                     did: did.as_str(),

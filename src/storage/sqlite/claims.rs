@@ -50,7 +50,7 @@ impl From<&Ask<'_>> for OwnedAsk {
         let Claim { scope, nonce, idempotency } = ask.claim;
         let scope = match scope {
             Scope::Session(id) => OwnedScope::Session(id.0.into_bytes()),
-            Scope::Signer { did, expires_at } => OwnedScope::Signer {
+            Scope::Signer { did, expires_at, .. } => OwnedScope::Signer {
                 key: did.signer_key().0,
                 did: did.clone(),
                 expires_at: *expires_at,

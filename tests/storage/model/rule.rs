@@ -91,7 +91,7 @@ impl Model {
                 }
                 (used, session.deadline)
             }
-            Scope::Signer { did, expires_at } => {
+            Scope::Signer { did, expires_at, .. } => {
                 let used = self.signers.entry(did.clone()).or_default();
                 if used.len() as u64 >= QUOTA {
                     return Outcome::Refused(Refusal::ClaimQuotaReached);
