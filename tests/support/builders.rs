@@ -102,6 +102,12 @@ pub fn by_signer(did: &Did, nonce: Nonce, expires_at: Timestamp) -> Claim {
     }
 }
 
+/// The signer's claim, with a session that must be live and counts it.
+pub fn naming(claim: Claim, named: SessionId) -> Claim {
+    let Scope::Signer { did, expires_at, .. } = claim.scope else { panic!("not by a signer") };
+    Claim { scope: Scope::Signer { did, expires_at, session: Some(named) }, ..claim }
+}
+
 pub fn with_key(claim: Claim, key: u8) -> Claim {
     Claim { idempotency: Some(digest(key)), ..claim }
 }

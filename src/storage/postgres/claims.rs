@@ -1,6 +1,6 @@
 //! Claims: which asks go to which statement. Asks in sessions without a limit, in sessions with
-//! one, and by signers take different locks, so each of the three has a transaction of its own
-//! and fails alone.
+//! one, by signers, and by signers who name a session take different locks, so each of the four
+//! has a transaction of its own and fails alone.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -35,6 +35,13 @@ pub(super) struct SignerAsk<'a> {
     pub(super) idempotency: Option<&'a IdempotencyDigest>,
 }
 
+/// An ask by a signer that names a session.
+#[derive(Clone, Copy)]
+pub(super) struct NamedAsk<'a> {
+    pub(super) by: SignerAsk<'a>,
+    pub(super) session: Uuid,
+}
+
 /// What is known so far, in the order of the asks.
 pub(super) struct Answers(Vec<Option<Result<Facts>>>);
 
@@ -60,7 +67,7 @@ impl Answers {
 impl PostgresStore {
     pub async fn claim(&self, asks: &[Ask<'_>]) -> Vec<Result<Facts>> {
         let mut answers = Answers(asks.iter().map(|_| None).collect());
-        let (mut in_sessions, mut by_signers) = (Vec::new(), Vec::new());
+        let (mut in_sessions, mut by_signers, mut named) = (Vec::new(), Vec::new(), Vec::new());
         for (place, Ask { claim, wants_row }) in asks.iter().enumerate() {
             let nonce = claim.nonce.as_str();
             let idempotency = claim.idempotency.as_ref();
@@ -72,14 +79,20 @@ impl PostgresStore {
                     idempotency,
                     wants_row: *wants_row,
                 }),
-                Scope::Signer { did, expires_at, .. } => by_signers.push(SignerAsk {
-                    place,
-                    signer: did.signer_key(),
-                    did: did.as_str(),
-                    expires_at: *expires_at,
-                    nonce,
-                    idempotency,
-                }),
+                Scope::Signer { did, expires_at, session } => {
+                    let by = SignerAsk {
+                        place,
+                        signer: did.signer_key(),
+                        did: did.as_str(),
+                        expires_at: *expires_at,
+                        nonce,
+                        idempotency,
+                    };
+                    match session {
+                        None => by_signers.push(by),
+                        Some(SessionId(session)) => named.push(NamedAsk { by, session: *session }),
+                    }
+                }
             }
         }
         if !in_sessions.is_empty() {
@@ -90,6 +103,9 @@ impl PostgresStore {
         }
         if !by_signers.is_empty() {
             self.claim_by_signers(&by_signers, &mut answers).await;
+        }
+        if !named.is_empty() {
+            self.claim_in_named_sessions(&named, &mut answers).await;
         }
         answers.into_vec()
     }

@@ -14,6 +14,7 @@ mod errors;
 mod leases;
 mod lists;
 mod migrations;
+mod named_sessions;
 mod pool;
 mod purge;
 mod schema;

@@ -1,4 +1,4 @@
-//! Claims by signers. A signer's counter is locked before its nonces are looked at, so that the
+//! Claims by signers who name no session. A signer's counter is locked before its nonces are looked at, so that the
 //! counter is exact and no claim past the quota is ever accepted.
 
 use std::collections::BTreeSet;
@@ -131,11 +131,9 @@ impl PostgresStore {
         let expiries: Vec<_> = asks.iter().map(|ask| ask.expires_at).collect();
         let digests: Vec<_> =
             asks.iter().map(|ask| ask.idempotency.map(<[u8; 16]>::as_slice)).collect();
-        let distinct = signers.iter().collect::<BTreeSet<_>>().len();
         let quota = i64::try_from(self.limits.quota_per_signer).unwrap_or(i64::MAX);
         let work = async |c: &mut AsyncPgConnection| {
-            let lock = Prepared(sql_query(LOCK).bind::<Array<Bytea>, _>(&signers));
-            if lock.execute(c).await? < distinct && all_known {
+            if !lock_signers(c, &signers).await? && all_known {
                 return Ok(None);
             }
             let query = sql_query(CLAIM)
@@ -154,6 +152,16 @@ impl PostgresStore {
         };
         self.pools()?.claims.run(Kind::Transaction, "claim_by_signers", work).await
     }
+}
+
+/// Locks the signers' counters; `false` when some signer has none.
+pub(super) async fn lock_signers(
+    c: &mut AsyncPgConnection,
+    signers: &[&[u8]],
+) -> QueryResult<bool> {
+    let distinct = signers.iter().collect::<BTreeSet<_>>().len();
+    let lock = sql_query(LOCK).bind::<Array<Bytea>, _>(signers);
+    Ok(Prepared(lock).execute(c).await? >= distinct)
 }
 
 fn facts(row: ClaimRow, ask: &SignerAsk<'_>) -> QueryResult<Facts> {
@@ -177,7 +185,7 @@ fn facts(row: ClaimRow, ask: &SignerAsk<'_>) -> QueryResult<Facts> {
     Ok(Facts { at, row, inserted: false, refusal })
 }
 
-fn gone_meanwhile() -> diesel::result::Error {
+pub(super) fn gone_meanwhile() -> diesel::result::Error {
     let why = "a signer's counter was removed by the purge at this moment".to_owned();
     diesel::result::Error::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(why))
 }

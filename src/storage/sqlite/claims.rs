@@ -7,18 +7,18 @@
 use diesel::prelude::*;
 
 use crate::domain::{
-    Ask, Claim, Did, Facts, IdempotencyDigest, Lifetime, Nonce, Refusal, Scope, SessionState,
-    Timestamp, UsedNonce, idle_granularity,
+    Ask, Claim, Did, Facts, IdempotencyDigest, Nonce, Refusal, Scope, SessionId, Timestamp,
+    UsedNonce,
 };
 use crate::storage::{ClaimLimits, Result};
 
 use super::claim_statements::{
-    AddToSigner, FindSession, FindSigner, InsertSessionNonce, InsertSignerNonce, MoveActivity,
-    NonceRow,
+    AddToSigner, FindSigner, InsertSessionNonce, InsertSignerNonce, NonceRow,
 };
+use super::claimed_sessions::{LiveSession, NamedSessions, Passage};
 use super::errors::{is_isolated, store_error};
 use super::schema::{nonces, signer_nonces};
-use super::types::{end_reason, number, optional_timestamp, stored, timestamp};
+use super::types::{number, stored, timestamp};
 
 type Key = [u8; 16];
 
@@ -32,7 +32,7 @@ pub(super) struct OwnedAsk {
 
 enum OwnedScope {
     Session(Key),
-    Signer { key: Key, did: Did, expires_at: Timestamp },
+    Signer { key: Key, did: Did, expires_at: Timestamp, session: Option<Key> },
 }
 
 impl OwnedScope {
@@ -50,14 +50,25 @@ impl From<&Ask<'_>> for OwnedAsk {
         let Claim { scope, nonce, idempotency } = ask.claim;
         let scope = match scope {
             Scope::Session(id) => OwnedScope::Session(id.0.into_bytes()),
-            Scope::Signer { did, expires_at, .. } => OwnedScope::Signer {
+            Scope::Signer { did, expires_at, session } => OwnedScope::Signer {
                 key: did.signer_key().0,
                 did: did.clone(),
                 expires_at: *expires_at,
+                session: session.map(|SessionId(id)| id.into_bytes()),
             },
         };
         let (nonce, idempotency) = (nonce.clone(), *idempotency);
         Self { scope, nonce, idempotency, wants_row: ask.wants_row }
+    }
+}
+
+impl OwnedAsk {
+    /// The session that a signer's claim names.
+    const fn named_session(&self) -> Option<&Key> {
+        match &self.scope {
+            OwnedScope::Session(_) => None,
+            OwnedScope::Signer { session, .. } => session.as_ref(),
+        }
     }
 }
 
@@ -82,6 +93,7 @@ pub(super) fn decide<'a>(
     asks.sort_by_key(|(_, ask)| ask.scope.order());
     let mut facts = Vec::with_capacity(asks.len());
     let mut session_nonces = 0;
+    let mut named = NamedSessions::default();
     for scope in asks.chunk_by_mut(|(_, a), (_, b)| a.scope.order() == b.scope.order()) {
         let Some(&(_, first)) = scope.first() else { continue };
         let gate = match Gate::find(conn, limits, now, first) {
@@ -99,8 +111,19 @@ pub(super) fn decide<'a>(
         }
         let mut inserted = 0;
         for (index, ask) in scope.iter() {
-            let fact = decide_one(conn, now, ask, &gate, inserted < room)?;
-            inserted += usize::from(fact.inserted);
+            let passage = match named.passage(conn, now, ask.named_session()) {
+                Ok(passage) => passage,
+                Err(error) if is_isolated(&error) => {
+                    facts.push((*index, Err(store_error(&error))));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let fact = decide_one(conn, now, ask, passage, &gate, inserted < room)?;
+            if fact.inserted {
+                inserted += 1;
+                named.count(ask.named_session());
+            }
             facts.push((*index, Ok(fact)));
         }
         if inserted > 0 {
@@ -110,6 +133,7 @@ pub(super) fn decide<'a>(
             session_nonces += stored(inserted);
         }
     }
+    named.record(conn, now)?;
     facts.sort_unstable_by_key(|(index, _)| *index);
     let facts = facts.into_iter().map(|(_, fact)| fact).collect();
     Ok(Decided { facts, session_nonces })
@@ -119,16 +143,20 @@ fn decide_one(
     conn: &mut SqliteConnection,
     now: Timestamp,
     ask: &OwnedAsk,
+    passage: Passage,
     gate: &Gate,
     has_room: bool,
 ) -> QueryResult<Facts> {
     let refused = |row, refusal| Facts { at: now, row, inserted: false, refusal: Some(refusal) };
-    let decided = match (gate, &ask.scope) {
-        (Gate::Closed(refusal), _) => Err(*refusal),
-        (_, OwnedScope::Signer { expires_at, .. }) if *expires_at <= now => Err(Refusal::Expired),
-        (_, OwnedScope::Signer { expires_at, .. }) => Ok(*expires_at),
-        (Gate::Session(session), OwnedScope::Session(_)) => Ok(session.deadline),
-        (Gate::Signer { .. }, OwnedScope::Session(_)) => Err(Refusal::SessionNotFound),
+    let decided = match (passage, gate, &ask.scope) {
+        (Passage::Closed(refusal), ..) => Err(refusal),
+        (_, Gate::Closed(refusal), _) => Err(*refusal),
+        (_, _, OwnedScope::Signer { expires_at, .. }) if *expires_at <= now => {
+            Err(Refusal::Expired)
+        }
+        (_, _, OwnedScope::Signer { expires_at, .. }) => Ok(*expires_at),
+        (_, Gate::Session(session), OwnedScope::Session(_)) => Ok(session.deadline),
+        (_, Gate::Signer { .. }, OwnedScope::Session(_)) => Err(Refusal::SessionNotFound),
     };
     let expires_at = match decided {
         Ok(expires_at) => expires_at,
@@ -138,11 +166,13 @@ fn decide_one(
         }
     };
     let row = UsedNonce { used_at: now, expires_at, idempotency: ask.idempotency };
-    if has_room && insert(conn, ask, &row)? {
+    let used_up = passage == Passage::UsedUp;
+    if has_room && !used_up && insert(conn, ask, &row)? {
         return Ok(Facts { at: now, row: Some(row), inserted: true, refusal: None });
     }
     match find(conn, ask)? {
         Some(row) => Ok(Facts { at: now, row: Some(row), inserted: false, refusal: None }),
+        None if used_up => Ok(refused(None, Refusal::SessionUsedUp)),
         None => Ok(refused(None, Refusal::ClaimQuotaReached)),
     }
 }
@@ -154,14 +184,6 @@ enum Gate {
     Signer { room: usize },
 }
 
-struct LiveSession {
-    deadline: Timestamp,
-    last_activity: Timestamp,
-    idle_timeout_seconds: Option<u32>,
-    /// `None` where nobody counts.
-    room: Option<usize>,
-}
-
 impl Gate {
     fn find(
         conn: &mut SqliteConnection,
@@ -170,7 +192,9 @@ impl Gate {
         ask: &OwnedAsk,
     ) -> QueryResult<Self> {
         match &ask.scope {
-            OwnedScope::Session(id) => Self::of_session(conn, now, id),
+            OwnedScope::Session(id) => {
+                Ok(LiveSession::find(conn, now, id)?.map_or_else(Self::Closed, Self::Session))
+            }
             OwnedScope::Signer { key, did, .. } => {
                 let (live, revoked): (i64, bool) =
                     FindSigner { signer: key, did: did.as_str() }.get_result(conn)?;
@@ -183,33 +207,6 @@ impl Gate {
         }
     }
 
-    fn of_session(conn: &mut SqliteConnection, now: Timestamp, id: &Key) -> QueryResult<Self> {
-        let Some(session) = ClaimedSession::find(conn, id)? else {
-            return Ok(Self::Closed(Refusal::SessionNotFound));
-        };
-        let lifetime = session.lifetime()?;
-        match lifetime.state(now) {
-            SessionState::Active if session.party_is_revoked => {
-                return Ok(Self::Closed(Refusal::DidRevoked));
-            }
-            SessionState::Active => {}
-            SessionState::Expired { at, reason } => {
-                return Ok(Self::Closed(Refusal::SessionExpired { ended_at: at, reason }));
-            }
-            SessionState::Ended { at, reason } => {
-                return Ok(Self::Closed(Refusal::SessionEnded { ended_at: at, reason }));
-            }
-        }
-        let room =
-            session.max_claims.map(|max| number((max - session.claims).max(0))).transpose()?;
-        Ok(Self::Session(LiveSession {
-            deadline: timestamp(session.deadline)?,
-            last_activity: lifetime.last_activity,
-            idle_timeout_seconds: lifetime.idle_timeout_seconds,
-            room,
-        }))
-    }
-
     /// How many of `wanted` nonces fit.
     fn room(&self, wanted: usize) -> usize {
         match self {
@@ -219,8 +216,7 @@ impl Gate {
         }
     }
 
-    /// Counts what was inserted. A session that nobody counts is written only when its activity
-    /// is due, so that a busy one is not rewritten with every claim.
+    /// Counts what was inserted.
     fn record(
         &self,
         conn: &mut SqliteConnection,
@@ -228,18 +224,12 @@ impl Gate {
         ask: &OwnedAsk,
         inserted: usize,
     ) -> QueryResult<()> {
-        let inserted = stored(inserted);
         match (self, &ask.scope) {
             (Self::Session(session), OwnedScope::Session(id)) => {
-                let granularity = idle_granularity(session.idle_timeout_seconds);
-                let due = now - session.last_activity > granularity;
-                if due || session.room.is_some() {
-                    let last_activity = if due { now } else { session.last_activity };
-                    let last_activity = last_activity.timestamp_micros();
-                    MoveActivity { session: id, inserted, last_activity }.execute(conn)?;
-                }
+                session.record(conn, now, id, inserted)?;
             }
             (_, OwnedScope::Signer { key: signer, did, .. }) => {
+                let inserted = stored(inserted);
                 AddToSigner { signer, did: did.as_str(), inserted }.execute(conn)?;
             }
             _ => {}
@@ -300,35 +290,4 @@ fn used_nonce(row: (i64, i64, Option<Vec<u8>>)) -> QueryResult<UsedNonce> {
         // The table's CHECK leaves no other length.
         idempotency: idempotency.and_then(|bytes| bytes.try_into().ok()),
     })
-}
-
-/// What a claim needs of a session: not its metadata, which may be long. In the order of
-/// [`FindSession`]'s columns.
-#[derive(Queryable)]
-pub(super) struct ClaimedSession {
-    expires_at: i64,
-    deadline: i64,
-    last_activity: i64,
-    idle_timeout_seconds: Option<i64>,
-    max_claims: Option<i64>,
-    claims: i64,
-    ended_at: Option<i64>,
-    end_reason: Option<String>,
-    party_is_revoked: bool,
-}
-
-impl ClaimedSession {
-    pub(super) fn find(conn: &mut SqliteConnection, id: &[u8]) -> QueryResult<Option<Self>> {
-        FindSession { id }.get_result(conn).optional()
-    }
-
-    pub(super) fn lifetime(&self) -> QueryResult<Lifetime> {
-        Ok(Lifetime {
-            expires_at: timestamp(self.expires_at)?,
-            last_activity: timestamp(self.last_activity)?,
-            idle_timeout_seconds: self.idle_timeout_seconds.map(number).transpose()?,
-            ended_at: optional_timestamp(self.ended_at)?,
-            end_reason: end_reason(self.end_reason.as_deref())?,
-        })
-    }
 }

@@ -6,6 +6,7 @@
 
 mod audit;
 mod claim_statements;
+mod claimed_sessions;
 mod claims;
 mod clock;
 mod connection;

@@ -12,7 +12,7 @@ use diesel::sql_types::{BigInt, Binary};
 use crate::domain::{EndReason, SessionState, Timestamp};
 use crate::storage::{PurgeStep, Purged};
 
-use super::claims::ClaimedSession;
+use super::claimed_sessions::ClaimedSession;
 use super::clock;
 use super::schema::{audit_events, sessions, signer_nonces, signers};
 use super::sessions::record_end;

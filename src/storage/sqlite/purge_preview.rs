@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use crate::domain::{EndReason, SessionState, Timestamp};
 use crate::storage::{PurgeStep, Purged};
 
-use super::claims::ClaimedSession;
+use super::claimed_sessions::ClaimedSession;
 use super::purge::{before, overdue};
 use super::schema::{audit_events, nonces, sessions, signer_nonces};
 use super::types::number;
