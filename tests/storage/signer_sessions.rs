@@ -99,7 +99,7 @@ async fn each_refusal_in_its_order(#[values(Sqlite, Memory, Postgres)] on: Datab
     assert_eq!(refusal(&store, &expired).await, Refusal::DidRevoked);
     assert_eq!(refusal(&store, &spent).await, Refusal::DidRevoked);
 
-    store.pass(Duration::from_secs(120)).await;
+    store.pass(Duration::from_mins(2)).await;
     let over = refusal(&store, &expired).await;
     assert!(
         matches!(over, Refusal::SessionExpired { reason: EndReason::Idle, .. }),

@@ -1,5 +1,5 @@
-//! Claims by signers who name no session. A signer's counter is locked before its nonces are looked at, so that the
-//! counter is exact and no claim past the quota is ever accepted.
+//! Claims by signers who name no session. A signer's counter is locked before its nonces are
+//! looked at, so that the counter is exact and no claim past the quota is ever accepted.
 
 use std::collections::BTreeSet;
 

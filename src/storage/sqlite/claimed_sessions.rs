@@ -104,7 +104,8 @@ impl LiveSession {
     }
 }
 
-/// The sessions that the signers' claims of a group name, each looked up once.
+/// The sessions that the signers' claims of a group name, each looked up once. What competes for
+/// the last room of one is served in the order of the signers, not of asking.
 #[derive(Default)]
 pub(super) struct NamedSessions(BTreeMap<Key, Named>);
 

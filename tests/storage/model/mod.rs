@@ -21,7 +21,7 @@ use self::rule::{Model, Modelled};
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
     Limits, TestStore, a_session, an_audit_event, ask_all, by_signer, days, did, digest,
-    in_session, minutes, nonce, outcome, unique,
+    in_session, minutes, naming, nonce, outcome, unique,
 };
 
 const QUOTA: u64 = 4;
@@ -136,7 +136,8 @@ impl<'a> Pair<'a> {
             Opened::Created(session) => {
                 assert!(!taken && revoked == [false, false], "opened");
                 let session = self.steady(session);
-                let modelled = Modelled { session: session.clone(), used: BTreeMap::new() };
+                let modelled =
+                    Modelled { session: session.clone(), used: BTreeMap::new(), named: 0 };
                 self.model.sessions.insert(session.id, modelled);
             }
             Opened::Exists => assert!(taken, "exists"),
@@ -178,11 +179,14 @@ impl<'a> Pair<'a> {
             let nonce = nonce(&format!("n{}", attempt.nonce));
             let mut claimed = match attempt.scope {
                 Target::Session { slot } => in_session(self.slots[slot], nonce),
-                Target::Signer { party, expires_in_seconds } => by_signer(
-                    &self.parties[party],
-                    nonce,
-                    now + chrono::Duration::seconds(expires_in_seconds),
-                ),
+                Target::Signer { party, expires_in_seconds, named } => {
+                    let expires_at = now + chrono::Duration::seconds(expires_in_seconds);
+                    let claimed = by_signer(&self.parties[party], nonce, expires_at);
+                    match named {
+                        Some(slot) => naming(claimed, self.slots[slot]),
+                        None => claimed,
+                    }
+                }
             };
             claimed.idempotency = attempt.key.map(digest);
             let same = |other: &Claim| {
@@ -221,10 +225,11 @@ impl<'a> Pair<'a> {
             }
         }
         for (claimed, found) in about_room {
-            let room = self.model.room(&claimed);
-            assert!(room >= 0, "{claimed:?}: too many were accepted");
-            let refused = found == Outcome::Refused(Refusal::ClaimQuotaReached);
-            assert!(!refused || room == 0, "{claimed:?}: refused although there is room");
+            for (refusal, room) in self.model.rooms(&claimed) {
+                assert!(room >= 0, "{claimed:?}: too many were accepted");
+                let refused = found == Outcome::Refused(refusal);
+                assert!(!refused || room == 0, "{claimed:?}: {refusal:?} although there is room");
+            }
         }
         self.compare_sessions().await;
     }
@@ -236,12 +241,11 @@ impl<'a> Pair<'a> {
             let stored = self.store.session(id).await.unwrap().map(|found| self.steady(found));
             let modelled = self.model.sessions.get_mut(&id);
             assert_eq!(stored.is_some(), modelled.is_some(), "{id}");
-            let (Some(stored), Some(Modelled { session, used })) = (stored, modelled) else {
-                continue;
-            };
-            if session.max_claims.is_some() {
-                assert_eq!(stored.claims, used.len() as u64, "claims are counted exactly");
+            let (Some(stored), Some(modelled)) = (stored, modelled) else { continue };
+            if modelled.session.max_claims.is_some() {
+                assert_eq!(stored.claims, modelled.claims(), "claims are counted exactly");
             }
+            let session = &mut modelled.session;
             assert!(stored.last_activity >= session.last_activity);
             session.last_activity = stored.last_activity;
             session.observed_at = stored.observed_at;
@@ -289,7 +293,7 @@ fn is_about_room(outcome: &Outcome) -> bool {
     matches!(
         outcome,
         Outcome::Accepted(Accepted { repeated: false, .. })
-            | Outcome::Refused(Refusal::ClaimQuotaReached)
+            | Outcome::Refused(Refusal::ClaimQuotaReached | Refusal::SessionUsedUp)
     )
 }
 

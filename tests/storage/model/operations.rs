@@ -25,7 +25,7 @@ pub(super) struct Attempt {
 #[derive(Debug, Clone)]
 pub(super) enum Target {
     Session { slot: usize },
-    Signer { party: usize, expires_in_seconds: i64 },
+    Signer { party: usize, expires_in_seconds: i64, named: Option<usize> },
 }
 
 pub(super) const SLOTS: usize = 3;
@@ -34,8 +34,14 @@ pub(super) const PARTIES: usize = 4;
 fn attempt() -> impl Strategy<Value = Attempt> {
     let scope = prop_oneof![
         3 => (0..SLOTS).prop_map(|slot| Target::Session { slot }),
-        2 => (0..PARTIES, prop_oneof![Just(-30), Just(90), Just(1_500)])
-            .prop_map(|(party, expires_in_seconds)| Target::Signer { party, expires_in_seconds }),
+        3 => (
+            0..PARTIES,
+            prop_oneof![Just(-30), Just(90), Just(1_500)],
+            prop::option::of(0..SLOTS),
+        )
+            .prop_map(|(party, expires_in_seconds, named)| Target::Signer {
+                party, expires_in_seconds, named,
+            }),
     ];
     (scope, 0..6_usize, prop::option::of(1..3_u8)).prop_map(|(scope, nonce, key)| Attempt {
         scope,

@@ -20,6 +20,19 @@ pub(super) struct Model {
 pub(super) struct Modelled {
     pub(super) session: Session,
     pub(super) used: BTreeMap<String, Used>,
+    /// Accepted claims of signers who named it.
+    pub(super) named: u64,
+}
+
+impl Modelled {
+    pub(super) fn claims(&self) -> u64 {
+        self.used.len() as u64 + self.named
+    }
+
+    fn room(&self) -> i64 {
+        let most = self.session.max_claims.unwrap_or(u32::MAX.into());
+        i64::try_from(most).unwrap() - i64::try_from(self.claims()).unwrap()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -55,25 +68,26 @@ impl Model {
                 repeated: true,
             });
         }
-        let parties = match &claim.scope {
-            Scope::Session(id) => {
-                let Some(Modelled { session, .. }) = self.sessions.get(id) else {
-                    return Outcome::Refused(Refusal::SessionNotFound);
-                };
-                let seen = Session { observed_at: at, ..session.clone() };
-                match seen.state() {
-                    SessionState::Active => {}
-                    SessionState::Ended { at, reason } => {
-                        return Outcome::Refused(Refusal::SessionEnded { ended_at: at, reason });
-                    }
-                    SessionState::Expired { at, reason } => {
-                        return Outcome::Refused(Refusal::SessionExpired { ended_at: at, reason });
-                    }
+        let mut parties = Vec::new();
+        if let Some(id) = session_of(claim) {
+            let Some(Modelled { session, .. }) = self.sessions.get(&id) else {
+                return Outcome::Refused(Refusal::SessionNotFound);
+            };
+            let seen = Session { observed_at: at, ..session.clone() };
+            match seen.state() {
+                SessionState::Active => {}
+                SessionState::Ended { at, reason } => {
+                    return Outcome::Refused(Refusal::SessionEnded { ended_at: at, reason });
                 }
-                vec![session.client_did.clone(), session.server_did.clone()]
+                SessionState::Expired { at, reason } => {
+                    return Outcome::Refused(Refusal::SessionExpired { ended_at: at, reason });
+                }
             }
-            Scope::Signer { did, .. } => vec![did.clone()],
-        };
+            parties.extend([session.client_did.clone(), session.server_did.clone()]);
+        }
+        if let Scope::Signer { did, .. } = &claim.scope {
+            parties.push(did.clone());
+        }
         if parties.iter().any(|party| self.is_revoked(party)) {
             return Outcome::Refused(Refusal::DidRevoked);
         }
@@ -83,25 +97,45 @@ impl Model {
         if let Some(used) = used {
             return Outcome::Replayed { first_used_at: used.at };
         }
-        let (nonces, expires_at) = match &claim.scope {
-            Scope::Session(id) => {
-                let Modelled { session, used } = self.sessions.get_mut(id).unwrap();
-                if session.max_claims.is_some_and(|most| used.len() as u64 >= most) {
-                    return Outcome::Refused(Refusal::ClaimQuotaReached);
-                }
-                (used, session.deadline)
-            }
-            Scope::Signer { did, expires_at, .. } => {
-                let used = self.signers.entry(did.clone()).or_default();
-                if used.len() as u64 >= QUOTA {
-                    return Outcome::Refused(Refusal::ClaimQuotaReached);
-                }
-                (used, *expires_at)
-            }
+        if let Some((refusal, _)) = self.rooms(claim).into_iter().find(|(_, room)| *room <= 0) {
+            return Outcome::Refused(refusal);
+        }
+        let expires_at = match &claim.scope {
+            Scope::Session(id) => self.sessions[id].session.deadline,
+            Scope::Signer { expires_at, .. } => *expires_at,
         };
-        let used = Used { at, expires_at, key: claim.idempotency };
-        nonces.insert(claim.nonce.as_str().to_owned(), used);
+        self.insert(claim, Used { at, expires_at, key: claim.idempotency });
         Outcome::Accepted(Accepted { used_at: at, expires_at, repeated: false })
+    }
+
+    fn nonces(&mut self, claim: &Claim) -> &mut BTreeMap<String, Used> {
+        match &claim.scope {
+            Scope::Session(id) => &mut self.sessions.get_mut(id).unwrap().used,
+            Scope::Signer { did, .. } => self.signers.entry(did.clone()).or_default(),
+        }
+    }
+
+    fn named(&mut self, claim: &Claim) -> Option<&mut u64> {
+        match &claim.scope {
+            Scope::Signer { session: Some(id), .. } => {
+                Some(&mut self.sessions.get_mut(id).unwrap().named)
+            }
+            _ => None,
+        }
+    }
+
+    fn insert(&mut self, claim: &Claim, used: Used) {
+        let new = self.nonces(claim).insert(claim.nonce.as_str().to_owned(), used).is_none();
+        if let (true, Some(named)) = (new, self.named(claim)) {
+            *named += 1;
+        }
+    }
+
+    fn remove(&mut self, claim: &Claim) {
+        let held = self.nonces(claim).remove(claim.nonce.as_str()).is_some();
+        if let (true, Some(named)) = (held, self.named(claim)) {
+            *named -= 1;
+        }
     }
 
     pub(super) fn end(&mut self, id: SessionId, at: Timestamp, reason: EndReason) {
@@ -130,27 +164,32 @@ impl Model {
 
     /// Makes the model's rows those that the store's choice among a batch's claims left.
     pub(super) fn follow(&mut self, claim: &Claim, found: &Outcome) {
-        let nonces = match &claim.scope {
-            Scope::Session(id) => &mut self.sessions.get_mut(id).unwrap().used,
-            Scope::Signer { did, .. } => self.signers.entry(did.clone()).or_default(),
-        };
         if let Outcome::Accepted(Accepted { used_at, expires_at, .. }) = *found {
-            let used = Used { at: used_at, expires_at, key: claim.idempotency };
-            nonces.insert(claim.nonce.as_str().to_owned(), used);
+            self.insert(claim, Used { at: used_at, expires_at, key: claim.idempotency });
         } else {
-            nonces.remove(claim.nonce.as_str());
+            self.remove(claim);
         }
     }
 
-    /// How many more nonces the claim's scope has room for; negative when it holds too many.
-    pub(super) fn room(&self, claim: &Claim) -> i64 {
-        let (most, used) = match &claim.scope {
-            Scope::Session(id) => {
-                let Modelled { session, used } = &self.sessions[id];
-                (session.max_claims.unwrap_or(u32::MAX.into()), used.len())
+    /// How many more nonces each limit of the claim has room for, in the order in which they
+    /// refuse; negative when there are too many.
+    pub(super) fn rooms(&self, claim: &Claim) -> Vec<(Refusal, i64)> {
+        match &claim.scope {
+            Scope::Session(id) => vec![(Refusal::ClaimQuotaReached, self.sessions[id].room())],
+            Scope::Signer { did, session, .. } => {
+                let used = self.signers.get(did).map_or(0, BTreeMap::len);
+                let room = i64::try_from(QUOTA).unwrap() - i64::try_from(used).unwrap();
+                let named = session.map(|id| (Refusal::SessionUsedUp, self.sessions[&id].room()));
+                named.into_iter().chain([(Refusal::ClaimQuotaReached, room)]).collect()
             }
-            Scope::Signer { did, .. } => (QUOTA, self.signers.get(did).map_or(0, BTreeMap::len)),
-        };
-        i64::try_from(most).unwrap() - i64::try_from(used).unwrap()
+        }
+    }
+}
+
+/// The session that must let the claim pass.
+fn session_of(claim: &Claim) -> Option<SessionId> {
+    match &claim.scope {
+        Scope::Session(id) => Some(*id),
+        Scope::Signer { session, .. } => *session,
     }
 }
