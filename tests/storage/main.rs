@@ -30,6 +30,7 @@ mod sealing;
 mod session_ends;
 mod session_lists;
 mod sessions;
+mod signer_session_races;
 mod signer_sessions;
 mod statistics;
 mod tables;
