@@ -23,7 +23,7 @@ use crate::jobs::{Jobs, purge};
 use crate::metrics::Metrics;
 use crate::services::{
     AdminToken, Claims, Dids, Sealer, SealingError, SealingKeys, ServiceError, Sessions, Tokens,
-    admit_keys,
+    Verdicts, admit_keys,
 };
 use crate::storage::{ClaimLimits, Store, StoreError};
 
@@ -119,11 +119,16 @@ impl Application {
         let tls = config.server.tls.as_ref().map(tls_config).transpose()?;
 
         let config = Arc::new(config);
+        let sessions = Sessions::new(store.clone(), sealer, &config.sessions, metrics.clone());
+        let claims = Claims::start(store.clone(), &config.claims, metrics.clone());
+        let dids = Dids::new(store.clone(), &config.dids, clock.clone(), metrics.clone());
+        let verdicts = Verdicts::new(dids.clone(), claims.clone(), sessions.clone(), clock.clone());
         let state = Data::new(State {
-            sessions: Sessions::new(store.clone(), sealer, &config.sessions, metrics.clone()),
-            claims: Claims::start(store.clone(), &config.claims, metrics.clone()),
-            dids: Dids::new(store.clone(), &config.dids, clock.clone(), metrics.clone()),
+            sessions,
+            claims,
+            dids,
             tokens,
+            verdicts,
             store: store.clone(),
             metrics: metrics.clone(),
             started_at: clock.now(),

@@ -18,7 +18,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr};
 
 use super::code::Code;
 use super::problem::{Body, FieldError, Problem};
-use super::{claims, dids, nonces, sessions, stats};
+use super::{claims, dids, nonces, sessions, stats, verify};
 
 /// What Swagger UI needs: its own files, and the styles it sets on elements.
 const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
@@ -36,6 +36,7 @@ const TOKEN: &str = "token";
         (name = "sessions", description = "Relations between a client DID and a server DID."),
         (name = "nonces", description = "Claims: a nonce is accepted at most once in its scope."),
         (name = "dids", description = "Keys and revocations."),
+        (name = "verdicts", description = "Is a signed request from who it says, fresh, and no replay?"),
         (name = "operations"),
     ),
     paths(
@@ -43,7 +44,7 @@ const TOKEN: &str = "token";
         sessions::end, sessions::key, sessions::touch,
         nonces::claim, nonces::used, claims::claim,
         dids::list, dids::read, dids::put, dids::forget, dids::revoke, dids::refresh,
-        stats::stats, openapi,
+        verify::verify, stats::stats, openapi,
     ),
     components(schemas(Body, FieldError, claims::NewClaim)),
 )]
@@ -186,7 +187,7 @@ fn example(status: u16, code: Code) -> Value {
         Code::ValidationFailed => {
             json!({"errors": [{"pointer": "/nonce", "detail": "is missing"}]})
         }
-        Code::NonceReplayed => json!({"first_used_at": time}),
+        Code::NonceReplayed | Code::SignatureReplayed => json!({"first_used_at": time}),
         Code::SessionEnded => json!({"ended_at": time, "end_reason": "ended"}),
         Code::SessionExpired => json!({"ended_at": time, "end_reason": "idle"}),
         _ => json!({}),

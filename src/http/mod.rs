@@ -26,6 +26,7 @@ mod problems;
 mod sessions;
 mod stats;
 mod values;
+mod verify;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -34,7 +35,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
-use crate::services::{Claims, Dids, Sessions, Tokens};
+use crate::services::{Claims, Dids, Sessions, Tokens, Verdicts};
 use crate::storage::Store;
 
 /// What handlers work with. Both listeners get it as `web::Data<State>`.
@@ -43,6 +44,7 @@ pub struct State {
     pub claims: Claims,
     pub dids: Dids,
     pub tokens: Tokens,
+    pub verdicts: Verdicts,
     pub store: Store,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,

@@ -15,8 +15,13 @@ use super::code::Code;
 use super::exchange::Exchange;
 use super::values::Time;
 use crate::domain::{Did, EndReason, Session, SessionState, Timestamp};
-use crate::services::ServiceError;
+use crate::services::{Denied, ServiceError};
 use crate::storage::StoreError;
+
+/// The challenge of every 401 that does not make it more exact; one for signatures comes with it.
+const BEARER: HeaderValue = HeaderValue::from_static(r#"Bearer realm="onceguard""#);
+/// `Retry-After` in seconds, where the code has none of its own.
+const RETRY_AFTER: u32 = 5;
 
 /// One thing that is wrong in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -44,7 +49,7 @@ pub(super) struct Body<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<FieldError>, required = false)]
     errors: &'a [FieldError],
-    /// With `nonce_replayed`.
+    /// With `nonce_replayed` and `signature_replayed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     first_used_at: Option<Time>,
@@ -117,20 +122,54 @@ impl Problem {
         Self::invalid(vec![FieldError { pointer: pointer.to_owned(), detail: detail.into() }])
     }
 
-    /// 401, with a challenge for each way to authenticate. `error` is RFC 6750's, for a
-    /// credential that was there and did not do.
+    /// 401 for a caller without a credential that does. `error` is RFC 6750's, for a token that
+    /// was there.
     pub(super) fn unauthenticated(detail: &'static str, error: Option<&'static str>) -> Self {
         let bearer = match error {
-            Some("invalid_token") => r#"Bearer realm="onceguard", error="invalid_token""#,
-            Some(_) => r#"Bearer realm="onceguard", error="invalid_request""#,
-            None => r#"Bearer realm="onceguard""#,
+            Some("invalid_token") => {
+                HeaderValue::from_static(r#"Bearer realm="onceguard", error="invalid_token""#)
+            }
+            Some(_) => {
+                HeaderValue::from_static(r#"Bearer realm="onceguard", error="invalid_request""#)
+            }
+            None => BEARER,
         };
-        Self::new(Code::Unauthenticated, detail)
-            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(bearer))
-            .with_header(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static(r#"Signature error="unauthenticated""#),
-            )
+        Self::new(Code::Unauthenticated, detail).with_header(header::WWW_AUTHENTICATE, bearer)
+    }
+
+    /// A signed request that did not pass, with the code of the check, in an answer of `status`.
+    pub(super) fn denied(denied: &Denied, status: impl FnOnce(Code) -> StatusCode) -> Self {
+        let Some(code) = Code::parse(denied.code()) else {
+            return Self::internal(format!("there is no code {}", denied.code()));
+        };
+        let mut problem = Self::new(code, denied.to_string()).with_status(status(code));
+        match denied {
+            Denied::Replayed { first_used_at } => problem.0.first_used_at = Some(*first_used_at),
+            Denied::SessionEnded { ended_at, reason }
+            | Denied::SessionExpired { ended_at, reason } => {
+                problem.0.ended = Some((*ended_at, *reason));
+            }
+            _ => {}
+        }
+        problem
+    }
+
+    /// The agent that calls has no part in the session.
+    pub(super) fn not_a_party() -> Self {
+        Self::new(Code::SignatureNotAParty, Denied::NotAParty.to_string())
+    }
+
+    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
+        self.0.status = status;
+        self
+    }
+
+    pub(super) const fn code(&self) -> Code {
+        self.0.code
+    }
+
+    pub(super) const fn status(&self) -> StatusCode {
+        self.0.status
     }
 
     /// A party of the session to open, or to claim in, is revoked.
@@ -190,11 +229,23 @@ impl Problem {
             tracing::error!(request_id, code = meaning.word, cause, "request failed");
         }
         let mut response = HttpResponse::build(status);
+        let has_challenge = headers.iter().any(|(name, _)| name == header::WWW_AUTHENTICATE);
         for header in headers {
             response.append_header(header);
         }
-        if let Some(seconds) = meaning.retry_after {
-            response.append_header((header::RETRY_AFTER, seconds));
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                if !has_challenge {
+                    response.append_header((header::WWW_AUTHENTICATE, BEARER));
+                }
+                let signature = format!("Signature error=\"{}\"", meaning.word);
+                response.append_header((header::WWW_AUTHENTICATE, signature));
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                let seconds = meaning.retry_after.unwrap_or(RETRY_AFTER);
+                response.append_header((header::RETRY_AFTER, seconds));
+            }
+            _ => {}
         }
         let body = Body {
             kind: format!("/problems/{}", meaning.word),

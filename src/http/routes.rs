@@ -12,7 +12,7 @@ use super::call::Call;
 use super::code::Code;
 use super::exchange::Exchange;
 use super::problem::Problem;
-use super::{claims, dids, docs, nonces, problems, sessions, stats};
+use super::{claims, dids, docs, nonces, problems, sessions, stats, verify};
 use crate::domain::TokenScope;
 
 /// Registers the API.
@@ -23,8 +23,9 @@ pub fn api(config: &mut ServiceConfig) {
 /// The paths that are asked for most come first: they are tried in this order.
 #[rustfmt::skip]
 fn table() -> Vec<Path> {
-    use TokenScope::{Admin, Dids, Nonces, Revoke, SessionKeys, Sessions};
+    use TokenScope::{Admin, Dids, Nonces, Revoke, SessionKeys, Sessions, Verify};
     vec![
+        Path::new("/v1/verify").post(Verify, verify::verify),
         Path::new("/v1/claims").post(Nonces, claims::claim),
         Path::new("/v1/sessions").post(Sessions, sessions::open).get(Sessions, sessions::list),
         Path::new("/v1/sessions/end").post(Sessions, sessions::end_all),

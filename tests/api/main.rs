@@ -35,3 +35,4 @@ mod sessions;
 mod starts;
 mod tls;
 mod tokens;
+mod verify;

@@ -7,7 +7,7 @@ use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{TestApp, send_bytes};
 
 /// Every path under `/v1`, and the methods it takes.
-pub(crate) const PATHS: [(&str, &str); 13] = [
+pub(crate) const PATHS: [(&str, &str); 14] = [
     ("/v1/sessions", "GET, HEAD, POST"),
     ("/v1/sessions/end", "POST"),
     ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55", "DELETE, GET, HEAD, PATCH"),
@@ -16,6 +16,7 @@ pub(crate) const PATHS: [(&str, &str); 13] = [
     ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/nonces", "POST"),
     ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/nonces/n", "GET, HEAD"),
     ("/v1/claims", "POST"),
+    ("/v1/verify", "POST"),
     ("/v1/dids", "GET, HEAD"),
     ("/v1/dids/did:web:a.example", "DELETE, GET, HEAD, PUT"),
     ("/v1/dids/did:web:a.example/revoke", "POST"),

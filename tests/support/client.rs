@@ -10,30 +10,46 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Every code, and the statuses that it comes with.
-pub const CODES: [(&str, &[u16]); 23] = [
+pub const CODES: [(&str, &[u16]); 39] = [
     ("invalid_request", &[400]),
     ("unauthenticated", &[401]),
     ("forbidden", &[403]),
     ("did_revoked", &[403, 409]),
-    ("session_not_found", &[404]),
+    ("session_not_found", &[401, 403, 404]),
     ("did_not_found", &[404]),
     ("nonce_unused", &[404]),
     ("not_found", &[404]),
     ("method_not_allowed", &[405]),
     ("nonce_replayed", &[409]),
     ("session_exists", &[409]),
-    ("session_ended", &[410]),
-    ("session_expired", &[410]),
+    ("session_ended", &[401, 403, 410]),
+    ("session_expired", &[401, 403, 410]),
     ("precondition_failed", &[412]),
     ("payload_too_large", &[413]),
     ("unsupported_media_type", &[415]),
     ("validation_failed", &[422]),
     ("did_unresolvable", &[422]),
-    ("claim_quota_reached", &[429]),
+    ("claim_quota_reached", &[403, 429]),
     ("internal_error", &[500]),
     ("storage_unavailable", &[503]),
     ("overloaded", &[503]),
     ("outcome_unknown", &[503]),
+    ("signature_required", &[401, 403]),
+    ("signature_malformed", &[401, 403]),
+    ("signature_tag_invalid", &[401, 403]),
+    ("signature_params_incomplete", &[401, 403]),
+    ("signature_alg_not_allowed", &[401, 403]),
+    ("signature_window_invalid", &[401, 403]),
+    ("signature_components_incomplete", &[401, 403]),
+    ("signature_key_unknown", &[401, 403]),
+    ("signature_key_revoked", &[403]),
+    ("signature_invalid", &[401, 403]),
+    ("signature_digest_mismatch", &[401, 403]),
+    ("signature_not_a_party", &[403]),
+    ("signature_replayed", &[401, 403]),
+    ("host_not_allowed", &[421]),
+    ("forward_headers_ambiguous", &[403]),
+    ("forward_headers_invalid", &[403]),
 ];
 
 /// A client that goes nowhere but where it is sent.
@@ -288,7 +304,7 @@ impl Answer {
         members.sort_unstable();
         let expected: &[&str] = match code.as_str() {
             "validation_failed" => &["errors"],
-            "nonce_replayed" => &["first_used_at"],
+            "nonce_replayed" | "signature_replayed" => &["first_used_at"],
             "session_ended" | "session_expired" => &["end_reason", "ended_at"],
             _ => &[],
         };

@@ -9,6 +9,7 @@
     reason = "each test crate is its root, and uses a part of it"
 )]
 
+mod agent;
 mod app;
 mod builders;
 mod chaos_proxy;
@@ -18,6 +19,7 @@ mod private_postgres;
 mod process;
 mod raw_sql;
 
+pub use agent::{Agent, Message};
 pub use app::TestApp;
 pub use builders::*;
 pub use chaos_proxy::{ChaosProxy, Cut};
