@@ -6,6 +6,8 @@ mod auth;
 mod claims;
 mod database;
 mod dids;
+mod forward_auth;
+mod host;
 mod jobs;
 mod load;
 mod log;
@@ -24,6 +26,8 @@ pub use auth::Auth;
 pub use claims::Claims;
 pub use database::{Database, Pool};
 pub use dids::Dids;
+pub use forward_auth::ForwardAuth;
+pub use host::Host;
 pub use jobs::Jobs;
 pub use load::{Loaded, Sources};
 pub use log::{Log, LogFormat};
@@ -31,7 +35,7 @@ pub use ops::Ops;
 pub use problem::{InvalidConfig, Origin, Problem};
 pub use reader::Setting;
 pub use sealing::{Sealing, SealingKeyBytes};
-pub use server::{Server, Tls};
+pub use server::{PublicUrl, Server, Tls};
 pub use sessions::Sessions;
 
 use reader::Reader;
@@ -49,6 +53,7 @@ pub struct Config {
     pub dids: Dids,
     pub sealing: Sealing,
     pub auth: Auth,
+    pub forward_auth: ForwardAuth,
     pub jobs: Jobs,
     pub log: Log,
 }
@@ -75,6 +80,7 @@ impl Config {
             dids: Dids::read(reader),
             sealing: Sealing::read(reader),
             auth: Auth::read(reader),
+            forward_auth: ForwardAuth::read(reader),
             jobs: Jobs::read(reader),
             log: Log::read(reader),
             data_dir,

@@ -4,7 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::reader::Reader;
+use serde_json::Value;
+
+use super::host::Host;
+use super::reader::{Given, Reader, Show};
+use crate::signatures::Target;
 
 /// `[server]`.
 #[derive(Debug, Clone)]
@@ -13,10 +17,21 @@ pub struct Server {
     /// Threads that serve HTTP; 0 is one per processor.
     pub workers: usize,
     pub tls: Option<Tls>,
+    /// What signed requests are for, whatever `Host` says: set where a proxy changes it.
+    pub public_url: Option<PublicUrl>,
+    /// The hosts that signed requests may be for; `None` is the bound address and `localhost`.
+    pub allowed_hosts: Option<Vec<Host>>,
     /// Return session keys over a listener that is neither loopback nor TLS.
     pub allow_plaintext_keys: bool,
     /// How long a stop waits for requests in flight.
     pub shutdown_timeout: Duration,
+}
+
+/// Scheme and authority, verbatim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl {
+    pub scheme: &'static str,
+    pub authority: String,
 }
 
 /// `[server.tls]`: PEM files.
@@ -33,9 +48,43 @@ impl Server {
             workers: reader.number("server.workers", 0, 0..=1024),
             allow_plaintext_keys: reader.boolean("server.allow_plaintext_keys", false),
             shutdown_timeout: reader.seconds("server.shutdown_timeout_seconds", 30, 1..=3600),
+            public_url: PublicUrl::read(reader),
+            allowed_hosts: read_hosts(reader),
             tls: Tls::read(reader),
         }
     }
+}
+
+impl PublicUrl {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let parse = |given: &Given| {
+            given.text().and_then(Self::parse).ok_or_else(|| {
+                "must be http:// or https:// and a host, without a path, such as \
+                 https://onceguard.example.com"
+                    .to_owned()
+            })
+        };
+        let shown = |url: &Self| format!("{}://{}", url.scheme, url.authority).into();
+        reader.optional("server.public_url", Show::Plain, parse, shown)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let target = Target::parse(text).ok()?;
+        let is_root = target.path() == "/" && target.query().is_none();
+        let authority = target.authority().to_owned();
+        is_root.then(|| Self { scheme: target.scheme(), authority })
+    }
+}
+
+fn read_hosts(reader: &mut Reader) -> Option<Vec<Host>> {
+    let parse = |given: &Given| {
+        let hosts = given.texts().and_then(|texts| texts.into_iter().map(Host::parse).collect());
+        hosts.filter(|hosts: &Vec<Host>| !hosts.is_empty()).ok_or_else(|| {
+            "must be a list of host names and IP addresses, without ports".to_owned()
+        })
+    };
+    let shown = |hosts: &Vec<Host>| hosts.iter().map(Host::to_string).collect::<Value>();
+    reader.optional("server.allowed_hosts", Show::Plain, parse, shown)
 }
 
 impl Tls {

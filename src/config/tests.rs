@@ -210,10 +210,33 @@ fn types_are_not_guessed() {
         "[log]\nfilter = 'a=b=c'",
         "data_dir = ''",
         "[sealing]\nold_keys = 'AA=='",
+        "[server]\nallowed_hosts = 'a.example'",
+        "[forward_auth]\npublic = 'true'",
     ] {
         only_problem(from_file(text));
     }
     only_problem(from_environment(&[("ONCEGUARD_SERVER__ALLOW_PLAINTEXT_KEYS", "yes")]));
+}
+
+#[test]
+fn the_service_knows_its_names() {
+    let names = [
+        ("ONCEGUARD_SERVER__PUBLIC_URL", "https://Guard.example:8443/"),
+        ("ONCEGUARD_SERVER__ALLOWED_HOSTS", "Guard.example, [::1]"),
+    ];
+    let loaded = from_environment(&names).unwrap();
+    let url = loaded.config.server.public_url.as_ref().unwrap();
+    assert_eq!((url.scheme, url.authority.as_str()), ("https", "Guard.example:8443"));
+    let hosts = [Host::parse("guard.example").unwrap(), Host::parse("::1").unwrap()];
+    assert_eq!(loaded.config.server.allowed_hosts.as_deref(), Some(&hosts[..]));
+    assert_eq!(setting(&loaded, "server.public_url").value, "https://Guard.example:8443");
+    assert_eq!(setting(&loaded, "server.allowed_hosts").value, json!(["guard.example", "::1"]));
+    for url in ["", "guard.example", "ftp://a", "https://a/b", "https://a?", "https://u@a"] {
+        only_problem(from_environment(&[("ONCEGUARD_SERVER__PUBLIC_URL", url)]));
+    }
+    for hosts in ["", "a:80", "a,,b", "https://a"] {
+        only_problem(from_environment(&[("ONCEGUARD_SERVER__ALLOWED_HOSTS", hosts)]));
+    }
 }
 
 #[test]

@@ -5,11 +5,15 @@ use std::fmt;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::Did;
+
 /// Who acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
     /// An API token, by id and name.
     Token { id: Uuid, name: String },
+    /// An agent, by its signature.
+    Agent(Did),
     /// Somebody at the command line of the machine.
     Operator,
     /// A job of the service itself.
@@ -20,6 +24,7 @@ impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Token { id, name } => write!(f, "token:{name} ({id})"),
+            Self::Agent(did) => did.fmt(f),
             Self::Operator => f.write_str("operator"),
             Self::Job(name) => write!(f, "job:{name}"),
         }

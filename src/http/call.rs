@@ -9,13 +9,13 @@ use actix_web::web::{self, Bytes, BytesMut};
 use futures_util::StreamExt as _;
 
 use super::State;
-use super::auth::Caller;
+use super::auth::{Access, Caller};
 use super::code::Code;
 use super::exchange::Exchange;
 use super::input::Input;
 use super::node::Node;
 use super::problem::Problem;
-use crate::domain::TokenScope;
+use crate::domain::SessionId;
 
 /// The most bytes of a body.
 const MAX_BODY: usize = 256 * 1024;
@@ -32,12 +32,12 @@ pub(super) struct Call {
 
 impl Call {
     /// # Errors
-    /// `payload_too_large`, `unauthenticated`, `forbidden`, or 503 when the credential cannot be
+    /// `payload_too_large`, `unauthenticated`, why a signature is refused, `forbidden`, or 503 when the credential cannot be
     /// checked.
     pub(super) async fn admit(
         request: HttpRequest,
         payload: web::Payload,
-        scope: TokenScope,
+        access: Access,
         exchange: &Exchange,
     ) -> Result<Self, Problem> {
         let body = read_body(&request, payload).await?;
@@ -45,10 +45,22 @@ impl Call {
             .app_data::<web::Data<State>>()
             .cloned()
             .ok_or_else(|| Problem::internal("the state is not part of the app"))?;
-        let caller = Caller::authenticate(&request, &state).await?;
+        let caller = Caller::authenticate(&request, &body, &state).await?;
         exchange.set_caller(caller.clone());
-        caller.must_have(scope)?;
+        caller.may(access)?;
         Ok(Self { caller, state, request, body })
+    }
+
+    /// An agent acts in its own sessions alone; tokens are not asked.
+    ///
+    /// # Errors
+    /// `session_not_found`, `signature_not_a_party`.
+    pub(super) async fn must_be_party(&self, id: SessionId) -> Result<(), Problem> {
+        if self.caller.agent().is_none() {
+            return Ok(());
+        }
+        let session = self.state.sessions.read(id).await?;
+        self.caller.must_be_party(&session.ok_or_else(Problem::session_not_found)?)
     }
 
     /// The input of a call that takes no body; one that is there is ignored.

@@ -1,6 +1,8 @@
 //! `POST /v1/claims`: many claims at once, each decided on its own. And the `Idempotency-Key`,
 //! with which a caller that lost an answer learns the true outcome.
 
+use std::collections::HashSet;
+
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -11,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::call::Call;
+use super::code::Code;
 use super::fields::{Fields, Invalid, array, text};
 use super::node::Node;
 use super::problem::Problem;
@@ -117,6 +120,7 @@ impl ResultView {
 pub(super) async fn claim(call: Call) -> Result<HttpResponse, Problem> {
     let (body, key) = read(&call)?;
     let mut claims = body.claims;
+    must_be_party(&call, &claims).await?;
     if let Some(key) = key {
         for (index, claim) in claims.iter_mut().enumerate() {
             claim.idempotency = Some(key.digest(&call.caller, index));
@@ -131,6 +135,31 @@ pub(super) async fn claim(call: Call) -> Result<HttpResponse, Problem> {
         mark_replayed(&mut response);
     }
     Ok(response)
+}
+
+/// An agent claims in its own sessions alone. Of a session that is not there, the claim says so.
+async fn must_be_party(call: &Call, claims: &[Claim]) -> Result<(), Problem> {
+    if call.caller.agent().is_none() {
+        return Ok(());
+    }
+    let mut sessions = HashSet::new();
+    for claim in claims {
+        match claim.scope {
+            Scope::Session(id) => sessions.insert(id),
+            Scope::Signer { .. } => {
+                return Err(Problem::new(
+                    Code::Forbidden,
+                    "an agent claims in sessions: its own signatures are claimed by being used",
+                ));
+            }
+        };
+    }
+    for id in sessions {
+        if let Some(session) = call.state.sessions.read(id).await? {
+            call.caller.must_be_party(&session)?;
+        }
+    }
+    Ok(())
 }
 
 fn read(call: &Call) -> Result<(Body, Option<IdempotencyKey>), Problem> {

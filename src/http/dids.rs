@@ -278,6 +278,9 @@ pub(super) async fn revoke(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
     let did = input.path_did("did");
     let did = input.finish(|| did)?;
+    if call.caller.is_agent_beside(Some(&did), None) {
+        return Err(Problem::new(Code::Forbidden, "an agent may revoke its own DID alone"));
+    }
     let revocation = call.state.dids.revoke(&did, &call.caller.actor()).await?;
     let view = RevocationView {
         did: did.as_str(),

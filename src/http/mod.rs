@@ -25,6 +25,7 @@ mod problem;
 mod problems;
 mod sessions;
 mod stats;
+mod target;
 mod values;
 mod verify;
 

@@ -55,6 +55,7 @@ pub(super) struct AcceptedView<'a> {
 )]
 pub(super) async fn claim(call: Call) -> Result<HttpResponse, Problem> {
     let (session, body, key) = read(&call)?;
+    call.must_be_party(session).await?;
     let nonce = body.nonce;
     let claim = Claim {
         scope: Scope::Session(session),

@@ -1,4 +1,4 @@
-//! The whole table: path, method, the scope that a caller needs, handler.
+//! The whole table: path, method, the scope that a token needs and whether agents may, handler.
 
 use std::future::Future;
 
@@ -8,6 +8,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource, Route};
 
+use super::auth::{Access, or_agent};
 use super::call::Call;
 use super::code::Code;
 use super::exchange::Exchange;
@@ -26,18 +27,18 @@ fn table() -> Vec<Path> {
     use TokenScope::{Admin, Dids, Nonces, Revoke, SessionKeys, Sessions, Verify};
     vec![
         Path::new("/v1/verify").post(Verify, verify::verify),
-        Path::new("/v1/claims").post(Nonces, claims::claim),
-        Path::new("/v1/sessions").post(Sessions, sessions::open).get(Sessions, sessions::list),
-        Path::new("/v1/sessions/end").post(Sessions, sessions::end_all),
-        Path::new("/v1/sessions/{id}/nonces").post(Nonces, nonces::claim),
+        Path::new("/v1/claims").post(or_agent(Nonces), claims::claim),
+        Path::new("/v1/sessions").post(or_agent(Sessions), sessions::open).get(or_agent(Sessions), sessions::list),
+        Path::new("/v1/sessions/end").post(or_agent(Sessions), sessions::end_all),
+        Path::new("/v1/sessions/{id}/nonces").post(or_agent(Nonces), nonces::claim),
         Path::new("/v1/sessions/{id}")
-            .get(Sessions, sessions::read).patch(Sessions, sessions::change).delete(Sessions, sessions::end),
-        Path::new("/v1/sessions/{id}/key").get(SessionKeys, sessions::key),
-        Path::new("/v1/sessions/{id}/touch").post(Sessions, sessions::touch),
+            .get(or_agent(Sessions), sessions::read).patch(Sessions, sessions::change).delete(or_agent(Sessions), sessions::end),
+        Path::new("/v1/sessions/{id}/key").get(or_agent(SessionKeys), sessions::key),
+        Path::new("/v1/sessions/{id}/touch").post(or_agent(Sessions), sessions::touch),
         Path::new("/v1/sessions/{id}/nonces/{nonce}").get(Nonces, nonces::used),
         Path::new("/v1/dids").get(Dids, dids::list),
         Path::new("/v1/dids/{did}").get(Dids, dids::read).put(Dids, dids::put).delete(Dids, dids::forget),
-        Path::new("/v1/dids/{did}/revoke").post(Revoke, dids::revoke),
+        Path::new("/v1/dids/{did}/revoke").post(or_agent(Revoke), dids::revoke),
         Path::new("/v1/dids/{did}/refresh").post(Dids, dids::refresh),
         Path::new("/v1/stats").get(Admin, stats::stats),
         // Without a credential:
@@ -61,34 +62,34 @@ impl Path {
         Self { pattern, methods: Vec::new(), resource: web::resource(pattern) }
     }
 
-    fn get<F: Answer>(self, scope: TokenScope, handler: fn(Call) -> F) -> Self {
-        self.guarded(Method::GET, scope, handler)
+    fn get<F: Answer>(self, access: impl Into<Access>, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::GET, access.into(), handler)
     }
 
-    fn post<F: Answer>(self, scope: TokenScope, handler: fn(Call) -> F) -> Self {
-        self.guarded(Method::POST, scope, handler)
+    fn post<F: Answer>(self, access: impl Into<Access>, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::POST, access.into(), handler)
     }
 
-    fn put<F: Answer>(self, scope: TokenScope, handler: fn(Call) -> F) -> Self {
-        self.guarded(Method::PUT, scope, handler)
+    fn put<F: Answer>(self, access: impl Into<Access>, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::PUT, access.into(), handler)
     }
 
-    fn patch<F: Answer>(self, scope: TokenScope, handler: fn(Call) -> F) -> Self {
-        self.guarded(Method::PATCH, scope, handler)
+    fn patch<F: Answer>(self, access: impl Into<Access>, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::PATCH, access.into(), handler)
     }
 
-    fn delete<F: Answer>(self, scope: TokenScope, handler: fn(Call) -> F) -> Self {
-        self.guarded(Method::DELETE, scope, handler)
+    fn delete<F: Answer>(self, access: impl Into<Access>, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::DELETE, access.into(), handler)
     }
 
-    /// A method that only callers with `scope` may use.
-    fn guarded<F: Answer>(self, method: Method, scope: TokenScope, handler: fn(Call) -> F) -> Self {
+    /// A method that only callers with this access may use.
+    fn guarded<F: Answer>(self, method: Method, access: Access, handler: fn(Call) -> F) -> Self {
         let pattern = self.pattern;
         self.with(method, move |route| {
             route.to(move |request: HttpRequest, payload: web::Payload| async move {
                 let exchange = Exchange::of(&request);
                 exchange.set_route(pattern);
-                let answer = match Call::admit(request, payload, scope, &exchange).await {
+                let answer = match Call::admit(request, payload, access, &exchange).await {
                     Ok(call) => handler(call).await,
                     Err(refused) => Err(refused),
                 };

@@ -148,36 +148,45 @@ impl Sessions {
         Ok(self.store.touch_session(id).await?)
     }
 
-    /// Ends a session on behalf of `actor`, who is not one of its parties.
-    pub async fn end(&self, id: SessionId, actor: &Actor) -> Result<Changed, ServiceError> {
-        let event = AuditEvent {
+    /// Ends a session on behalf of `outsider`, which is written down; `None` is one of its
+    /// parties.
+    pub async fn end(
+        &self,
+        id: SessionId,
+        outsider: Option<&Actor>,
+    ) -> Result<Changed, ServiceError> {
+        let event = outsider.map(|actor| AuditEvent {
             actor: actor.clone(),
             action: "session.end",
             subject: id.to_string(),
             detail: json!({}),
-        };
-        let changed = self.store.end_session(id, EndReason::Ended, Some(event)).await?;
+        });
+        let changed = self.store.end_session(id, EndReason::Ended, event).await?;
         if matches!(changed, Changed::Done(_)) {
             self.metrics.sessions_ended(EndReason::Ended, 1);
         }
         Ok(changed)
     }
 
-    /// Ends all live sessions of these parties, in batches, and returns how many it ended.
-    pub async fn end_all(&self, parties: &Parties, actor: &Actor) -> Result<u64, ServiceError> {
+    /// Ends all live sessions of these parties, in batches, and returns how many it ended. It is
+    /// on behalf of `outsider`; `None` is a party of them all.
+    pub async fn end_all(
+        &self,
+        parties: &Parties,
+        outsider: Option<&Actor>,
+    ) -> Result<u64, ServiceError> {
         let names = |did: &Option<Did>| did.as_ref().map(Did::to_string);
         let (client, server) = (names(&parties.client_did), names(&parties.server_did));
-        let event = AuditEvent {
+        let event = outsider.map(|actor| AuditEvent {
             actor: actor.clone(),
             action: "sessions.end",
             subject: client.iter().chain(server.iter()).cloned().collect::<Vec<_>>().join(" "),
             detail: json!({ "client_did": client, "server_did": server }),
-        };
+        });
         let mut total = 0;
         loop {
             let reason = EndReason::Ended;
-            let ended =
-                self.store.end_sessions(parties, reason, Some(event.clone()), END_BATCH).await?;
+            let ended = self.store.end_sessions(parties, reason, event.clone(), END_BATCH).await?;
             self.metrics.sessions_ended(reason, ended);
             total += ended;
             if ended < u64::from(END_BATCH) {

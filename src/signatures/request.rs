@@ -151,6 +151,12 @@ impl<'a> Target<'a> {
         self.authority
     }
 
+    /// The host of the authority, verbatim; an IPv6 address in brackets.
+    #[must_use]
+    pub const fn host(&self) -> &'a str {
+        self.host
+    }
+
     /// `/` when it was empty.
     #[must_use]
     pub const fn path(&self) -> &'a str {

@@ -101,6 +101,7 @@ pub(in crate::http) async fn touch(call: Call) -> Result<HttpResponse, Problem> 
     let mut input = call.input();
     let id = input.path("id", SessionId::parse);
     let id = input.finish(|| id)?;
+    call.must_be_party(id).await?;
     done(call.state.sessions.touch(id).await?)?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -118,7 +119,8 @@ pub(in crate::http) async fn end(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
     let id = input.path("id", SessionId::parse);
     let id = input.finish(|| id)?;
-    done(call.state.sessions.end(id, &call.caller.actor()).await?)?;
+    call.must_be_party(id).await?;
+    done(call.state.sessions.end(id, call.caller.outsider().as_ref()).await?)?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -157,6 +159,10 @@ pub(in crate::http) async fn end_all(call: Call) -> Result<HttpResponse, Problem
     let server_did = input.optional("server_did", text(Did::parse));
     let named = input.finish(|| Some(EndParties { client_did, server_did }))?;
     let parties = Parties { client_did: named.client_did, server_did: named.server_did };
-    let ended = call.state.sessions.end_all(&parties, &call.caller.actor()).await?;
+    if call.caller.is_agent_beside(parties.client_did.as_ref(), parties.server_did.as_ref()) {
+        return Err(Problem::not_a_party());
+    }
+    let outsider = call.caller.outsider();
+    let ended = call.state.sessions.end_all(&parties, outsider.as_ref()).await?;
     json(StatusCode::OK, &EndedView { ended })
 }

@@ -67,6 +67,12 @@ pub(in crate::http) struct Body {
 )]
 pub(in crate::http) async fn open(call: Call) -> Result<HttpResponse, Problem> {
     let asked = read(&call)?;
+    if call.caller.is_agent_beside(Some(&asked.client_did), None) {
+        return Err(Problem::new(
+            Code::Forbidden,
+            "an agent opens sessions as their client: client_did must be its own DID",
+        ));
+    }
     let opening = OpenSession {
         id: asked.id,
         client_did: asked.client_did,

@@ -28,6 +28,7 @@ pub(in crate::http) async fn read(call: Call) -> Result<HttpResponse, Problem> {
     let id = input.path("id", SessionId::parse);
     let id = input.finish(|| id)?;
     let session = call.state.sessions.read(id).await?.ok_or_else(Problem::session_not_found)?;
+    call.caller.must_be_party(&session)?;
     match Problem::session_over(&session) {
         Some(over) => Err(over),
         None => answer(StatusCode::OK, &session),
@@ -68,6 +69,7 @@ pub(in crate::http) async fn key(call: Call) -> Result<HttpResponse, Problem> {
     }
     let found = call.state.sessions.key(id).await?;
     let (session, key) = found.ok_or_else(Problem::session_not_found)?;
+    call.caller.must_be_party(&session)?;
     if let Some(over) = Problem::session_over(&session) {
         return Err(over);
     }
@@ -98,6 +100,12 @@ pub(in crate::http) async fn list(call: Call) -> Result<HttpResponse, Problem> {
     };
     let page = input.page();
     input.finish(|| Some(()))?;
+    if call.caller.is_agent_beside(filter.client_did.as_ref(), filter.server_did.as_ref()) {
+        return Err(Problem::new(
+            Code::Forbidden,
+            "an agent lists its own sessions: client_did or server_did must be its own DID",
+        ));
+    }
     let page = call.state.sessions.list(&filter, &page).await?;
     json(StatusCode::OK, &PageView::of(&page, View::of))
 }
