@@ -14,6 +14,8 @@ use crate::domain::{Actor, ApiToken, Did, Session, TokenScope};
 use crate::services::Case;
 use crate::signatures::{Body, Request};
 
+const PROXY_TOKEN: &str = "x-onceguard-token";
+
 /// Somebody whose credential was checked.
 #[derive(Debug, Clone)]
 pub(super) enum Caller {
@@ -106,6 +108,20 @@ impl Caller {
             ));
         };
         Self::with_token(token, state).await
+    }
+
+    /// The token of a proxy: in a header of its own, since `Authorization` may be a part of the
+    /// request to judge.
+    pub(super) async fn of_proxy(request: &HttpRequest, state: &State) -> Result<Self, Problem> {
+        let mut tokens = request.headers().get_all(PROXY_TOKEN);
+        match (tokens.next(), tokens.next()) {
+            (None, _) => Self::by_token(request, state).await,
+            (Some(token), None) => Self::with_token(token.to_str().unwrap_or(""), state).await,
+            (Some(_), Some(_)) => Err(Problem::unauthenticated(
+                "the request has more than one X-Onceguard-Token header",
+                Some("invalid_request"),
+            )),
+        }
     }
 
     async fn with_token(token: &str, state: &State) -> Result<Self, Problem> {

@@ -41,10 +41,7 @@ impl Call {
         exchange: &Exchange,
     ) -> Result<Self, Problem> {
         let body = read_body(&request, payload).await?;
-        let state = request
-            .app_data::<web::Data<State>>()
-            .cloned()
-            .ok_or_else(|| Problem::internal("the state is not part of the app"))?;
+        let state = state_of(&request)?;
         let caller = Caller::authenticate(&request, &body, &state).await?;
         exchange.set_caller(caller.clone());
         caller.may(access)?;
@@ -105,6 +102,11 @@ impl Call {
         }
         Ok(())
     }
+}
+
+pub(super) fn state_of(request: &HttpRequest) -> Result<web::Data<State>, Problem> {
+    let state = request.app_data::<web::Data<State>>();
+    state.cloned().ok_or_else(|| Problem::internal("the state is not part of the app"))
 }
 
 async fn read_body(request: &HttpRequest, payload: web::Payload) -> Result<Bytes, Problem> {

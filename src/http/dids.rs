@@ -272,7 +272,7 @@ pub(super) struct RevocationView<'a> {
     params(("did" = String, Path, description = "As it stands, or percent-encoded once with its colons.",
         example = "did:web:client.example")),
     responses((status = 200, description = "It is revoked.", body = RevocationView)),
-    extensions(("x-scope" = json!("revoke"))),
+    extensions(("x-scope" = json!("revoke")), ("x-agents" = json!(true))),
 )]
 pub(super) async fn revoke(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();

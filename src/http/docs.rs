@@ -13,18 +13,39 @@ use utoipa::OpenApi;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr};
 
 use super::code::Code;
 use super::problem::{Body, FieldError, Problem};
-use super::{claims, dids, nonces, sessions, stats, verify};
+use super::{claims, dids, forward_auth, nonces, sessions, stats, verify};
 
 /// What Swagger UI needs: its own files, and the styles it sets on elements.
 const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
 );
 const TOKEN: &str = "token";
+const SIGNATURE: &str = "signature";
+
+/// What a signed request may be refused for.
+const OF_AGENTS: [&str; 14] = [
+    "signature_malformed",
+    "signature_tag_invalid",
+    "signature_params_incomplete",
+    "signature_alg_not_allowed",
+    "signature_window_invalid",
+    "signature_components_incomplete",
+    "signature_key_unknown",
+    "signature_key_revoked",
+    "signature_invalid",
+    "signature_digest_mismatch",
+    "signature_not_a_party",
+    "signature_replayed",
+    "claim_quota_reached",
+    "host_not_allowed",
+];
 
 #[derive(OpenApi)]
 #[openapi(
@@ -44,7 +65,7 @@ const TOKEN: &str = "token";
         sessions::end, sessions::key, sessions::touch,
         nonces::claim, nonces::used, claims::claim,
         dids::list, dids::read, dids::put, dids::forget, dids::revoke, dids::refresh,
-        verify::verify, stats::stats, openapi,
+        verify::verify, forward_auth::forward_auth, stats::stats, openapi,
     ),
     components(schemas(Body, FieldError, claims::NewClaim)),
 )]
@@ -104,6 +125,11 @@ fn document() -> utoipa::openapi::OpenApi {
         .build();
     let components = document.components.get_or_insert_default();
     components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer));
+    let signature = ApiKeyValue::with_description(
+        "Signature",
+        "The request is signed with the key of a DID (RFC 9421): Signature-Input and Signature, with tag=\"onceguard\".",
+    );
+    components.add_security_scheme(SIGNATURE, SecurityScheme::ApiKey(ApiKey::Header(signature)));
     for item in document.paths.paths.values_mut() {
         operations_of(item).for_each(|(_, operation)| complete(operation));
     }
@@ -122,14 +148,21 @@ fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mu
     .filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
 }
 
-/// Turns `x-scope` and `x-errors` into security and responses. An operation without a scope
+/// Turns `x-scope` and `x-agents`, and `x-errors` (beside the common ones) or `x-all-errors`, into security and responses. An operation without a scope
 /// is for everybody.
 fn complete(operation: &mut Operation) {
     let Some(mut extensions) = operation.extensions.take() else { return };
     let scope = extensions.remove("x-scope");
     let own = extensions.remove("x-errors");
+    let all = extensions.remove("x-all-errors");
+    let agents = extensions.remove("x-agents").is_some();
     let Some(scope) = scope.as_ref().and_then(Value::as_str) else { return };
-    operation.security = Some(vec![SecurityRequirement::new(TOKEN, [scope])]);
+    let mut security = vec![SecurityRequirement::new(TOKEN, [scope])];
+    let of_agents = if agents { &OF_AGENTS[..] } else { &[] };
+    if agents {
+        security.push(SecurityRequirement::new(SIGNATURE, [""; 0]));
+    }
+    operation.security = Some(security);
 
     let common = [
         "payload_too_large",
@@ -139,13 +172,25 @@ fn complete(operation: &mut Operation) {
         "storage_unavailable",
         "internal_error",
     ];
+    let all = all.as_ref().and_then(Value::as_array);
+    let common = if all.is_some() { &[][..] } else { &common };
     let of_body = ["unsupported_media_type", "invalid_request"];
     let of_body = of_body.iter().filter(|_| operation.request_body.is_some()).copied();
-    let own = own.as_ref().and_then(Value::as_array).into_iter().flatten();
+    let own = all.or_else(|| own.as_ref().and_then(Value::as_array)).into_iter().flatten();
     let own = own.filter_map(Value::as_str);
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-    for (status, code) in common.into_iter().chain(of_body).chain(own).filter_map(error_of) {
-        by_status.entry(status).or_default().push(code);
+    for (status, code) in common
+        .iter()
+        .copied()
+        .chain(of_body)
+        .chain(of_agents.iter().copied())
+        .chain(own)
+        .filter_map(error_of)
+    {
+        let codes = by_status.entry(status).or_default();
+        if !codes.contains(&code) {
+            codes.push(code);
+        }
     }
     for (status, codes) in by_status {
         let response = RefOr::T(problem_response(status, &codes));
@@ -233,8 +278,13 @@ mod tests {
                 }
                 let at = format!("{method} {path}");
                 assert_eq!(operation["security"][0]["token"].as_array().unwrap().len(), 1, "{at}");
-                for status in ["401", "403", "413", "422", "500", "503"] {
-                    let content = &operation["responses"][status]["content"];
+                // A proxy understands no others.
+                let statuses = match path.as_str() {
+                    "/v1/forward-auth" => &["401", "403", "503"][..],
+                    _ => &["401", "403", "413", "422", "500", "503"],
+                };
+                for status in statuses {
+                    let content = &operation["responses"][*status]["content"];
                     let examples = &content["application/problem+json"]["examples"];
                     assert!(!examples.as_object().unwrap().is_empty(), "{at} {status}");
                 }

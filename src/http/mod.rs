@@ -18,6 +18,7 @@ mod docs;
 mod etag;
 mod exchange;
 mod fields;
+mod forward_auth;
 mod input;
 mod node;
 mod nonces;

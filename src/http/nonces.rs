@@ -48,7 +48,7 @@ pub(super) struct AcceptedView<'a> {
     request_body(content = Body, example = json!({"nonce": "n-0S6_WzA2Mj"})),
     responses((status = 201, description = "Accepted, and committed to disk.", body = AcceptedView,
         headers(("Idempotency-Replayed" = String, description = "true when an earlier call with the same key made the claim.")))),
-    extensions(("x-scope" = json!("nonces")), ("x-errors" = json!([
+    extensions(("x-scope" = json!("nonces")), ("x-agents" = json!(true)), ("x-errors" = json!([
         "nonce_replayed", "session_not_found", "session_ended", "session_expired", "did_revoked",
         "claim_quota_reached", "overloaded", "outcome_unknown",
     ]))),

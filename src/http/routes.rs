@@ -7,13 +7,15 @@ use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource, Route};
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
 
 use super::auth::{Access, or_agent};
 use super::call::Call;
 use super::code::Code;
 use super::exchange::Exchange;
 use super::problem::Problem;
-use super::{claims, dids, docs, nonces, problems, sessions, stats, verify};
+use super::{claims, dids, docs, forward_auth, nonces, problems, sessions, stats, verify};
 use crate::domain::TokenScope;
 
 /// Registers the API.
@@ -41,6 +43,9 @@ fn table() -> Vec<Path> {
         Path::new("/v1/dids/{did}/revoke").post(or_agent(Revoke), dids::revoke),
         Path::new("/v1/dids/{did}/refresh").post(Dids, dids::refresh),
         Path::new("/v1/stats").get(Admin, stats::stats),
+        // These ask for a credential themselves:
+        Path::new("/v1/forward-auth").any(forward_auth::forward_auth),
+        Path::new("/v1/forward-auth/{tail:.*}").any(forward_auth::forward_auth),
         // Without a credential:
         Path::new("/openapi.json").public(docs::openapi),
         Path::new("/docs").public(docs::index),
@@ -101,13 +106,15 @@ impl Path {
     /// `GET` for everybody.
     pub(super) fn public<F: Answer>(self, handler: fn(HttpRequest) -> F) -> Self {
         let pattern = self.pattern;
-        self.with(Method::GET, move |route| {
-            route.to(move |request: HttpRequest| async move {
-                let exchange = Exchange::of(&request);
-                exchange.set_route(pattern);
-                handler(request).await.unwrap_or_else(|problem| problem.respond(&exchange))
-            })
-        })
+        self.with(Method::GET, move |route| route.to(answer(pattern, handler)))
+    }
+
+    /// Every method, for everybody. It is documented as `GET`.
+    fn any<F: Answer>(mut self, handler: fn(HttpRequest) -> F) -> Self {
+        let pattern = self.pattern;
+        self.resource = self.resource.route(web::route().to(answer(pattern, handler)));
+        self.methods.push(Method::GET);
+        self
     }
 
     /// Adds a method; `HEAD` comes with `GET`, and actix leaves out the body.
@@ -127,6 +134,21 @@ impl Path {
             _ => method.as_str(),
         });
         names.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A handler that nobody's credential was checked for.
+fn answer<F: Answer>(
+    pattern: &'static str,
+    handler: fn(HttpRequest) -> F,
+) -> impl Fn(HttpRequest) -> LocalBoxFuture<'static, HttpResponse> + Clone {
+    move |request| {
+        async move {
+            let exchange = Exchange::of(&request);
+            exchange.set_route(pattern);
+            handler(request).await.unwrap_or_else(|problem| problem.respond(&exchange))
+        }
+        .boxed_local()
     }
 }
 
@@ -167,14 +189,15 @@ mod tests {
 
     use super::*;
 
-    /// Paths that are for people, and no part of the API.
-    const PAGES: [&str; 4] = ["/docs", "/docs/{file:.*}", "/problems", "/problems/{code}"];
+    /// Paths that are for people, and those that are other names of a path.
+    const UNDOCUMENTED: [&str; 5] =
+        ["/docs", "/docs/{file:.*}", "/problems", "/problems/{code}", "/v1/forward-auth/{tail:.*}"];
 
     #[test]
     fn the_openapi_document_has_every_route_and_no_other() {
         let routes: BTreeSet<String> = table()
             .iter()
-            .filter(|path| !PAGES.contains(&path.pattern))
+            .filter(|path| !UNDOCUMENTED.contains(&path.pattern))
             .flat_map(|path| path.methods.iter().map(|m| format!("{m} {}", path.pattern)))
             .collect();
         assert_eq!(docs::operations(), routes);

@@ -30,7 +30,7 @@ pub const CODES: [(&str, &[u16]); 39] = [
     ("validation_failed", &[422]),
     ("did_unresolvable", &[422]),
     ("claim_quota_reached", &[403, 429]),
-    ("internal_error", &[500]),
+    ("internal_error", &[500, 503]),
     ("storage_unavailable", &[503]),
     ("overloaded", &[503]),
     ("outcome_unknown", &[503]),

@@ -94,7 +94,7 @@ fn read(call: &Call) -> Result<(SessionId, Change, Option<IfMatch>), Problem> {
     params(("id" = String, Path, description = "A UUID, or its 22-character base64url form.",
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 204, description = "Recorded.")),
-    extensions(("x-scope" = json!("sessions")),
+    extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true)),
         ("x-errors" = json!(["session_not_found", "session_ended", "session_expired"]))),
 )]
 pub(in crate::http) async fn touch(call: Call) -> Result<HttpResponse, Problem> {
@@ -112,7 +112,7 @@ pub(in crate::http) async fn touch(call: Call) -> Result<HttpResponse, Problem> 
     params(("id" = String, Path, description = "A UUID, or its 22-character base64url form.",
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 204, description = "Ended.")),
-    extensions(("x-scope" = json!("sessions")),
+    extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true)),
         ("x-errors" = json!(["session_not_found", "session_ended", "session_expired"]))),
 )]
 pub(in crate::http) async fn end(call: Call) -> Result<HttpResponse, Problem> {
@@ -148,7 +148,7 @@ pub(in crate::http) struct EndedView {
     post, path = "/v1/sessions/end", operation_id = "end_sessions", tag = "sessions",
     request_body(content = EndParties, example = json!({"client_did": "did:web:client.example"})),
     responses((status = 200, description = "How many were ended.", body = EndedView)),
-    extensions(("x-scope" = json!("sessions"))),
+    extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true))),
 )]
 pub(in crate::http) async fn end_all(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.json()?;

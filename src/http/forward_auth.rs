@@ -1,0 +1,177 @@
+//! `/v1/forward-auth`: a verdict for a proxy, which tells in headers what somebody asked of it.
+//! The body of that request is not seen. Proxies understand four statuses: 200, 401, 403 and 503;
+//! the code is in `X-Onceguard-Code`.
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::auth::Caller;
+use super::call;
+use super::code::Code;
+use super::exchange::Exchange;
+use super::problem::Problem;
+use crate::domain::{SessionId, TokenScope};
+use crate::services::{Case, Verdict};
+use crate::signatures::{Body, InvalidTarget, Request, SESSION_FIELD, Target};
+
+const FORWARDED: [&str; 4] =
+    ["x-forwarded-method", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-uri"];
+const ORIGINAL: [&str; 2] = ["x-original-method", "x-original-url"];
+const CONTENT_DIGEST: &str = "content-digest";
+
+const CODE: HeaderName = HeaderName::from_static("x-onceguard-code");
+const DID: HeaderName = HeaderName::from_static("x-onceguard-did");
+const KEYID: HeaderName = HeaderName::from_static("x-onceguard-keyid");
+const SESSION: HeaderName = HeaderName::from_static("x-onceguard-session");
+const DIGEST: HeaderName = HeaderName::from_static("x-onceguard-content-digest");
+
+/// Judge a signed request for a proxy, and spend its nonce if it passes.
+///
+/// Any method will do, and any path below this one. The request to judge is told in
+/// `X-Forwarded-Method`, `-Proto`, `-Host` and `-Uri`, or in `X-Original-Method` and `-URL`; its
+/// other headers are sent as they are. The token goes into `X-Onceguard-Token` when
+/// `Authorization` is a part of the request to judge; with `forward_auth.public` none is asked
+/// for. The body is not seen: compare it with `X-Onceguard-Content-Digest`.
+#[utoipa::path(
+    get, path = "/v1/forward-auth", operation_id = "forward_auth", tag = "verdicts",
+    params(
+        ("X-Forwarded-Method" = Option<String>, Header, example = "GET"),
+        ("X-Forwarded-Proto" = Option<String>, Header, example = "https"),
+        ("X-Forwarded-Host" = Option<String>, Header, example = "service.example"),
+        ("X-Forwarded-Uri" = Option<String>, Header, example = "/orders?id=1"),
+        ("X-Original-Method" = Option<String>, Header),
+        ("X-Original-URL" = Option<String>, Header),
+        ("X-Session-Id" = Option<String>, Header, description = "The session that the request belongs to; must be signed."),
+    ),
+    responses((status = 200, description = "Every check passed.", headers(
+        ("X-Onceguard-DID" = String, description = "Who signed."),
+        ("X-Onceguard-Keyid" = String),
+        ("X-Onceguard-Session" = String, description = "When the request names one."),
+        ("X-Onceguard-Content-Digest" = String, description = "The signed digest of the body, when there is one."),
+    ))),
+    extensions(("x-scope" = json!("verify")), ("x-all-errors" = json!([
+        "unauthenticated", "signature_required", "signature_malformed", "signature_tag_invalid",
+        "signature_params_incomplete", "signature_alg_not_allowed", "signature_window_invalid",
+        "signature_components_incomplete", "signature_key_unknown", "signature_invalid",
+        "signature_digest_mismatch", "signature_replayed", "401 session_not_found",
+        "401 session_ended", "401 session_expired", "forbidden", "forward_headers_ambiguous",
+        "forward_headers_invalid", "signature_key_revoked", "signature_not_a_party",
+        "403 claim_quota_reached", "storage_unavailable", "overloaded", "outcome_unknown",
+        "503 internal_error",
+    ]))),
+)]
+pub(super) async fn forward_auth(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    judge(&request).await.map_err(|problem| {
+        let status = match problem.status() {
+            known @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => known,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let code = HeaderValue::from_static(problem.code().meaning().word);
+        problem.with_status(status).with_header(CODE, code)
+    })
+}
+
+async fn judge(request: &HttpRequest) -> Result<HttpResponse, Problem> {
+    let state = call::state_of(request)?;
+    if !state.config.forward_auth.public {
+        let proxy = Caller::of_proxy(request, &state).await?;
+        Exchange::of(request).set_caller(proxy.clone());
+        proxy.may(TokenScope::Verify.into())?;
+    }
+    let headers = request.headers();
+    let (method, target) = asked(headers)?;
+    let lines: Vec<_> =
+        headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let received = Request { method, target, headers: &lines, body: Body::Unseen };
+    let case = Case { request: received, profile: None, session: session(headers) };
+    match state.verdicts.judge(&case).await? {
+        Ok(verdict) => accepted(&verdict, headers),
+        Err(denied) => Err(Problem::denied(&denied, status)),
+    }
+}
+
+/// The method and the target of the request to judge.
+fn asked(headers: &HeaderMap) -> Result<(&str, Target<'_>), Problem> {
+    let has = |names: &[&str]| names.iter().any(|name| headers.contains_key(*name));
+    if has(&FORWARDED) && has(&ORIGINAL) {
+        return Err(Problem::new(
+            Code::ForwardHeadersAmbiguous,
+            "there are both X-Forwarded-* and X-Original-* headers",
+        ));
+    }
+    let (method, target) = if has(&ORIGINAL) {
+        let [method, url] = ORIGINAL;
+        (one(headers, method)?, Target::parse(one(headers, url)?))
+    } else {
+        let [method, proto, host, uri] = FORWARDED;
+        let method = one(headers, method)?;
+        let (proto, host) = (one(headers, proto)?, one(headers, host)?);
+        (method, Target::new(proto, host, one(headers, uri)?))
+    };
+    let target = target.map_err(|error| unusable(&error))?;
+    if Method::from_bytes(method.as_bytes()).is_err() {
+        return Err(invalid("the method is none"));
+    }
+    Ok((method, target))
+}
+
+/// A header that must be there once.
+fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, Problem> {
+    let mut values = headers.get_all(name);
+    let value = values.next().ok_or_else(|| invalid(format!("there is no {name}")))?;
+    if values.next().is_some() {
+        let detail = format!("{name} is there more than once");
+        return Err(Problem::new(Code::ForwardHeadersAmbiguous, detail));
+    }
+    value.to_str().map_err(|_| invalid(format!("{name} is not visible ASCII")))
+}
+
+fn unusable(error: &InvalidTarget) -> Problem {
+    invalid(format!("the URL that they make {error}"))
+}
+
+fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(Code::ForwardHeadersInvalid, detail.into())
+}
+
+/// The session that the request names; it must be signed. What is no id names a session that
+/// nobody has, so that it is refused where its turn comes.
+fn session(headers: &HeaderMap) -> Option<SessionId> {
+    let mut sent = headers.get_all(SESSION_FIELD);
+    let id = match (sent.next()?, sent.next()) {
+        (one, None) => one.to_str().ok().and_then(|text| SessionId::parse(text.trim()).ok()),
+        (_, Some(_)) => None,
+    };
+    Some(id.unwrap_or_else(SessionId::generate))
+}
+
+const fn status(code: Code) -> StatusCode {
+    match code {
+        Code::SignatureKeyRevoked | Code::SignatureNotAParty | Code::ClaimQuotaReached => {
+            StatusCode::FORBIDDEN
+        }
+        _ => StatusCode::UNAUTHORIZED,
+    }
+}
+
+fn accepted(verdict: &Verdict, headers: &HeaderMap) -> Result<HttpResponse, Problem> {
+    let mut response = HttpResponse::Ok();
+    let mut add = |name: HeaderName, value: &[u8]| {
+        let value = HeaderValue::from_bytes(value)
+            .map_err(|error| Problem::internal(format!("{name} cannot be written: {error}")))?;
+        response.insert_header((name, value));
+        Ok::<_, Problem>(())
+    };
+    add(DID, verdict.did.as_str().as_bytes())?;
+    add(KEYID, verdict.keyid.as_bytes())?;
+    if let Some(id) = verdict.session {
+        add(SESSION, id.to_string().as_bytes())?;
+    }
+    // Whenever it was sent it is covered: every profile asks for that.
+    let digest: Vec<_> = headers.get_all(CONTENT_DIGEST).map(HeaderValue::as_bytes).collect();
+    if !digest.is_empty() {
+        add(DIGEST, &digest.join(&b", "[..]))?;
+    }
+    Ok(response.finish())
+}
