@@ -15,12 +15,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agents;
 mod batches;
 mod bodies;
 mod did_paths;
 mod dids;
 mod documents;
 mod etags;
+mod forward_auth;
 mod idempotency;
 mod nonces;
 mod operations;

@@ -127,7 +127,11 @@ impl Message {
 
     /// As it is sent to the service itself.
     pub fn to_http(&self, caller: &Caller) -> HttpRequest {
-        let path = self.url.strip_prefix(caller.base()).expect("a URL of the service");
+        self.to_path(caller, self.url.strip_prefix(caller.base()).expect("a URL of the service"))
+    }
+
+    /// As it is sent to the service, whatever URL was signed.
+    pub fn to_path(&self, caller: &Caller, path: &str) -> HttpRequest {
         let mut request = caller.request(&self.method, path);
         for (name, value) in &self.headers {
             request = request.header(name, value);
