@@ -161,7 +161,7 @@ fn log<B>(response: &ServiceResponse<B>, exchange: &Exchange, took: Duration, li
                 request_id = exchange.request_id(),
                 method = %response.request().method(),
                 route = exchange.route(),
-                path = loggable(response.request().uri().path()),
+                path = loggable(exchange.route(), response.request().uri().path()),
                 status = response.status().as_u16(),
                 duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                 caller = exchange.caller().map(super::auth::Caller::name),
@@ -175,10 +175,13 @@ fn log<B>(response: &ServiceResponse<B>, exchange: &Exchange, took: Duration, li
     }
 }
 
-/// A path without the nonce that it may hold.
-fn loggable(path: &str) -> &str {
-    const NONCES: &str = "/nonces/";
-    path.find(NONCES).and_then(|at| path.get(..at + NONCES.len())).unwrap_or(path)
+/// A path without the nonce that it may hold, however either of them is spelt.
+fn loggable<'a>(route: &str, path: &'a str) -> &'a str {
+    if !route.ends_with("/{nonce}") {
+        return path;
+    }
+    let before: usize = path.split_inclusive('/').take(5).map(str::len).sum();
+    path.get(..before).unwrap_or_default()
 }
 
 /// A body that counts its request as in flight until the connection has taken all of it: a
@@ -274,9 +277,11 @@ mod tests {
 
     #[test]
     fn a_nonce_in_a_path_is_not_logged() {
-        assert_eq!(loggable("/v1/sessions/s/nonces/secret"), "/v1/sessions/s/nonces/");
-        assert_eq!(loggable("/v1/sessions/s/nonces/se/cret"), "/v1/sessions/s/nonces/");
-        assert_eq!(loggable("/v1/sessions/s/nonces"), "/v1/sessions/s/nonces");
+        let route = "/v1/sessions/{id}/nonces/{nonce}";
+        assert_eq!(loggable(route, "/v1/sessions/s/nonces/secret"), "/v1/sessions/s/nonces/");
+        assert_eq!(loggable(route, "/v1/sessions/s/%6Eonces/secret"), "/v1/sessions/s/%6Eonces/");
+        let claim = "/v1/sessions/{id}/nonces";
+        assert_eq!(loggable(claim, "/v1/sessions/s/nonces"), "/v1/sessions/s/nonces");
     }
 
     #[test]

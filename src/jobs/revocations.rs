@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::JobError;
+use crate::domain::Actor;
 use crate::metrics::Metrics;
 use crate::services::end_revoked_sessions;
 use crate::storage::Store;
@@ -11,7 +12,7 @@ pub(super) const NAME: &str = "revocations";
 pub(super) const INTERVAL: Duration = Duration::from_mins(1);
 
 pub(super) async fn run(store: &Store, metrics: &Metrics) -> Result<(), JobError> {
-    let ended = end_revoked_sessions(store, metrics, None).await?;
+    let ended = end_revoked_sessions(store, metrics, None, &Actor::Job(NAME)).await?;
     if ended > 0 {
         tracing::info!(job = NAME, ended, "ended sessions of revoked DIDs");
     }

@@ -232,7 +232,7 @@ impl Dids {
         let revoked = self.store.revoke_did(did, event).await;
         self.written(did).await;
         let revoked_at = revoked?.revoked_at;
-        let sessions_ended = end_sessions(&self.store, &self.metrics, Some(did)).await?;
+        let sessions_ended = end_sessions(&self.store, &self.metrics, Some(did), actor).await?;
         Ok(Revocation { revoked_at, sessions_ended })
     }
 
@@ -330,10 +330,17 @@ pub(crate) async fn end_sessions(
     store: &Store,
     metrics: &Metrics,
     did: Option<&Did>,
+    actor: &Actor,
 ) -> Result<u64, ServiceError> {
+    let event = AuditEvent {
+        actor: actor.clone(),
+        action: "sessions.end",
+        subject: did.map_or_else(|| "revoked DIDs".to_owned(), Did::to_string),
+        detail: json!({ "reason": EndReason::DidRevoked.as_str() }),
+    };
     let mut total = 0;
     loop {
-        let ended = store.end_sessions_of_revoked(did, END_BATCH).await?;
+        let ended = store.end_sessions_of_revoked(did, Some(event.clone()), END_BATCH).await?;
         metrics.sessions_ended(EndReason::DidRevoked, ended);
         total += ended;
         if ended < u64::from(END_BATCH) {

@@ -127,7 +127,7 @@ impl Verdicts {
             }
             Lookup::Unresolvable(reason) => return Ok(Err(Denied::KeyUnknown(reason))),
         };
-        match self.verify(&checked, &key_id, &resolved).await {
+        match self.verify(&checked, &key_id, &resolved) {
             Ok(alg) => self.spend(&checked, &key_id, case.session, alg).await,
             Err(denied) => Ok(Err(denied)),
         }
@@ -140,7 +140,7 @@ impl Verdicts {
     }
 
     /// Steps 7 to 11, and the part of 4 that needs the key; the algorithm's name.
-    async fn verify(
+    fn verify(
         &self,
         checked: &Checked<'_>,
         key_id: &DidUrl,

@@ -423,9 +423,15 @@ impl Store {
     }
 
     /// Ends up to `limit` live sessions in which any revoked DID (or just `did`) is a party,
-    /// with reason `did_revoked`; fewer than `limit` means that none is left.
-    pub async fn end_sessions_of_revoked(&self, did: Option<&Did>, limit: u32) -> Result<u64> {
-        on!(self, store => store.end_sessions_of_revoked(did, limit).await)
+    /// with reason `did_revoked`; fewer than `limit` means that none is left. The audit event is
+    /// as in [`Self::end_sessions`].
+    pub async fn end_sessions_of_revoked(
+        &self,
+        did: Option<&Did>,
+        audit: Option<AuditEvent>,
+        limit: u32,
+    ) -> Result<u64> {
+        on!(self, store => store.end_sessions_of_revoked(did, audit, limit).await)
     }
 
     // DIDs.

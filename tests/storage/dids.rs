@@ -222,7 +222,7 @@ async fn no_session_of_a_revoked_did_survives(#[values(Sqlite, Memory, Postgres)
             let (store, did) = (instance.clone(), revoked.clone());
             tokio::spawn(async move {
                 revoke(&store, &did).await;
-                while store.end_sessions_of_revoked(Some(&did), 2).await.unwrap() == 2 {}
+                while store.end_sessions_of_revoked(Some(&did), None, 2).await.unwrap() == 2 {}
             })
         };
         revoking.await.unwrap();

@@ -65,7 +65,7 @@ async fn an_end_wipes_the_key_and_keeps_the_nonces(
         }
         "revoked" => {
             store.revoke_did(client, an_audit_event("did.revoke", client)).await.unwrap();
-            store.end_sessions_of_revoked(None, 10).await.unwrap();
+            store.end_sessions_of_revoked(None, None, 10).await.unwrap();
         }
         _ => {
             store.pass(minutes(61)).await;
@@ -166,17 +166,21 @@ async fn the_sessions_of_revoked_dids_end(#[values(Sqlite, Memory, Postgres)] on
         store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap();
     }
 
-    assert_eq!(store.end_sessions_of_revoked(Some(&good), 10).await.unwrap(), 0, "not revoked");
-    assert_eq!(store.end_sessions_of_revoked(Some(&bad), 10).await.unwrap(), 2);
+    assert_eq!(
+        store.end_sessions_of_revoked(Some(&good), None, 10).await.unwrap(),
+        0,
+        "not revoked"
+    );
+    assert_eq!(store.end_sessions_of_revoked(Some(&bad), None, 10).await.unwrap(), 2);
     for id in [a, b] {
         assert!(is_over(&read(&store, id).await, EndReason::DidRevoked));
     }
     assert_eq!(read(&store, c).await.state(), SessionState::Active);
 
-    assert_eq!(store.end_sessions_of_revoked(None, 10).await.unwrap(), 1);
+    assert_eq!(store.end_sessions_of_revoked(None, None, 10).await.unwrap(), 1);
     assert!(is_over(&read(&store, c).await, EndReason::DidRevoked));
     assert_eq!(read(&store, d).await.state(), SessionState::Active);
-    assert_eq!(store.end_sessions_of_revoked(None, 10).await.unwrap(), 0);
+    assert_eq!(store.end_sessions_of_revoked(None, None, 10).await.unwrap(), 0);
 }
 
 #[rstest]
@@ -193,6 +197,6 @@ async fn the_sessions_of_revoked_dids_end_in_batches(
     }
     store.revoke_did(&bad, an_audit_event("did.revoke", &bad)).await.unwrap();
     for expected in [2, 2, 1, 0] {
-        assert_eq!(store.end_sessions_of_revoked(Some(&bad), 2).await.unwrap(), expected);
+        assert_eq!(store.end_sessions_of_revoked(Some(&bad), None, 2).await.unwrap(), expected);
     }
 }

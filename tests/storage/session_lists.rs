@@ -149,7 +149,7 @@ async fn a_list_narrows_to_states_recorded_or_not(
     let revoked = opened(&store, a_session()).await;
     let client = &revoked.client_did;
     store.revoke_did(client, an_audit_event("did.revoke", client)).await.unwrap();
-    store.end_sessions_of_revoked(Some(client), 10).await.unwrap();
+    store.end_sessions_of_revoked(Some(client), None, 10).await.unwrap();
     store.pass(minutes(90)).await;
     let active = opened(&store, a_session()).await.id;
 

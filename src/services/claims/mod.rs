@@ -77,6 +77,9 @@ impl Claims {
     /// [`StoreError::OutcomeUnknown`] when any of the claims may or may not have been accepted.
     pub async fn claim(&self, claims: Vec<Claim>) -> Answer {
         let Shared { room, sender, metrics, .. } = &*self.shared;
+        if claims.is_empty() {
+            return Ok(Vec::new());
+        }
         let count = u32::try_from(claims.len()).unwrap_or(u32::MAX);
         let Ok(room) = room.clone().try_acquire_many_owned(count) else {
             metrics.claims_refused_overloaded.inc_by(u64::from(count));

@@ -137,30 +137,47 @@ impl PostgresStore {
                 (None, Some(did)) => end_one_party(c, END_OF_SERVER, reason, did, limit).await?,
                 (None, None) => 0,
             };
-            if let Some(mut event) = event.clone().filter(|_| ended > 0) {
-                if let Some(detail) = event.detail.as_object_mut() {
-                    detail.insert("sessions".into(), ended.into());
-                }
-                audit::record(c, &event).await?;
-            }
+            record_ends(c, event.as_ref(), ended).await?;
             Ok(ended)
         })
         .await
     }
 
-    pub async fn end_sessions_of_revoked(&self, did: Option<&Did>, limit: u32) -> Result<u64> {
+    pub async fn end_sessions_of_revoked(
+        &self,
+        did: Option<&Did>,
+        event: Option<AuditEvent>,
+        limit: u32,
+    ) -> Result<u64> {
         let reason = EndReason::DidRevoked.as_str();
-        self.transaction("end_sessions_of_revoked", async |c| match did {
-            Some(did) => end_one_party(c, END_OF_ONE_REVOKED, reason, did, limit).await,
-            None => {
-                end_batch(c, limit, |limit| {
-                    sql_query(END_OF_REVOKED).bind::<Text, _>(reason).bind::<BigInt, _>(limit)
-                })
-                .await
-            }
+        self.transaction("end_sessions_of_revoked", async |c| {
+            let ended = match did {
+                Some(did) => end_one_party(c, END_OF_ONE_REVOKED, reason, did, limit).await?,
+                None => {
+                    end_batch(c, limit, |limit| {
+                        sql_query(END_OF_REVOKED).bind::<Text, _>(reason).bind::<BigInt, _>(limit)
+                    })
+                    .await?
+                }
+            };
+            record_ends(c, event.as_ref(), ended).await?;
+            Ok(ended)
         })
         .await
     }
+}
+
+/// Writes the event, with the count, if any session was ended.
+async fn record_ends(
+    c: &mut AsyncPgConnection,
+    event: Option<&AuditEvent>,
+    ended: u64,
+) -> QueryResult<()> {
+    let Some(mut event) = event.cloned().filter(|_| ended > 0) else { return Ok(()) };
+    if let Some(detail) = event.detail.as_object_mut() {
+        detail.insert("sessions".into(), ended.into());
+    }
+    audit::record(c, &event).await
 }
 
 async fn end_one_party(

@@ -204,10 +204,16 @@ impl SqliteStore {
         self.0.write("end_sessions", end).await
     }
 
-    pub async fn end_sessions_of_revoked(&self, did: Option<&Did>, limit: u32) -> Result<u64> {
+    pub async fn end_sessions_of_revoked(
+        &self,
+        did: Option<&Did>,
+        audit: Option<AuditEvent>,
+        limit: u32,
+    ) -> Result<u64> {
         let did = did.cloned();
-        let end =
-            move |conn: &mut _, now| session_sets::end_of_revoked(conn, now, did.as_ref(), limit);
+        let end = move |conn: &mut _, now| {
+            session_sets::end_of_revoked(conn, now, did.as_ref(), audit.as_ref(), limit)
+        };
         self.0.write("end_sessions_of_revoked", end).await
     }
 

@@ -121,15 +121,7 @@ pub(super) fn end_of_parties(
         query = query.sql(" AND FALSE");
     }
     let live = query.sql(" LIMIT ?").bind::<BigInt, _>(i64::from(limit)).load(conn)?;
-    let ended = end_all(conn, now, live, reason)?;
-    if let Some(event) = event.filter(|_| ended > 0) {
-        let mut event = event.clone();
-        if let Value::Object(detail) = &mut event.detail {
-            detail.insert("sessions".into(), ended.into());
-        }
-        audit::write(conn, now, &event)?;
-    }
-    Ok(ended)
+    end_all(conn, now, live, reason, event)
 }
 
 /// Ends up to `limit` live sessions with a revoked party: any, or `did`.
@@ -137,6 +129,7 @@ pub(super) fn end_of_revoked(
     conn: &mut SqliteConnection,
     now: Timestamp,
     did: Option<&Did>,
+    event: Option<&AuditEvent>,
     limit: u32,
 ) -> QueryResult<u64> {
     let micros = now.timestamp_micros();
@@ -156,19 +149,28 @@ pub(super) fn end_of_revoked(
         }
     }
     let live = query.sql(") LIMIT ?").bind::<BigInt, _>(i64::from(limit)).load(conn)?;
-    end_all(conn, now, live, EndReason::DidRevoked)
+    end_all(conn, now, live, EndReason::DidRevoked, event)
 }
 
+/// Ends these sessions, and writes the event, with the count, if there are any.
 fn end_all(
     conn: &mut SqliteConnection,
     now: Timestamp,
     ids: Vec<IdRow>,
     reason: EndReason,
+    event: Option<&AuditEvent>,
 ) -> QueryResult<u64> {
-    let mut ended = 0;
+    let mut ended: u64 = 0;
     for IdRow { id } in ids {
         record_end(conn, &id, now, reason)?;
         ended += 1;
+    }
+    if let Some(event) = event.filter(|_| ended > 0) {
+        let mut event = event.clone();
+        if let Value::Object(detail) = &mut event.detail {
+            detail.insert("sessions".into(), ended.into());
+        }
+        audit::write(conn, now, &event)?;
     }
     Ok(ended)
 }

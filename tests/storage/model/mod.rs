@@ -255,7 +255,7 @@ impl<'a> Pair<'a> {
     }
 
     async fn end_sessions_of_revoked(&mut self) {
-        while self.store.end_sessions_of_revoked(None, 2).await.unwrap() == 2 {}
+        while self.store.end_sessions_of_revoked(None, None, 2).await.unwrap() == 2 {}
         for id in self.slots {
             let Some(stored) = self.store.session(id).await.unwrap() else { continue };
             let stored = self.steady(stored);
