@@ -119,14 +119,14 @@ impl Code {
                 StatusCode::UNAUTHORIZED,
                 "No valid credential",
                 "The request carries no credential, or one that is unknown, expired or revoked.",
-                "Send Authorization: Bearer with a token made by `onceguard token create`.",
+                "Send Authorization: Bearer with a token made by `onceguard token create`, or sign the request.",
             ),
             Self::Forbidden => (
                 "forbidden",
                 StatusCode::FORBIDDEN,
                 "Not allowed",
                 "The caller is known, and may not do this.",
-                "Use a token with the scope that the detail names, or the way that it names.",
+                "Use a token with the scope that the detail names, or the way that it names. An agent acts for itself alone.",
             ),
             Self::DidRevoked => (
                 "did_revoked",

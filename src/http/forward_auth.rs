@@ -109,7 +109,7 @@ fn asked(headers: &HeaderMap) -> Result<(&str, Target<'_>), Problem> {
         let (proto, host) = (one(headers, proto)?, one(headers, host)?);
         (method, Target::new(proto, host, one(headers, uri)?))
     };
-    let target = target.map_err(|error| unusable(&error))?;
+    let target = target.map_err(unusable)?;
     if Method::from_bytes(method.as_bytes()).is_err() {
         return Err(invalid("the method is none"));
     }
@@ -127,7 +127,7 @@ fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, Problem> {
     value.to_str().map_err(|_| invalid(format!("{name} is not visible ASCII")))
 }
 
-fn unusable(error: &InvalidTarget) -> Problem {
+fn unusable(error: InvalidTarget) -> Problem {
     invalid(format!("the URL that they make {error}"))
 }
 

@@ -3,6 +3,7 @@
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
+use actix_web::http::uri::Authority;
 
 use super::code::Code;
 use super::problem::Problem;
@@ -27,7 +28,7 @@ pub(super) fn of<'a>(request: &'a HttpRequest, server: &'a Server) -> Result<Tar
         (Some(_), Some(_)) => return Err(not_allowed("the request has more than one Host")),
     };
     // HTTP/2 has it in `:authority`; an HTTP/1.1 request line may have it, too.
-    let authority = match (uri.authority().map(|authority| authority.as_str()), host) {
+    let authority = match (uri.authority().map(Authority::as_str), host) {
         (Some(authority), Some(host)) if authority != host => {
             return Err(not_allowed("the Host is not that of the request's URL"));
         }

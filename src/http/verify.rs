@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::values::{Time, bytes, json};
 use crate::domain::SessionId;
 use crate::services::{Case, Denied, Verdict};
-use crate::signatures::{self, Request, SESSION_FIELD, Target};
+use crate::signatures::{Body, Request, SESSION_FIELD, Target};
 
 /// The most lines of a request's head.
 const MAX_HEADERS: usize = 1000;
@@ -23,7 +23,7 @@ const MAX_HEADERS: usize = 1000;
 #[derive(ToSchema)]
 #[schema(as = ReceivedRequest)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Body {
+pub(super) struct Received {
     #[schema(example = "POST")]
     method: String,
     /// The whole URL that the caller answers for, verbatim: nothing is decoded or normalised.
@@ -86,7 +86,7 @@ impl<'a> View<'a> {
 /// Judge a signed request, and spend its nonce if it passes.
 #[utoipa::path(
     post, path = "/v1/verify", operation_id = "verify_request", tag = "verdicts",
-    request_body(content = Body, example = json!({
+    request_body(content = Received, example = json!({
         "method": "GET",
         "url": "https://service.example/orders?id=1",
         "headers": [
@@ -115,7 +115,7 @@ pub(super) async fn verify(call: Call) -> Result<HttpResponse, Problem> {
         method: &received.method,
         target,
         headers: &headers,
-        body: signatures::Body::Seen(received.body.as_deref().unwrap_or_default()),
+        body: Body::Seen(received.body.as_deref().unwrap_or_default()),
     };
     let profile = received.profile.as_deref();
     let case = Case { request, profile, session: received.session_id };
@@ -128,7 +128,7 @@ pub(super) async fn verify(call: Call) -> Result<HttpResponse, Problem> {
     }
 }
 
-fn read(call: &Call) -> Result<Body, Problem> {
+fn read(call: &Call) -> Result<Received, Problem> {
     let mut input = call.json()?;
     let method = input.required("method", text(method));
     let url = input.required("url", text(|url| Target::parse(url).map(|_| url.to_owned())));
@@ -142,7 +142,7 @@ fn read(call: &Call) -> Result<Body, Problem> {
         input.refuse("/session_id", "must be the x-session-id that the request has, once");
     }
     input.finish(|| {
-        Some(Body { method: method?, url: url?, headers: headers?, body, profile, session_id })
+        Some(Received { method: method?, url: url?, headers: headers?, body, profile, session_id })
     })
 }
 

@@ -111,6 +111,17 @@ impl Sessions {
         Ok(Some((session, key)))
     }
 
+    /// The party of a session that is revoked, if one is. Its sessions end with it, but not at
+    /// the very moment.
+    pub async fn revoked_party(&self, session: &Session) -> Result<Option<Did>, ServiceError> {
+        for did in [&session.client_did, &session.server_did] {
+            if self.store.did(did).await?.is_some_and(|record| record.revoked_at.is_some()) {
+                return Ok(Some(did.clone()));
+            }
+        }
+        Ok(None)
+    }
+
     pub async fn list(
         &self,
         filter: &SessionFilter,

@@ -1,5 +1,7 @@
 //! Agents call the API by signing their requests: what they may do, and how they are refused.
 
+use std::fmt::Write as _;
+
 use onceguard::config::{Host, PublicUrl};
 use onceguard::domain::{KeyType, Timestamp};
 use onceguard::signatures::Component;
@@ -140,7 +142,18 @@ async fn an_agent_may_do_nothing_else(#[values(Sqlite, Postgres)] on: Database) 
 /// What an agent could change: everything but the nonces that its signatures spend.
 async fn state(app: &TestApp) -> Vec<String> {
     let data = app.data().await;
-    data.lines().filter(|line| !line.contains("signer")).map(str::to_owned).collect()
+    let mut of_signers = false;
+    let mut kept = Vec::new();
+    for line in data.lines() {
+        if line.ends_with(':') && !line.contains(' ') {
+            of_signers = line.contains("signer");
+        }
+        if !of_signers {
+            kept.push(line.to_owned());
+        }
+    }
+    assert!(kept.len() > 6, "{data}");
+    kept
 }
 
 #[rstest]
@@ -391,7 +404,7 @@ async fn send_raw(app: &TestApp, message: &Message, path: &str) -> (u16, String,
     let host = app.base().trim_start_matches("http://");
     let mut text = format!("{} {path} HTTP/1.1\r\nHost: {host}\r\n", message.method);
     for (name, value) in &message.headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        write!(text, "{name}: {value}\r\n").unwrap();
     }
     text.push_str("\r\n");
     crate::support::send_bytes(app.api_address(), text.into_bytes()).await

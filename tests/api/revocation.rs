@@ -7,10 +7,30 @@ use serde_json::json;
 use crate::dids::{ed25519, key_in};
 use crate::sessions::{members, time};
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Answer, TestApp, a_did};
+use crate::support::{Answer, TestApp, a_did, an_audit_event};
 
 async fn revoke(app: &TestApp, did: &impl std::fmt::Display) -> Answer {
     app.request("POST", &format!("/v1/dids/{did}/revoke")).send().await.is(200)
+}
+
+/// The flag comes first, and the ends of the sessions after it: in between nothing is done in them.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_about_to_end_is_of_no_use(#[values(Sqlite, Postgres)] on: Database) {
+    let app = TestApp::start(on).await;
+    for party in ["client_did", "server_did"] {
+        let did = a_did();
+        let fields = json!({party: did.as_str(), "session_key": "a2V5"});
+        let path = format!("/v1/sessions/{}", app.open_with(fields).await.text_of("id"));
+        app.get(&format!("{path}/key")).await.is(200);
+        app.store().revoke_did(&did, an_audit_event("did.revoke", &did)).await.unwrap();
+        app.get(&path).await.is(200);
+        app.refuses(app.request("GET", &format!("{path}/key")), 403, "did_revoked").await;
+        let claim = app.request("POST", &format!("{path}/nonces")).json(&json!({"nonce": "n"}));
+        app.refuses(claim, 403, "did_revoked").await;
+        let open = json!({"client_did": did.as_str(), "server_did": did.as_str()});
+        app.refuses(app.request("POST", "/v1/sessions").json(&open), 403, "did_revoked").await;
+    }
 }
 
 #[rstest]

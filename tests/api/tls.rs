@@ -1,13 +1,14 @@
 //! The API over TLS, with the certificate and key of the configuration.
 
 use onceguard::app::StartError;
-use onceguard::config::Tls;
+use onceguard::config::{Host, Tls};
+use onceguard::domain::KeyType;
 use rstest::rstest;
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Caller, TestApp, http_client};
+use crate::support::{Agent, Caller, Message, TestApp, http_client};
 
 /// A certificate for `localhost`, and its files.
 fn certificate() -> (String, Tls, TempDir) {
@@ -27,6 +28,7 @@ async fn the_api_is_served_over_tls_and_tls_alone(#[values(Sqlite, Postgres)] on
         config.server.tls = Some(tls);
         // With TLS, keys may leave this machine.
         config.server.listen = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+        config.server.allowed_hosts = Host::parse("localhost").map(|host| vec![host]);
     })
     .await;
     let root = reqwest::Certificate::from_pem(pem.as_bytes()).unwrap();
@@ -42,6 +44,15 @@ async fn the_api_is_served_over_tls_and_tls_alone(#[values(Sqlite, Postgres)] on
     assert_eq!(key["session_key"], "c2VjcmV0");
     caller.post(&format!("{path}/nonces"), &json!({"nonce": "n"})).await.is(201);
     caller.with_token(None).get(&path).await.refused(401, "unauthenticated");
+
+    // An agent signs for https, since that is how it calls.
+    let agent = Agent::new(KeyType::Ed25519);
+    let path = format!("/v1/sessions?client_did={}", agent.did);
+    for (scheme, status) in [("https", 200), ("http", 401)] {
+        let url = format!("{scheme}://localhost:{port}{path}");
+        let message = Message::new("GET", &url).signed(&agent, app.store().clock().now());
+        message.to_path(&caller.with_token(None), &path).send().await.is(status);
+    }
 
     // Whoever does not trust the certificate, or speaks no TLS, gets nothing.
     let stranger = http_client().tls_certs_only([]).build().unwrap();

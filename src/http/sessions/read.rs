@@ -53,7 +53,7 @@ pub(in crate::http) struct KeyView<'a> {
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 200, description = "The key; never cached.", body = KeyView)),
     extensions(("x-scope" = json!("session_keys")), ("x-agents" = json!(true)),
-        ("x-errors" = json!(["session_not_found", "not_found", "session_ended", "session_expired"]))),
+        ("x-errors" = json!(["session_not_found", "not_found", "session_ended", "session_expired", "did_revoked"]))),
 )]
 pub(in crate::http) async fn key(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
@@ -72,6 +72,9 @@ pub(in crate::http) async fn key(call: Call) -> Result<HttpResponse, Problem> {
     call.caller.must_be_party(&session)?;
     if let Some(over) = Problem::session_over(&session) {
         return Err(over);
+    }
+    if let Some(did) = call.state.sessions.revoked_party(&session).await? {
+        return Err(Problem::party_revoked(&did));
     }
     let key = key.ok_or_else(|| Problem::new(Code::NotFound, "the session has no key"))?;
     let session_key = Zeroizing::new(base64(&key));
