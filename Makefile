@@ -1,13 +1,16 @@
 # What a developer runs. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test bench lint advisories doc help
+.PHONY: run test interop bench lint advisories doc help
 
 run: ## Start the service on an SQLite file in ./data
 	cargo run --release
 
 test: ## Run every test, on SQLite and on a PostgreSQL that is started for it
 	scripts/throwaway-postgres run -- cargo test --locked
+
+interop: ## Try the signatures with client libraries from PyPI and npm, both ways
+	scripts/interop
 
 lint: ## Check formatting, lints, documentation, metrics, and the dependencies' licences and sources
 	cargo fmt --check
