@@ -23,6 +23,7 @@ mod dids;
 mod documents;
 mod etags;
 mod forward_auth;
+mod hosts;
 mod idempotency;
 mod nonces;
 mod operations;
