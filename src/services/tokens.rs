@@ -147,10 +147,13 @@ impl Tokens {
         if let Some(text) = &config.admin_token {
             let text = TokenText::parse(text.expose_secret())
                 .map_err(|error| ServiceError::Internal(format!("auth.admin_token: {error}")))?;
-            if self.store.token(&text.hash()).await?.is_none() {
-                self.store_admin(&text).await?;
-            }
-            return Ok(AdminToken::Configured);
+            return match self.store.token(&text.hash()).await? {
+                Some(token) if token.is_valid() => Ok(AdminToken::Configured),
+                Some(_) => Err(ServiceError::Internal(
+                    "auth.admin_token: this token was revoked; configure another, or none".into(),
+                )),
+                None => self.store_admin(&text).await.map(|()| AdminToken::Configured),
+            };
         }
         let in_file =
             match data_dir::read_secret(&file)? {
