@@ -9,14 +9,14 @@ use crate::load::{Load, caller, caller_with, ops};
 use crate::support::{Caller, Database, Home, PostgresDatabase, Process, a_did, wait_for};
 
 /// Two serving processes, and a caller of each with the same token.
-struct Pair {
+pub struct Pair {
     homes: [Home; 2],
     processes: [Process; 2],
-    callers: [Caller; 2],
+    pub callers: [Caller; 2],
 }
 
 impl Pair {
-    async fn start(home: Home) -> Self {
+    pub async fn start(home: Home) -> Self {
         let homes = [home.another(), home];
         let first = homes[0].start().await;
         let second = homes[1].start().await;

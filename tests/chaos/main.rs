@@ -34,3 +34,4 @@ mod overload;
 mod postgres_crash;
 mod revocation;
 mod sealing;
+mod verdicts;
