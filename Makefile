@@ -29,8 +29,8 @@ advisories: ## Check the dependencies for known vulnerabilities
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --locked check advisories
 
-bench: ## Measure claims over HTTP, on SQLite and on a PostgreSQL that is started for it
-	scripts/throwaway-postgres run -- cargo bench --locked --bench claims
+bench: ## Measure verdicts, and claims over HTTP on SQLite and on a PostgreSQL that is started for it
+	scripts/throwaway-postgres run -- cargo bench --locked --bench claims --bench verdicts
 
 doc: ## Build the library's documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps

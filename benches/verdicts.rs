@@ -1,0 +1,213 @@
+//! What a verdict costs beside the signature check that it cannot do without, per type of key:
+//! the bare check of the cryptographic library, with the key parsed; the same message through
+//! all checks that need no I/O; and the whole verdict, whose nonce is claimed on SQLite.
+//!
+//! Each kind judges the same messages, by turns, in this process. The ratio is of processor
+//! time, the database's threads included: what a core could do at most, whatever else the
+//! machine does meanwhile.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a benchmark"
+)]
+
+use std::ops::AddAssign;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k256::ecdsa::signature::Verifier as _;
+use onceguard::app::open_store;
+use onceguard::clock::Clock;
+use onceguard::config::{Need, SealingKeyBytes, Sources};
+use onceguard::domain::{DidUrl, KeyType, Nonce};
+use onceguard::metrics::Metrics;
+use onceguard::resolvers::did_key;
+use onceguard::services::{Case, Claims, Dids, Sealer, SealingKeys, Sessions, Verdicts};
+use onceguard::signatures::{
+    Body, KeyId, Profile, Request, Signer, SigningKey, Target, VerifyingKey, check,
+};
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+const ROUNDS: usize = 5;
+/// In one round, of each kind.
+const MESSAGES: usize = 8192;
+/// How many verdicts are asked for at the same time where nonces are claimed.
+const TASKS: usize = 64;
+const URL: &str = "https://service.example/orders?id=1";
+const CONTENT: &[u8] = br#"{"amount":1}"#;
+
+/// A signed request, and what a bare check needs of it.
+struct Message {
+    headers: Vec<(String, String)>,
+    base: String,
+    signature: Vec<u8>,
+}
+
+impl Message {
+    fn sign(signer: &Signer, nonce: &str, clock: &Clock) -> Self {
+        let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        let nonce = Nonce::parse(nonce).unwrap();
+        let now = clock.now();
+        let fields = signer.sign(&request(&lines(&headers)), &nonce, now).unwrap();
+        headers.extend(fields.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let (_, signature) = headers.iter().find(|(name, _)| name == "signature").unwrap();
+        let signature = STANDARD.decode(signature.split(':').nth(1).unwrap()).unwrap();
+        let base = check(&request(&lines(&headers)), &signer.profile, now)
+            .unwrap()
+            .signature_base()
+            .unwrap();
+        Self { headers, base, signature }
+    }
+}
+
+fn lines(headers: &[(String, String)]) -> Vec<(&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
+}
+
+fn request<'a>(headers: &'a [(&'a str, &'a [u8])]) -> Request<'a> {
+    let target = Target::parse(URL).unwrap();
+    Request { method: "POST", target, headers, body: Body::Seen(CONTENT) }
+}
+
+fn bare(key: &VerifyingKey, message: &Message) -> bool {
+    let (base, signature) = (message.base.as_bytes(), message.signature.as_slice());
+    match key {
+        VerifyingKey::Ed25519(key) => {
+            let signature = ed25519_dalek::Signature::from_slice(signature).unwrap();
+            key.verify_strict(base, &signature).is_ok()
+        }
+        VerifyingKey::Secp256k1(key) => {
+            let signature = k256::ecdsa::Signature::from_slice(signature).unwrap();
+            key.verify(base, &signature).is_ok()
+        }
+        VerifyingKey::P256(key) => {
+            let signature = p256::ecdsa::Signature::from_slice(signature).unwrap();
+            key.verify(base, &signature).is_ok()
+        }
+    }
+}
+
+fn unclaimed(key: &VerifyingKey, message: &Message, profile: &Profile, clock: &Clock) -> bool {
+    let headers = lines(&message.headers);
+    let checked = check(&request(&headers), profile, clock.now()).unwrap();
+    checked.with_key(key).unwrap().verify().is_ok()
+}
+
+async fn claimed(verdicts: &Verdicts, messages: &Arc<Vec<Message>>) {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut tasks = JoinSet::new();
+    for _ in 0..TASKS {
+        let (verdicts, messages) = (verdicts.clone(), Arc::clone(messages));
+        let next = Arc::clone(&next);
+        tasks.spawn(async move {
+            while let Some(message) = messages.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let headers = lines(&message.headers);
+                let case = Case { request: request(&headers), profile: None, session: None };
+                verdicts.judge(&case).await.unwrap().unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+async fn start_verdicts(folder: &Path, clock: &Clock) -> Verdicts {
+    let folder = folder.to_str().unwrap().to_owned();
+    let sources = Sources::default().flag("--data-dir", "data_dir", Some(folder));
+    let config = sources.load(Need::Database).unwrap().config;
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let store = open_store(&config, &metrics, clock).await.unwrap();
+    store.migrate_up().await.unwrap();
+    let keys = SealingKeys::new(vec![SealingKeyBytes(Zeroizing::new([7; 32]))]).unwrap();
+    let sessions =
+        Sessions::new(store.clone(), Sealer::new(&keys), &config.sessions, metrics.clone());
+    let claims = Claims::start(store.clone(), &config.claims, metrics.clone());
+    let dids = Dids::new(store, &config.dids, clock.clone(), metrics);
+    Verdicts::new(dids, claims, sessions, clock.clone())
+}
+
+/// Time spent, on the wall and by all threads of this process.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    wall: Duration,
+    cpu: Duration,
+}
+
+impl Spent {
+    fn by(work: impl FnOnce()) -> Self {
+        let (started, cpu) = (Instant::now(), cpu_time());
+        work();
+        Self { wall: started.elapsed(), cpu: cpu_time().saturating_sub(cpu) }
+    }
+}
+
+impl AddAssign for Spent {
+    fn add_assign(&mut self, more: Self) {
+        self.wall += more.wall;
+        self.cpu += more.cpu;
+    }
+}
+
+/// User and system time, in Linux's ticks of 10 ms (proc(5)).
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<_> = fields.split_whitespace().collect();
+    let ticks: u64 = fields[11..=12].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+fn main() {
+    // One thread for all that is not the database's.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let clock = Clock::system();
+    let folder = tempfile::tempdir().unwrap();
+    let verdicts = runtime.block_on(start_verdicts(folder.path(), &clock));
+    println!(
+        "{:<10} {:<26} {:>9} {:>15} {:>14}",
+        "key", "what", "per s", "per s of a core", "ratio to bare"
+    );
+    for key_type in [KeyType::Ed25519, KeyType::P256, KeyType::Secp256k1] {
+        let key = SigningKey::from_bytes(key_type, &[7; 32]).unwrap();
+        let verifying = VerifyingKey::new(key.public_key()).unwrap();
+        let did = did_key::encode(key.public_key()).unwrap();
+        let key_id = KeyId::DidUrl(DidUrl::parse(did.as_str()).unwrap());
+        let profile = Profile::onceguard();
+        let signer = Signer { key, key_id, profile: profile.clone() };
+        let mut spent = [Spent::default(); 3];
+        for round in 0..ROUNDS {
+            let sign = |number| {
+                Message::sign(&signer, &format!("nonce-of-round-{round}-{number:05}"), &clock)
+            };
+            let messages: Arc<Vec<_>> = Arc::new((0..MESSAGES).map(sign).collect());
+            spent[0] += Spent::by(|| {
+                assert!(messages.iter().all(|message| bare(&verifying, message)));
+            });
+            spent[1] += Spent::by(|| {
+                let passes = |message| unclaimed(&verifying, message, &profile, &clock);
+                assert!(messages.iter().all(passes));
+            });
+            spent[2] += Spent::by(|| runtime.block_on(claimed(&verdicts, &messages)));
+        }
+        let rate = |time: Duration| (ROUNDS * MESSAGES) as f64 / time.as_secs_f64();
+        for (what, spent_on) in
+            ["bare check", "verdict without the claim", "verdict"].into_iter().zip(&spent)
+        {
+            println!(
+                "{:<10} {what:<26} {:>9.0} {:>15.0} {:>14.2}",
+                key_type.as_str(),
+                rate(spent_on.wall),
+                rate(spent_on.cpu),
+                rate(spent_on.cpu) / rate(spent[0].cpu)
+            );
+        }
+    }
+}
