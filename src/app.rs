@@ -122,7 +122,13 @@ impl Application {
         let sessions = Sessions::new(store.clone(), sealer, &config.sessions, metrics.clone());
         let claims = Claims::start(store.clone(), &config.claims, metrics.clone());
         let dids = Dids::new(store.clone(), &config.dids, clock.clone(), metrics.clone());
-        let verdicts = Verdicts::new(dids.clone(), claims.clone(), sessions.clone(), clock.clone());
+        let verdicts = Verdicts::new(
+            dids.clone(),
+            claims.clone(),
+            sessions.clone(),
+            config.signatures.profiles.as_slice().into(),
+            clock.clone(),
+        );
         let state = Data::new(State {
             sessions,
             claims,

@@ -52,7 +52,7 @@ fn show_json(settings: &[Setting]) -> Result<(), Failure> {
 fn show_toml(settings: &[Setting]) -> Result<(), Failure> {
     let mut current = "";
     for setting in settings {
-        let (section, name) = setting.key.rsplit_once('.').unwrap_or(("", setting.key));
+        let (section, name) = setting.key.rsplit_once('.').unwrap_or(("", &setting.key));
         if section != current {
             out::line(format!("\n[{section}]"))?;
             current = section;

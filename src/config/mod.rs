@@ -17,6 +17,7 @@ mod reader;
 mod sealing;
 mod server;
 mod sessions;
+mod signatures;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ pub use reader::Setting;
 pub use sealing::{Sealing, SealingKeyBytes};
 pub use server::{PublicUrl, Server, Tls};
 pub use sessions::Sessions;
+pub use signatures::Signatures;
 
 use reader::Reader;
 
@@ -51,6 +53,7 @@ pub struct Config {
     pub claims: Claims,
     pub sessions: Sessions,
     pub dids: Dids,
+    pub signatures: Signatures,
     pub sealing: Sealing,
     pub auth: Auth,
     pub forward_auth: ForwardAuth,
@@ -78,6 +81,7 @@ impl Config {
             claims: Claims::read(reader),
             sessions: Sessions::read(reader),
             dids: Dids::read(reader),
+            signatures: Signatures::read(reader),
             sealing: Sealing::read(reader),
             auth: Auth::read(reader),
             forward_auth: ForwardAuth::read(reader),

@@ -1,7 +1,7 @@
 //! Takes values out of the merged sources, one key at a time: checks each, falls back to its
 //! default, and remembers every key that exists, so that what is left over is unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -60,7 +60,7 @@ impl Given {
 /// A key with the value it has, for `config show`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
-    pub key: &'static str,
+    pub key: String,
     /// `null` when it is not set and has no default; masked when it is secret.
     pub value: Value,
     pub origin: Origin,
@@ -81,21 +81,21 @@ impl Reader {
     /// A value with a default: `parse` says what is allowed, `shown` how it is shown.
     pub(super) fn value<T>(
         &mut self,
-        key: &'static str,
+        key: &str,
         show: Show,
         default: T,
         parse: impl FnOnce(&Given) -> Result<T, String>,
         shown: impl FnOnce(&T) -> Value,
     ) -> T {
         let (value, origin) = self.take(key, show, parse).unwrap_or((default, Origin::Default));
-        self.settings.push(Setting { key, value: shown(&value), origin });
+        self.settings.push(Setting { key: key.to_owned(), value: shown(&value), origin });
         value
     }
 
     /// A value without a default.
     pub(super) fn optional<T>(
         &mut self,
-        key: &'static str,
+        key: &str,
         show: Show,
         parse: impl FnOnce(&Given) -> Result<T, String>,
         shown: impl FnOnce(&T) -> Value,
@@ -105,12 +105,7 @@ impl Reader {
     }
 
     /// A whole number within `allowed`.
-    pub(super) fn number<T>(
-        &mut self,
-        key: &'static str,
-        default: T,
-        allowed: RangeInclusive<T>,
-    ) -> T
+    pub(super) fn number<T>(&mut self, key: &str, default: T, allowed: RangeInclusive<T>) -> T
     where
         T: TryFrom<i64> + FromStr + PartialOrd + Display + Copy + Into<Value>,
     {
@@ -130,7 +125,7 @@ impl Reader {
     /// A duration in seconds, which the key's name says.
     pub(super) fn seconds(
         &mut self,
-        key: &'static str,
+        key: &str,
         default: u32,
         allowed: RangeInclusive<u32>,
     ) -> Duration {
@@ -140,7 +135,7 @@ impl Reader {
     /// A duration in milliseconds, which the key's name says.
     pub(super) fn milliseconds(
         &mut self,
-        key: &'static str,
+        key: &str,
         default: u32,
         allowed: RangeInclusive<u32>,
     ) -> Duration {
@@ -150,14 +145,14 @@ impl Reader {
     /// A duration in days, which the key's name says.
     pub(super) fn days(
         &mut self,
-        key: &'static str,
+        key: &str,
         default: u32,
         allowed: RangeInclusive<u32>,
     ) -> Duration {
         Duration::from_secs(u64::from(self.number(key, default, allowed)) * 86_400)
     }
 
-    pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+    pub(super) fn boolean(&mut self, key: &str, default: bool) -> bool {
         let parse = |given: &Given| match given {
             Given::Toml(toml::Value::Boolean(yes)) => Ok(*yes),
             Given::Text(text) if text == "true" => Ok(true),
@@ -168,7 +163,7 @@ impl Reader {
     }
 
     /// An address to listen on.
-    pub(super) fn address(&mut self, key: &'static str, default: SocketAddr) -> SocketAddr {
+    pub(super) fn address(&mut self, key: &str, default: SocketAddr) -> SocketAddr {
         let parse = |given: &Given| {
             given.text().and_then(|text| text.parse().ok()).ok_or_else(|| {
                 "must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080 \
@@ -179,17 +174,27 @@ impl Reader {
         self.value(key, Show::Plain, default, parse, |address| address.to_string().into())
     }
 
-    pub(super) fn path(&mut self, key: &'static str, default: PathBuf) -> PathBuf {
+    pub(super) fn path(&mut self, key: &str, default: PathBuf) -> PathBuf {
         self.value(key, Show::Plain, default, parse_path, show_path)
     }
 
-    pub(super) fn optional_path(&mut self, key: &'static str) -> Option<PathBuf> {
+    pub(super) fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
         self.optional(key, Show::Plain, parse_path, show_path)
+    }
+
+    /// The names of the tables below `section` that a file has.
+    pub(super) fn tables_in_file(&self, section: &str) -> BTreeSet<String> {
+        self.given
+            .iter()
+            .filter(|(_, (_, origin))| matches!(origin, Origin::File(_)))
+            .filter_map(|(key, _)| key.strip_prefix(section)?.strip_prefix('.')?.split('.').next())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Records that the value of `key` does not go with the rest, unless it is known to be
     /// wrong in itself.
-    pub(super) fn refuse(&mut self, key: &'static str, message: impl Into<String>) {
+    pub(super) fn refuse(&mut self, key: &str, message: impl Into<String>) {
         if self.problems.iter().any(|problem| problem.key == key) {
             return;
         }
@@ -255,7 +260,7 @@ impl Reader {
     /// The value of `key`, if a source has it and it is right.
     fn take<T>(
         &mut self,
-        key: &'static str,
+        key: &str,
         show: Show,
         parse: impl FnOnce(&Given) -> Result<T, String>,
     ) -> Option<(T, Origin)> {

@@ -1,5 +1,7 @@
 //! The sources together: precedence, defaults, and what the errors say.
 
+mod signatures;
+
 use std::io::Write as _;
 
 use serde_json::{Value, json};
@@ -91,7 +93,7 @@ fn default_toml_has_every_key_and_its_default() {
         .map(|setting| {
             // It depends on `data_dir`, so it cannot be written down.
             let value = if setting.key == "database.url" { Value::Null } else { setting.value };
-            (setting.key.to_owned(), value)
+            (setting.key, value)
         })
         .collect();
     expected.sort_by(|a, b| a.0.cmp(&b.0));

@@ -4,6 +4,7 @@
 //! come before cryptography, and the nonce is spent only after the signature verified, so that
 //! a forged message costs its supposed signer nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use moka::future::Cache;
@@ -28,7 +29,7 @@ pub struct Verdicts {
     claims: Claims,
     sessions: Sessions,
     clock: Clock,
-    profiles: [Profile; 2],
+    profiles: Arc<[Profile]>,
     full: Cache<Did, ()>,
 }
 
@@ -90,13 +91,19 @@ pub enum Denied {
 
 impl Verdicts {
     #[must_use]
-    pub fn new(dids: Dids, claims: Claims, sessions: Sessions, clock: Clock) -> Self {
+    pub fn new(
+        dids: Dids,
+        claims: Claims,
+        sessions: Sessions,
+        profiles: Arc<[Profile]>,
+        clock: Clock,
+    ) -> Self {
         Self {
             dids,
             claims,
             sessions,
             clock,
-            profiles: [Profile::onceguard(), Profile::sage()],
+            profiles,
             full: Cache::builder().max_capacity(FULL_SIGNERS).time_to_live(FULL_FOR).build(),
         }
     }
@@ -114,7 +121,7 @@ impl Verdicts {
             Ok(checked) => checked,
             Err(refused) => return Ok(Err(refused.into())),
         };
-        // The shipped profiles name keys by DID URL; another way is another lookup here.
+        // All profiles name keys by DID URL so far; another way is another lookup here.
         let KeyId::DidUrl(key_id) = checked.key_id().clone() else {
             let reason = format!("the profile {} has no way to find keys", profile.name);
             return Ok(Err(Denied::KeyUnknown(reason)));
@@ -182,7 +189,7 @@ impl Verdicts {
         let claim = Claim {
             scope: Scope::Signer {
                 did: did.clone(),
-                expires_at: checked.keep_nonce_until(),
+                expires_at: checked.keep_nonce_until(&self.profiles),
                 session,
             },
             nonce: checked.nonce().clone(),

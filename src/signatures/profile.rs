@@ -98,17 +98,29 @@ impl Coverage {
     /// Method and whole target; digest and type of the body; the session.
     #[must_use]
     pub fn whole_request() -> Self {
-        Self {
-            always: vec![
-                vec![vec![Component::Method]],
-                vec![
-                    vec![Component::TargetUri],
-                    vec![Component::Authority, Component::Path, Component::Query],
-                ],
+        Self::of(vec![Component::Method, Component::TargetUri])
+    }
+
+    /// These components (the target also by its parts); digest and type of the body; the session.
+    #[must_use]
+    pub fn of(components: Vec<Component>) -> Self {
+        let alternatives = |component| match component {
+            Component::TargetUri => vec![
+                vec![Component::TargetUri],
+                vec![Component::Authority, Component::Path, Component::Query],
             ],
+            other => vec![vec![other]],
+        };
+        Self {
+            always: components.into_iter().map(alternatives).collect(),
             with_body: vec![Component::field(digest::FIELD), Component::field("content-type")],
             when_sent: vec![Component::field(digest::FIELD), Component::field(SESSION_FIELD)],
         }
+    }
+
+    /// What a signer covers of [`Self::always`].
+    pub fn first_choice(&self) -> impl Iterator<Item = &Component> {
+        self.always.iter().filter_map(|alternatives| alternatives.first()).flatten()
     }
 
     /// What this request must cover besides [`Self::always`].

@@ -231,8 +231,7 @@ fn digest_to_add(request: &Request<'_>) -> Result<Option<String>, CannotSign> {
 
 /// The least that the profile accepts for this request.
 fn to_cover(profile: &Profile, request: &Request<'_>) -> Vec<Covered> {
-    let mut components: Vec<&Component> =
-        profile.coverage.always.iter().filter_map(|group| group.first()).flatten().collect();
+    let mut components: Vec<&Component> = profile.coverage.first_choice().collect();
     for component in profile.coverage.conditional(request) {
         if !components.contains(&component) {
             components.push(component);

@@ -53,6 +53,8 @@ pub struct Checked<'a> {
     nonce: Nonce,
     created: Timestamp,
     expires: Timestamp,
+    /// Whether the signature says `expires` itself.
+    states_expires: bool,
     covered: Vec<Covered>,
     /// The value of `@signature-params`.
     parameters: String,
@@ -93,6 +95,7 @@ pub fn check<'a>(
         nonce: complete.nonce,
         created,
         expires,
+        states_expires: complete.expires.is_some(),
         covered,
         parameters: verbatim,
         signature,
@@ -128,10 +131,20 @@ impl<'a> Checked<'a> {
         self.expires
     }
 
-    /// Until when this message could still be accepted, and its nonce must be remembered.
+    /// Until when this message could still be accepted, and its nonce must be remembered: by its
+    /// own profile, and by `others` that it may be judged by next.
     #[must_use]
-    pub fn keep_nonce_until(&self) -> Timestamp {
-        self.expires + self.profile.skew
+    pub fn keep_nonce_until(&self, others: &[Profile]) -> Timestamp {
+        let accepted_until = |profile: &Profile| {
+            let expires = if self.states_expires {
+                self.expires
+            } else {
+                self.created + profile.default_lifetime?
+            };
+            Some(expires + profile.skew)
+        };
+        let others = others.iter().filter_map(accepted_until);
+        others.fold(self.expires + self.profile.skew, Timestamp::max)
     }
 
     #[must_use]

@@ -27,6 +27,7 @@ mod hosts;
 mod idempotency;
 mod nonces;
 mod operations;
+mod profiles;
 mod revocation;
 mod routing;
 mod scopes;

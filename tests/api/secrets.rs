@@ -196,7 +196,7 @@ fn config_show_masks_every_secret() {
     let sources = Sources::default().environment(variables.clone());
     let loaded = sources.load(Need::Everything).unwrap();
     for setting in &loaded.settings {
-        assert_hidden(&secrets, setting.key, &setting.value.to_string());
+        assert_hidden(&secrets, &setting.key, &setting.value.to_string());
     }
     assert_hidden(&secrets, "Debug", &format!("{loaded:?} {loaded:#?}"));
 

@@ -12,18 +12,18 @@ use crate::sessions::{members, time};
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{Agent, Answer, Message, TestApp, a_did, minutes};
 
-const PATH: &str = "/v1/verify";
+pub(crate) const PATH: &str = "/v1/verify";
 const URL: &str = "https://service.example/orders?id=1";
 
-fn now(app: &TestApp) -> Timestamp {
+pub(crate) fn now(app: &TestApp) -> Timestamp {
     app.store().clock().now()
 }
 
-fn order() -> Message {
+pub(crate) fn order() -> Message {
     Message::new("POST", URL).json(&json!({"amount": 1}))
 }
 
-async fn verify(app: &TestApp, message: &Message) -> Answer {
+pub(crate) async fn verify(app: &TestApp, message: &Message) -> Answer {
     app.post(PATH, &message.to_verify()).await
 }
 

@@ -387,7 +387,7 @@ fn what_a_signer_states_is_handed_on() {
         let checked = onceguard::signatures::check(request, &profile, now()).unwrap();
         assert_eq!(checked.nonce().as_str(), crate::messages::NONCE);
         assert_eq!((checked.created(), checked.expires()), (now(), now() + seconds(300)));
-        assert_eq!(checked.keep_nonce_until(), now() + seconds(360));
+        assert_eq!(checked.keep_nonce_until(&[]), now() + seconds(360));
         let covered: Vec<_> =
             checked.covered().iter().map(|covered| covered.identifier.as_str()).collect();
         assert_eq!(covered, ["\"@method\"", "\"@target-uri\""]);

@@ -43,7 +43,7 @@ fn sage_signatures_last_five_minutes_unless_they_say_otherwise() {
     message.as_request(|request| {
         let checked = check(request, &sage, now()).unwrap();
         assert_eq!(checked.expires(), now() + seconds(300));
-        assert_eq!(checked.keep_nonce_until(), now() + seconds(360));
+        assert_eq!(checked.keep_nonce_until(&[]), now() + seconds(360));
     });
     let stated = Input { expires: Some(now().timestamp() + 10), tag: None, ..Input::good() };
     let message = Message::get().signed_as(&stated.text());

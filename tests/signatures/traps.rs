@@ -24,11 +24,37 @@ fn a_nonce_is_kept_for_as_long_as_its_message_is_accepted() {
         let message = Message::get().signed(&agent);
         let key = verifying(&agent.key);
         let kept_until = message.as_request(|request| {
-            check(request, &profile, now()).expect("acceptable").keep_nonce_until()
+            check(request, &profile, now()).expect("acceptable").keep_nonce_until(&[])
         });
         assert_eq!(message.judge_at(&profile, &key, kept_until), Ok(()));
         let later = message.judge_at(&profile, &key, kept_until + Duration::microseconds(1));
         assert_eq!(code(&later), "signature_window_invalid");
+    }
+}
+
+/// What one profile has let pass must not pass another one after its nonce was forgotten.
+#[test]
+fn a_nonce_is_kept_for_as_long_as_any_profile_accepts_its_message() {
+    let sage = Profile::sage();
+    let (mut patient, mut lasting) = (Profile::sage(), Profile::sage());
+    patient.skew = Duration::seconds(3600);
+    lasting.default_lifetime = Some(Duration::seconds(290));
+    lasting.skew = Duration::seconds(80);
+    let others = [Profile::onceguard(), patient, lasting];
+    let key = verifying(&key(KeyType::Ed25519));
+    for expires in [None, Some(now().timestamp() + 10)] {
+        let input = Input { expires, tag: None, ..Input::good() };
+        let message = Message::get().signed_as(&input.text());
+        let kept_until = |others: &[Profile]| {
+            message.as_request(|request| {
+                check(request, &sage, now()).expect("acceptable").keep_nonce_until(others)
+            })
+        };
+        assert!(kept_until(&[]) < kept_until(&others[2..]), "{expires:?}");
+        let kept_until = kept_until(&others);
+        let accepted = |at| others.iter().any(|other| message.judge_at(other, &key, at).is_ok());
+        assert!(accepted(kept_until), "{expires:?}");
+        assert!(!accepted(kept_until + Duration::microseconds(1)), "{expires:?}");
     }
 }
 
