@@ -58,7 +58,8 @@ impl Message {
         let now = clock.now();
         let fields = signer.sign(&request(&lines(&headers)), &nonce, now).unwrap();
         headers.extend(fields.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
-        let (_, signature) = headers.iter().find(|(name, _)| name == "signature").unwrap();
+        let (_, signature) =
+            headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("signature")).unwrap();
         let signature = STANDARD.decode(signature.split(':').nth(1).unwrap()).unwrap();
         let base = check(&request(&lines(&headers)), &signer.profile, now)
             .unwrap()
@@ -130,7 +131,8 @@ async fn start_verdicts(folder: &Path, clock: &Clock) -> Verdicts {
         Sessions::new(store.clone(), Sealer::new(&keys), &config.sessions, metrics.clone());
     let claims = Claims::start(store.clone(), &config.claims, metrics.clone());
     let dids = Dids::new(store, &config.dids, clock.clone(), metrics);
-    Verdicts::new(dids, claims, sessions, clock.clone())
+    let profiles = config.signatures.profiles.as_slice().into();
+    Verdicts::new(dids, claims, sessions, profiles, clock.clone())
 }
 
 /// Time spent, on the wall and by all threads of this process.
