@@ -14,6 +14,7 @@ mod log;
 mod ops;
 mod problem;
 mod reader;
+mod resolvers;
 mod sealing;
 mod server;
 mod sessions;
@@ -35,6 +36,7 @@ pub use log::{Log, LogFormat};
 pub use ops::Ops;
 pub use problem::{InvalidConfig, Origin, Problem};
 pub use reader::Setting;
+pub use resolvers::{Registry, Resolvers, Universal, Web};
 pub use sealing::{Sealing, SealingKeyBytes};
 pub use server::{PublicUrl, Server, Tls};
 pub use sessions::Sessions;
@@ -53,6 +55,7 @@ pub struct Config {
     pub claims: Claims,
     pub sessions: Sessions,
     pub dids: Dids,
+    pub resolvers: Resolvers,
     pub signatures: Signatures,
     pub sealing: Sealing,
     pub auth: Auth,
@@ -81,6 +84,7 @@ impl Config {
             claims: Claims::read(reader),
             sessions: Sessions::read(reader),
             dids: Dids::read(reader),
+            resolvers: Resolvers::read(reader),
             signatures: Signatures::read(reader),
             sealing: Sealing::read(reader),
             auth: Auth::read(reader),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{PublicKey, Timestamp};
+use super::{DidDocument, PublicKey, Timestamp};
 
 /// A DID without path, query or fragment, exactly as its owner writes it.
 ///
@@ -108,16 +108,49 @@ impl fmt::Debug for Did {
 #[derive(Debug, Clone, PartialEq)]
 pub struct DidRecord {
     pub did: Did,
+    /// The key that was stored by hand, or the document's first that may sign.
     pub key: Option<PublicKey>,
     pub owner_address: Option<String>,
+    /// What a resolver read last. Lists leave it out.
+    pub document: Option<DidDocument>,
+    /// What the DID's home says instead of a document; what was read before it may not be used.
+    pub gone: Option<Gone>,
     /// `None` while the DID is not revoked. Once set, never unset.
     pub revoked_at: Option<Timestamp>,
     /// Where the key came from: `stored` for a `PUT`, else the resolver's name.
     pub source: Option<String>,
+    /// The block at which it was read, where there are blocks. A lower one never overwrites it.
+    pub version: Option<u64>,
+    /// When the resolver was asked, or the key stored.
     pub fetched_at: Option<Timestamp>,
+    /// Until when it may be used without asking again; `None` when there is nobody to ask.
     pub stale_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    /// The database's clock when this row was read.
+    pub observed_at: Timestamp,
+}
+
+/// What a DID's home says instead of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    NotFound,
+    Deactivated,
+}
+
+impl Gone {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Deactivated => "deactivated",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::NotFound, Self::Deactivated].into_iter().find(|gone| gone.as_str() == text)
+    }
 }
 
 /// What a list of DIDs is narrowed to; `None` means any.

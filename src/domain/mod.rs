@@ -6,6 +6,7 @@
 mod audit;
 mod claim;
 mod did;
+mod did_document;
 mod did_url;
 mod key;
 mod nonce;
@@ -18,7 +19,8 @@ pub use claim::{
     Accepted, Ask, Claim, Facts, IDEMPOTENCY_WINDOW_SECONDS, IdempotencyDigest, Outcome, Refusal,
     Scope, UsedNonce, judge,
 };
-pub use did::{Did, DidFilter, DidRecord, InvalidDid, SignerKey};
+pub use did::{Did, DidFilter, DidRecord, Gone, InvalidDid, SignerKey};
+pub use did_document::{DidDocument, InvalidDocument, VerificationMethod};
 pub use did_url::{DidUrl, InvalidDidUrl};
 pub use key::{InvalidKey, KeyType, PublicKey};
 pub use nonce::{InvalidNonce, Nonce};

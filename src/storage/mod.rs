@@ -18,9 +18,9 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::config::Database;
 use crate::domain::{
-    ApiToken, Ask, AuditEvent, Did, DidFilter, DidRecord, EndReason, Facts, NewSession, NewToken,
-    Page, PageRequest, PublicKey, SealedKey, Session, SessionFilter, SessionId, SessionPatch,
-    Timestamp, TokenHash, UsedNonce,
+    ApiToken, Ask, AuditEvent, Did, DidDocument, DidFilter, DidRecord, EndReason, Facts, Gone,
+    NewSession, NewToken, Page, PageRequest, PublicKey, SealedKey, Session, SessionFilter,
+    SessionId, SessionPatch, Timestamp, TokenHash, UsedNonce,
 };
 use crate::metrics::Metrics;
 
@@ -92,6 +92,28 @@ pub enum DidStored {
     Replaced(DidRecord),
     /// It is revoked; nothing changed.
     Revoked(DidRecord),
+}
+
+/// What a resolver said of a DID.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    pub did: Did,
+    /// The resolver's name.
+    pub source: &'static str,
+    pub answer: Answer,
+    /// The block at which it was read.
+    pub version: Option<u64>,
+    /// The database's clock before the resolver was asked.
+    pub asked_at: Timestamp,
+    /// For how long from then on it may be used without asking again.
+    pub ttl: Duration,
+}
+
+/// A DID's document, or what its home says instead.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    Document { document: DidDocument, owner_address: Option<String> },
+    Gone(Gone),
 }
 
 /// What came of forgetting a DID.

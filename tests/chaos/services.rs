@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onceguard::clock::Clock;
-use onceguard::config;
+use onceguard::config::{self, Need, Sources};
 use onceguard::metrics::Metrics;
 use onceguard::services::{Claims, Dids};
 use onceguard::storage::Store;
@@ -24,10 +24,6 @@ pub fn claims(store: &Store) -> Claims {
 }
 
 pub fn dids(store: &Store) -> Dids {
-    let config = config::Dids {
-        cache_entries: 1000,
-        cache_ttl: Duration::from_secs(5),
-        negative_ttl: Duration::from_secs(5),
-    };
+    let config = Sources::default().load(Need::Database).unwrap().config.dids;
     Dids::new(store.clone(), &config, Clock::system(), metrics())
 }

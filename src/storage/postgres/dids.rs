@@ -79,12 +79,16 @@ impl DidRow {
             did: session_row::did(&self.did)?,
             key: key.transpose()?,
             owner_address: self.owner_address,
+            document: None,
+            gone: None,
             revoked_at: self.revoked_at,
             source: self.source,
+            version: None,
             fetched_at: self.fetched_at,
             stale_at: self.stale_at,
             created_at: self.created_at,
             updated_at: self.updated_at,
+            observed_at: self.updated_at,
         })
     }
 }

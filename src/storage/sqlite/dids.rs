@@ -42,12 +42,16 @@ impl DidRow {
             did: types::did(&self.did)?,
             key: key.transpose()?,
             owner_address: self.owner_address,
+            document: None,
+            gone: None,
             revoked_at: optional_timestamp(self.revoked_at)?,
             source: self.source,
+            version: None,
             fetched_at: optional_timestamp(self.fetched_at)?,
             stale_at: optional_timestamp(self.stale_at)?,
             created_at: timestamp(self.created_at)?,
             updated_at: timestamp(self.updated_at)?,
+            observed_at: timestamp(self.updated_at)?,
         })
     }
 }

@@ -1,0 +1,29 @@
+//! `[resolvers]`: where DIDs are read from.
+
+mod registry;
+mod universal;
+mod web;
+
+use super::reader::Reader;
+
+pub use registry::Registry;
+pub use universal::Universal;
+pub use web::Web;
+
+/// `[resolvers]`.
+#[derive(Debug, Clone)]
+pub struct Resolvers {
+    pub web: Web,
+    pub registry: Registry,
+    pub universal: Universal,
+}
+
+impl Resolvers {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            web: Web::read(reader),
+            registry: Registry::read(reader),
+            universal: Universal::read(reader),
+        }
+    }
+}
