@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use k256::elliptic_curve::sec1::ToSec1Point as _;
+
 /// Which curve a key is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyType {
@@ -89,6 +91,27 @@ impl PublicKey {
         Ok(Self { key_type, bytes: bytes.into() })
     }
 
+    /// A key on an elliptic curve as a point in SEC 1's form, compressed (33 bytes) or not (65).
+    ///
+    /// # Errors
+    /// As [`Self::new`]; [`InvalidKey::Length`] for Ed25519, which has no such form.
+    pub fn from_sec1(key_type: KeyType, bytes: &[u8]) -> Result<Self, InvalidKey> {
+        let not_a_point = InvalidKey::NotAPoint(key_type);
+        match (key_type, bytes) {
+            (KeyType::Ed25519, _) => Err(InvalidKey::Length(key_type)),
+            (_, [4, ..]) if bytes.len() != 65 => Err(InvalidKey::Length(key_type)),
+            (KeyType::Secp256k1, [4, ..]) => {
+                let key = k256::PublicKey::from_sec1_bytes(bytes).map_err(|_| not_a_point)?;
+                Self::new(key_type, key.to_sec1_point(true).as_bytes())
+            }
+            (KeyType::P256, [4, ..]) => {
+                let key = p256::PublicKey::from_sec1_bytes(bytes).map_err(|_| not_a_point)?;
+                Self::new(key_type, key.to_sec1_point(true).as_bytes())
+            }
+            _ => Self::new(key_type, bytes),
+        }
+    }
+
     #[must_use]
     pub const fn key_type(&self) -> KeyType {
         self.key_type
@@ -123,6 +146,35 @@ impl fmt::Debug for PublicKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_uncompressed_point_is_the_same_key() {
+        let secp256k1 = k256::SecretKey::from_slice(&[7; 32]).unwrap().public_key();
+        let p256 = p256::SecretKey::from_slice(&[7; 32]).unwrap().public_key();
+        let points = |compress| {
+            [
+                (KeyType::Secp256k1, secp256k1.to_sec1_point(compress).as_bytes().to_vec()),
+                (KeyType::P256, p256.to_sec1_point(compress).as_bytes().to_vec()),
+            ]
+        };
+        for ((key_type, long), (_, short)) in points(false).into_iter().zip(points(true)) {
+            let key = PublicKey::new(key_type, &short);
+            assert!(key.is_ok(), "{key_type}");
+            assert_eq!(PublicKey::from_sec1(key_type, &short), key);
+            assert_eq!(PublicKey::from_sec1(key_type, &long), key);
+            assert_eq!(PublicKey::new(key_type, &long), Err(InvalidKey::Length(key_type)));
+            let mut off_curve = long.clone();
+            off_curve[64] ^= 1;
+            let refused = PublicKey::from_sec1(key_type, &off_curve);
+            assert_eq!(refused, Err(InvalidKey::NotAPoint(key_type)));
+            let cut = PublicKey::from_sec1(key_type, &long[..33]);
+            assert_eq!(cut, Err(InvalidKey::Length(key_type)));
+        }
+        assert_eq!(
+            PublicKey::from_sec1(KeyType::Ed25519, &[9; 33]),
+            Err(InvalidKey::Length(KeyType::Ed25519))
+        );
+    }
 
     #[test]
     fn a_point_has_one_encoding() {

@@ -9,6 +9,7 @@ mod did;
 mod did_document;
 mod did_url;
 mod key;
+mod multikey;
 mod nonce;
 mod page;
 mod session;
@@ -20,9 +21,10 @@ pub use claim::{
     Scope, UsedNonce, judge,
 };
 pub use did::{Did, DidFilter, DidRecord, Gone, InvalidDid, SignerKey};
-pub use did_document::{DidDocument, InvalidDocument, VerificationMethod};
+pub use did_document::{DidDocument, InvalidDocument, KeyAgreement, VerificationMethod};
 pub use did_url::{DidUrl, InvalidDidUrl};
 pub use key::{InvalidKey, KeyType, PublicKey};
+pub use multikey::InvalidMultikey;
 pub use nonce::{InvalidNonce, Nonce};
 pub use page::{Cursor, InvalidCursor, MAX_PAGE, Page, PageRequest};
 pub use session::{
