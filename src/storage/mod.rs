@@ -109,6 +109,14 @@ pub struct Reading {
     pub ttl: Duration,
 }
 
+impl Reading {
+    /// Until when it may be used without asking again.
+    #[must_use]
+    pub fn stale_at(&self) -> Timestamp {
+        self.asked_at + self.ttl
+    }
+}
+
 /// A DID's document, or what its home says instead.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
@@ -462,9 +470,17 @@ impl Store {
         on!(self, store => store.did(did).await)
     }
 
-    /// Stores or replaces a DID's key, never a revoked one's.
+    /// Stores or replaces a DID's key, never a revoked one's. What a resolver read is forgotten.
     pub async fn put_did(&self, new: NewDid) -> Result<DidStored> {
         on!(self, store => store.put_did(new).await)
+    }
+
+    /// Records what a resolver said, and returns the row that stands then; `None` when nothing is
+    /// stored. A revoked row is never touched, nor one of a higher version, nor one that was
+    /// asked for later; but a key that was stored by hand gives way, whenever that was. That a
+    /// DID is gone marks an existing row, which keeps its key and document.
+    pub async fn record_did(&self, reading: Reading) -> Result<Option<DidRecord>> {
+        on!(self, store => store.record_did(reading).await)
     }
 
     /// Forgets a DID that is not revoked.

@@ -1,11 +1,13 @@
 //! Migrations: the same in both databases, up and down, with data, and never in a race.
 
-use onceguard::storage::{MigrationStatus, StoreError};
+use onceguard::domain::Gone;
+use onceguard::storage::{Answer, MigrationStatus, Reading, StoreError};
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    a_new_did, a_nonce, a_session, an_audit_event, by_signer, claim, in_seconds, in_session, opened,
+    a_did, a_new_did, a_nonce, a_reading, a_session, an_audit_event, by_signer, claim, in_seconds,
+    in_session, opened,
 };
 
 /// The names of the folders of one database's migrations.
@@ -83,6 +85,8 @@ async fn migrations_go_down_and_up_with_data(#[values(Sqlite, Memory, Postgres)]
         let new = a_new_did();
         store.put_did(new.clone()).await.unwrap();
         store.revoke_did(&new.did, an_audit_event("did.revoke", &new.did)).await.unwrap();
+        let read = a_reading(&store, &a_did(), 1).await;
+        store.record_did(read).await.unwrap();
         store.add_sealing_key("k1", b"check").await.unwrap();
         store.take_lease("purge", "a", std::time::Duration::from_secs(1)).await.unwrap();
         session.id
@@ -95,6 +99,36 @@ async fn migrations_go_down_and_up_with_data(#[values(Sqlite, Memory, Postgres)]
     store.migrate_up().await.unwrap();
     assert_eq!(store.session(id).await.unwrap(), None);
     fill().await;
+}
+
+/// Before `did_documents` nothing said that a key may not be used any more, or until when.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_resolvers_read_is_forgotten_by_a_schema_without_it(
+    #[values(Sqlite, Memory, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    let (read, gone, revoked, stored) = (a_did(), a_did(), a_did(), a_new_did());
+    for did in [&read, &gone, &revoked] {
+        store.record_did(a_reading(&store, did, 1).await).await.unwrap();
+    }
+    let reading = a_reading(&store, &gone, 1).await;
+    let reading = Reading { answer: Answer::Gone(Gone::NotFound), ..reading };
+    store.record_did(reading).await.unwrap();
+    store.put_did(stored.clone()).await.unwrap();
+    store.revoke_did(&revoked, an_audit_event("did.revoke", &revoked)).await.unwrap();
+    let revoked_at = store.did(&revoked).await.unwrap().unwrap().revoked_at;
+
+    let newest = folders("postgres").len();
+    let since = folders("postgres").iter().position(|name| name.ends_with("did_documents"));
+    let count = u32::try_from(newest - since.unwrap()).unwrap();
+    store.migrate_down(Some(count)).await.unwrap();
+    store.migrate_up().await.unwrap();
+    for did in [&read, &gone] {
+        assert_eq!(store.did(did).await.unwrap(), None);
+    }
+    assert_eq!(store.did(&revoked).await.unwrap().unwrap().revoked_at, revoked_at);
+    assert_eq!(store.did(&stored.did).await.unwrap().unwrap().key, Some(stored.key));
 }
 
 #[rstest]

@@ -59,11 +59,19 @@ async fn nonces_need_and_leave_with_their_session(#[values(Sqlite, Postgres)] on
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_did_has_a_key_or_is_revoked(#[values(Sqlite, Postgres)] on: Database) {
+async fn a_did_is_known_or_revoked(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store().await;
     store.put_did(a_new_did()).await.unwrap();
     refused(&store, "UPDATE dids SET public_key = NULL, key_type = NULL").await;
+    refused(&store, "UPDATE dids SET document = '{}', key_type = NULL").await;
+    refused(&store, "UPDATE dids SET gone = 'elsewhere'").await;
+    refused(&store, "UPDATE dids SET version = -1").await;
     refused(&store, "INSERT INTO dids SELECT * FROM dids").await;
+    store
+        .raw()
+        .execute("UPDATE dids SET public_key = NULL, key_type = NULL, document = '{}'")
+        .await;
+    store.raw().execute("UPDATE dids SET version = 0, gone = 'deactivated'").await;
 }
 
 #[rstest]

@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use onceguard::domain::{
-    Actor, Ask, AuditEvent, Claim, Did, Facts, IdempotencyDigest, KeyType, NewSession, Nonce,
-    Outcome, PublicKey, Scope, SealedKey, Session, SessionId, Timestamp, judge,
+    Actor, Ask, AuditEvent, Claim, Did, DidDocument, Facts, IdempotencyDigest, KeyType, NewSession,
+    Nonce, Outcome, PublicKey, Scope, SealedKey, Session, SessionId, Timestamp, judge,
 };
-use onceguard::storage::{NewDid, Opened, Store, StoreError};
+use onceguard::resolvers::did_key;
+use onceguard::storage::{Answer, NewDid, Opened, Reading, Store, StoreError};
 use serde_json::json;
 
 /// A number that this process has not used yet.
@@ -75,6 +76,35 @@ pub fn a_public_key(number: u8) -> PublicKey {
 
 pub fn a_new_did() -> NewDid {
     NewDid { did: a_did(), key: a_public_key(1), owner_address: None }
+}
+
+/// A document of a DID with one key, another one for each number.
+pub fn a_document(did: &Did, number: u8) -> DidDocument {
+    let key = did_key::encode(&a_public_key(number)).unwrap();
+    let json = json!({
+        "@context": ["https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"],
+        "id": did.as_str(),
+        "verificationMethod": [{
+            "id": format!("{did}#key-{number}"),
+            "type": "Multikey",
+            "controller": did.as_str(),
+            "publicKeyMultibase": key.method_specific_id(),
+        }],
+        "authentication": [format!("{did}#key-{number}")],
+    });
+    DidDocument::parse(did, json).unwrap()
+}
+
+/// A resolver's reading, just now, of [`a_document`].
+pub async fn a_reading(store: &Store, did: &Did, number: u8) -> Reading {
+    Reading {
+        did: did.clone(),
+        source: "web",
+        answer: Answer::Document { document: a_document(did, number), owner_address: None },
+        version: None,
+        asked_at: store.now().await.unwrap(),
+        ttl: minutes(5),
+    }
 }
 
 /// Opens a session that must be openable.

@@ -2,33 +2,49 @@
 //! could: the table refuses it).
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::{AsExprOf, now};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Bool, Bytea, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Bool, Bytea, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde_json::Value;
 
 use super::lists::cut;
 use super::schema::dids;
 use super::statement::Prepared;
 use super::{PostgresStore, audit, session_row, unreadable};
 use crate::domain::{
-    AuditEvent, Cursor, Did, DidFilter, DidRecord, InvalidCursor, KeyType, Page, PageRequest,
-    PublicKey, Timestamp,
+    AuditEvent, Cursor, Did, DidDocument, DidFilter, DidRecord, Gone, InvalidCursor, KeyType, Page,
+    PageRequest, PublicKey, Timestamp,
 };
 use crate::storage::{DidForgotten, DidRevoked, DidStored, NewDid, Result};
 
+/// The columns of [`DidRow`], for statements written out. The clock is read when the row is,
+/// which may be after a wait for its lock.
+macro_rules! did_columns {
+    () => {
+        "did, public_key, key_type, owner_address, gone, revoked_at, source, version, fetched_at, \
+         stale_at, created_at, updated_at, clock_timestamp() AS observed_at"
+    };
+}
+
+pub(super) use did_columns;
+
 /// A row that a statement has just inserted has no `xmax`.
-const PUT: &str = "
-    INSERT INTO dids (did, public_key, key_type, owner_address, source, fetched_at)
+const PUT: &str = concat!(
+    "INSERT INTO dids (did, public_key, key_type, owner_address, source, fetched_at)
     VALUES ($1, $2, $3, $4, 'stored', now())
     ON CONFLICT (did) DO UPDATE
     SET public_key = excluded.public_key, key_type = excluded.key_type,
-        owner_address = excluded.owner_address, document = NULL, source = excluded.source,
-        version = NULL, fetched_at = excluded.fetched_at, stale_at = NULL
+        owner_address = excluded.owner_address, document = NULL, gone = NULL,
+        source = excluded.source, version = NULL, fetched_at = excluded.fetched_at,
+        stale_at = NULL
     WHERE NOT dids.revoked
-    RETURNING did, public_key, key_type, owner_address, revoked_at, source, fetched_at, stale_at,
-        created_at, updated_at, xmax = 0 AS created";
+    RETURNING ",
+    did_columns!(),
+    ", xmax = 0 AS created"
+);
 
 /// Waits until every session that is being opened with this party is there to be ended.
 const LOCK_PARTY: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
@@ -39,19 +55,36 @@ const REVOKE: &str = "
     WHERE NOT dids.revoked
     RETURNING revoked_at";
 
+/// A DID's row without its document, which may be large.
 #[derive(Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = dids, check_for_backend(Pg))]
-struct DidRow {
+pub(super) struct DidRow {
     did: String,
     public_key: Option<Vec<u8>>,
     key_type: Option<String>,
     owner_address: Option<String>,
+    gone: Option<String>,
     revoked_at: Option<DateTime<Utc>>,
     source: Option<String>,
+    version: Option<i64>,
     fetched_at: Option<DateTime<Utc>>,
     stale_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    #[diesel(select_expression = now.into_sql::<Timestamptz>())]
+    #[diesel(select_expression_type = AsExprOf<now, Timestamptz>)]
+    #[diesel(sql_type = Timestamptz)]
+    observed_at: DateTime<Utc>,
+}
+
+/// A DID's row as a whole.
+#[derive(Queryable, Selectable, QueryableByName)]
+#[diesel(table_name = dids, check_for_backend(Pg))]
+pub(super) struct WholeDidRow {
+    #[diesel(embed)]
+    columns: DidRow,
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    document: Option<Value>,
 }
 
 #[derive(QueryableByName)]
@@ -75,21 +108,33 @@ impl DidRow {
                 .and_then(|key_type| PublicKey::new(key_type, &bytes).ok())
                 .ok_or_else(|| unreadable("a public key that is none"))
         });
+        let gone = self.gone.map(|word| {
+            Gone::parse(&word).ok_or_else(|| unreadable("a way of being gone that is none"))
+        });
         Ok(DidRecord {
             did: session_row::did(&self.did)?,
             key: key.transpose()?,
             owner_address: self.owner_address,
             document: None,
-            gone: None,
+            gone: gone.transpose()?,
             revoked_at: self.revoked_at,
             source: self.source,
-            version: None,
+            version: self.version.map(session_row::unsigned).transpose()?,
             fetched_at: self.fetched_at,
             stale_at: self.stale_at,
             created_at: self.created_at,
             updated_at: self.updated_at,
-            observed_at: self.updated_at,
+            observed_at: self.observed_at,
         })
+    }
+}
+
+impl WholeDidRow {
+    pub(super) fn read(self) -> QueryResult<DidRecord> {
+        let record = self.columns.read()?;
+        // One that an earlier version took for a document can be read again where it came from.
+        let document = self.document.and_then(|json| DidDocument::parse(&record.did, json).ok());
+        Ok(DidRecord { document, ..record })
     }
 }
 
@@ -182,9 +227,9 @@ impl PostgresStore {
     }
 }
 
-async fn find(c: &mut AsyncPgConnection, did: &Did) -> QueryResult<Option<DidRecord>> {
-    let row = dids::table.find(did.as_str()).select(DidRow::as_select()).first(c).await;
-    row.optional()?.map(DidRow::read).transpose()
+pub(super) async fn find(c: &mut AsyncPgConnection, did: &Did) -> QueryResult<Option<DidRecord>> {
+    let row = dids::table.find(did.as_str()).select(WholeDidRow::as_select()).first(c).await;
+    row.optional()?.map(WholeDidRow::read).transpose()
 }
 
 fn position(cursor: &Cursor) -> std::result::Result<Did, InvalidCursor> {

@@ -17,6 +17,7 @@ mod migrations;
 mod named_sessions;
 mod pool;
 mod purge;
+mod readings;
 mod schema;
 mod sealing;
 mod session_claims;

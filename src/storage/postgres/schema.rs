@@ -35,11 +35,12 @@ diesel::table! {
         revoked -> Bool,
         revoked_at -> Nullable<Timestamptz>,
         source -> Nullable<Text>,
-        version -> Nullable<Text>,
+        version -> Nullable<Int8>,
         fetched_at -> Nullable<Timestamptz>,
         stale_at -> Nullable<Timestamptz>,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        gone -> Nullable<Text>,
     }
 }
 

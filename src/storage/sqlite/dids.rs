@@ -3,18 +3,19 @@
 use diesel::prelude::*;
 
 use crate::domain::{
-    AuditEvent, Cursor, Did, DidFilter, DidRecord, InvalidCursor, KeyType, Page, PublicKey,
-    Timestamp,
+    AuditEvent, Cursor, Did, DidDocument, DidFilter, DidRecord, Gone, InvalidCursor, KeyType, Page,
+    PublicKey, Timestamp,
 };
 use crate::storage::{DidForgotten, DidRevoked, DidStored, NewDid};
 
 use super::audit;
 use super::schema::dids;
-use super::types::{self, optional_timestamp, timestamp, unreadable};
+use super::types::{self, number, optional_timestamp, timestamp, unreadable};
 
 /// The `source` of a key that was stored by hand.
 const STORED: &str = "stored";
 
+/// A DID's row without its document, which may be large.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = dids)]
 #[diesel(check_for_backend(diesel::sqlite::Sqlite))]
@@ -23,8 +24,10 @@ struct DidRow {
     public_key: Option<Vec<u8>>,
     key_type: Option<String>,
     owner_address: Option<String>,
+    gone: Option<String>,
     revoked_at: Option<i64>,
     source: Option<String>,
+    version: Option<i64>,
     fetched_at: Option<i64>,
     stale_at: Option<i64>,
     created_at: i64,
@@ -32,38 +35,48 @@ struct DidRow {
 }
 
 impl DidRow {
-    fn read(self) -> QueryResult<DidRecord> {
+    fn read(self, now: Timestamp) -> QueryResult<DidRecord> {
         let key = self.key_type.zip(self.public_key).map(|(key_type, bytes)| {
             KeyType::parse(&key_type)
                 .and_then(|key_type| PublicKey::new(key_type, &bytes).ok())
                 .ok_or_else(|| unreadable("public key"))
         });
+        let gone = self.gone.map(|word| Gone::parse(&word).ok_or_else(|| unreadable("gone")));
         Ok(DidRecord {
             did: types::did(&self.did)?,
             key: key.transpose()?,
             owner_address: self.owner_address,
             document: None,
-            gone: None,
+            gone: gone.transpose()?,
             revoked_at: optional_timestamp(self.revoked_at)?,
             source: self.source,
-            version: None,
+            version: self.version.map(number).transpose()?,
             fetched_at: optional_timestamp(self.fetched_at)?,
             stale_at: optional_timestamp(self.stale_at)?,
             created_at: timestamp(self.created_at)?,
             updated_at: timestamp(self.updated_at)?,
-            observed_at: timestamp(self.updated_at)?,
+            observed_at: now,
         })
     }
 }
 
-pub(super) fn find(conn: &mut SqliteConnection, did: &Did) -> QueryResult<Option<DidRecord>> {
-    dids::table
+/// What is stored about a DID, its document included.
+pub(super) fn find(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    did: &Did,
+) -> QueryResult<Option<DidRecord>> {
+    let row: Option<(DidRow, Option<String>)> = dids::table
         .find(did.as_str())
-        .select(DidRow::as_select())
+        .select((DidRow::as_select(), dids::document))
         .first(conn)
-        .optional()?
-        .map(DidRow::read)
-        .transpose()
+        .optional()?;
+    let Some((row, document)) = row else { return Ok(None) };
+    // One that an earlier version took for a document can be read again where it came from.
+    let document = document
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .and_then(|json| DidDocument::parse(did, json).ok());
+    Ok(Some(DidRecord { document, ..row.read(now)? }))
 }
 
 pub(super) fn is_revoked(conn: &mut SqliteConnection, did: &Did) -> QueryResult<bool> {
@@ -71,8 +84,8 @@ pub(super) fn is_revoked(conn: &mut SqliteConnection, did: &Did) -> QueryResult<
     Ok(revoked.unwrap_or(false))
 }
 
-fn existing(conn: &mut SqliteConnection, did: &Did) -> QueryResult<DidRecord> {
-    find(conn, did)?.ok_or(diesel::result::Error::NotFound)
+fn existing(conn: &mut SqliteConnection, now: Timestamp, did: &Did) -> QueryResult<DidRecord> {
+    find(conn, now, did)?.ok_or(diesel::result::Error::NotFound)
 }
 
 pub(super) fn put(
@@ -80,31 +93,32 @@ pub(super) fn put(
     now: Timestamp,
     new: &NewDid,
 ) -> QueryResult<DidStored> {
-    let before = find(conn, &new.did)?;
+    let before = find(conn, now, &new.did)?;
     if let Some(record) = before.as_ref().filter(|record| record.revoked_at.is_some()) {
         return Ok(DidStored::Revoked(record.clone()));
     }
-    let now = now.timestamp_micros();
+    let micros = now.timestamp_micros();
     let content = || {
         (
             dids::public_key.eq(new.key.as_bytes()),
             dids::key_type.eq(new.key.key_type().as_str()),
             dids::owner_address.eq(new.owner_address.as_ref()),
             dids::document.eq(None::<String>),
+            dids::gone.eq(None::<String>),
             dids::source.eq(STORED),
-            dids::version.eq(None::<String>),
-            dids::fetched_at.eq(now),
+            dids::version.eq(None::<i64>),
+            dids::fetched_at.eq(micros),
             dids::stale_at.eq(None::<i64>),
-            dids::updated_at.eq(now),
+            dids::updated_at.eq(micros),
         )
     };
     diesel::insert_into(dids::table)
-        .values((dids::did.eq(new.did.as_str()), dids::created_at.eq(now), content()))
+        .values((dids::did.eq(new.did.as_str()), dids::created_at.eq(micros), content()))
         .on_conflict(dids::did)
         .do_update()
         .set(content())
         .execute(conn)?;
-    let record = existing(conn, &new.did)?;
+    let record = existing(conn, now, &new.did)?;
     Ok(if before.is_some() { DidStored::Replaced(record) } else { DidStored::Created(record) })
 }
 
@@ -114,7 +128,7 @@ pub(super) fn forget(conn: &mut SqliteConnection, did: &Did) -> QueryResult<DidF
     if forgotten > 0 {
         return Ok(DidForgotten::Done);
     }
-    Ok(find(conn, did)?.map_or(DidForgotten::NotFound, |_| DidForgotten::Revoked))
+    Ok(if is_revoked(conn, did)? { DidForgotten::Revoked } else { DidForgotten::NotFound })
 }
 
 pub(super) fn revoke(
@@ -123,7 +137,7 @@ pub(super) fn revoke(
     did: &Did,
     event: &AuditEvent,
 ) -> QueryResult<DidRevoked> {
-    let before = find(conn, did)?;
+    let before = find(conn, now, did)?;
     if let Some(revoked_at) = before.and_then(|record| record.revoked_at) {
         return Ok(DidRevoked { revoked_at, first: false });
     }
@@ -149,6 +163,7 @@ pub(super) fn position(cursor: &Cursor) -> Result<Did, InvalidCursor> {
 /// DIDs in the order of their text.
 pub(super) fn list(
     conn: &mut SqliteConnection,
+    now: Timestamp,
     filter: &DidFilter,
     after: Option<&Did>,
     limit: u32,
@@ -167,7 +182,8 @@ pub(super) fn list(
         query = query.filter(dids::did.gt(after.as_str()));
     }
     let rows = query.order(dids::did).limit(i64::from(limit) + 1).load(conn)?;
-    let mut items = rows.into_iter().map(DidRow::read).collect::<QueryResult<Vec<DidRecord>>>()?;
+    let mut items =
+        rows.into_iter().map(|row: DidRow| row.read(now)).collect::<QueryResult<Vec<_>>>()?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = items.len() > limit;
     items.truncate(limit);

@@ -17,6 +17,7 @@ mod migrations;
 mod purge;
 mod purge_preview;
 mod readers;
+mod readings;
 mod schema;
 mod sealing;
 mod session_sets;
@@ -37,7 +38,7 @@ use uuid::Uuid;
 use super::{
     AuditRecord, Changed, ClaimLimits, Counts, DidForgotten, DidRevoked, DidStored,
     KnownSealingKey, Lease, MigrationStatus, NewDid, Opened, Parties, PoolStatus, PurgeStep,
-    Purged, Result, SealedSession, SqliteLocation, Statistics, StoreError,
+    Purged, Reading, Result, SealedSession, SqliteLocation, Statistics, StoreError,
 };
 use crate::clock::Clock;
 use crate::config::Database;
@@ -219,11 +220,15 @@ impl SqliteStore {
 
     pub async fn did(&self, did: &Did) -> Result<Option<DidRecord>> {
         let did = did.clone();
-        self.0.read("did", move |conn, _| dids::find(conn, &did)).await
+        self.0.read("did", move |conn, now| dids::find(conn, now, &did)).await
     }
 
     pub async fn put_did(&self, new: NewDid) -> Result<DidStored> {
         self.0.write("put_did", move |conn, now| dids::put(conn, now, &new)).await
+    }
+
+    pub async fn record_did(&self, reading: Reading) -> Result<Option<DidRecord>> {
+        self.0.write("record_did", move |conn, now| readings::record(conn, now, &reading)).await
     }
 
     pub async fn forget_did(&self, did: &Did) -> Result<DidForgotten> {
@@ -243,7 +248,7 @@ impl SqliteStore {
     ) -> Result<Page<DidRecord>> {
         let (filter, limit) = (filter.clone(), page.limit);
         let after = page.after.as_ref().map(dids::position).transpose()?;
-        let list = move |conn: &mut _, _| dids::list(conn, &filter, after.as_ref(), limit);
+        let list = move |conn: &mut _, now| dids::list(conn, now, &filter, after.as_ref(), limit);
         self.0.read("list_dids", list).await
     }
 
