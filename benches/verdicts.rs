@@ -28,11 +28,12 @@ use onceguard::clock::Clock;
 use onceguard::config::{Need, SealingKeyBytes, Sources};
 use onceguard::domain::{DidUrl, KeyType, Nonce};
 use onceguard::metrics::Metrics;
-use onceguard::resolvers::did_key;
+use onceguard::resolvers::{Resolvers, did_key};
 use onceguard::services::{Case, Claims, Dids, Sealer, SealingKeys, Sessions, Verdicts};
 use onceguard::signatures::{
     Body, KeyId, Profile, Request, Signer, SigningKey, Target, VerifyingKey, check,
 };
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
@@ -130,9 +131,10 @@ async fn start_verdicts(folder: &Path, clock: &Clock) -> Verdicts {
     let sessions =
         Sessions::new(store.clone(), Sealer::new(&keys), &config.sessions, metrics.clone());
     let claims = Claims::start(store.clone(), &config.claims, metrics.clone());
-    let dids = Dids::new(store, &config.dids, clock.clone(), metrics);
+    let resolvers = Resolvers::new(&config.resolvers, metrics.clone(), Handle::current()).unwrap();
+    let dids = Dids::new(store, resolvers, &config.dids, clock.clone(), metrics);
     let profiles = config.signatures.profiles.as_slice().into();
-    Verdicts::new(dids, claims, sessions, profiles, clock.clone())
+    Verdicts::new(dids, claims, sessions, profiles, config.dids.max_stale, clock.clone())
 }
 
 /// Time spent, on the wall and by all threads of this process.

@@ -21,6 +21,7 @@ use crate::http::middleware::Observe;
 use crate::http::{self, State};
 use crate::jobs::{Jobs, purge};
 use crate::metrics::Metrics;
+use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::services::{
     AdminToken, Claims, Dids, Sealer, SealingError, SealingKeys, ServiceError, Sessions, Tokens,
     Verdicts, admit_keys,
@@ -51,6 +52,12 @@ pub enum StartError {
     Setting { key: &'static str, message: String },
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+}
+
+impl From<InvalidResolver> for StartError {
+    fn from(InvalidResolver { key, message }: InvalidResolver) -> Self {
+        Self::Setting { key, message }
+    }
 }
 
 /// The running service.
@@ -121,12 +128,16 @@ impl Application {
         let config = Arc::new(config);
         let sessions = Sessions::new(store.clone(), sealer, &config.sessions, metrics.clone());
         let claims = Claims::start(store.clone(), &config.claims, metrics.clone());
-        let dids = Dids::new(store.clone(), &config.dids, clock.clone(), metrics.clone());
+        let resolvers =
+            Resolvers::new(&config.resolvers, metrics.clone(), tokio::runtime::Handle::current())?;
+        let dids =
+            Dids::new(store.clone(), resolvers, &config.dids, clock.clone(), metrics.clone());
         let verdicts = Verdicts::new(
             dids.clone(),
             claims.clone(),
             sessions.clone(),
             config.signatures.profiles.as_slice().into(),
+            config.dids.max_stale,
             clock.clone(),
         );
         let state = Data::new(State {
@@ -239,7 +250,7 @@ fn watch_database(state: &Data<State>) -> Option<JoinHandle<()>> {
     let dids = state.dids.clone();
     Some(tokio::spawn(async move {
         while changes.changed().await.is_ok() {
-            dids.invalidate_all();
+            dids.all_changed();
         }
     }))
 }

@@ -63,7 +63,9 @@ impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
         match error {
             ServiceError::Store(error) => error.into(),
-            ServiceError::Overloaded => Self::Unavailable(error.to_string()),
+            ServiceError::Overloaded | ServiceError::Upstream(_) | ServiceError::RateLimited => {
+                Self::Unavailable(error.to_string())
+            }
             ServiceError::Internal(_) => Self::Failed(error.to_string()),
         }
     }

@@ -18,6 +18,8 @@ pub enum Actor {
     Operator,
     /// A job of the service itself.
     Job(&'static str),
+    /// A resolver, by what it read.
+    Resolver(&'static str),
 }
 
 impl fmt::Display for Actor {
@@ -27,6 +29,7 @@ impl fmt::Display for Actor {
             Self::Agent(did) => did.fmt(f),
             Self::Operator => f.write_str("operator"),
             Self::Job(name) => write!(f, "job:{name}"),
+            Self::Resolver(name) => write!(f, "resolver:{name}"),
         }
     }
 }

@@ -25,7 +25,9 @@ pub(super) enum Code {
     ValidationFailed,
     DidUnresolvable,
     ClaimQuotaReached,
+    RateLimited,
     StorageUnavailable,
+    UpstreamUnavailable,
     Overloaded,
     OutcomeUnknown,
     InternalError,
@@ -37,7 +39,9 @@ pub(super) enum Code {
     SignatureWindowInvalid,
     SignatureComponentsIncomplete,
     SignatureKeyUnknown,
+    SignatureKeyUnavailable,
     SignatureKeyRevoked,
+    SignatureRevocationStale,
     SignatureInvalid,
     SignatureDigestMismatch,
     SignatureNotAParty,
@@ -59,7 +63,7 @@ pub(super) struct Meaning {
 }
 
 impl Code {
-    pub(super) const ALL: [Self; 39] = [
+    pub(super) const ALL: [Self; 43] = [
         Self::InvalidRequest,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -79,7 +83,9 @@ impl Code {
         Self::ValidationFailed,
         Self::DidUnresolvable,
         Self::ClaimQuotaReached,
+        Self::RateLimited,
         Self::StorageUnavailable,
+        Self::UpstreamUnavailable,
         Self::Overloaded,
         Self::OutcomeUnknown,
         Self::InternalError,
@@ -91,7 +97,9 @@ impl Code {
         Self::SignatureWindowInvalid,
         Self::SignatureComponentsIncomplete,
         Self::SignatureKeyUnknown,
+        Self::SignatureKeyUnavailable,
         Self::SignatureKeyRevoked,
+        Self::SignatureRevocationStale,
         Self::SignatureInvalid,
         Self::SignatureDigestMismatch,
         Self::SignatureNotAParty,
@@ -240,12 +248,26 @@ impl Code {
                 "The session has used all of its max_claims, or the signer holds as many live nonces as it may.",
                 "Open a new session, or wait until the signer's nonces expire. Nothing is evicted to make room.",
             ),
+            Self::RateLimited => (
+                "rate_limited",
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too often",
+                "This DID was read from where it lives a moment ago, because somebody asked for that.",
+                "Repeat the request after Retry-After, or take what is cached: leave max_age out.",
+            ),
             Self::StorageUnavailable => (
                 "storage_unavailable",
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The database cannot be reached",
                 "The service cannot say anything safely without its database. Nothing was changed.",
                 "Repeat the request after Retry-After. Treat a claim as not accepted.",
+            ),
+            Self::UpstreamUnavailable => (
+                "upstream_unavailable",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The DID's home cannot be reached",
+                "The DID has to be read from where it lives, which gave no answer. That says nothing about the DID.",
+                "Repeat the request after Retry-After.",
             ),
             Self::Overloaded => (
                 "overloaded",
@@ -343,13 +365,27 @@ impl Code {
                 StatusCode::UNAUTHORIZED,
                 "The signer's key is not known",
                 "The keyid is no DID URL, its DID does not resolve, or it does not name one key that may sign.",
-                "Use a did:key, or store the key with PUT /v1/dids/{did}; name one of several keys by its fragment.",
+                "Publish the key where the DID lives, or store it with PUT /v1/dids/{did} where no resolver reads the method; name one of several keys by its fragment.",
+            ),
+            Self::SignatureKeyUnavailable => (
+                "signature_key_unavailable",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The signer's key cannot be read",
+                "The signer's DID has to be read from where it lives, which gave no answer. That says nothing about the signature.",
+                "Repeat the request after Retry-After. Its nonce was not spent.",
+            ),
+            Self::SignatureRevocationStale => (
+                "signature_revocation_stale",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "It is not known whether the signer is revoked",
+                "The signer's DID was read too long ago, and where it lives gives no answer now: the key may have been revoked meanwhile.",
+                "Repeat the request after Retry-After. Its nonce was not spent. The operator sets dids.max_stale_seconds.",
             ),
             Self::SignatureKeyRevoked => (
                 "signature_key_revoked",
                 StatusCode::FORBIDDEN,
                 "The signer is revoked",
-                "The DID that signed was revoked. A revocation is final.",
+                "The DID that signed was revoked, which is final, or is deactivated where it lives.",
                 "Use another DID.",
             ),
             Self::SignatureInvalid => (
@@ -383,8 +419,11 @@ impl Code {
         };
         let retry_after = match self {
             Self::ClaimQuotaReached => Some(60),
-            Self::StorageUnavailable => Some(5),
-            Self::Overloaded | Self::OutcomeUnknown => Some(1),
+            Self::StorageUnavailable
+            | Self::UpstreamUnavailable
+            | Self::SignatureKeyUnavailable
+            | Self::SignatureRevocationStale => Some(5),
+            Self::RateLimited | Self::Overloaded | Self::OutcomeUnknown => Some(1),
             _ => None,
         };
         Meaning { word, status, title, explanation, remedy, retry_after }

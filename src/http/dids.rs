@@ -1,5 +1,7 @@
 //! DIDs: their keys, as this service knows them, and their revocation.
 
+use std::time::Duration;
+
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
@@ -11,7 +13,7 @@ use super::code::Code;
 use super::fields::{text, whole_text};
 use super::problem::Problem;
 use super::values::{PageView, Time, base64, boolean, bytes, json, key_type, owner_address};
-use crate::domain::{Did, DidFilter, DidRecord, KeyType, PublicKey, Timestamp};
+use crate::domain::{Did, DidFilter, DidRecord, Gone, KeyType, PublicKey};
 use crate::services::{Lookup, PutDid, ResolvedDid, VerificationMethod};
 use crate::storage::{DidForgotten, DidStored, NewDid};
 
@@ -25,9 +27,11 @@ use crate::storage::{DidForgotten, DidStored, NewDid};
         "id": "did:web:client.example#key-1",
         "key_type": "Ed25519",
         "public_key": "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+        "authentication": true,
     }],
     "owner_address": null,
     "revoked": false,
+    "deactivated": false,
     "source": "stored",
     "fetched_at": "2026-01-02T03:04:05.678901Z",
     "stale_at": "2026-01-02T03:04:10.678901Z",
@@ -49,6 +53,8 @@ pub(super) struct View<'a> {
     verification_methods: Option<Vec<MethodView<'a>>>,
     owner_address: Option<&'a str>,
     revoked: bool,
+    /// Whether its home has taken the DID out of use, which may not be for good.
+    deactivated: bool,
     /// Where the key came from: `key`, `stored`, or a resolver's name.
     #[schema(example = "stored")]
     source: Option<&'a str>,
@@ -68,13 +74,15 @@ pub(super) struct MethodView<'a> {
     key_type: &'static str,
     #[schema(format = Byte, example = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=")]
     public_key: String,
+    /// Whether the key may sign: it is in the relationship `authentication`.
+    authentication: bool,
 }
 
 impl<'a> MethodView<'a> {
     fn of(method: &'a VerificationMethod) -> Self {
         let key = &method.key;
         let (key_type, public_key) = (key.key_type().as_str(), base64(key.as_bytes()));
-        Self { id: &method.id, key_type, public_key }
+        Self { id: &method.id, key_type, public_key, authentication: method.authentication }
     }
 }
 
@@ -89,6 +97,7 @@ impl<'a> View<'a> {
             ),
             owner_address: did.owner_address.as_deref(),
             revoked: did.revoked_at.is_some(),
+            deactivated: did.deactivated,
             source: Some(&did.source),
             fetched_at: Some(Time(did.fetched_at)),
             stale_at: Some(Time(did.stale_at)),
@@ -105,6 +114,7 @@ impl<'a> View<'a> {
             verification_methods: None,
             owner_address: record.owner_address.as_deref(),
             revoked: record.revoked_at.is_some(),
+            deactivated: record.gone == Some(Gone::Deactivated),
             source: record.source.as_deref(),
             fetched_at: record.fetched_at.map(Time),
             stale_at: record.stale_at.map(Time),
@@ -126,14 +136,17 @@ impl<'a> View<'a> {
         ("Age" = u32, description = "How many seconds ago it was read."),
         ("Cache-Control" = String, description = "private, and for how long it is fresh from when it was read."),
     ))),
-    extensions(("x-scope" = json!("dids")), ("x-errors" = json!(["did_not_found", "did_unresolvable"]))),
+    extensions(("x-scope" = json!("dids")), ("x-errors" = json!([
+        "did_not_found", "did_unresolvable", "rate_limited", "upstream_unavailable",
+    ]))),
 )]
 pub(super) async fn read(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
     let did = input.path_did("did");
     let max_age = input.query("max_age", whole_text(0..=u32::MAX));
     let did = input.finish(|| did)?;
-    found(&did, &call.state.dids.get(&did, max_age).await?, call.state.clock.now())
+    let max_age = max_age.map(|seconds| Duration::from_secs(seconds.into()));
+    found(&did, &call.state.dids.get(&did, max_age).await?)
 }
 
 /// Read a DID again, whatever is cached.
@@ -142,16 +155,18 @@ pub(super) async fn read(call: Call) -> Result<HttpResponse, Problem> {
     params(("did" = String, Path, description = "As it stands, or percent-encoded once with its colons.",
         example = "did:web:client.example")),
     responses((status = 200, description = "What is known of the DID.", body = View)),
-    extensions(("x-scope" = json!("dids")), ("x-errors" = json!(["did_not_found", "did_unresolvable"]))),
+    extensions(("x-scope" = json!("dids")), ("x-errors" = json!([
+        "did_not_found", "did_unresolvable", "rate_limited", "upstream_unavailable",
+    ]))),
 )]
 pub(super) async fn refresh(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
     let did = input.path_did("did");
     let did = input.finish(|| did)?;
-    found(&did, &call.state.dids.refresh(&did).await?, call.state.clock.now())
+    found(&did, &call.state.dids.get(&did, Some(Duration::ZERO)).await?)
 }
 
-fn found(did: &Did, lookup: &Lookup, now: Timestamp) -> Result<HttpResponse, Problem> {
+fn found(did: &Did, lookup: &Lookup) -> Result<HttpResponse, Problem> {
     let resolved = match lookup {
         Lookup::Found(resolved) => resolved,
         Lookup::NotFound => {
@@ -161,12 +176,11 @@ fn found(did: &Did, lookup: &Lookup, now: Timestamp) -> Result<HttpResponse, Pro
             return Err(Problem::new(Code::DidUnresolvable, format!("{did}: {why}")));
         }
     };
-    let age = (now - resolved.fetched_at).num_seconds().max(0);
     let lifetime = (resolved.stale_at - resolved.fetched_at).num_seconds().max(0);
     let cache_control = HeaderValue::from_str(&format!("private, max-age={lifetime}"))
         .unwrap_or_else(|_| HeaderValue::from_static("no-store"));
     let mut response = json(StatusCode::OK, &View::resolved(resolved))?;
-    response.headers_mut().insert(header::AGE, HeaderValue::from(age));
+    response.headers_mut().insert(header::AGE, HeaderValue::from(resolved.age().as_secs()));
     response.headers_mut().insert(header::CACHE_CONTROL, cache_control);
     Ok(response)
 }
@@ -214,6 +228,12 @@ pub(super) async fn put(call: Call) -> Result<HttpResponse, Problem> {
         }
         PutDid::Stored(DidStored::Replaced(record)) => json(StatusCode::OK, &View::stored(&record)),
         PutDid::Stored(DidStored::Revoked(_)) => Err(Problem::did_revoked_conflict(&did)),
+        PutDid::HasHome(source) => Err(Problem::invalid_field(
+            "did",
+            format!(
+                "is read from where it lives, by the resolver `{source}`; only a DID that no resolver reads can be stored"
+            ),
+        )),
         PutDid::KeyMismatch => Err(Problem::invalid_field(
             "/public_key",
             "with key_type, must be the very key that the did:key is",

@@ -57,7 +57,8 @@ const DIGEST: HeaderName = HeaderName::from_static("x-onceguard-content-digest")
         "signature_digest_mismatch", "signature_replayed", "401 session_not_found",
         "401 session_ended", "401 session_expired", "forbidden", "forward_headers_ambiguous",
         "forward_headers_invalid", "signature_key_revoked", "signature_not_a_party",
-        "403 claim_quota_reached", "storage_unavailable", "overloaded", "outcome_unknown",
+        "403 claim_quota_reached", "signature_key_unavailable",
+        "signature_revocation_stale", "storage_unavailable", "overloaded", "outcome_unknown",
         "503 internal_error",
     ]))),
 )]
@@ -150,6 +151,9 @@ const fn status(code: Code) -> StatusCode {
     match code {
         Code::SignatureKeyRevoked | Code::SignatureNotAParty | Code::ClaimQuotaReached => {
             StatusCode::FORBIDDEN
+        }
+        Code::SignatureKeyUnavailable | Code::SignatureRevocationStale => {
+            StatusCode::SERVICE_UNAVAILABLE
         }
         _ => StatusCode::UNAUTHORIZED,
     }

@@ -274,6 +274,8 @@ impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
         match error {
             ServiceError::Overloaded => Self::inside(Code::Overloaded, None),
+            ServiceError::Upstream(cause) => Self::inside(Code::UpstreamUnavailable, Some(cause)),
+            ServiceError::RateLimited => Self::inside(Code::RateLimited, None),
             ServiceError::Internal(cause) => Self::internal(cause),
             ServiceError::Store(error) => {
                 let code = match error {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::call::Call;
+use super::code::Code;
 use super::fields::{Invalid, array, mistyped, text};
 use super::node::Node;
 use super::problem::Problem;
@@ -102,7 +103,8 @@ impl<'a> View<'a> {
         "403 signature_key_unknown", "403 signature_key_revoked", "403 signature_invalid",
         "403 signature_digest_mismatch", "403 session_not_found", "403 session_ended",
         "403 session_expired", "403 signature_not_a_party", "403 signature_replayed",
-        "403 claim_quota_reached", "overloaded", "outcome_unknown",
+        "403 claim_quota_reached", "signature_key_unavailable", "signature_revocation_stale",
+        "overloaded", "outcome_unknown",
     ]))),
 )]
 pub(super) async fn verify(call: Call) -> Result<HttpResponse, Problem> {
@@ -124,7 +126,15 @@ pub(super) async fn verify(call: Call) -> Result<HttpResponse, Problem> {
         Err(denied @ Denied::UnknownProfile(_)) => {
             Err(Problem::invalid_field("/profile", denied.to_string()))
         }
-        Err(denied) => Err(Problem::denied(&denied, |_| StatusCode::FORBIDDEN)),
+        Err(denied) => Err(Problem::denied(&denied, status)),
+    }
+}
+
+/// A refusal is 403, so that 401 is always about the caller; what cannot be said is no refusal.
+fn status(code: Code) -> StatusCode {
+    match code.meaning().status {
+        StatusCode::SERVICE_UNAVAILABLE => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::FORBIDDEN,
     }
 }
 

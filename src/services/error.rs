@@ -11,6 +11,12 @@ pub enum ServiceError {
     /// The claim queue is full; nothing was changed.
     #[error("the claim queue is full")]
     Overloaded,
+    /// Where a DID lives could not be asked, and nothing that was read before will do.
+    #[error("the DID could not be read: {0}")]
+    Upstream(String),
+    /// A DID was forced to be read again too soon after the last time.
+    #[error("the DID was read a moment ago")]
+    RateLimited,
     /// The service itself is at fault, or its configuration.
     #[error("{0}")]
     Internal(String),

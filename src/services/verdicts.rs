@@ -30,6 +30,8 @@ pub struct Verdicts {
     sessions: Sessions,
     clock: Clock,
     profiles: Arc<[Profile]>,
+    /// For how long past its time a key may sign while its home cannot be asked.
+    max_stale: Duration,
     full: Cache<Did, ()>,
 }
 
@@ -68,8 +70,12 @@ pub enum Denied {
     Signature(#[from] Refused),
     #[error("{0}")]
     KeyUnknown(String),
+    #[error("{0} could not be read from where it lives")]
+    KeyUnavailable(Did),
     #[error("the DID {0} is revoked")]
     KeyRevoked(Did),
+    #[error("whether {0} is revoked could not be read from where it lives for too long")]
+    RevocationStale(Did),
     #[error("the signer holds as many live nonces as it may; some expire soon")]
     QuotaReached,
     #[error("there is no such session")]
@@ -96,6 +102,7 @@ impl Verdicts {
         claims: Claims,
         sessions: Sessions,
         profiles: Arc<[Profile]>,
+        max_stale: Duration,
         clock: Clock,
     ) -> Self {
         Self {
@@ -104,6 +111,7 @@ impl Verdicts {
             sessions,
             clock,
             profiles,
+            max_stale,
             full: Cache::builder().max_capacity(FULL_SIGNERS).time_to_live(FULL_FOR).build(),
         }
     }
@@ -126,13 +134,17 @@ impl Verdicts {
             let reason = format!("the profile {} has no way to find keys", profile.name);
             return Ok(Err(Denied::KeyUnknown(reason)));
         };
-        let resolved = match self.dids.get(key_id.did(), None).await? {
-            Lookup::Found(resolved) => resolved,
-            Lookup::NotFound => {
+        let resolved = match self.dids.get(key_id.did(), None).await {
+            Err(ServiceError::Upstream(_)) => {
+                return Ok(Err(Denied::KeyUnavailable(key_id.did().clone())));
+            }
+            Err(error) => return Err(error),
+            Ok(Lookup::Found(resolved)) => resolved,
+            Ok(Lookup::NotFound) => {
                 let reason = format!("no key is known of {}", key_id.did());
                 return Ok(Err(Denied::KeyUnknown(reason)));
             }
-            Lookup::Unresolvable(reason) => return Ok(Err(Denied::KeyUnknown(reason))),
+            Ok(Lookup::Unresolvable(reason)) => return Ok(Err(Denied::KeyUnknown(reason))),
         };
         match self.verify(&checked, &key_id, &resolved) {
             Ok(alg) => self.spend(&checked, &key_id, case.session, alg).await,
@@ -154,16 +166,23 @@ impl Verdicts {
         resolved: &ResolvedDid,
     ) -> Result<&'static str, Denied> {
         let did = key_id.did();
-        let revoked = resolved.revoked_at.is_some();
+        let revoked = resolved.is_revoked();
         let key = match select(key_id, resolved) {
             Ok(key) => key,
             // A DID that was revoked before its key was seen.
             Err(_) if revoked => return Err(Denied::KeyRevoked(did.clone())),
+            // Its home may have the key by now.
+            Err(_) if resolved.stale_for.is_some() => {
+                return Err(Denied::KeyUnavailable(did.clone()));
+            }
             Err(denied) => return Err(denied),
         };
         let bound = checked.with_key(key)?;
         if revoked {
             return Err(Denied::KeyRevoked(did.clone()));
+        }
+        if resolved.stale_for.is_some_and(|stale_for| stale_for > self.max_stale) {
+            return Err(Denied::RevocationStale(did.clone()));
         }
         if self.full.contains_key(did) {
             return Err(Denied::QuotaReached);
@@ -259,19 +278,19 @@ impl Verdicts {
 
 /// The key that a `keyid` names: the one with its fragment, else the only one there is.
 fn select<'a>(key_id: &DidUrl, resolved: &'a ResolvedDid) -> Result<&'a VerifyingKey, Denied> {
-    let methods = &resolved.verification_methods;
+    let methods = || resolved.verification_methods.iter().filter(|method| method.authentication);
     let unknown = |reason: String| Denied::KeyUnknown(reason);
-    match (key_id.fragment(), methods.as_slice()) {
-        (Some(_), _) => {
-            let url = key_id.to_string();
-            let named = methods.iter().find(|method| method.id == url);
+    let (mut all, url) = (methods(), key_id.to_string());
+    match (key_id.fragment(), all.next(), all.next()) {
+        (Some(_), ..) => {
+            let named = methods().find(|method| method.id == url);
             named
                 .map(|method| &method.verifying_key)
                 .ok_or_else(|| unknown(format!("{} has no key {url} that may sign", key_id.did())))
         }
-        (None, [only]) => Ok(&only.verifying_key),
-        (None, []) => Err(unknown(format!("no key is known of {}", key_id.did()))),
-        (None, _) => Err(unknown(format!(
+        (None, Some(only), None) => Ok(&only.verifying_key),
+        (None, None, _) => Err(unknown(format!("{} has no key that may sign", key_id.did()))),
+        (None, Some(_), Some(_)) => Err(unknown(format!(
             "{} has several keys: name one in the keyid, by its fragment",
             key_id.did()
         ))),
@@ -286,7 +305,9 @@ impl Denied {
             Self::UnknownProfile(_) => "validation_failed",
             Self::Signature(refused) => refused.code(),
             Self::KeyUnknown(_) => "signature_key_unknown",
+            Self::KeyUnavailable(_) => "signature_key_unavailable",
             Self::KeyRevoked(_) => "signature_key_revoked",
+            Self::RevocationStale(_) => "signature_revocation_stale",
             Self::QuotaReached | Self::SessionUsedUp => "claim_quota_reached",
             Self::SessionNotFound => "session_not_found",
             Self::SessionEnded { .. } => "session_ended",

@@ -10,8 +10,9 @@ use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{Answer, TestApp, a_did, a_public_key};
 
 /// Every member of a DID, as api.md lists them.
-const MEMBERS: [&str; 11] = [
+const MEMBERS: [&str; 12] = [
     "created_at",
+    "deactivated",
     "did",
     "fetched_at",
     "key_type",
@@ -72,11 +73,12 @@ async fn a_stored_key_is_read_back(#[values(Sqlite, Postgres)] on: Database) {
             "id": format!("{did}#key-1"),
             "key_type": "Ed25519",
             "public_key": key["public_key"],
+            "authentication": true,
         }])
     );
     assert!(time(&read["stale_at"]) > time(&read["fetched_at"]));
     assert_eq!(read.header("age"), Some("0"));
-    assert_eq!(read.header("cache-control"), Some("private, max-age=5"));
+    assert_eq!(read.header("cache-control"), Some("private, max-age=300"));
 }
 
 #[rstest]
@@ -152,7 +154,12 @@ async fn a_did_key_is_its_own_key(#[values(Sqlite, Postgres)] on: Database) {
         assert_eq!((&read["created_at"], &read["updated_at"]), (&json!(null), &json!(null)));
         assert_eq!(
             read["verification_methods"],
-            json!([{"id": format!("{did}#{fragment}"), "key_type": key_type, "public_key": key}])
+            json!([{
+                "id": format!("{did}#{fragment}"),
+                "key_type": key_type,
+                "public_key": key,
+                "authentication": true,
+            }])
         );
         app.request("POST", &format!("{}/refresh", path_of(&did))).send().await.is(200);
     }

@@ -6,8 +6,10 @@ use std::time::Duration;
 use onceguard::clock::Clock;
 use onceguard::config::{self, Need, Sources};
 use onceguard::metrics::Metrics;
+use onceguard::resolvers::Resolvers;
 use onceguard::services::{Claims, Dids};
 use onceguard::storage::Store;
+use tokio::runtime::Handle;
 
 pub fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new().unwrap())
@@ -24,6 +26,8 @@ pub fn claims(store: &Store) -> Claims {
 }
 
 pub fn dids(store: &Store) -> Dids {
-    let config = Sources::default().load(Need::Database).unwrap().config.dids;
-    Dids::new(store.clone(), &config, Clock::system(), metrics())
+    let config = Sources::default().load(Need::Database).unwrap().config;
+    let (metrics, here) = (metrics(), Handle::current());
+    let resolvers = Resolvers::new(&config.resolvers, metrics.clone(), here).unwrap();
+    Dids::new(store.clone(), resolvers, &config.dids, Clock::system(), metrics)
 }

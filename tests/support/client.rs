@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Every code, and the statuses that it comes with.
-pub const CODES: [(&str, &[u16]); 39] = [
+pub const CODES: [(&str, &[u16]); 43] = [
     ("invalid_request", &[400]),
     ("unauthenticated", &[401]),
     ("forbidden", &[403]),
@@ -30,6 +30,10 @@ pub const CODES: [(&str, &[u16]); 39] = [
     ("validation_failed", &[422]),
     ("did_unresolvable", &[422]),
     ("claim_quota_reached", &[403, 429]),
+    ("rate_limited", &[429]),
+    ("upstream_unavailable", &[503]),
+    ("signature_key_unavailable", &[503]),
+    ("signature_revocation_stale", &[503]),
     ("internal_error", &[500, 503]),
     ("storage_unavailable", &[503]),
     ("overloaded", &[503]),

@@ -1,0 +1,187 @@
+//! DIDs: their keys through the cache, and their revocation.
+//!
+//! A read goes cache → database → resolver, once for everybody who asks at the same time. What
+//! decides a claim never reads the cache: an instance that has not heard of a revocation yet
+//! refuses all the same.
+
+mod cache;
+mod load;
+mod resolved;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::ServiceError;
+use crate::clock::Clock;
+use crate::config;
+use crate::domain::{
+    Actor, AuditEvent, Did, DidFilter, DidRecord, EndReason, Page, PageRequest, Timestamp,
+};
+use crate::metrics::Metrics;
+use crate::resolvers::{Resolvers, did_key};
+use crate::storage::{DidForgotten, DidStored, NewDid, Store};
+
+use cache::{DidCache, Freshness, Loaded};
+use load::{Found, Loader};
+pub use resolved::{Lookup, ResolvedDid, VerificationMethod};
+
+/// Sessions ended in one transaction when their party is revoked.
+const END_BATCH: u32 = 500;
+
+/// The DIDs. Clones share the cache.
+#[derive(Clone)]
+pub struct Dids {
+    store: Store,
+    metrics: Arc<Metrics>,
+    cache: DidCache,
+    loader: Loader,
+}
+
+/// What came of storing a DID by hand.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PutDid {
+    Stored(DidStored),
+    /// A did:key must be stored with the key that it is.
+    KeyMismatch,
+    /// It is read from where it lives, by the resolver of this name.
+    HasHome(&'static str),
+}
+
+/// What came of revoking a DID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revocation {
+    pub revoked_at: Timestamp,
+    pub sessions_ended: u64,
+}
+
+impl Dids {
+    #[must_use]
+    pub fn new(
+        store: Store,
+        resolvers: Resolvers,
+        config: &config::Dids,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            cache: DidCache::new(config, metrics.clone()),
+            loader: Loader::new(store.clone(), resolvers, config, clock),
+            store,
+            metrics,
+        }
+    }
+
+    /// What is known of a DID, at most `max_age` old when that is given: zero reads it from its
+    /// home now.
+    ///
+    /// # Errors
+    /// [`ServiceError::Upstream`] when its home cannot be asked and nothing that was read before
+    /// will do; [`ServiceError::RateLimited`] when `max_age` was too small too soon after another.
+    pub async fn get(&self, did: &Did, max_age: Option<Duration>) -> Result<Lookup, ServiceError> {
+        let freshness = Freshness::new(max_age);
+        self.cache.get(did, &freshness, || self.load(did, &freshness)).await
+    }
+
+    /// Stores or replaces the key of a DID that no resolver reads.
+    pub async fn put(&self, new: NewDid) -> Result<PutDid, ServiceError> {
+        if let Some(home) = self.loader.home(&new.did) {
+            return Ok(PutDid::HasHome(home.source));
+        }
+        if new.did.method() == did_key::METHOD && did_key::resolve(&new.did) != Ok(new.key.clone())
+        {
+            return Ok(PutDid::KeyMismatch);
+        }
+        let did = new.did.clone();
+        let stored = self.store.put_did(new).await;
+        self.cache.changed(&did).await;
+        Ok(PutDid::Stored(stored?))
+    }
+
+    /// Forgets a DID that is not revoked.
+    pub async fn forget(&self, did: &Did) -> Result<DidForgotten, ServiceError> {
+        let forgotten = self.store.forget_did(did).await;
+        self.cache.changed(did).await;
+        Ok(forgotten?)
+    }
+
+    /// Revokes a DID for good, seen before or not, and ends its sessions before it returns. The
+    /// flag is committed first: from then on no session opens and no claim is accepted, and if
+    /// ending the sessions fails half-way a repeat of the call, or the job, finishes it.
+    pub async fn revoke(&self, did: &Did, actor: &Actor) -> Result<Revocation, ServiceError> {
+        let began = Instant::now();
+        let event = AuditEvent {
+            actor: actor.clone(),
+            action: "did.revoke",
+            subject: did.to_string(),
+            detail: json!({}),
+        };
+        let revoked = self.store.revoke_did(did, event).await;
+        self.cache.changed(did).await;
+        let revoked_at = revoked?.revoked_at;
+        let here = self.metrics.revocation_seconds.with_label_values(&["here"]);
+        here.observe(began.elapsed().as_secs_f64());
+        let sessions_ended = end_sessions(&self.store, &self.metrics, Some(did), actor).await?;
+        Ok(Revocation { revoked_at, sessions_ended })
+    }
+
+    pub async fn list(
+        &self,
+        filter: &DidFilter,
+        page: &PageRequest,
+    ) -> Result<Page<DidRecord>, ServiceError> {
+        Ok(self.store.list_dids(filter, page).await?)
+    }
+
+    /// Somebody else has changed what is stored of a DID.
+    pub async fn changed(&self, did: &Did) {
+        self.cache.changed(did).await;
+    }
+
+    /// Somebody else may have changed anything.
+    pub fn all_changed(&self) {
+        self.cache.all_changed();
+    }
+
+    /// Whether changes by others are heard. While they are not, every call reads the database.
+    pub fn trust(&self, heard: bool) {
+        self.cache.trust(heard);
+    }
+
+    async fn load(&self, did: &Did, freshness: &Freshness) -> Result<Loaded, ServiceError> {
+        loop {
+            match self.loader.load(did, freshness).await? {
+                Found::Loaded(loaded) => return Ok(loaded),
+                // Then what is stored says so.
+                Found::RevokedAtHome(home) => {
+                    self.revoke(did, &Actor::Resolver(home.source)).await?;
+                }
+            }
+        }
+    }
+}
+
+/// Ends, batch by batch, the live sessions of `did`, or of every revoked DID.
+pub(crate) async fn end_sessions(
+    store: &Store,
+    metrics: &Metrics,
+    did: Option<&Did>,
+    actor: &Actor,
+) -> Result<u64, ServiceError> {
+    let event = AuditEvent {
+        actor: actor.clone(),
+        action: "sessions.end",
+        subject: did.map_or_else(|| "revoked DIDs".to_owned(), Did::to_string),
+        detail: json!({ "reason": EndReason::DidRevoked.as_str() }),
+    };
+    let mut total = 0;
+    loop {
+        let ended = store.end_sessions_of_revoked(did, Some(event.clone()), END_BATCH).await?;
+        metrics.sessions_ended(EndReason::DidRevoked, ended);
+        total += ended;
+        if ended < u64::from(END_BATCH) {
+            return Ok(total);
+        }
+    }
+}
