@@ -40,6 +40,8 @@ pub enum InvalidDocument {
     NotADocument,
     #[error("the document's id is not the DID")]
     WrongId,
+    #[error("the document has the character U+0000, which cannot be stored")]
+    NullCharacter,
     #[error("the document's {0} is no list of verification methods, each with an id and a type")]
     NotMethods(&'static str),
     #[error("the document has more than {max} verification methods", max = DidDocument::MAX_METHODS)]
@@ -70,6 +72,9 @@ impl DidDocument {
             Some(Value::String(_)) => return Err(InvalidDocument::WrongId),
             _ => return Err(InvalidDocument::NotADocument),
         }
+        if has_null_character(&json) {
+            return Err(InvalidDocument::NullCharacter);
+        }
         let methods = read_methods(did, &json)?;
         Ok(Self { json, methods })
     }
@@ -91,6 +96,19 @@ impl DidDocument {
     pub fn first_key(&self) -> Option<&PublicKey> {
         self.methods.iter().find(|method| method.authentication).map(|method| &method.key)
     }
+}
+
+/// JSON may have it in any text. PostgreSQL has no text with it, not even in its JSON.
+fn has_null_character(json: &Map<String, Value>) -> bool {
+    fn in_value(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(list) => list.iter().any(in_value),
+            Value::Object(members) => has_null_character(members),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+    json.iter().any(|(name, value)| name.contains('\0') || in_value(value))
 }
 
 fn read_methods(

@@ -270,6 +270,8 @@ fn what_is_no_document_of_the_did_is_refused() {
         (json!({ "id": [DID] }), InvalidDocument::NotADocument),
         (json!({ "id": "did:example:1234" }), InvalidDocument::WrongId),
         (json!({ "id": "did:example:123#k" }), InvalidDocument::WrongId),
+        (json!({ "id": DID, "a": [{ "b": ["\0"] }] }), InvalidDocument::NullCharacter),
+        (json!({ "id": DID, "a": { "b\0": 1 } }), InvalidDocument::NullCharacter),
         (
             json!({ "id": DID, "verificationMethod": multikey_method("#k") }),
             InvalidDocument::NotMethods("verificationMethod"),
