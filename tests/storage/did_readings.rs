@@ -46,7 +46,7 @@ async fn a_reading_is_found_as_it_was_read(#[values(Sqlite, Memory, Postgres)] o
     let store = on.store().await;
     let did = a_did();
     let odd = json!({
-        "id": did.as_str(), "service": [{"id": "#s", "n": [0.5, -1, 18_446_744_073_709_551_615_u64]}],
+        "id": did.as_str(), "service": [{"id": "#s", "n": [0.5, -1, 1e300, -1e-300, 18_446_744_073_709_551_615_u64]}],
         "ü\"\\/\n": {"": [null, true, {}]}, "verificationMethod": [],
     });
     let odd = DidDocument::parse(&did, odd).unwrap();
