@@ -44,6 +44,7 @@ impl Purge {
             ("session_nonces_deleted", "nonces of sessions deleted", purged.session_nonces_deleted),
             ("signer_nonces_deleted", "nonces of signers deleted", purged.signer_nonces_deleted),
             ("audit_events_deleted", "audit events deleted", purged.audit_events_deleted),
+            ("dids_deleted", "unused DIDs deleted", purged.dids_deleted),
         ];
         if self.json {
             let mut object = json!({ "dry_run": self.dry_run });

@@ -20,6 +20,7 @@ pub struct Limits {
     session_retention: Duration,
     signer_margin: Duration,
     audit_retention: Duration,
+    unused_dids: Duration,
     batch: u32,
     pause: Duration,
 }
@@ -31,6 +32,7 @@ impl Limits {
             session_retention: config.sessions.retention,
             signer_margin: config.claims.purge_margin,
             audit_retention: config.jobs.audit_retention,
+            unused_dids: config.dids.unused_retention,
             batch: config.jobs.purge_batch,
             pause: config.jobs.purge_pause,
         }
@@ -38,12 +40,13 @@ impl Limits {
 
     /// The steps, in order.
     #[must_use]
-    pub fn steps(&self) -> [PurgeStep; 4] {
+    pub fn steps(&self) -> [PurgeStep; 5] {
         [
             PurgeStep::EndOverdueSessions,
             PurgeStep::DeleteEndedSessions { retention: self.session_retention },
             PurgeStep::DeleteSignerNonces { margin: self.signer_margin },
             PurgeStep::DeleteAuditEvents { retention: self.audit_retention },
+            PurgeStep::DeleteUnusedDids { unused: self.unused_dids },
         ]
     }
 }
@@ -96,6 +99,7 @@ fn event(actor: Actor, purged: &Purged) -> AuditEvent {
         session_nonces_deleted,
         signer_nonces_deleted,
         audit_events_deleted,
+        dids_deleted,
     } = purged;
     AuditEvent {
         actor,
@@ -108,6 +112,7 @@ fn event(actor: Actor, purged: &Purged) -> AuditEvent {
             "session_nonces_deleted": session_nonces_deleted,
             "signer_nonces_deleted": signer_nonces_deleted,
             "audit_events_deleted": audit_events_deleted,
+            "dids_deleted": dids_deleted,
         }),
     }
 }
@@ -120,6 +125,7 @@ fn count(metrics: &Metrics, batch: &Purged) {
         ("session_nonces", batch.session_nonces_deleted),
         ("signer_nonces", batch.signer_nonces_deleted),
         ("audit_events", batch.audit_events_deleted),
+        ("dids", batch.dids_deleted),
     ] {
         metrics.purged.with_label_values(&[kind]).inc_by(rows);
     }

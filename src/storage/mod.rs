@@ -183,6 +183,7 @@ pub struct Purged {
     pub session_nonces_deleted: u64,
     pub signer_nonces_deleted: u64,
     pub audit_events_deleted: u64,
+    pub dids_deleted: u64,
 }
 
 impl std::ops::AddAssign for Purged {
@@ -193,6 +194,7 @@ impl std::ops::AddAssign for Purged {
         self.session_nonces_deleted += more.session_nonces_deleted;
         self.signer_nonces_deleted += more.signer_nonces_deleted;
         self.audit_events_deleted += more.audit_events_deleted;
+        self.dids_deleted += more.dids_deleted;
     }
 }
 
@@ -209,6 +211,8 @@ pub enum PurgeStep {
     DeleteSignerNonces { margin: Duration },
     /// Deletes audit events older than `retention`.
     DeleteAuditEvents { retention: Duration },
+    /// Deletes DIDs that a resolver read, are not revoked, and were not read for `unused`.
+    DeleteUnusedDids { unused: Duration },
 }
 
 /// Counts that are cheap enough to sample while the service runs.

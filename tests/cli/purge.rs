@@ -59,3 +59,26 @@ async fn sessions_past_their_retention_leave_with_their_nonces(
     let counts = stats(&home).await;
     assert_eq!(counts["live_nonces"], 0);
 }
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn dids_that_nobody_asks_for_leave(#[values(Sqlite, Postgres)] on: Database) {
+    let home = migrated(on).await;
+    let raw = home.raw().await;
+    let time = |day: u32| match on {
+        Postgres => format!("to_timestamp({day} * 86400)"),
+        _ => format!("{day} * 86400000000"),
+    };
+    raw.execute(&format!(
+        "INSERT INTO dids (did, document, source, fetched_at, stale_at, created_at, updated_at)
+            VALUES ('did:web:unused.example', '{{}}', 'web', {fetched}, {stale}, {fetched}, {fetched})",
+        fetched = time(1),
+        stale = time(2),
+    ))
+    .await;
+    assert_eq!(json(home.run(&["purge", "--dry-run", "--json"]).await)["dids_deleted"], 1);
+    let table = home.run(&["purge"]).await.success();
+    let row = table.lines().find(|line| line.starts_with("unused DIDs deleted")).unwrap();
+    assert!(row.ends_with("  1"), "{table}");
+    assert_eq!(raw.number("count(*) FROM dids").await, 0);
+}

@@ -2,21 +2,22 @@
 
 use std::time::Duration;
 
-use onceguard::domain::{EndReason, SessionId};
-use onceguard::storage::{Opened, PurgeStep, Purged, Store};
+use onceguard::domain::{Did, EndReason, Gone, SessionId};
+use onceguard::storage::{Answer, Opened, PurgeStep, Purged, Reading, Store};
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    TestStore, a_did, a_nonce, a_sealed_key, a_session, an_audit_event, by_signer, claim,
-    claim_all, count, days, in_seconds, in_session, minutes, opened, read,
+    TestStore, a_did, a_new_did, a_nonce, a_reading, a_sealed_key, a_session, an_audit_event,
+    by_signer, claim, claim_all, count, days, in_seconds, in_session, minutes, opened, read,
 };
 
 const END: PurgeStep = PurgeStep::EndOverdueSessions;
 const DELETE: PurgeStep = PurgeStep::DeleteEndedSessions { retention: days(7) };
 const NONCES: PurgeStep = PurgeStep::DeleteSignerNonces { margin: minutes(1) };
 const AUDIT: PurgeStep = PurgeStep::DeleteAuditEvents { retention: days(180) };
-const STEPS: [PurgeStep; 4] = [END, DELETE, NONCES, AUDIT];
+const DIDS: PurgeStep = PurgeStep::DeleteUnusedDids { unused: days(7) };
+const STEPS: [PurgeStep; 5] = [END, DELETE, NONCES, AUDIT, DIDS];
 
 /// Runs a step until a batch finds nothing; returns the sum, and checks each batch's bounds.
 async fn run(store: &Store, step: PurgeStep, limit: u32) -> Purged {
@@ -27,22 +28,11 @@ async fn run(store: &Store, step: PurgeStep, limit: u32) -> Purged {
         assert!(batch.sessions_expired + batch.sessions_idle <= rows, "{batch:?}");
         assert!(batch.sessions_deleted <= rows && batch.signer_nonces_deleted <= rows, "{batch:?}");
         assert!(batch.session_nonces_deleted <= rows, "{batch:?}");
-        assert!(batch.audit_events_deleted <= rows, "{batch:?}");
+        assert!(batch.audit_events_deleted <= rows && batch.dids_deleted <= rows, "{batch:?}");
         if batch == Purged::default() {
             return sum;
         }
-        sum = add(sum, batch);
-    }
-}
-
-fn add(a: Purged, b: Purged) -> Purged {
-    Purged {
-        sessions_expired: a.sessions_expired + b.sessions_expired,
-        sessions_idle: a.sessions_idle + b.sessions_idle,
-        sessions_deleted: a.sessions_deleted + b.sessions_deleted,
-        session_nonces_deleted: a.session_nonces_deleted + b.session_nonces_deleted,
-        signer_nonces_deleted: a.signer_nonces_deleted + b.signer_nonces_deleted,
-        audit_events_deleted: a.audit_events_deleted + b.audit_events_deleted,
+        sum += batch;
     }
 }
 
@@ -272,8 +262,78 @@ async fn audit_events_leave_after_their_retention(
     assert_eq!(left.iter().map(|event| event.action.as_str()).collect::<Vec<_>>(), ["new"]);
 }
 
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn dids_that_nobody_asks_for_leave(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.store().await;
+    let record = async |did: &Did| {
+        let reading = a_reading(&store, did, 1).await;
+        store.record_did(reading).await.unwrap();
+    };
+    let (used, revoked, stored) = (a_did(), a_did(), a_new_did());
+    let unused: Vec<_> = (0..5).map(|_| a_did()).collect();
+    for did in unused.iter().chain([&used, &revoked]) {
+        record(did).await;
+    }
+    let gone = a_reading(&store, &unused[0], 1).await;
+    let gone = Reading { answer: Answer::Gone(Gone::NotFound), ..gone };
+    store.record_did(gone).await.unwrap();
+    store.put_did(stored.clone()).await.unwrap();
+    for did in [&revoked, &a_did()] {
+        store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap();
+    }
+    store.pass(days(6)).await;
+    record(&used).await;
+    assert_eq!(run(&store, DIDS, 2).await, Purged::default());
+    store.pass(days(1)).await;
+    let purged = run(&store, DIDS, 2).await;
+    assert_eq!(purged, Purged { dids_deleted: 5, ..Purged::default() });
+    for did in &unused {
+        assert_eq!(store.did(did).await.unwrap(), None);
+    }
+    for did in [&used, &revoked, &stored.did] {
+        assert!(store.did(did).await.unwrap().is_some(), "{did}");
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_did_that_is_read_or_revoked_while_the_purge_runs_stays(
+    #[values(Sqlite, Memory, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    let instance = if on == Postgres { store.another().await } else { (*store).clone() };
+    for _ in 0..5 {
+        let dids: Vec<_> = (0..30).map(|_| a_did()).collect();
+        for did in &dids {
+            store.record_did(a_reading(&store, did, 1).await).await.unwrap();
+        }
+        store.pass(days(8)).await;
+        let use_them = async {
+            for (number, did) in dids.iter().enumerate() {
+                if number % 2 == 0 {
+                    instance.record_did(a_reading(&instance, did, 2).await).await.unwrap();
+                } else {
+                    let event = an_audit_event("did.revoke", did);
+                    instance.revoke_did(did, event).await.unwrap();
+                }
+            }
+        };
+        tokio::join!(run(&store, DIDS, 3), use_them);
+        for (number, did) in dids.iter().enumerate() {
+            let record = store.did(did).await.unwrap().unwrap();
+            assert_eq!(record.revoked_at.is_none(), number % 2 == 0);
+        }
+        assert_eq!(run(&store, DIDS, 10).await, Purged::default());
+    }
+}
+
 /// Something for every step to do, and something for none.
 async fn fill(store: &TestStore) {
+    let (unused, used) = (a_did(), a_did());
+    for did in [&unused, &used] {
+        store.record_did(a_reading(store, did, 1).await).await.unwrap();
+    }
     ended_session(store, 13).await;
     let signer = a_did();
     let soon = in_seconds(store, 60).await;
@@ -292,6 +352,7 @@ async fn fill(store: &TestStore) {
     store.pass(minutes(61)).await;
     let late = in_seconds(store, 300).await;
     claim(store, &by_signer(&signer, a_nonce(), late)).await;
+    store.record_did(a_reading(store, &used, 1).await).await.unwrap();
     opened(store, a_session()).await;
 }
 
@@ -304,7 +365,7 @@ async fn the_preview_is_what_the_purge_then_does(#[values(Sqlite, Memory, Postgr
     assert_eq!(store.purge_preview(&STEPS).await.unwrap(), preview, "a preview changes nothing");
     let mut purged = Purged::default();
     for step in STEPS {
-        purged = add(purged, run(&store, step, 5).await);
+        purged += run(&store, step, 5).await;
     }
     let expected = Purged {
         sessions_expired: 1,
@@ -313,6 +374,7 @@ async fn the_preview_is_what_the_purge_then_does(#[values(Sqlite, Memory, Postgr
         session_nonces_deleted: 13,
         signer_nonces_deleted: 5,
         audit_events_deleted: 1,
+        dids_deleted: 1,
     };
     assert_eq!(purged, expected);
     assert_eq!(preview, expected);
@@ -336,7 +398,7 @@ async fn the_preview_sees_what_the_steps_do_to_each_other(
     let preview = store.purge_preview(&STEPS).await.unwrap();
     let mut purged = Purged::default();
     for step in STEPS {
-        purged = add(purged, run(&store, step, 5).await);
+        purged += run(&store, step, 5).await;
     }
     assert_eq!((purged.sessions_expired, purged.sessions_idle), (1, 1));
     assert_eq!(preview, purged);

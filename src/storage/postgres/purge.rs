@@ -95,6 +95,15 @@ const DELETE_AUDIT_EVENTS: &str = "
         ORDER BY at LIMIT $2
     ))";
 
+/// Those that somebody else is changing are used.
+const DELETE_UNUSED_DIDS: &str = "
+    DELETE FROM dids WHERE did = ANY (ARRAY(
+        SELECT did FROM dids
+        WHERE stale_at IS NOT NULL AND NOT revoked
+            AND fetched_at < now() - make_interval(secs => $1)
+        ORDER BY fetched_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ))";
+
 const PREVIEW_OVERDUE: &str = "
     SELECT count(*) FILTER (WHERE reason = 'expired') AS first,
            count(*) FILTER (WHERE reason = 'idle') AS second
@@ -125,6 +134,11 @@ const PREVIEW_SIGNER_NONCES: &str = "
 const PREVIEW_AUDIT_EVENTS: &str = "
     SELECT count(*) FROM audit_events
     WHERE at < now() - make_interval(secs => $1)";
+
+const PREVIEW_UNUSED_DIDS: &str = "
+    SELECT count(*) FROM dids
+    WHERE stale_at IS NOT NULL AND NOT revoked
+        AND fetched_at < now() - make_interval(secs => $1)";
 
 #[derive(QueryableByName)]
 struct Pair {
@@ -177,11 +191,16 @@ impl PostgresStore {
             }
             PurgeStep::DeleteAuditEvents { retention } => {
                 self.write("delete_audit_events", async |c| {
-                    let query = sql_query(DELETE_AUDIT_EVENTS)
-                        .bind::<Double, _>(retention.as_secs_f64())
-                        .bind::<BigInt, _>(limit);
-                    let audit_events_deleted = unsigned(Prepared(query).execute(c).await?)?;
+                    let audit_events_deleted =
+                        delete(c, DELETE_AUDIT_EVENTS, retention, limit).await?;
                     Ok(Purged { audit_events_deleted, ..Purged::default() })
+                })
+                .await
+            }
+            PurgeStep::DeleteUnusedDids { unused } => {
+                self.write("delete_unused_dids", async |c| {
+                    let dids_deleted = delete(c, DELETE_UNUSED_DIDS, unused, limit).await?;
+                    Ok(Purged { dids_deleted, ..Purged::default() })
                 })
                 .await
             }
@@ -213,6 +232,9 @@ impl PostgresStore {
                     PurgeStep::DeleteAuditEvents { retention } => {
                         all.audit_events_deleted =
                             count(c, PREVIEW_AUDIT_EVENTS, retention).await?;
+                    }
+                    PurgeStep::DeleteUnusedDids { unused } => {
+                        all.dids_deleted = count(c, PREVIEW_UNUSED_DIDS, unused).await?;
                     }
                 }
             }
@@ -275,6 +297,17 @@ async fn delete_signer_nonces(
     let unused = sql_query(DELETE_UNUSED_SIGNERS).bind::<Array<Bytea>, _>(&signers);
     Prepared(unused).execute(c).await?;
     Ok(Purged { signer_nonces_deleted: unsigned(count)?, ..Purged::default() })
+}
+
+/// Deletes up to `limit` rows that are older than `age`.
+async fn delete(
+    c: &mut AsyncPgConnection,
+    statement: &'static str,
+    age: Duration,
+    limit: i64,
+) -> QueryResult<u64> {
+    let query = sql_query(statement).bind::<Double, _>(age.as_secs_f64()).bind::<BigInt, _>(limit);
+    unsigned(Prepared(query).execute(c).await?)
 }
 
 async fn count(

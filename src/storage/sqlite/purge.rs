@@ -14,7 +14,7 @@ use crate::storage::{PurgeStep, Purged};
 
 use super::claimed_sessions::ClaimedSession;
 use super::clock;
-use super::schema::{audit_events, sessions, signer_nonces, signers};
+use super::schema::{audit_events, dids, sessions, signer_nonces, signers};
 use super::sessions::record_end;
 use super::types::{micros, number, stored};
 
@@ -92,6 +92,9 @@ pub(super) fn delete(
         }
         PurgeStep::DeleteAuditEvents { retention } => {
             delete_audit_events(conn, before(now, retention), limit)?
+        }
+        PurgeStep::DeleteUnusedDids { unused } => {
+            delete_unused_dids(conn, before(now, unused), limit)?
         }
     };
     if purged != Purged::default() {
@@ -193,4 +196,27 @@ fn delete_audit_events(
         deleted += 1;
     }
     Ok(Purged { audit_events_deleted: deleted, ..Purged::default() })
+}
+
+/// DIDs that a resolver read before `cutoff` and not since; never a revoked one.
+#[diesel::dsl::auto_type]
+pub(super) fn unused_dids(cutoff: i64) -> _ {
+    dids::table
+        .filter(dids::stale_at.is_not_null())
+        .filter(dids::revoked.eq(false))
+        .filter(dids::fetched_at.lt(cutoff))
+}
+
+fn delete_unused_dids(conn: &mut SqliteConnection, cutoff: i64, limit: u32) -> QueryResult<Purged> {
+    let unused: Vec<String> = unused_dids(cutoff)
+        .order(dids::fetched_at)
+        .limit(i64::from(limit))
+        .select(dids::did)
+        .load(conn)?;
+    let mut deleted = 0;
+    for did in unused {
+        diesel::delete(dids::table.find(did)).execute(conn)?;
+        deleted += 1;
+    }
+    Ok(Purged { dids_deleted: deleted, ..Purged::default() })
 }

@@ -6,7 +6,7 @@ use crate::domain::{EndReason, SessionState, Timestamp};
 use crate::storage::{PurgeStep, Purged};
 
 use super::claimed_sessions::ClaimedSession;
-use super::purge::{before, overdue};
+use super::purge::{before, overdue, unused_dids};
 use super::schema::{audit_events, nonces, sessions, signer_nonces};
 use super::types::number;
 
@@ -42,6 +42,10 @@ pub(super) fn preview(
             PurgeStep::DeleteAuditEvents { retention } => {
                 let old = audit_events::table.filter(audit_events::at.lt(before(now, retention)));
                 purged.audit_events_deleted = number(old.count().get_result(conn)?)?;
+            }
+            PurgeStep::DeleteUnusedDids { unused } => {
+                let unused = unused_dids(before(now, unused));
+                purged.dids_deleted = number(unused.count().get_result(conn)?)?;
             }
         }
     }
