@@ -36,7 +36,7 @@ pub use log::{Log, LogFormat};
 pub use ops::Ops;
 pub use problem::{InvalidConfig, Origin, Problem};
 pub use reader::Setting;
-pub use resolvers::{Registry, Resolvers, Universal, Web};
+pub use resolvers::{Endpoint, Registry, Resolvers, Universal, Web};
 pub use sealing::{Sealing, SealingKeyBytes};
 pub use server::{PublicUrl, Server, Tls};
 pub use sessions::Sessions;

@@ -1,5 +1,6 @@
 //! The sources together: precedence, defaults, and what the errors say.
 
+mod registry;
 mod signatures;
 
 use std::io::Write as _;

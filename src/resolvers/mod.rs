@@ -2,6 +2,7 @@
 //! serves a DID and asks it. Nothing here knows what is cached, stored or revoked.
 
 pub mod did_key;
+mod operated;
 mod registry;
 mod universal;
 mod web;
@@ -94,8 +95,7 @@ impl Resolvers {
         runtime: Handle,
     ) -> Result<Self, InvalidResolver> {
         let web = config.web.enabled.then(|| Web::new(&config.web)).transpose()?;
-        let registry =
-            config.registry.enabled.then(|| Registry::new(&config.registry)).transpose()?;
+        let registry = config.registry.as_ref().map(Registry::new).transpose()?;
         let universal =
             config.universal.enabled.then(|| Universal::new(&config.universal)).transpose()?;
         Ok(Self {

@@ -1,11 +1,13 @@
 //! `[resolvers]`: where DIDs are read from.
 
+mod endpoint;
 mod registry;
 mod universal;
 mod web;
 
 use super::reader::Reader;
 
+pub use endpoint::Endpoint;
 pub use registry::Registry;
 pub use universal::Universal;
 pub use web::Web;
@@ -14,7 +16,8 @@ pub use web::Web;
 #[derive(Debug, Clone)]
 pub struct Resolvers {
     pub web: Web,
-    pub registry: Registry,
+    /// `None` when it has no endpoints.
+    pub registry: Option<Registry>,
     pub universal: Universal,
 }
 

@@ -1,0 +1,238 @@
+//! did:sage: agents in SAGE's AgentCardRegistry contract on Ethereum.
+//!
+//! An agent and all its keys are read at one block, the node's latest, pinned by its hash: never
+//! a mixture of two states. A key that cannot be read fails the whole reading. What may sign is a
+//! key that the registry calls verified, of an agent that it calls active.
+//!
+//! **Nothing here is final.** The contract has one flag for an agent, `active`. It is false from
+//! registration until `activateAgent`, which has to wait for a delay; `deactivateAgent` unsets it,
+//! and `activateAgent`, which anybody may call, sets it again at once. So a finalized block in
+//! which the agent is inactive still says nothing of the next one, and an agent that was never
+//! active looks like one that was deactivated: neither is recorded as a revocation. Whoever wants
+//! one revokes the DID here. A revoked key stays revoked in the contract, and is simply no longer
+//! in the document.
+//!
+//! The registry is trusted as far as its node: nothing here checks proofs of the chain's state.
+
+mod contract;
+mod node;
+
+use std::time::Duration;
+
+use alloy_primitives::{Address, U256};
+use alloy_sol_types::SolCall;
+use backon::{ConstantBuilder, Retryable as _};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream, try_join};
+use recloser::{AsyncRecloser, Recloser};
+use tokio::sync::Semaphore;
+
+use super::{Answer, InvalidResolver, Resolution, Unreachable, operated};
+use crate::config;
+use crate::domain::{Did, DidDocument, KeyAgreement, VerificationMethod};
+
+use contract::{AgentKey, AgentMetadata, Use, getAgentByDIDCall, getKeyCall};
+use node::{Block, Fault, Node};
+
+/// The method's name.
+pub(super) const METHOD: &str = "sage";
+
+/// Readings at the same time: strangers choose which DIDs are read, and the operator pays.
+const MAX_READINGS: usize = 64;
+
+/// Requests of one reading at the same time.
+const MAX_REQUESTS: usize = 4;
+
+/// How long to wait before a node is asked again, once.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// After so many failures in a row, and one more at first, a node is left alone.
+const MAX_FAILURES: usize = 5;
+/// For how long; then one reading decides whether it is asked again.
+const LEFT_ALONE: Duration = Duration::from_secs(10);
+
+pub(super) struct Registry {
+    nodes: Vec<(Node, AsyncRecloser)>,
+    contract: Address,
+    chain_id: u64,
+    ttl: Duration,
+    timeout: Duration,
+    readings: Semaphore,
+}
+
+impl Registry {
+    pub(super) fn new(config: &config::Registry) -> Result<Self, InvalidResolver> {
+        let client = operated::client().map_err(|why| InvalidResolver {
+            key: "resolvers.registry.endpoints",
+            message: format!("TLS cannot be set up: {why}"),
+        })?;
+        let breaker = || {
+            let breaker = Recloser::custom()
+                .closed_len(MAX_FAILURES)
+                .error_rate_closed(1.0)
+                .half_open_len(1)
+                .open_wait(LEFT_ALONE);
+            AsyncRecloser::from(breaker.build())
+        };
+        let node = |endpoint: &config::Endpoint| Node::new(endpoint.clone(), client.clone());
+        Ok(Self {
+            nodes: config.endpoints.iter().map(|endpoint| (node(endpoint), breaker())).collect(),
+            contract: config.contract,
+            chain_id: config.chain_id,
+            ttl: config.ttl,
+            timeout: config.timeout,
+            readings: Semaphore::new(MAX_READINGS),
+        })
+    }
+
+    pub(super) const fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    pub(super) async fn resolve(&self, did: &Did) -> Result<Resolution, Unreachable> {
+        if let Err(why) = self.check(did) {
+            return Ok(Resolution { answer: Answer::Unusable(why), version: None });
+        }
+        let Ok(_reading) = self.readings.try_acquire() else {
+            return Err(Unreachable(format!("{MAX_READINGS} DIDs are being read already")));
+        };
+        let mut faults = Vec::new();
+        for (index, (node, breaker)) in self.nodes.iter().enumerate() {
+            let (number, host) = (index + 1, node.endpoint());
+            let reading = self.read_in_time(node, did);
+            let why = match breaker.call_with(Fault::is_failure, reading).await {
+                Ok(resolution) => return Ok(resolution),
+                Err(recloser::Error::Inner(fault)) => {
+                    tracing::warn!(%did, endpoint = number, %host, "{fault}");
+                    fault.to_string()
+                }
+                Err(recloser::Error::Rejected) => "is left alone, having failed often".to_owned(),
+            };
+            faults.push(format!("endpoint {number} ({host}) {why}"));
+        }
+        Err(Unreachable(faults.join("; ")))
+    }
+
+    /// Whether this registry is the one that the DID names.
+    fn check(&self, did: &Did) -> Result<(), String> {
+        let segments: Vec<&str> = did.method_specific_id().split(':').collect();
+        let chain = match segments.as_slice() {
+            ["ethereum", _, ..] => return Ok(()),
+            ["eip155", chain, _] => chain,
+            ["eip155", chain, registry, _] => {
+                let own = format!("{:#x}", self.contract);
+                if *registry != own {
+                    return Err(format!("it is of another registry than {own}"));
+                }
+                chain
+            }
+            _ => {
+                return Err("a did:sage goes on with ethereum:<agent>, or with eip155:<chain id>:\
+                            <agent> or eip155:<chain id>:<registry>:<agent>"
+                    .to_owned());
+            }
+        };
+        if *chain != self.chain_id.to_string() {
+            return Err(format!("it is of another chain than {}", self.chain_id));
+        }
+        Ok(())
+    }
+
+    async fn read_in_time(&self, node: &Node, did: &Did) -> Result<Resolution, Fault> {
+        let once = ConstantBuilder::default().with_delay(RETRY_AFTER).with_max_times(1);
+        let reading = (|| self.read(node, did)).retry(once).when(Fault::may_pass);
+        let late = |_| Err(Fault::Late(self.timeout));
+        tokio::time::timeout(self.timeout, reading).await.unwrap_or_else(late)
+    }
+
+    async fn read(&self, node: &Node, did: &Did) -> Result<Resolution, Fault> {
+        let (chain_id, block) = try_join!(node.chain_id(), node.latest_block())?;
+        if chain_id != self.chain_id {
+            return Err(Fault::OtherChain { theirs: chain_id, ours: self.chain_id });
+        }
+        let call = getAgentByDIDCall { did: did.to_string() };
+        let agent = self.ask(node, &block, call).await?;
+        let answer = self.answer(node, &block, did, &agent).await?;
+        Ok(Resolution { answer, version: Some(block.number) })
+    }
+
+    async fn answer(
+        &self,
+        node: &Node,
+        block: &Block,
+        did: &Did,
+        agent: &AgentMetadata,
+    ) -> Result<Answer, Fault> {
+        if agent.is_empty() {
+            return Ok(Answer::NotFound);
+        }
+        if *agent.did != *did.as_str().as_bytes() {
+            return Err(nonsense::<getAgentByDIDCall>("another agent than was asked for"));
+        }
+        if agent.chainId != U256::from(self.chain_id) {
+            return Ok(Answer::Unusable(format!(
+                "it was registered on another chain than {}",
+                self.chain_id
+            )));
+        }
+        if !agent.active {
+            return Ok(Answer::Deactivated { is_final: false });
+        }
+        if agent.keyHashes.len() > DidDocument::MAX_METHODS {
+            return Ok(Answer::Unusable(format!(
+                "it has more than {} keys",
+                DidDocument::MAX_METHODS
+            )));
+        }
+        let keys: Vec<AgentKey> = stream::iter(agent.keyHashes.clone())
+            .map(|key_hash| async move {
+                let key = self.ask(node, block, getKeyCall { keyHash: key_hash }).await?;
+                if key.has_hash(&key_hash) {
+                    Ok(key)
+                } else {
+                    Err(nonsense::<getKeyCall>("another key than was asked for"))
+                }
+            })
+            .buffered(MAX_REQUESTS)
+            .try_collect()
+            .await?;
+        Ok(match document(did, &keys) {
+            Ok(document) => {
+                let owner = agent.owner.to_checksum(None);
+                Answer::Document { document, owner_address: Some(owner) }
+            }
+            Err(why) => Answer::Unusable(why),
+        })
+    }
+
+    async fn ask<C: SolCall>(
+        &self,
+        node: &Node,
+        block: &Block,
+        call: C,
+    ) -> Result<C::Return, Fault> {
+        let output = node.call_contract(self.contract, block, &call.abi_encode()).await?;
+        contract::decode::<C>(&output).map_err(nonsense::<C>)
+    }
+}
+
+fn nonsense<C: SolCall>(problem: &'static str) -> Fault {
+    Fault::Nonsense { asked: C::SIGNATURE, problem }
+}
+
+/// The keys as a DID document. A key's fragment is `key-` and its place in the registry, from 1,
+/// as in SAGE's agent cards; the contract may give the places of revoked keys to others.
+fn document(did: &Did, keys: &[AgentKey]) -> Result<DidDocument, String> {
+    let (mut signing, mut agreement) = (Vec::new(), Vec::new());
+    for (index, key) in keys.iter().enumerate() {
+        let id = format!("{did}#key-{}", index + 1);
+        match key.usage() {
+            Ok(Some(Use::Signing(key))) => {
+                signing.push(VerificationMethod { id, key, authentication: true });
+            }
+            Ok(Some(Use::Agreement(x25519))) => agreement.push(KeyAgreement { id, x25519 }),
+            Ok(None) => {}
+            Err(why) => return Err(format!("key-{}: {why}", index + 1)),
+        }
+    }
+    Ok(DidDocument::of_keys(did, signing, &agreement))
+}
