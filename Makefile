@@ -1,7 +1,7 @@
 # What a developer runs. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test interop proxy bench lint advisories doc help
+.PHONY: run test interop chain proxy bench lint advisories doc help
 
 run: ## Start the service on an SQLite file in ./data
 	cargo run --release
@@ -11,6 +11,9 @@ test: ## Run every test, on SQLite and on a PostgreSQL that is started for it
 
 interop: ## Try the signatures with client libraries from PyPI and npm, both ways
 	scripts/interop
+
+chain: ## Read did:sage from a contract on a chain that is started for it
+	scripts/chain
 
 proxy: ## See that nginx, as documented, lets through only what is accepted
 	scripts/check-proxy

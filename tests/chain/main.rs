@@ -1,4 +1,6 @@
 //! did:sage: the registry resolver against nodes on this machine, honest and broken ones.
+//!
+//! The tests of [`ganache`] need a chain, and are ignored without `scripts/chain`.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,7 +11,12 @@
 )]
 #![allow(unreachable_pub, reason = "a test crate is its root")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod evm;
 mod faults;
+mod ganache;
 mod node;
 mod registry;
 mod script;
@@ -17,7 +24,7 @@ mod script;
 use std::sync::Arc;
 
 use k256::elliptic_curve::sec1::ToSec1Point as _;
-use onceguard::config::{Need, Sources};
+use onceguard::config::{self, Need, Sources};
 use onceguard::domain::{Did, DidDocument, KeyType, PublicKey};
 use onceguard::metrics::Metrics;
 use onceguard::resolvers::{Answer, Resolution, Resolvers, Unreachable};
@@ -29,6 +36,12 @@ fn resolvers(contract: &str, endpoints: &[&str]) -> Resolvers {
 }
 
 fn resolvers_of_chain(chain_id: u64, contract: &str, endpoints: &[&str]) -> Resolvers {
+    let config = configured(chain_id, contract, endpoints);
+    let metrics = Arc::new(Metrics::new().unwrap());
+    Resolvers::new(&config, metrics, Handle::current()).unwrap()
+}
+
+fn configured(chain_id: u64, contract: &str, endpoints: &[&str]) -> config::Resolvers {
     let variable = |name: &str| format!("ONCEGUARD_RESOLVERS__REGISTRY__{name}");
     let loaded = Sources::default()
         .environment([
@@ -37,10 +50,8 @@ fn resolvers_of_chain(chain_id: u64, contract: &str, endpoints: &[&str]) -> Reso
             (variable("CHAIN_ID"), chain_id.to_string()),
             (variable("TIMEOUT_SECONDS"), "1".to_owned()),
         ])
-        .load(Need::Everything)
-        .unwrap();
-    let metrics = Arc::new(Metrics::new().unwrap());
-    Resolvers::new(&loaded.config.resolvers, metrics, Handle::current()).unwrap()
+        .load(Need::Everything);
+    loaded.unwrap().config.resolvers
 }
 
 fn did(text: &str) -> Did {
@@ -73,10 +84,13 @@ fn ed25519(seed: u8) -> PublicKey {
     PublicKey::new(KeyType::Ed25519, key.as_bytes()).unwrap()
 }
 
-/// The point of a key in its uncompressed form, and the key.
-fn secp256k1(seed: u8) -> ([u8; 65], PublicKey) {
+fn secp256k1(seed: u8) -> PublicKey {
     let key = k256::SecretKey::from_slice(&[seed; 32]).unwrap().public_key();
-    let compressed = key.to_sec1_point(true);
-    let key_of = PublicKey::new(KeyType::Secp256k1, compressed.as_bytes()).unwrap();
-    (key.to_sec1_point(false).as_bytes().try_into().unwrap(), key_of)
+    PublicKey::new(KeyType::Secp256k1, key.to_sec1_point(true).as_bytes()).unwrap()
+}
+
+/// The point of a key in its uncompressed form.
+fn point(key: &PublicKey) -> [u8; 65] {
+    let key = k256::PublicKey::from_sec1_bytes(key.as_bytes()).unwrap();
+    key.to_sec1_point(false).as_bytes().try_into().unwrap()
 }

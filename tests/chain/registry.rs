@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::node::Reply;
 use crate::script::{CONTRACT, DID, OWNER, Script, calls, getAgentByDIDCall, later, returned};
-use crate::{did, ed25519, found, resolvers, resolvers_of_chain, secp256k1, signers};
+use crate::{did, ed25519, found, point, resolvers, resolvers_of_chain, secp256k1, signers};
 
 async fn resolve(script: Script) -> Resolution {
     let node = script.node().await;
@@ -16,23 +16,24 @@ async fn resolve(script: Script) -> Resolution {
 
 #[tokio::test]
 async fn verified_keys_sign_or_agree_by_their_types() {
-    let (point, ecdsa) = secp256k1(2);
-    let script = Script::new().key(0, &point, true).key(2, &[9; 32], true);
+    let ecdsa = secp256k1(2);
+    let script = Script::new().key(0, &point(&ecdsa), true).key(2, &[9; 32], true);
     let (document, owner, block) = found(Ok(resolve(script).await));
     assert_eq!((owner.as_str(), block), (OWNER, 1_234_567));
-    assert_eq!(signers(&document), [("key-1", ed25519(1)), ("key-2", ecdsa)]);
+    assert_eq!(signers(&document), [("key-1", ed25519(1)), ("key-2", ecdsa.clone())]);
     let json = Value::Object(document.json().clone());
     assert_eq!(json["id"], DID);
     assert_eq!(json["authentication"], json!([format!("{DID}#key-1"), format!("{DID}#key-2")]));
     assert_eq!(json["keyAgreement"], json!([format!("{DID}#key-3")]));
     let methods = json["verificationMethod"].as_array().unwrap();
     assert_eq!(methods.len(), 3);
-    assert_eq!(methods[1]["publicKeyMultibase"], json!(secp256k1(2).1.to_multikey()));
+    assert_eq!(methods[1]["publicKeyMultibase"], ecdsa.to_multikey());
 }
 
 #[tokio::test]
 async fn one_point_in_three_forms_is_one_key() {
-    let (point, key) = secp256k1(2);
+    let key = secp256k1(2);
+    let point = point(&key);
     let script = Script::without_keys().key(0, &point, true).key(0, &point[1..], true).key(
         0,
         key.as_bytes(),
@@ -182,7 +183,7 @@ async fn an_agent_of_another_chain_is_not_usable() {
 #[case::off_the_curve(0, &[[2].as_slice(), &[0xff; 32]].concat(), "key-2: ")]
 #[case::of_a_wrong_length(1, &[9; 31], "key-2: ")]
 #[case::of_a_small_order(1, &[[1].as_slice(), &[0; 31]].concat(), "key-2: ")]
-#[case::hybrid(0, &[&[6], &secp256k1(2).0[1..]].concat(), "key-2: ")]
+#[case::hybrid(0, &[&[6], &point(&secp256k1(2))[1..]].concat(), "key-2: ")]
 #[tokio::test]
 async fn a_verified_key_that_is_none_spoils_the_agent(
     #[case] key_type: u8,
