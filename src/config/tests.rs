@@ -2,6 +2,7 @@
 
 mod registry;
 mod signatures;
+mod universal;
 
 use std::io::Write as _;
 

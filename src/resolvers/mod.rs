@@ -96,8 +96,7 @@ impl Resolvers {
     ) -> Result<Self, InvalidResolver> {
         let web = config.web.enabled.then(|| Web::new(&config.web)).transpose()?;
         let registry = config.registry.as_ref().map(Registry::new).transpose()?;
-        let universal =
-            config.universal.enabled.then(|| Universal::new(&config.universal)).transpose()?;
+        let universal = config.universal.as_ref().map(Universal::new).transpose()?;
         Ok(Self {
             web: web.map(Arc::new),
             registry: registry.map(Arc::new),
@@ -110,7 +109,7 @@ impl Resolvers {
     /// Who reads this DID; `None` when nobody does.
     #[must_use]
     pub fn home(&self, did: &Did) -> Option<Home> {
-        self.resolver(did).map(|resolver| resolver.home(did))
+        self.resolver(did).map(|resolver| resolver.home())
     }
 
     /// Reads a DID from its home. Goes on, and ends, whoever stops waiting for it.
@@ -121,7 +120,7 @@ impl Resolvers {
         let Some(resolver) = self.resolver(did) else {
             return Err(Unreachable(format!("no resolver reads did:{}", did.method())));
         };
-        let (source, did) = (resolver.home(did).source, did.clone());
+        let (source, did) = (resolver.home().source, did.clone());
         let began = Instant::now();
         let reading = self.runtime.spawn(async move { resolver.resolve(&did).await });
         let result = reading.await.unwrap_or_else(|error| Err(Unreachable(error.to_string())));
@@ -155,13 +154,11 @@ impl Resolvers {
 }
 
 impl Resolver {
-    fn home(&self, did: &Did) -> Home {
+    fn home(&self) -> Home {
         match self {
             Self::Web(web) => Home { source: "web", ttl: web.ttl() },
             Self::Registry(registry) => Home { source: "registry", ttl: registry.ttl() },
-            Self::Universal(universal) => {
-                Home { source: "universal", ttl: universal.ttl(did.method()) }
-            }
+            Self::Universal(universal) => Home { source: "universal", ttl: universal.ttl() },
         }
     }
 

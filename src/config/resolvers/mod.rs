@@ -18,7 +18,8 @@ pub struct Resolvers {
     pub web: Web,
     /// `None` when it has no endpoints.
     pub registry: Option<Registry>,
-    pub universal: Universal,
+    /// `None` when it has no URL.
+    pub universal: Option<Universal>,
 }
 
 impl Resolvers {

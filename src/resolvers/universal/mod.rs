@@ -1,0 +1,160 @@
+//! Every other method, through a Universal Resolver: a server of the operator's that speaks the
+//! HTTP(S) binding of W3C DID Resolution.
+//!
+//! It is trusted to say what a document is, and not to be well: whatever it answers that is no
+//! statement about the DID counts as no answer.
+
+mod result;
+
+use std::time::Duration;
+
+use backon::{ConstantBuilder, Retryable as _};
+use recloser::{AsyncRecloser, Recloser};
+use reqwest::StatusCode;
+use reqwest::header::ACCEPT;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use super::operated::{self, BadBody};
+use super::{Answer, InvalidResolver, Resolution, Unreachable};
+use crate::config;
+use crate::domain::Did;
+
+/// The whole result first, in its two forms, then documents alone.
+const MEDIA_TYPES: &str = "application/did-resolution, \
+     application/ld+json;profile=\"https://w3id.org/did-resolution\", \
+     application/did+ld+json;q=0.9, application/did+json;q=0.9, application/did;q=0.9";
+
+/// The largest answer, in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Readings at the same time: strangers choose which DIDs are read.
+const MAX_READINGS: usize = 64;
+
+/// How long to wait before a connection is tried once more.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// After so many failures in a row, and one more at first, the resolver is left alone.
+const MAX_FAILURES: usize = 5;
+/// For how long; then one reading decides whether it is asked again.
+const LEFT_ALONE: Duration = Duration::from_secs(10);
+
+pub(super) struct Universal {
+    url: Url,
+    methods: Vec<String>,
+    ttl: Duration,
+    timeout: Duration,
+    client: reqwest::Client,
+    breaker: AsyncRecloser,
+    readings: Semaphore,
+}
+
+/// Why there is no answer. The text goes on from "the Universal Resolver".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Fault {
+    #[error("cannot be connected to: {0}")]
+    NoConnection(String),
+    #[error("broke off its answer: {0}")]
+    BrokenOff(String),
+    #[error("answers with an error (HTTP status {0})")]
+    Status(u16),
+    #[error("does not answer within {} s", .0.as_secs())]
+    Late(Duration),
+}
+
+impl Fault {
+    /// Whether the resolver itself is unwell. Being slow and failing with a 500 may well be one
+    /// DID's doing, which strangers choose: they could have it left alone for everybody.
+    const fn is_failure(&self) -> bool {
+        match self {
+            Self::NoConnection(_) | Self::BrokenOff(_) => true,
+            Self::Status(status) => matches!(status, 429 | 502 | 503),
+            Self::Late(_) => false,
+        }
+    }
+}
+
+impl Universal {
+    pub(super) fn new(config: &config::Universal) -> Result<Self, InvalidResolver> {
+        let invalid =
+            |why: &str| InvalidResolver { key: "resolvers.universal.url", message: why.to_owned() };
+        let client =
+            operated::client().map_err(|why| invalid(&format!("TLS cannot be set up: {why}")))?;
+        let breaker = Recloser::custom()
+            .closed_len(MAX_FAILURES)
+            .error_rate_closed(1.0)
+            .half_open_len(1)
+            .open_wait(LEFT_ALONE);
+        Ok(Self {
+            url: config.url.url().clone(),
+            methods: config.methods.clone(),
+            ttl: config.ttl,
+            timeout: config.timeout,
+            client,
+            breaker: breaker.build().into(),
+            readings: Semaphore::new(MAX_READINGS),
+        })
+    }
+
+    pub(super) fn reads(&self, method: &str) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|listed| listed == method)
+    }
+
+    pub(super) const fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    pub(super) async fn resolve(&self, did: &Did) -> Result<Resolution, Unreachable> {
+        let Ok(_reading) = self.readings.try_acquire() else {
+            return Err(Unreachable(format!("{MAX_READINGS} DIDs are being read already")));
+        };
+        match self.breaker.call_with(Fault::is_failure, self.ask_in_time(did)).await {
+            Ok(answer) => Ok(Resolution { answer, version: None }),
+            Err(recloser::Error::Inner(fault)) => {
+                Err(Unreachable(format!("the Universal Resolver {fault}")))
+            }
+            Err(recloser::Error::Rejected) => Err(Unreachable(
+                "the Universal Resolver is left alone, having failed often".to_owned(),
+            )),
+        }
+    }
+
+    async fn ask_in_time(&self, did: &Did) -> Result<Answer, Fault> {
+        let asking = self.ask(did);
+        let late = |_| Err(Fault::Late(self.timeout));
+        tokio::time::timeout(self.timeout, asking).await.unwrap_or_else(late)
+    }
+
+    async fn ask(&self, did: &Did) -> Result<Answer, Fault> {
+        let url = self.url_of(did);
+        let send = || async {
+            let request = self.client.get(url.clone()).header(ACCEPT, MEDIA_TYPES);
+            request.send().await.map_err(|error| {
+                let why = operated::reason(&error);
+                if error.is_connect() { Fault::NoConnection(why) } else { Fault::BrokenOff(why) }
+            })
+        };
+        let once = ConstantBuilder::default().with_delay(RETRY_AFTER).with_max_times(1);
+        let response =
+            send.retry(once).when(|fault| matches!(fault, Fault::NoConnection(_))).await?;
+        let status = response.status();
+        let body = match operated::body(response, MAX_ANSWER).await {
+            Ok(body) => body,
+            Err(BadBody::TooLarge) if status == StatusCode::OK => {
+                return Ok(Answer::Unusable("its document has more than 64 KiB".to_owned()));
+            }
+            Err(BadBody::TooLarge) => Vec::new(),
+            Err(BadBody::BrokenOff(why)) => return Err(Fault::BrokenOff(why)),
+        };
+        result::read(did, status, &body).ok_or(Fault::Status(status.as_u16()))
+    }
+
+    /// The DID is one segment of the path; what it has percent-encoded is so once more.
+    fn url_of(&self, did: &Did) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["1.0", "identifiers", did.as_str()]);
+        }
+        url
+    }
+}
