@@ -28,6 +28,7 @@ mod idempotency;
 mod nonces;
 mod operations;
 mod profiles;
+mod resolution;
 mod revocation;
 mod routing;
 mod scopes;

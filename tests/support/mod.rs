@@ -18,6 +18,7 @@ mod databases;
 mod private_postgres;
 mod process;
 mod raw_sql;
+mod upstream;
 
 pub use agent::{Agent, Message};
 pub use app::TestApp;
@@ -30,3 +31,4 @@ pub use databases::{
 pub use private_postgres::PrivatePostgres;
 pub use process::{DEADLINE, Finished, Home, Process, Running, SEALING_KEY, wait_for};
 pub use raw_sql::RawSql;
+pub use upstream::{Says, Upstream, an_upstream_did, document as upstream_document};
