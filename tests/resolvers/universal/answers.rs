@@ -16,7 +16,7 @@ async fn unusable(reply: Reply) -> String {
     }
 }
 
-fn result_with(document: Value) -> Value {
+fn result_with(document: &Value) -> Value {
     json!({
         "@context": "https://w3id.org/did-resolution/v1",
         "didDocument": document,
@@ -25,7 +25,7 @@ fn result_with(document: Value) -> Value {
     })
 }
 
-fn error(error: Value) -> Value {
+fn error(error: &Value) -> Value {
     json!({
         "didDocument": null,
         "didResolutionMetadata": { "error": error },
@@ -35,7 +35,7 @@ fn error(error: Value) -> Value {
 
 /// An error of the current specification.
 fn problem(name: &str) -> Value {
-    error(json!({ "type": format!("https://www.w3.org/ns/did#{name}"), "title": "SECRET" }))
+    error(&json!({ "type": format!("https://www.w3.org/ns/did#{name}"), "title": "SECRET" }))
 }
 
 #[rstest]
@@ -43,7 +43,7 @@ fn problem(name: &str) -> Value {
 #[case("application/ld+json;profile=\"https://w3id.org/did-resolution\"")]
 #[tokio::test]
 async fn a_document_comes_in_a_result(#[case] content_type: &str) {
-    let result = result_with(a_json_document()).to_string();
+    let result = result_with(&a_json_document()).to_string();
     let answer = answer_to(answer(200, content_type, result)).await;
     assert_eq!(answer, Answer::Document { document: a_document(), owner_address: None });
 }
@@ -75,8 +75,8 @@ async fn a_deactivated_did_is_no_document(#[case] status: u16, #[case] body: Val
 #[case(answer(404, "text/html", "nowhere"))]
 #[case(answer(404, "text/html", "x".repeat(100_000)))]
 #[case(result(404, &problem("NOT_FOUND")))]
-#[case(result(404, &error(json!("notFound"))))]
-#[case(result(200, &error(json!("notFound"))))]
+#[case(result(404, &error(&json!("notFound"))))]
+#[case(result(200, &error(&json!("notFound"))))]
 #[case(result(500, &problem("NOT_FOUND")))]
 #[tokio::test]
 async fn a_did_may_be_unknown(#[case] reply: Reply) {
@@ -86,10 +86,10 @@ async fn a_did_may_be_unknown(#[case] reply: Reply) {
 #[rstest]
 #[case(answer(400, "text/plain", "SECRET"), "calls it invalid")]
 #[case(result(400, &problem("INVALID_DID")), "calls it invalid")]
-#[case(result(400, &error(json!("invalidDid"))), "calls it invalid")]
+#[case(result(400, &error(&json!("invalidDid"))), "calls it invalid")]
 #[case(answer(501, "text/plain", "SECRET"), "does not read its method")]
 #[case(result(501, &problem("METHOD_NOT_SUPPORTED")), "does not read its method")]
-#[case(result(500, &error(json!("methodNotSupported"))), "does not read its method")]
+#[case(result(500, &error(&json!("methodNotSupported"))), "does not read its method")]
 #[case(result(406, &problem("REPRESENTATION_NOT_SUPPORTED")), "has no JSON document of it")]
 #[case(answer(406, "text/plain", "SECRET"), "has no JSON document of it")]
 #[case(result(500, &problem("INVALID_DID_DOCUMENT")), "calls its document invalid")]
@@ -102,9 +102,9 @@ async fn a_did_may_be_no_did_of_its_method(#[case] reply: Reply, #[case] expecte
 #[case(answer(200, "text/html", "<html>"), "the Universal Resolver's answer is not JSON")]
 #[case(answer(200, "application/did+json", "[".repeat(60_000)), "is not JSON")]
 #[case(answer(200, "application/did+json", "null"), "the document is no JSON object with an id")]
-#[case(result(200, &result_with(Value::Null)), "the document is no JSON object with an id")]
+#[case(result(200, &result_with(&Value::Null)), "the document is no JSON object with an id")]
 #[case(result(200, &json!({ "didResolutionMetadata": {} })), "is no JSON object with an id")]
-#[case(result(200, &result_with(json!({ "id": "did:ion:other" }))), "the document's id is not the DID")]
+#[case(result(200, &result_with(&json!({ "id": "did:ion:other" }))), "the document's id is not the DID")]
 #[case(answer(200, "application/did+json", json!({ "id": "did:ion:other" }).to_string()), "the document's id is not the DID")]
 #[tokio::test]
 async fn a_document_may_be_of_no_use(#[case] reply: Reply, #[case] expected: &str) {
@@ -131,8 +131,8 @@ async fn a_document_has_at_most_64_kib() {
 #[rstest]
 #[case(answer(500, "text/plain", "SECRET"), "answers with an error (HTTP status 500)")]
 #[case(result(500, &problem("INTERNAL_ERROR")), "answers with an error (HTTP status 500)")]
-#[case(result(500, &error(json!("internalError"))), "answers with an error (HTTP status 500)")]
-#[case(result(200, &error(json!({ "type": 7 }))), "answers with an error (HTTP status 200)")]
+#[case(result(500, &error(&json!("internalError"))), "answers with an error (HTTP status 500)")]
+#[case(result(200, &error(&json!({ "type": 7 }))), "answers with an error (HTTP status 200)")]
 #[case(result(200, &problem("SECRET")), "answers with an error (HTTP status 200)")]
 #[case(answer(401, "text/plain", "SECRET"), "answers with an error (HTTP status 401)")]
 #[case(answer(429, "text/plain", "SECRET"), "answers with an error (HTTP status 429)")]
