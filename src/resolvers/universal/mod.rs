@@ -9,6 +9,7 @@ mod result;
 use std::time::Duration;
 
 use backon::{ConstantBuilder, Retryable as _};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use recloser::{AsyncRecloser, Recloser};
 use reqwest::StatusCode;
 use reqwest::header::ACCEPT;
@@ -24,6 +25,9 @@ use crate::domain::Did;
 const MEDIA_TYPES: &str = "application/did-resolution, \
      application/ld+json;profile=\"https://w3id.org/did-resolution\", \
      application/did+ld+json;q=0.9, application/did+json;q=0.9, application/did;q=0.9";
+
+/// What a DID may have is encoded, but for unreserved characters (RFC 3986, section 2.3).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
 /// The largest answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -149,12 +153,13 @@ impl Universal {
         result::read(did, status, &body).ok_or(Fault::Status(status.as_u16()))
     }
 
-    /// The DID is one segment of the path; what it has percent-encoded is so once more.
+    /// The DID is percent-encoded, colons and all: resolvers take a path that starts with `did:`
+    /// as it stands, and decode one that starts with `did%3A`.
     fn url_of(&self, did: &Did) -> Url {
         let mut url = self.url.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(["1.0", "identifiers", did.as_str()]);
-        }
+        let (below, did) = (url.path().trim_end_matches('/'), did.as_str());
+        let path = format!("{below}/1.0/identifiers/{}", utf8_percent_encode(did, ENCODED));
+        url.set_path(&path);
         url
     }
 }

@@ -21,12 +21,12 @@ async fn the_did_is_one_segment_below_the_url() {
     let stub = Stub::start(not_found()).await;
     let authority = format!("127.0.0.1:{}", stub.port());
     for (base, id, path) in [
-        ("", "ion:Ei-_.", "/1.0/identifiers/did:ion:Ei-_."),
-        ("/", "ion:a", "/1.0/identifiers/did:ion:a"),
-        ("/resolver", "ion:a", "/resolver/1.0/identifiers/did:ion:a"),
-        ("/resolver/?key=1", "ion:a", "/resolver/1.0/identifiers/did:ion:a?key=1"),
-        // Percent-encoded once more: the resolver decodes once.
-        ("", "x:a%2F..%3Ab", "/1.0/identifiers/did:x:a%252F..%253Ab"),
+        ("", "ion:Ei-_.", "/1.0/identifiers/did%3Aion%3AEi-_."),
+        ("/", "ion:a", "/1.0/identifiers/did%3Aion%3Aa"),
+        ("/resolver", "ion:a", "/resolver/1.0/identifiers/did%3Aion%3Aa"),
+        ("/resolver/?key=1", "ion:a", "/resolver/1.0/identifiers/did%3Aion%3Aa?key=1"),
+        // What is encoded in the DID is encoded once more: the resolver decodes once.
+        ("", "x:a%2F..%3Ab", "/1.0/identifiers/did%3Ax%3Aa%252F..%253Ab"),
     ] {
         let resolvers = resolvers_with(&config_for(&format!("http://{authority}{base}")));
         let read = resolvers.resolve(&did(&format!("did:{id}"))).await.unwrap();
