@@ -20,6 +20,7 @@ mod ganache;
 mod node;
 mod registry;
 mod script;
+mod secrets;
 
 use std::sync::Arc;
 

@@ -102,7 +102,10 @@ impl Registry {
             let why = match breaker.call_with(Fault::is_failure, reading).await {
                 Ok(resolution) => return Ok(resolution),
                 Err(recloser::Error::Inner(fault)) => {
-                    tracing::warn!(%did, endpoint = number, %host, "{fault}");
+                    // The last one's fault is told with all the others'.
+                    if number < self.nodes.len() {
+                        tracing::warn!(%did, endpoint = number, %host, %fault, "the next node is asked");
+                    }
                     fault.to_string()
                 }
                 Err(recloser::Error::Rejected) => "is left alone, having failed often".to_owned(),
