@@ -88,7 +88,8 @@ async fn judge(request: &HttpRequest) -> Result<HttpResponse, Problem> {
     let case = Case { request: received, profile: None, session: session(headers) };
     match state.verdicts.judge(&case).await? {
         Ok(verdict) => accepted(&verdict, headers),
-        Err(denied) => Err(Problem::denied(&denied, status)),
+        // nginx hands on one challenge, the first: to whoever asked there, that is for a signature.
+        Err(denied) => Err(Problem::denied(&denied, status).for_signature_alone()),
     }
 }
 

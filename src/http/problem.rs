@@ -74,6 +74,8 @@ struct Content {
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether a 401 asks for a token; it always asks for a signature.
+    takes_token: bool,
     first_used_at: Option<Timestamp>,
     ended: Option<(Timestamp, EndReason)>,
     /// For the log alone.
@@ -88,6 +90,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             headers: Vec::new(),
+            takes_token: true,
             first_used_at: None,
             ended: None,
             cause: None,
@@ -164,6 +167,13 @@ impl Problem {
         self
     }
 
+    /// A 401 challenges for a signature alone: no token of ours would do, as when the answer is
+    /// about a request to somebody else.
+    pub(super) fn for_signature_alone(mut self) -> Self {
+        self.0.takes_token = false;
+        self
+    }
+
     pub(super) const fn code(&self) -> Code {
         self.0.code
     }
@@ -221,8 +231,17 @@ impl Problem {
 
     /// The answer. Logs the cause of a failure.
     pub(super) fn respond(self, exchange: &Exchange) -> HttpResponse {
-        let Content { code, status, detail, errors, headers, first_used_at, ended, cause } =
-            *self.0;
+        let Content {
+            code,
+            status,
+            detail,
+            errors,
+            headers,
+            takes_token,
+            first_used_at,
+            ended,
+            cause,
+        } = *self.0;
         let meaning = code.meaning();
         let request_id = exchange.request_id();
         if let Some(cause) = cause {
@@ -235,7 +254,7 @@ impl Problem {
         }
         match status {
             StatusCode::UNAUTHORIZED => {
-                if !has_challenge {
+                if takes_token && !has_challenge {
                     response.append_header((header::WWW_AUTHENTICATE, BEARER));
                 }
                 let signature = format!("Signature error=\"{}\"", meaning.word);

@@ -50,6 +50,11 @@ fn refused(answer: Answer, status: u16, code: &str) -> Answer {
     answer
 }
 
+fn challenges(answer: &Answer) -> Vec<&str> {
+    let values = answer.headers.get_all("www-authenticate").into_iter();
+    values.map(|value| value.to_str().unwrap()).collect()
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_learns_who_asks(#[values(Sqlite, Postgres)] on: Database) {
@@ -100,7 +105,9 @@ async fn a_proxy_has_a_token(#[values(Sqlite, Postgres)] on: Database) {
     };
     own(&token).send().await.is(200);
     for token in ["", "og_x", "Bearer og_x"] {
-        refused(app.refuses(own(token), 401, "unauthenticated").await, 401, "unauthenticated");
+        let answer = app.refuses(own(token), 401, "unauthenticated").await;
+        let answer = refused(answer, 401, "unauthenticated");
+        assert_eq!(challenges(&answer).len(), 2, "{answer:?}");
     }
     let twice = own(&token).header("x-onceguard-token", &token);
     app.refuses(twice, 401, "unauthenticated").await;
@@ -143,7 +150,11 @@ async fn a_refusal_is_one_that_proxies_understand(#[values(Sqlite, Postgres)] on
         (named(&ended), 401, "session_ended"),
         (named(&theirs), 403, "signature_not_a_party"),
     ] {
-        refused(app.refuses(ask(&app, &message), status, code).await, status, code);
+        let answer = refused(app.refuses(ask(&app, &message), status, code).await, status, code);
+        // For whoever sent the request: the token that onceguard takes is the proxy's affair.
+        let challenge = format!("Signature error=\"{code}\"");
+        let wanted = if status == 401 { vec![challenge.as_str()] } else { vec![] };
+        assert_eq!(challenges(&answer), wanted);
     }
     for _ in 0..2 {
         ask(&app, &signed(get())).send().await.is(200);
