@@ -5,6 +5,7 @@ use std::path::Path;
 
 use onceguard::app::{Application, StartError};
 use onceguard::config::{Config, Need, SealingKeyBytes, Sources};
+use onceguard::domain::Actor;
 use onceguard::services::AdminToken;
 use onceguard::storage::{DatabaseUrl, SqliteLocation};
 use rstest::rstest;
@@ -68,6 +69,27 @@ async fn the_admin_token_may_be_configured(#[values(Sqlite, Postgres)] on: Datab
     app.restart().await;
     app.with_token(Some(token)).get("/v1/stats").await.is(200);
     assert_eq!(app.tokens().list().await.unwrap().len(), 1);
+}
+
+/// Else whoever stole it would be let in again by a restart.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_admin_token_stops_the_start(#[values(Sqlite, Postgres)] on: Database) {
+    let text = "og_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    let configure = |config: &mut Config| config.auth.admin_token = Some(text.to_owned().into());
+    let mut app = TestApp::start_with(on, configure).await;
+    let [token] = &app.tokens().list().await.unwrap()[..] else { panic!("not one token") };
+    app.tokens().revoke(token.id, Actor::Operator).await.unwrap().unwrap();
+    app.stop().await;
+    let before = app.data().await;
+    let error = fails(&app, configure).await.to_string();
+    assert!(error.starts_with("auth.admin_token: this token was revoked"), "{error}");
+    assert!(!error.contains(text), "{error}");
+    assert_eq!(app.data().await, before);
+    // Without it the database has tokens, but none that lets anybody in.
+    app.restart_with(|config| config.auth.admin_token = None).await;
+    assert_eq!(app.application().admin_token, AdminToken::Elsewhere);
+    app.with_token(Some(text)).get("/v1/stats").await.refused(401, "unauthenticated");
 }
 
 #[rstest]
