@@ -40,8 +40,8 @@ pub enum Answer {
     NotFound,
     /// Its home has taken the DID out of use.
     Deactivated {
-        /// Whether nothing can take that back, so that it counts as a revocation.
-        is_final: bool,
+        /// The finalized block in which it already was so, where there are blocks.
+        finalized_at: Option<u64>,
     },
     /// It is no DID of its method, or what its home gave may not be used; the text says why.
     Unusable(String),

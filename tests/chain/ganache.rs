@@ -84,7 +84,7 @@ async fn a_deactivated_agent_may_be_activated_again() {
     let node = chain.node().await;
     let resolvers = chain.resolvers(&[&node]);
     chain.send(setActiveCall { did: agent.to_string(), active: false }).await;
-    assert_eq!(answer(&resolvers, &agent).await, Answer::Deactivated { is_final: false });
+    assert_eq!(answer(&resolvers, &agent).await, Answer::Deactivated { finalized_at: None });
     chain.send(setActiveCall { did: agent.to_string(), active: true }).await;
     let (document, ..) = found(resolvers.resolve(&agent).await);
     assert_eq!(signers(&document), [("key-1", key)]);

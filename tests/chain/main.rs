@@ -16,6 +16,7 @@ mod support;
 
 mod evm;
 mod faults;
+mod finality;
 mod ganache;
 mod node;
 mod registry;

@@ -112,12 +112,22 @@ async fn a_name_need_not_be_utf_8() {
     found(resolvers(CONTRACT, &[&node.url()]).resolve(&did(DID)).await);
 }
 
+#[rstest]
+#[case::of_a_node_that_cannot_say(None, None)]
+#[case::only_later(Some((1_234_560, true)), None)]
+#[case::already(Some((1_234_560, false)), Some(1_234_560))]
+#[case::in_the_latest_itself(Some((1_234_567, false)), Some(1_234_567))]
+#[case::of_a_node_that_is_confused(Some((1_234_568, false)), None)]
 #[tokio::test]
-async fn an_inactive_agent_may_become_active_again() {
+async fn an_inactive_agent_is_deactivated(
+    #[case] finalized: Option<(u64, bool)>,
+    #[case] finalized_at: Option<u64>,
+) {
     let mut script = Script::new();
     script.agent.active = false;
+    script.finalized = finalized;
     let resolution = resolve(script).await;
-    assert_eq!(resolution.answer, Answer::Deactivated { is_final: false });
+    assert_eq!(resolution.answer, Answer::Deactivated { finalized_at });
     assert_eq!(resolution.version, Some(1_234_567));
 }
 

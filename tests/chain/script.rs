@@ -53,14 +53,18 @@ sol! {
 
 pub const CONTRACT: &str = "0x5FbDB2315678afecb367f032d93F642f64180aa3";
 pub const DID: &str = "did:sage:ethereum:0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266";
+const FINALIZED: B256 = B256::repeat_byte(0xf1);
 /// In the case of its checksum.
 pub const OWNER: &str = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
 
-/// The state at the only block.
+/// The state at the latest block.
 #[derive(Debug, Clone)]
 pub struct Script {
     pub number: u64,
     pub hash: B256,
+    /// The number of the finalized block, and whether the agent is active there. Without, the
+    /// node does not know which block is.
+    pub finalized: Option<(u64, bool)>,
     pub agent: AgentMetadata,
     /// What [`Self::key`] files under the agent.
     pub keys: Vec<(B256, AgentKey)>,
@@ -72,6 +76,7 @@ impl Script {
         let script = Self {
             number: 1_234_567,
             hash: B256::repeat_byte(0xab),
+            finalized: None,
             agent: AgentMetadata {
                 did: DID.to_owned(),
                 name: "An agent".to_owned(),
@@ -129,14 +134,22 @@ impl Script {
     pub fn answer(&self, call: &Call) -> Reply {
         match call.method.as_str() {
             "eth_chainId" => Reply::Result(json!("0x7a69")),
+            "eth_getBlockByNumber" if call.params == json!(["finalized", false]) => {
+                match self.finalized {
+                    Some((number, _)) => block(FINALIZED, number),
+                    None => Reply::Error(-32602),
+                }
+            }
             "eth_getBlockByNumber" => {
                 assert_eq!(call.params, json!(["latest", false]));
-                let number = format!("{:#x}", self.number);
-                Reply::Result(
-                    json!({ "hash": self.hash.to_string(), "number": number, "transactions": [] }),
-                )
+                block(self.hash, self.number)
             }
             "eth_call" if call.params[1] == self.pinned() => self.call(call),
+            "eth_call" if call.params[1] == pinned(FINALIZED) => {
+                let mut then = self.clone();
+                then.agent.active = self.finalized.unwrap().1;
+                then.call(call)
+            }
             "eth_call" => Reply::Error(-32001),
             _ => Reply::Error(-32601),
         }
@@ -144,7 +157,7 @@ impl Script {
 
     /// The block as calls name it (EIP-1898).
     pub fn pinned(&self) -> Value {
-        json!({ "blockHash": self.hash.to_string(), "requireCanonical": true })
+        pinned(self.hash)
     }
 
     fn call(&self, call: &Call) -> Reply {
@@ -160,6 +173,15 @@ impl Script {
         };
         returned(&output)
     }
+}
+
+fn pinned(hash: B256) -> Value {
+    json!({ "blockHash": hash.to_string(), "requireCanonical": true })
+}
+
+fn block(hash: B256, number: u64) -> Reply {
+    let number = format!("{number:#x}");
+    Reply::Result(json!({ "hash": hash.to_string(), "number": number, "transactions": [] }))
 }
 
 /// The result of a call.

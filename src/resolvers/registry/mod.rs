@@ -4,13 +4,14 @@
 //! a mixture of two states. A key that cannot be read fails the whole reading. What may sign is a
 //! key that the registry calls verified, of an agent that it calls active.
 //!
-//! **Nothing here is final.** The contract has one flag for an agent, `active`. It is false from
+//! **What is final.** The contract has one flag for an agent, `active`. It is false from
 //! registration until `activateAgent`, which has to wait for a delay; `deactivateAgent` unsets it,
-//! and `activateAgent`, which anybody may call, sets it again at once. So a finalized block in
-//! which the agent is inactive still says nothing of the next one, and an agent that was never
-//! active looks like one that was deactivated: neither is recorded as a revocation. Whoever wants
-//! one revokes the DID here. A revoked key stays revoked in the contract, and is simply no longer
-//! in the document.
+//! and `activateAgent`, which anybody may call, sets it again at once. An agent that was never
+//! active looks like one that was deactivated, so its inactivity alone proves nothing; but one
+//! that was seen active, and is inactive in a later block that is finalized, was deactivated by
+//! its owner, and whoever activates it again need not be. So the finalized block is told with a
+//! deactivation, and the caller, who knows what was seen before, decides. A revoked key stays
+//! revoked in the contract, and is simply no longer in the document.
 //!
 //! The registry is trusted as far as its node: nothing here checks proofs of the chain's state.
 
@@ -178,7 +179,8 @@ impl Registry {
             )));
         }
         if !agent.active {
-            return Ok(Answer::Deactivated { is_final: false });
+            let finalized_at = self.inactive_when_finalized(node, block, did).await?;
+            return Ok(Answer::Deactivated { finalized_at });
         }
         if agent.keyHashes.len() > DidDocument::MAX_METHODS {
             return Ok(Answer::Unusable(format!(
@@ -205,6 +207,28 @@ impl Registry {
             }
             Err(why) => Answer::Unusable(why),
         })
+    }
+
+    /// The node's finalized block, if the agent is there, and inactive there too. A node that
+    /// cannot say which block is finalized proves nothing.
+    async fn inactive_when_finalized(
+        &self,
+        node: &Node,
+        latest: &Block,
+        did: &Did,
+    ) -> Result<Option<u64>, Fault> {
+        let finalized = match node.finalized_block().await {
+            Ok(finalized) => finalized,
+            Err(Fault::Refused { .. } | Fault::Nonsense { .. }) => return Ok(None),
+            Err(fault) => return Err(fault),
+        };
+        if finalized.number > latest.number {
+            return Ok(None);
+        }
+        let call = getAgentByDIDCall { did: did.to_string() };
+        let agent = self.ask(node, &finalized, call).await?;
+        let inactive = *agent.did == *did.as_str().as_bytes() && !agent.active;
+        Ok(inactive.then_some(finalized.number))
     }
 
     async fn ask<C: SolCall>(

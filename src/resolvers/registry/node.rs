@@ -105,8 +105,17 @@ impl Node {
 
     /// The newest block.
     pub(super) async fn latest_block(&self) -> Result<Block, Fault> {
+        self.block("latest").await
+    }
+
+    /// The newest block that nothing can take back.
+    pub(super) async fn finalized_block(&self) -> Result<Block, Fault> {
+        self.block("finalized").await
+    }
+
+    async fn block(&self, tag: &str) -> Result<Block, Fault> {
         const METHOD: &str = "eth_getBlockByNumber";
-        let block: Option<RawBlock> = self.call(METHOD, json!(["latest", false])).await?;
+        let block: Option<RawBlock> = self.call(METHOD, json!([tag, false])).await?;
         let block = block.ok_or_else(|| nonsense(METHOD, "no block"))?;
         let hash = block.hash.strip_prefix("0x").and_then(|digits| digits.parse().ok());
         // No chain has more blocks than a database's integers can count.

@@ -14,7 +14,7 @@ pub(super) fn read(did: &Did, status: StatusCode, body: &[u8]) -> Option<Answer>
     if member("didDocumentMetadata").and_then(|metadata| metadata.get("deactivated"))
         == Some(&Value::Bool(true))
     {
-        return Some(Answer::Deactivated { is_final: false });
+        return Some(Answer::Deactivated { finalized_at: None });
     }
     let metadata = member("didResolutionMetadata");
     match metadata.and_then(|metadata| metadata.get("error")) {
@@ -40,7 +40,7 @@ pub(super) fn read(did: &Did, status: StatusCode, body: &[u8]) -> Option<Answer>
 fn of_status(status: StatusCode) -> Option<Answer> {
     match status {
         StatusCode::NOT_FOUND => Some(Answer::NotFound),
-        StatusCode::GONE => Some(Answer::Deactivated { is_final: false }),
+        StatusCode::GONE => Some(Answer::Deactivated { finalized_at: None }),
         StatusCode::BAD_REQUEST => Some(invalid_did()),
         StatusCode::NOT_ACCEPTABLE => Some(representation_not_supported()),
         StatusCode::NOT_IMPLEMENTED => Some(method_not_supported()),

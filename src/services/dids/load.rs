@@ -120,11 +120,13 @@ impl Loader {
                 (Answer::Document { document, owner_address }, home.ttl)
             }
             resolvers::Answer::NotFound => (Answer::Gone(Gone::NotFound), self.negative_ttl),
-            resolvers::Answer::Deactivated { is_final: false } => {
-                (Answer::Gone(Gone::Deactivated), self.negative_ttl)
-            }
-            resolvers::Answer::Deactivated { is_final: true } => {
+            resolvers::Answer::Deactivated { finalized_at }
+                if record.as_ref().is_some_and(|seen| is_final(seen, finalized_at)) =>
+            {
                 return Ok(Found::RevokedAtHome(home));
+            }
+            resolvers::Answer::Deactivated { .. } => {
+                (Answer::Gone(Gone::Deactivated), self.negative_ttl)
             }
             resolvers::Answer::Unusable(why) => {
                 return Ok(Found::Loaded(self.nothing(Lookup::Unresolvable(why))));
@@ -212,6 +214,12 @@ impl Loader {
 fn is_current(record: &DidRecord) -> bool {
     let holds_an_answer = record.document.is_some() || record.gone.is_some();
     holds_an_answer && record.stale_at.is_some_and(|stale_at| record.observed_at < stale_at)
+}
+
+/// Whether a DID that was seen active was deactivated for good: it still was so in a finalized
+/// block no older than what was read last.
+fn is_final(seen: &DidRecord, finalized_at: Option<u64>) -> bool {
+    seen.document.is_some() && seen.version.is_some_and(|seen| finalized_at >= Some(seen))
 }
 
 /// How long before it was observed a record was read from its home.
