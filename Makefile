@@ -15,7 +15,7 @@ interop: ## Try the signatures with client libraries from PyPI and npm, both way
 chain: ## Read did:sage from a contract on a chain that is started for it
 	scripts/chain
 
-proxy: ## See that nginx, as documented, lets through only what is accepted
+proxy: ## See that nginx and Caddy, as documented, let through only what is accepted
 	scripts/check-proxy
 
 lint: ## Check formatting, lints, documentation, metrics, and the dependencies' licences and sources
