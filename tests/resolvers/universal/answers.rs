@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::stub::{Reply, Stub, answer, raw, result};
 use super::{a_document, a_json_document, answer_to, resolvers_at, unreachable};
 
-const DEACTIVATED: Answer = Answer::Deactivated { is_final: false };
+const DEACTIVATED: Answer = Answer::Deactivated { finalized_at: None };
 
 async fn unusable(reply: Reply) -> String {
     match answer_to(reply).await {
