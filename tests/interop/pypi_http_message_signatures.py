@@ -12,7 +12,13 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from secrets import token_urlsafe
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from http_message_signatures import (
     HTTPMessageSigner,
@@ -37,6 +43,27 @@ class Request:
         return "\r\n".join([*lines, "", ""]).encode("ascii") + self.body
 
 
+class Es256k(algorithms.HTTPSignatureAlgorithm):
+    """secp256k1 over SHA-256, as JWS has it (RFC 8812), with low S. The library does not bring it,
+    and RFC 9421 has no `alg` for it."""
+
+    algorithm_id = "ES256K"
+    suite = ec.ECDSA(hashes.SHA256())
+    order = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
+
+    def __init__(self, public_key=None, private_key=None):
+        self.public_key, self.private_key = public_key, private_key
+
+    def sign(self, message: bytes) -> bytes:
+        r, s = decode_dss_signature(self.private_key.sign(message, self.suite))
+        return r.to_bytes(32, "big") + min(s, self.order - s).to_bytes(32, "big")
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        assert len(signature) == 64
+        r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
+        self.public_key.verify(encode_dss_signature(r, s), message, self.suite)
+
+
 def sign(suite: dict, keyid: str, unsigned: str, signed: str, *components: str) -> None:
     request = Request(Path(unsigned).read_bytes())
     now = datetime.now(timezone.utc)
@@ -47,6 +74,7 @@ def sign(suite: dict, keyid: str, unsigned: str, signed: str, *components: str) 
         expires=now + timedelta(seconds=120),
         nonce=token_urlsafe(16),
         tag="onceguard",
+        include_alg=suite["signature_algorithm"] is not Es256k,
         covered_component_ids=components,
         body=request.body or None,
     )
@@ -72,9 +100,12 @@ def verify(suite: dict, _keyid: str, *files: str) -> None:
 
 def main(action: str, key_file: str, keyid: str, *more: str) -> None:
     key = load_pem_private_key(Path(key_file).read_bytes(), password=None)
-    is_ed25519 = isinstance(key, Ed25519PrivateKey)
+    if isinstance(key, Ed25519PrivateKey):
+        algorithm = algorithms.ED25519
+    else:
+        algorithm = {"secp256r1": algorithms.ECDSA_P256_SHA256, "secp256k1": Es256k}[key.curve.name]
     suite = {
-        "signature_algorithm": algorithms.ED25519 if is_ed25519 else algorithms.ECDSA_P256_SHA256,
+        "signature_algorithm": algorithm,
         "key_resolver": MappingKeyResolver(
             public_keys={keyid: key.public_key()}, private_keys={keyid: key}
         ),
