@@ -71,7 +71,7 @@ pub struct Application {
     jobs: Jobs,
     api: Listening,
     ops: Listening,
-    watcher: Option<JoinHandle<()>>,
+    watcher: JoinHandle<()>,
     _lock: DataDirLock,
 }
 
@@ -160,7 +160,7 @@ impl Application {
             &config.jobs,
             &Uuid::now_v7().to_string(),
         );
-        let watcher = watch_database(&state);
+        let watcher = state.dids.watch(store.watch_dids());
         let api = Listening::start(api_server(&state, &config, api_listener, tls)?);
         let ops = Listening::start(ops_server(&state, ops_listener)?);
         data_dir::write_note(&config.data_dir.join(API_ADDRESS_FILE), &api_address.to_string())?;
@@ -188,9 +188,7 @@ impl Application {
             () = self.quiet() => {}
         }
         self.api.task.abort();
-        if let Some(watcher) = &self.watcher {
-            watcher.abort();
-        }
+        self.watcher.abort();
         let rest = async {
             self.jobs.stop().await;
             self.state.claims.close().await;
@@ -241,18 +239,6 @@ async fn bring_schema_up_to_date(store: &Store, config: &Config) -> Result<(), S
         tracing::info!(migration = name, "migrated");
     }
     Ok(())
-}
-
-/// Drops cached DIDs when another process has changed the SQLite file.
-fn watch_database(state: &Data<State>) -> Option<JoinHandle<()>> {
-    let Store::Sqlite(store) = &state.store else { return None };
-    let mut changes = store.external_changes();
-    let dids = state.dids.clone();
-    Some(tokio::spawn(async move {
-        while changes.changed().await.is_ok() {
-            dids.all_changed();
-        }
-    }))
 }
 
 fn api_server(

@@ -4,6 +4,7 @@
 //! same rules (`tests/storage` runs one suite on both) and share no SQL. Nothing outside them
 //! writes SQL or names Diesel. A store decides by the database's clock, never by the process's.
 
+mod did_changes;
 mod error;
 pub mod migrations;
 pub mod postgres;
@@ -24,6 +25,7 @@ use crate::domain::{
 };
 use crate::metrics::Metrics;
 
+pub use did_changes::{DidChange, DidChanges};
 pub use error::StoreError;
 pub use migrations::MigrationStatus;
 pub use url::{DatabaseUrl, InvalidDatabaseUrl, PostgresOptions, SqliteLocation, SslMode};
@@ -505,6 +507,13 @@ impl Store {
         page: &PageRequest,
     ) -> Result<Page<DidRecord>> {
         on!(self, store => store.list_dids(filter, page).await)
+    }
+
+    /// Changes of DIDs from now on, by whoever makes them. On PostgreSQL this takes a connection
+    /// of its own until the result is dropped.
+    #[must_use]
+    pub fn watch_dids(&self) -> DidChanges {
+        on!(self, store => store.watch_dids())
     }
 
     // API tokens.

@@ -24,6 +24,11 @@ impl Pair {
         let callers = [caller_with(&token, &first), caller_with(&token, &second)];
         Self { homes, processes: [first, second], callers }
     }
+
+    /// Whoever asks their operations listeners.
+    pub fn ops(&self) -> [Caller; 2] {
+        self.processes.each_ref().map(ops)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@
     clippy::indexing_slicing,
     reason = "a test fails by panicking"
 )]
+#![allow(clippy::float_cmp, reason = "the metrics compared are counts")]
 #![allow(unreachable_pub, reason = "a test crate is its own root")]
 
 #[path = "../support/mod.rs"]
@@ -25,6 +26,7 @@ mod clock;
 mod contention;
 mod cut_connection;
 mod data_folder;
+mod did_cache;
 mod full_disk;
 mod graceful_stop;
 mod instances;

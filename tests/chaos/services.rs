@@ -26,8 +26,11 @@ pub fn claims(store: &Store) -> Claims {
 }
 
 pub fn dids(store: &Store) -> Dids {
+    dids_with(store, metrics())
+}
+
+pub fn dids_with(store: &Store, metrics: Arc<Metrics>) -> Dids {
     let config = Sources::default().load(Need::Database).unwrap().config;
-    let (metrics, here) = (metrics(), Handle::current());
-    let resolvers = Resolvers::new(&config.resolvers, metrics.clone(), here).unwrap();
+    let resolvers = Resolvers::new(&config.resolvers, metrics.clone(), Handle::current()).unwrap();
     Dids::new(store.clone(), resolvers, &config.dids, Clock::system(), metrics)
 }

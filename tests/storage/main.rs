@@ -20,6 +20,7 @@ mod claim_limits;
 mod claim_races;
 mod claim_repeats;
 mod claims;
+mod did_changes;
 mod did_model;
 mod did_readings;
 mod dids;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use onceguard::clock::Clock;
 use onceguard::metrics::Metrics;
-use onceguard::storage::{ClaimLimits, DatabaseUrl, Store, StoreError};
+use onceguard::storage::{ClaimLimits, DatabaseUrl, DidChange, Store, StoreError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
@@ -173,6 +173,8 @@ impl Attempt<'_> {
             }
         };
         store.now().await.unwrap();
+        let mut changes = store.watch_dids();
+        assert_eq!(changes.next().await, Some(DidChange::Everything));
         let row = admin
             .query_one(
                 "SELECT count(*), count(DISTINCT (ssl, version)), min(version)
@@ -184,8 +186,8 @@ impl Attempt<'_> {
             .unwrap();
         let (connections, kinds, version): (i64, i64, Option<String>) =
             (row.get(0), row.get(1), row.get(2));
-        // Those of both pools.
-        assert!(connections >= 3, "{query}: {connections}");
+        // Those of both pools, and the one that listens.
+        assert!(connections >= 4, "{query}: {connections}");
         assert_eq!(kinds, 1, "{query}: all are alike");
         store.close().await;
         version.map_or(Opened::Plain, Opened::Encrypted)

@@ -13,8 +13,11 @@ ALTER TABLE dids
 CREATE INDEX dids_unused ON dids (fetched_at) WHERE stale_at IS NOT NULL AND NOT revoked;
 
 -- Tells every instance that listens of each change, whoever makes it, when it is committed. That
--- a DID was only read again, with nothing new, is no change.
+-- a DID was only read again, with nothing new, is no change. A revocation also tells which
+-- instance it is by; each sets its name in its sessions.
 CREATE FUNCTION dids_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    instance text := coalesce(nullif(current_setting('onceguard.instance', true), ''), '-');
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
         PERFORM pg_notify('dids', 'everything');
@@ -26,8 +29,9 @@ BEGIN
     END IF;
     IF NEW.did IS NOT NULL THEN
         PERFORM pg_notify('dids',
-            CASE WHEN NEW.revoked AND OLD.revoked IS NOT TRUE THEN 'revoked ' ELSE 'changed ' END
-            || left(NEW.did, 1024));
+            CASE WHEN NEW.revoked AND OLD.revoked IS NOT TRUE
+                THEN 'revoked ' || instance || ' ' ELSE 'changed '
+            END || left(NEW.did, 1024));
     END IF;
     RETURN NULL;
 END

@@ -7,6 +7,7 @@
 mod cache;
 mod load;
 mod resolved;
+mod watch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

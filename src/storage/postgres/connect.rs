@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
+use uuid::Uuid;
 
 use super::tls::Tls;
 use crate::metrics::Metrics;
@@ -62,6 +63,7 @@ impl Connector {
     pub(super) fn new(
         options: &PostgresOptions,
         tls: Tls,
+        instance: Uuid,
         statement_timeout: Duration,
         planner: &str,
         metrics: Arc<Metrics>,
@@ -86,6 +88,7 @@ impl Connector {
         let setup = format!(
             "SET TIME ZONE 'UTC';
              SET synchronous_commit = on;
+             SET onceguard.instance = '{instance}';
              SET statement_timeout = {milliseconds};
              SET idle_in_transaction_session_timeout = {milliseconds};
              {planner}"
@@ -118,7 +121,8 @@ impl Connector {
             .await
     }
 
-    async fn attempt(&self) -> std::result::Result<AsyncPgConnection, ConnectError> {
+    /// One try, within [`SETUP_TIMEOUT`].
+    pub(super) async fn attempt(&self) -> std::result::Result<AsyncPgConnection, ConnectError> {
         let attempt = timeout(SETUP_TIMEOUT, async {
             let mut connection = self.establish().await?;
             connection.batch_execute(&self.setup).await.map_err(|error| ConnectError {

@@ -12,6 +12,7 @@ mod dids;
 mod endings;
 mod errors;
 mod leases;
+mod listen;
 mod lists;
 mod migrations;
 mod named_sessions;
@@ -36,8 +37,10 @@ use diesel::sql_types::Timestamptz;
 use diesel::{QueryableByName, sql_query};
 use diesel_async::RunQueryDsl;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use uuid::Uuid;
 
 use self::connect::Connector;
 use self::pool::{Kind, Limits, Pool};
@@ -68,9 +71,13 @@ const CLAIM_PLANNER: &str = "SET plan_cache_mode = force_generic_plan;
 pub struct PostgresStore {
     /// `None` once the store is closed.
     pools: Arc<RwLock<Option<Arc<Pools>>>>,
-    /// Says when the pools are gone.
-    open_pools: TaskTracker,
+    /// Says when the pools and whoever listens are gone.
+    open: TaskTracker,
+    /// Tells those who listen to end.
+    closing: CancellationToken,
     general: Arc<Connector>,
+    /// The name of this store in its sessions, for those who watch what it does.
+    instance: Uuid,
     runtime: Handle,
     limits: ClaimLimits,
 }
@@ -95,10 +102,11 @@ impl PostgresStore {
         metrics: Arc<Metrics>,
     ) -> Result<Self> {
         let tls = Tls::new(options, config.allow_plaintext)?;
+        let instance = Uuid::now_v7();
         let connector = |statement_timeout, planner| {
             let metrics = Arc::clone(&metrics);
             let tls = tls.clone();
-            Arc::new(Connector::new(options, tls, statement_timeout, planner, metrics))
+            Arc::new(Connector::new(options, tls, instance, statement_timeout, planner, metrics))
         };
         let general = connector(config.statement_timeout, "");
         let claims = connector(config.claim_statement_timeout, CLAIM_PLANNER);
@@ -117,27 +125,30 @@ impl PostgresStore {
             statement_timeout: config.claim_statement_timeout,
             ..general_limits
         };
-        let open_pools = TaskTracker::new();
+        let open = TaskTracker::new();
         let pools = Pools {
             general: Pool::open(Arc::clone(&general), general_limits, Arc::clone(&metrics)).await?,
             claims: Pool::open(claims, claim_limits, metrics).await?,
-            _open: open_pools.token(),
+            _open: open.token(),
         };
         Ok(Self {
             pools: Arc::new(RwLock::new(Some(Arc::new(pools)))),
-            open_pools,
+            open,
+            closing: CancellationToken::new(),
             general,
+            instance,
             runtime: Handle::current(),
             limits,
         })
     }
 
     pub async fn close(&self) {
+        self.closing.cancel();
         // Operations under way hold the pools until they are done.
         let pools = self.pools.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(pools);
-        self.open_pools.close();
-        self.open_pools.wait().await;
+        self.open.close();
+        self.open.wait().await;
     }
 
     #[must_use]

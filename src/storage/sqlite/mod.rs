@@ -32,11 +32,10 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
-    AuditRecord, Changed, ClaimLimits, Counts, DidForgotten, DidRevoked, DidStored,
+    AuditRecord, Changed, ClaimLimits, Counts, DidChanges, DidForgotten, DidRevoked, DidStored,
     KnownSealingKey, Lease, MigrationStatus, NewDid, Opened, Parties, PoolStatus, PurgeStep,
     Purged, Reading, Result, SealedSession, SqliteLocation, Statistics, StoreError,
 };
@@ -77,10 +76,11 @@ impl SqliteStore {
         self.0.close().await;
     }
 
-    /// Grows each time that another process has changed the file, within about a second.
+    /// Tells of changes by other processes within about a second, and of none by this one: it is
+    /// the only one that serves.
     #[must_use]
-    pub fn external_changes(&self) -> watch::Receiver<u64> {
-        self.0.changes.clone()
+    pub fn watch_dids(&self) -> DidChanges {
+        DidChanges::of_file(self.0.changes.clone())
     }
 
     #[must_use]
