@@ -1,7 +1,7 @@
 # What a developer runs. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test interop chain proxy bench lint advisories doc help
+.PHONY: run test interop chain proxy bench bench-scale bench-overload lint advisories doc help
 
 run: ## Start the service on an SQLite file in ./data
 	cargo run --release
@@ -32,11 +32,22 @@ advisories: ## Check the dependencies for known vulnerabilities
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --locked check advisories
 
-bench: ## Measure verdicts, and claims over HTTP on SQLite and on a PostgreSQL that is started for it
-	scripts/throwaway-postgres run -- cargo bench --locked --bench claims --bench verdicts
+# How often, how long, and which rows: `make bench ROUNDS=1 SECONDS=2 ONLY=claims/redis,/256`.
+ROUNDS ?= 3
+SECONDS ?= 5
+ONLY ?=
+
+bench: ## Measure it beside Redis, pgbench and others; the report is in target/bench
+	scripts/bench compare --rounds $(ROUNDS) --seconds $(SECONDS) --only "$(ONLY)"
+
+bench-scale: ## Measure claims beside up to 30 million live nonces, and during a purge
+	scripts/bench scale --rounds $(ROUNDS) --seconds $(SECONDS)
+
+bench-overload: ## Measure what it does with four times as much as it can do
+	scripts/bench overload
 
 doc: ## Build the library's documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

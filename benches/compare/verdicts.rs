@@ -5,20 +5,10 @@
 //! Each kind judges the same messages, by turns, in this process. The ratio is of processor
 //! time, the database's threads included: what a core could do at most, whatever else the
 //! machine does meanwhile.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::cast_precision_loss,
-    reason = "a benchmark"
-)]
-
-use std::ops::AddAssign;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -33,12 +23,15 @@ use onceguard::services::{Case, Claims, Dids, Sealer, SealingKeys, Sessions, Ver
 use onceguard::signatures::{
     Body, KeyId, Profile, Request, Signer, SigningKey, Target, VerifyingKey, check,
 };
+use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
-const ROUNDS: usize = 5;
-/// In one round, of each kind.
+use crate::Result;
+use crate::bench::Bench;
+
+/// Of each kind.
 const MESSAGES: usize = 8192;
 /// How many verdicts are asked for at the same time where nonces are claimed.
 const TASKS: usize = 64;
@@ -137,81 +130,39 @@ async fn start_verdicts(folder: &Path, clock: &Clock) -> Verdicts {
     Verdicts::new(dids, claims, sessions, profiles, config.dids.max_stale, clock.clone())
 }
 
-/// Time spent, on the wall and by all threads of this process.
-#[derive(Clone, Copy, Default)]
-struct Spent {
-    wall: Duration,
-    cpu: Duration,
-}
-
-impl Spent {
-    fn by(work: impl FnOnce()) -> Self {
-        let (started, cpu) = (Instant::now(), cpu_time());
-        work();
-        Self { wall: started.elapsed(), cpu: cpu_time().saturating_sub(cpu) }
-    }
-}
-
-impl AddAssign for Spent {
-    fn add_assign(&mut self, more: Self) {
-        self.wall += more.wall;
-        self.cpu += more.cpu;
-    }
-}
-
-/// User and system time, in Linux's ticks of 10 ms (proc(5)).
+/// Processor time of all threads of this process.
 fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    let fields: Vec<_> = fields.split_whitespace().collect();
-    let ticks: u64 = fields[11..=12].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-    Duration::from_millis(ticks * 10)
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap()
 }
 
-fn main() {
+/// For each type of key: bare check, verdict without the claim, verdict.
+pub fn per_second_of_a_core(bench: &Bench) -> Result<Vec<f64>> {
     // One thread for all that is not the database's.
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let clock = Clock::system();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = bench.folder()?;
     let verdicts = runtime.block_on(start_verdicts(folder.path(), &clock));
-    println!(
-        "{:<10} {:<26} {:>9} {:>15} {:>14}",
-        "key", "what", "per s", "per s of a core", "ratio to bare"
-    );
+    let mut rates = Vec::new();
     for key_type in [KeyType::Ed25519, KeyType::P256, KeyType::Secp256k1] {
-        let key = SigningKey::from_bytes(key_type, &[7; 32]).unwrap();
-        let verifying = VerifyingKey::new(key.public_key()).unwrap();
+        let key = SigningKey::from_bytes(key_type, &[7; 32])?;
+        let verifying = VerifyingKey::new(key.public_key())?;
         let did = did_key::encode(key.public_key()).unwrap();
-        let key_id = KeyId::DidUrl(DidUrl::parse(did.as_str()).unwrap());
+        let key_id = KeyId::DidUrl(DidUrl::parse(did.as_str())?);
         let profile = Profile::onceguard();
         let signer = Signer { key, key_id, profile: profile.clone() };
-        let mut spent = [Spent::default(); 3];
-        for round in 0..ROUNDS {
-            let sign = |number| {
-                Message::sign(&signer, &format!("nonce-of-round-{round}-{number:05}"), &clock)
-            };
-            let messages: Arc<Vec<_>> = Arc::new((0..MESSAGES).map(sign).collect());
-            spent[0] += Spent::by(|| {
-                assert!(messages.iter().all(|message| bare(&verifying, message)));
-            });
-            spent[1] += Spent::by(|| {
-                let passes = |message| unclaimed(&verifying, message, &profile, &clock);
-                assert!(messages.iter().all(passes));
-            });
-            spent[2] += Spent::by(|| runtime.block_on(claimed(&verdicts, &messages)));
-        }
-        let rate = |time: Duration| (ROUNDS * MESSAGES) as f64 / time.as_secs_f64();
-        for (what, spent_on) in
-            ["bare check", "verdict without the claim", "verdict"].into_iter().zip(&spent)
-        {
-            println!(
-                "{:<10} {what:<26} {:>9.0} {:>15.0} {:>14.2}",
-                key_type.as_str(),
-                rate(spent_on.wall),
-                rate(spent_on.cpu),
-                rate(spent_on.cpu) / rate(spent[0].cpu)
-            );
-        }
+        let sign =
+            |number| Message::sign(&signer, &format!("nonce-of-a-round-{number:05}"), &clock);
+        let messages: Arc<Vec<_>> = Arc::new((0..MESSAGES).map(sign).collect());
+        let mut rate = |work: &dyn Fn()| {
+            let before = cpu_time();
+            work();
+            rates.push(MESSAGES as f64 / (cpu_time() - before).as_secs_f64());
+        };
+        rate(&|| assert!(messages.iter().all(|message| bare(&verifying, message))));
+        let passes = |message| unclaimed(&verifying, message, &profile, &clock);
+        rate(&|| assert!(messages.iter().all(passes)));
+        rate(&|| runtime.block_on(claimed(&verdicts, &messages)));
     }
+    Ok(rates)
 }

@@ -1,0 +1,92 @@
+//! `make bench`: every row once in each round, by turns, so that whatever else the machine does
+//! meets all of them alike.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use clap::Args;
+
+use crate::Result;
+use crate::bench::{Bench, Sample};
+use crate::figures::{self, Spread};
+use crate::{plot, report, rows};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// How often each row is measured
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How long each load is measured in a round, after a second of warm-up
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Only rows whose id has one of these parts, such as claims/redis or /64
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+impl Arguments {
+    fn wants(&self, id: &str) -> bool {
+        let mut parts = self.only.iter().filter(|part| !part.is_empty()).peekable();
+        parts.peek().is_none() || parts.any(|part| id.contains(part.as_str()))
+    }
+}
+
+/// What all rounds showed, by the rows' ids.
+#[derive(Default)]
+pub struct Results {
+    pub samples: BTreeMap<String, Vec<Sample>>,
+    pub figures: BTreeMap<&'static str, Vec<f64>>,
+}
+
+impl Results {
+    pub fn of(&self, id: &str, value: impl Fn(&Sample) -> f64) -> Option<Spread> {
+        Spread::of(self.samples.get(id)?.iter().map(value))
+    }
+
+    pub fn figure(&self, id: &str) -> Option<Spread> {
+        Spread::of(self.figures.get(id)?.iter().copied())
+    }
+
+    /// Of each round by itself, since the rows of one round were measured at nearly the same time.
+    pub fn ratio(&self, a: &str, b: &str, value: impl Fn(&Sample) -> f64) -> Option<Spread> {
+        let (a, b) = (self.samples.get(a)?, self.samples.get(b)?);
+        Spread::of(a.iter().zip(b).map(|(a, b)| value(a) / value(b)))
+    }
+
+    pub fn figure_ratio(&self, a: &str, b: &str) -> Option<Spread> {
+        let (a, b) = (self.figures.get(a)?, self.figures.get(b)?);
+        Spread::of(a.iter().zip(b).map(|(a, b)| a / b))
+    }
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let bench = Bench::new(arguments.seconds)?;
+    let rows: Vec<_> = rows::all().into_iter().filter(|row| arguments.wants(&row.id)).collect();
+    let mut results = Results::default();
+    for round in 1..=arguments.rounds {
+        for row in &rows {
+            let sample =
+                (row.run)(&bench, row.connections).map_err(|e| format!("{}: {e}", row.id))?;
+            println!(
+                "round {round}  {:<40} {:>9.0}/s  p50 {:>7.2} ms  p99 {:>7.2} ms",
+                row.id, sample.per_second, sample.p50, sample.p99
+            );
+            results.samples.entry(row.id.clone()).or_default().push(sample);
+        }
+        for group in &figures::GROUPS {
+            if group.figures.iter().any(|figure| arguments.wants(figure.id)) {
+                for (figure, value) in group.figures.iter().zip((group.run)(&bench)?) {
+                    println!("round {round}  {:<40} {value:>9.1} {}", figure.id, figure.unit);
+                    results.figures.entry(figure.id).or_default().push(value);
+                }
+            }
+        }
+    }
+    let report = report::of(&bench, arguments.rounds, &rows, &results)?;
+    println!("\n{report}");
+    let (text, picture) = (bench.output.join("report.md"), bench.output.join("report.svg"));
+    fs::write(&text, report)?;
+    plot::claims(&picture, &rows, &results)?;
+    println!("\nwritten: {} and {}", text.display(), picture.display());
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! `make bench-overload`: what the service does with four times as much as it can do. Requests
+//! come by the clock, whatever comes back: half the capacity, then four times the capacity, then
+//! half again. Each has a batch of claims: then it is the queue that is full, and not the
+//! processors with HTTP.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::Result;
+use crate::bench::Bench;
+use crate::figures::Spread;
+use crate::load::{Event, Load, Pace, Running, Step, Tally};
+use crate::onceguard::{Home, On, Service};
+use crate::targets::Target;
+use crate::wire::{self, HttpClient, Reply};
+use crate::{machine, plot, report};
+
+/// Claims in one request.
+const BATCH: usize = 100;
+/// Connections that find the capacity, in a closed loop, without filling the queue.
+const CLOSED: usize = 32;
+/// Connections of the open loop: enough that one is always free.
+const OPEN: usize = 512;
+const OVERLOAD: f64 = 4.0;
+const CALM: f64 = 0.5;
+/// How often the operations listener is asked.
+const PROBED: Duration = Duration::from_millis(50);
+/// What is shown and judged as one.
+pub const BIN: Duration = Duration::from_millis(100);
+
+#[derive(Args)]
+pub struct Arguments {
+    /// How long the overload lasts; half as long is calm before it, and after it
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+}
+
+/// What one database showed.
+pub struct Course {
+    pub capacity: f64,
+    pub tally: Tally,
+    pub probes: Vec<Probe>,
+    /// From when until when there was too much.
+    pub overload: [Duration; 2],
+}
+
+/// An answer of the operations listener.
+pub struct Probe {
+    pub at: Duration,
+    pub path: &'static str,
+    pub latency: Duration,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let bench = Bench::new(arguments.seconds)?;
+    let mut text = String::from("# onceguard under four times its capacity\n\n");
+    text.push_str(&machine::description(&bench)?);
+    for (on, name) in [(On::Sqlite, "SQLite"), (On::Postgres, "PostgreSQL")] {
+        let home = Home::new(&bench, on)?;
+        let course = drive(&bench, &home.start()?)?;
+        writeln!(text, "\n## On {name}\n")?;
+        writeln!(text, "{}\n", course.summary())?;
+        text.push_str(&report::judged(&course.targets()));
+        let picture = bench.output.join(format!("overload-{}.svg", name.to_lowercase()));
+        plot::course(&picture, name, &course)?;
+    }
+    println!("{text}");
+    let file = bench.output.join("overload.md");
+    fs::write(&file, text)?;
+    println!("\nwritten: {}, and a picture of each", file.display());
+    Ok(())
+}
+
+fn drive(bench: &Bench, service: &Service<'_>) -> Result<Course> {
+    let sessions = service.sessions()?;
+    let request = wire::batch_of_claims(BATCH);
+    let client = || HttpClient::boxed(&request, &sessions, 200, BATCH);
+    let sample = service.subject().measure(bench, CLOSED, BATCH, &client)?;
+    let capacity = sample.per_second / BATCH as f64;
+    let calm = bench.measured / 2;
+    let overload = [calm, calm + bench.measured];
+    let step = |from, part| Step { from, per_second: capacity * part };
+    let steps =
+        vec![step(Duration::ZERO, CALM), step(overload[0], OVERLOAD), step(overload[1], CALM)];
+    let load =
+        Load { address: service.api, connections: OPEN, pace: Pace::Open(steps), client: &client };
+    let mut running = Running::start(&load)?;
+    running.measure();
+    let probing = Probing::start(service.ops);
+    std::thread::sleep(overload[1] + calm);
+    let probes = probing.finish()?;
+    Ok(Course { capacity, tally: running.finish()?, probes, overload })
+}
+
+/// A thread that asks the operations listener again and again.
+struct Probing {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Result<Vec<Probe>>>,
+}
+
+impl Probing {
+    fn start(address: SocketAddr) -> Self {
+        let (started, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut probes = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                for path in ["/livez", "/metrics"] {
+                    let at = started.elapsed();
+                    wire::call(address, &wire::http("GET", path, ""), 200)?;
+                    probes.push(Probe { at, path, latency: started.elapsed() - at });
+                }
+                std::thread::sleep(PROBED);
+            }
+            Ok(probes)
+        });
+        Self { stop, thread }
+    }
+
+    fn finish(self) -> Result<Vec<Probe>> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| "the probing thread panicked")?
+    }
+}
+
+impl Course {
+    /// What came back in a bin, by the time of the answers.
+    pub fn bins(&self) -> Vec<Vec<&Event>> {
+        let mut bins = Vec::new();
+        for event in &self.tally.events {
+            let bin = ((event.due + event.latency).as_millis() / BIN.as_millis()) as usize;
+            if bins.len() <= bin {
+                bins.resize_with(bin + 1, Vec::new);
+            }
+            bins[bin].push(event);
+        }
+        bins
+    }
+
+    /// Answered within the overload, leaving out its first second.
+    fn overloaded(&self, reply: Reply) -> Vec<&Event> {
+        let from = self.overload[0] + Duration::from_secs(1);
+        let within = |event: &&Event| {
+            event.reply == reply && (from..self.overload[1]).contains(&(event.due + event.latency))
+        };
+        self.tally.events.iter().filter(within).collect()
+    }
+
+    fn goodput(&self) -> f64 {
+        let seconds = (self.overload[1] - self.overload[0]).as_secs_f64() - 1.0;
+        self.overloaded(Reply::Done).len() as f64 / seconds
+    }
+
+    /// Seconds from the end of the overload until nothing is refused and nothing takes more than
+    /// twice as long as the slowest request before it.
+    fn recovery(&self) -> f64 {
+        let before = self.tally.events.iter().filter(|event| event.due < self.overload[0]);
+        let usual = quantile(before, 1.0);
+        let troubled = |event: &&Event| {
+            let answered = event.due + event.latency;
+            answered >= self.overload[1]
+                && (event.reply == Reply::Refused || milliseconds(event.latency) > 2.0 * usual)
+        };
+        let last = self.tally.events.iter().filter(troubled).map(|event| event.due + event.latency);
+        last.max().map_or(0.0, |last| (last - self.overload[1]).as_secs_f64())
+    }
+
+    fn slowest(&self, path: &str) -> f64 {
+        let during = self.overload[0]..self.overload[1];
+        let probes = self.probes.iter();
+        let latencies = probes
+            .filter(|probe| probe.path == path && during.contains(&probe.at))
+            .map(|probe| milliseconds(probe.latency));
+        latencies.fold(0.0, f64::max)
+    }
+
+    fn summary(&self) -> String {
+        let (done, refused) = (self.overloaded(Reply::Done), self.overloaded(Reply::Refused));
+        let batch = BATCH as f64;
+        format!(
+            "Capacity {:.0} claims a second, in requests of {BATCH}. Under {OVERLOAD} times as \
+             much: {:.0} accepted a second (p50 {:.1} ms, p99 {:.1} ms); {} requests refused (p50 \
+             {:.2} ms, p99 {:.2} ms), each with 503 overloaded and Retry-After; {} requests found \
+             no free connection for a second and were not sent.",
+            self.capacity * batch,
+            self.goodput() * batch,
+            quantile(done.iter().copied(), 0.5),
+            quantile(done.iter().copied(), 0.99),
+            refused.len(),
+            quantile(refused.iter().copied(), 0.5),
+            quantile(refused.iter().copied(), 0.99),
+            self.tally.unsent,
+        )
+    }
+
+    fn targets(&self) -> [Target; 4] {
+        let one = |value| Spread::of(std::iter::once(value));
+        let at_most = |what: &str, goal, unit, value| Target {
+            what: what.to_owned(),
+            at_least: false,
+            must: Some(goal),
+            goal,
+            unit,
+            measured: one(value),
+        };
+        [
+            Target {
+                what: "accepted under overload, against the capacity".to_owned(),
+                at_least: true,
+                must: Some(0.9),
+                goal: 0.9,
+                unit: "",
+                measured: one(self.goodput() / self.capacity),
+            },
+            at_most("slowest /livez meanwhile", 100.0, " ms", self.slowest("/livez")),
+            at_most("slowest /metrics meanwhile", 100.0, " ms", self.slowest("/metrics")),
+            at_most("back to normal after it", 2.0, " s", self.recovery()),
+        ]
+    }
+}
+
+pub fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// A quantile of latencies, in milliseconds; NaN of none.
+pub fn quantile<'a>(events: impl Iterator<Item = &'a Event>, part: f64) -> f64 {
+    let mut latencies: Vec<_> = events.map(|event| milliseconds(event.latency)).collect();
+    latencies.sort_unstable_by(f64::total_cmp);
+    let place = (latencies.len() as f64 * part) as usize;
+    latencies.get(place.min(latencies.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+}

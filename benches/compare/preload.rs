@@ -1,0 +1,216 @@
+//! Sessions and nonces put into a database by SQL, many at a time, while no service runs on it.
+//! What is put there is what the service would have left there.
+
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use crate::Result;
+use crate::onceguard::Home;
+use crate::postgres::Database;
+
+/// Nonces of one session, or of one signer.
+pub const NONCES_EACH: usize = 100;
+/// The most nonces in one transaction.
+const CHUNK: usize = 1_000_000;
+
+/// What is put there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Sessions that live for a day.
+    Live,
+    /// Sessions that ended eight days ago: a day past the retention.
+    Ended,
+    /// Signers' nonces that expired an hour ago.
+    ExpiredOfSigners,
+}
+
+pub enum Data<'h> {
+    Postgres(&'h Database<'h>),
+    Sqlite(SqliteConnection),
+}
+
+impl<'h> Data<'h> {
+    pub fn of(home: &'h Home<'_>) -> Result<Self> {
+        if let Some(database) = &home.database {
+            return Ok(Self::Postgres(database));
+        }
+        let file = home.folder.path().join("onceguard.db");
+        let mut connection = SqliteConnection::establish(&file.to_string_lossy())?;
+        connection.batch_execute("PRAGMA busy_timeout = 10000; PRAGMA cache_size = -262144")?;
+        Ok(Self::Sqlite(connection))
+    }
+
+    fn run(&mut self, sql: &str) -> Result<()> {
+        match self {
+            Self::Postgres(database) => database.run(sql),
+            Self::Sqlite(connection) => Ok(connection.batch_execute(sql)?),
+        }
+    }
+
+    /// One number.
+    fn number(&mut self, sql: &str) -> Result<f64> {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = diesel::sql_types::Double)]
+            value: f64,
+        }
+        match self {
+            Self::Postgres(database) => Ok(database.value(sql)?.parse()?),
+            Self::Sqlite(connection) => {
+                Ok(diesel::sql_query(sql).get_result::<Row>(connection)?.value)
+            }
+        }
+    }
+
+    /// Adds so many nonces; the sessions' ids, or the signers'.
+    pub fn add(&mut self, kind: Kind, nonces: usize) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for first in (0..nonces).step_by(CHUNK) {
+            let count = CHUNK.min(nonces - first).div_ceil(NONCES_EACH);
+            let chunk: Vec<_> = (0..count).map(|_| Uuid::now_v7()).collect();
+            let sql = match self {
+                Self::Postgres(_) => postgres(kind, &chunk),
+                Self::Sqlite(_) => sqlite(kind, &chunk),
+            };
+            self.run(&sql)?;
+            ids.extend(chunk.iter().map(Uuid::to_string));
+        }
+        // What the database would do by and by is done now, and does not disturb who is measured.
+        match self {
+            Self::Postgres(_) => {
+                self.run("VACUUM ANALYZE")?;
+                self.run("CHECKPOINT")?;
+            }
+            Self::Sqlite(_) => self.run("PRAGMA wal_checkpoint(TRUNCATE)")?,
+        }
+        Ok(ids)
+    }
+
+    /// Whether any of what the purge has to remove is still there.
+    pub fn has(&mut self, kind: Kind) -> Result<bool> {
+        let sql = match (kind, &self) {
+            (Kind::Live, _) => "SELECT 1.0 AS value",
+            (Kind::Ended, Self::Postgres(_)) => {
+                "SELECT count(*) FROM (SELECT FROM sessions
+                    WHERE ended_at < now() - interval '7 days' LIMIT 1) AS left_over"
+            }
+            (Kind::Ended, Self::Sqlite(_)) => {
+                "SELECT CAST(count(*) AS REAL) AS value FROM (SELECT 1 FROM sessions
+                    WHERE ended_at < (unixepoch() - 7 * 86400) * 1000000 LIMIT 1)"
+            }
+            (Kind::ExpiredOfSigners, Self::Postgres(_)) => {
+                "SELECT count(*) FROM (SELECT FROM signer_nonces
+                    WHERE expires_at < now() - interval '5 minutes' LIMIT 1) AS left_over"
+            }
+            (Kind::ExpiredOfSigners, Self::Sqlite(_)) => {
+                "SELECT CAST(count(*) AS REAL) AS value FROM (SELECT 1 FROM signer_nonces
+                    WHERE expires_at < (unixepoch() - 300) * 1000000 LIMIT 1)"
+            }
+        };
+        Ok(self.number(sql)? > 0.0)
+    }
+
+    /// Bytes of a session's nonce: in the table, and in its indexes.
+    pub fn bytes_per_nonce(&mut self, nonces: usize) -> Result<[f64; 2]> {
+        let (table, indexes) = match self {
+            Self::Postgres(_) => (
+                self.number("SELECT pg_table_size('nonces')")?,
+                self.number("SELECT pg_indexes_size('nonces')")?,
+            ),
+            // The table is its own index.
+            Self::Sqlite(_) => (
+                self.number(
+                    "SELECT CAST(pgsize AS REAL) AS value FROM dbstat
+                     WHERE name = 'nonces' AND aggregate = TRUE",
+                )?,
+                0.0,
+            ),
+        };
+        Ok([table, indexes].map(|bytes| bytes / nonces as f64))
+    }
+}
+
+fn postgres(kind: Kind, ids: &[Uuid]) -> String {
+    let ids: Vec<_> = ids.iter().map(Uuid::to_string).collect();
+    let ids = format!("unnest('{{{}}}'::uuid[]) AS id", ids.join(","));
+    let nonces = format!("generate_series(1, {NONCES_EACH})");
+    let nonce = "translate(left(encode(uuid_send(gen_random_uuid()), 'base64'), 22), '+/', '-_')";
+    // The foreign key is true anyway.
+    let begin = "BEGIN; SET LOCAL synchronous_commit = off;
+        SET LOCAL session_replication_role = replica;";
+    match kind {
+        Kind::Live => format!(
+            "{begin}
+             INSERT INTO sessions (id, client_did, server_did, created_at, expires_at, deadline,
+                 last_activity)
+             SELECT id, 'did:web:a.example', 'did:web:b.example', now(), now() + interval '1 day',
+                 now() + interval '1 day', now() FROM {ids};
+             INSERT INTO nonces (session_id, nonce, used_at, expires_at)
+             SELECT id, {nonce}, now(), now() + interval '1 day' FROM {nonces}, {ids};
+             COMMIT"
+        ),
+        Kind::Ended => format!(
+            "{begin}
+             INSERT INTO sessions (id, client_did, server_did, created_at, expires_at, deadline,
+                 last_activity, ended_at, end_reason)
+             SELECT id, 'did:web:a.example', 'did:web:b.example', now() - interval '9 days',
+                 now() - interval '8 days', now() - interval '8 days', now() - interval '9 days',
+                 now() - interval '8 days', 'expired' FROM {ids};
+             INSERT INTO nonces (session_id, nonce, used_at, expires_at)
+             SELECT id, {nonce}, now() - interval '9 days', now() - interval '8 days'
+             FROM {nonces}, {ids};
+             COMMIT"
+        ),
+        Kind::ExpiredOfSigners => format!(
+            "{begin}
+             INSERT INTO signers (signer, did, live)
+             SELECT uuid_send(id), 'did:web:' || id, {NONCES_EACH} FROM {ids};
+             INSERT INTO signer_nonces (signer, nonce, used_at, expires_at)
+             SELECT uuid_send(id), {nonce}, now() - interval '2 hours', now() - interval '1 hour'
+             FROM {nonces}, {ids};
+             COMMIT"
+        ),
+    }
+}
+
+fn sqlite(kind: Kind, ids: &[Uuid]) -> String {
+    let ids: Vec<_> = ids.iter().map(|id| format!("(x'{}')", id.simple())).collect();
+    let nonces = format!(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {NONCES_EACH})"
+    );
+    let now = "unixepoch() * 1000000";
+    let days = |days: i64| format!("{now} + {}", days * 86_400_000_000);
+    let minutes = |minutes: i64| format!("{now} + {}", minutes * 60_000_000);
+    let begin = format!(
+        "BEGIN; CREATE TEMP TABLE chunk (id BLOB); INSERT INTO chunk VALUES {};",
+        ids.join(",")
+    );
+    let end = "DROP TABLE chunk; COMMIT";
+    let sessions = |created: String, over: String, ended: &str| {
+        format!(
+            "{begin}
+             INSERT INTO sessions (id, client_did, server_did, created_at, expires_at, deadline,
+                 last_activity, ended_at, end_reason)
+             SELECT id, 'did:web:a.example', 'did:web:b.example', {created}, {over}, {over},
+                 {created}, {ended} FROM chunk;
+             INSERT INTO nonces (session_id, nonce, used_at, expires_at)
+             {nonces} SELECT id, lower(hex(randomblob(11))), {created}, {over} FROM n, chunk;
+             {end}"
+        )
+    };
+    match kind {
+        Kind::Live => sessions(days(0), days(1), "NULL, NULL"),
+        Kind::Ended => sessions(days(-9), days(-8), &format!("{}, 'expired'", days(-8))),
+        Kind::ExpiredOfSigners => format!(
+            "{begin}
+             INSERT INTO signers (signer, did, live)
+             SELECT id, 'did:web:' || lower(hex(id)), {NONCES_EACH} FROM chunk;
+             INSERT INTO signer_nonces (signer, nonce, used_at, expires_at)
+             {nonces} SELECT id, lower(hex(randomblob(11))), {}, {} FROM n, chunk;
+             {end}",
+            minutes(-120),
+            minutes(-60)
+        ),
+    }
+}
