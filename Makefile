@@ -1,7 +1,7 @@
 # What a developer runs. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test interop chain proxy bench bench-scale bench-overload lint advisories doc help
+.PHONY: run test interop chain proxy bench bench-scale bench-overload bench-micro lint advisories doc help
 
 run: ## Start the service on an SQLite file in ./data
 	cargo run --release
@@ -45,6 +45,9 @@ bench-scale: ## Measure claims beside up to 30 million live nonces, and during a
 
 bench-overload: ## Measure what it does with four times as much as it can do
 	scripts/bench overload
+
+bench-micro: ## Measure the parts by themselves
+	cargo bench --locked --bench micro
 
 doc: ## Build the library's documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
