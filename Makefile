@@ -1,7 +1,7 @@
 # What a developer runs. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test interop chain proxy bench bench-scale bench-overload bench-micro lint advisories doc help
+.PHONY: run test interop chain proxy fuzz bench bench-scale bench-overload bench-micro lint advisories doc help
 
 run: ## Start the service on an SQLite file in ./data
 	cargo run --release
@@ -17,6 +17,12 @@ chain: ## Read did:sage from a contract on a chain that is started for it
 
 proxy: ## See that nginx and Caddy, as documented, let through only what is accepted
 	scripts/check-proxy
+
+# What it finds is kept below fuzz/artifacts, what it learns below fuzz/corpus.
+fuzz: ## Give the readers of signed requests arbitrary bytes for 5 minutes; needs nightly Rust
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	mkdir -p fuzz/corpus/signature_fields
+	cargo +nightly fuzz run signature_fields fuzz/corpus/signature_fields fuzz/seeds -- -max_total_time=300
 
 lint: ## Check formatting, lints, documentation, metrics, and the dependencies' licences and sources
 	cargo fmt --check

@@ -1,7 +1,7 @@
 //! Arbitrary bytes as the fields of a signed request: no panic, no unbounded memory, and nothing
 //! is ever accepted.
 //!
-//! The input is split at zero bytes: `Signature-Input`, `Signature`, another field, the query.
+//! The lines of the input: `Signature-Input`, `Signature`, `Content-Digest`, the query.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ use onceguard::domain::{KeyType, Timestamp};
 use onceguard::signatures::{Body, Profile, Request, SigningKey, Target, VerifyingKey, check};
 
 fuzz_target!(|data: &[u8]| {
-    let mut parts = data.split(|&byte| byte == 0);
+    let mut parts = data.split(|&byte| byte == b'\n');
     let mut part = || parts.next().unwrap_or_default();
     let headers = [("signature-input", part()), ("signature", part()), ("content-digest", part())];
     let query = String::from_utf8_lossy(part());
