@@ -15,7 +15,7 @@ interop: ## Try the signatures with client libraries from PyPI and npm, both way
 chain: ## Read did:sage from a contract on a chain that is started for it
 	scripts/chain
 
-proxy: ## See that nginx and Caddy, as documented, let through only what is accepted
+proxy: ## See that proxies, configured as in README, let through only what is accepted
 	scripts/check-proxy
 
 # What it finds is kept below fuzz/artifacts, what it learns below fuzz/corpus.
