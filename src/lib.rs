@@ -12,9 +12,10 @@
 //! - [`resolvers`] read DIDs from where they live;
 //! - [`signatures`] reads, checks and makes signed requests: no I/O, no clock;
 //! - [`domain`] holds the types and the rules: no I/O, no clock;
-//! - [`clock`], [`data_dir`] and [`metrics`] serve all of them.
+//! - [`clock`], [`data_dir`], [`metrics`] and `authorities` serve all of them.
 
 pub mod app;
+mod authorities;
 pub mod cli;
 pub mod clock;
 pub mod config;

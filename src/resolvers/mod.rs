@@ -1,6 +1,8 @@
 //! Where DIDs live. Each resolver reads the DIDs of its methods; [`Resolvers`] finds the one that
 //! serves a DID and asks it. Nothing here knows what is cached, stored or revoked.
 
+mod body;
+mod client;
 pub mod did_key;
 mod operated;
 mod registry;

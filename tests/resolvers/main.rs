@@ -11,4 +11,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod site;
 mod universal;
+mod web;

@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::config::Endpoint;
-use crate::resolvers::operated::{self, BadBody};
+use crate::resolvers::body::{self, BadBody};
+use crate::resolvers::operated;
 
 /// The largest answer, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
@@ -162,9 +163,9 @@ impl Node {
             .await
             .map_err(|error| Fault::Network(operated::reason(&error)))?;
         let status = response.status();
-        let body = operated::body(response, MAX_ANSWER).await.map_err(|bad| match bad {
+        let body = body::read(response, MAX_ANSWER).await.map_err(|bad| match bad {
             BadBody::TooLarge => nonsense(method, "more than 1 MiB"),
-            BadBody::BrokenOff(why) => Fault::Network(why),
+            BadBody::BrokenOff(error) => Fault::Network(operated::reason(&error)),
         })?;
         let answer = serde_json::from_slice::<Answer>(&body);
         // Some say with the status, too, that they refuse.

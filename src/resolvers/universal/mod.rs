@@ -16,8 +16,8 @@ use reqwest::header::ACCEPT;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::operated::{self, BadBody};
-use super::{Answer, InvalidResolver, Resolution, Unreachable};
+use super::body::{self, BadBody};
+use super::{Answer, InvalidResolver, Resolution, Unreachable, operated};
 use crate::config;
 use crate::domain::Did;
 
@@ -142,13 +142,15 @@ impl Universal {
         let response =
             send.retry(once).when(|fault| matches!(fault, Fault::NoConnection(_))).await?;
         let status = response.status();
-        let body = match operated::body(response, MAX_ANSWER).await {
+        let body = match body::read(response, MAX_ANSWER).await {
             Ok(body) => body,
             Err(BadBody::TooLarge) if status == StatusCode::OK => {
                 return Ok(Answer::Unusable("its document has more than 64 KiB".to_owned()));
             }
             Err(BadBody::TooLarge) => Vec::new(),
-            Err(BadBody::BrokenOff(why)) => return Err(Fault::BrokenOff(why)),
+            Err(BadBody::BrokenOff(error)) => {
+                return Err(Fault::BrokenOff(operated::reason(&error)));
+            }
         };
         result::read(did, status, &body).ok_or(Fault::Status(status.as_u16()))
     }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::authorities;
 use crate::storage::{PostgresOptions, Result, SslMode, StoreError};
 
 /// When to encrypt.
@@ -85,24 +85,18 @@ fn client_config(check: Check, root_cert: Option<&Path>) -> Result<ClientConfig>
 }
 
 fn roots(root_cert: Option<&Path>) -> Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    let from = root_cert.map_or("the system".into(), |path| format!("{}", path.display()));
     if let Some(path) = root_cert {
-        let unreadable =
-            |why: String| StoreError::Unavailable(format!("sslrootcert {from}: {why}"));
-        let certificates =
-            CertificateDer::pem_file_iter(path).map_err(|error| unreadable(error.to_string()))?;
-        for certificate in certificates {
-            let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
-            roots.add(certificate).map_err(|error| unreadable(error.to_string()))?;
-        }
-    } else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        return authorities::of_file(path).map_err(|error| {
+            StoreError::Unavailable(format!("sslrootcert {}: {error}", path.display()))
+        });
     }
+    let mut roots = RootCertStore::empty();
+    authorities::add_system(&mut roots);
     if roots.is_empty() {
-        return Err(StoreError::Unavailable(format!(
-            "no authority to trust was found in {from}: name a PEM file with sslrootcert"
-        )));
+        return Err(StoreError::Unavailable(
+            "no authority to trust was found in the system: name a PEM file with sslrootcert"
+                .into(),
+        ));
     }
     Ok(roots)
 }
