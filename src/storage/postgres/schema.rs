@@ -112,8 +112,6 @@ diesel::table! {
     }
 }
 
-diesel::joinable!(nonces -> sessions (session_id));
-
 diesel::allow_tables_to_appear_in_same_query!(
     api_tokens,
     audit_events,
