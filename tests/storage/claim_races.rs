@@ -6,8 +6,8 @@ use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    a_did, a_nonce, a_session, an_audit_event, ask_all, by_signer, claim, in_seconds, in_session,
-    minutes, nonce, opened, outcome, read,
+    TestStore, a_did, a_nonce, a_session, an_audit_event, ask_all, by_signer, claim, in_seconds,
+    in_session, minutes, nonce, opened, outcome, read,
 };
 
 #[rstest]
@@ -258,4 +258,58 @@ async fn claims_and_the_purge_do_not_disturb_each_other(
             task.await.unwrap();
         }
     }
+}
+
+/// The purge may remove a counter after it was added and before it was locked. Here it comes in
+/// between as often as the trigger says.
+async fn remove_added_counters(store: &TestStore, times: u32) {
+    store
+        .raw()
+        .execute(&format!(
+            "CREATE SEQUENCE added;
+             CREATE FUNCTION remove_added() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF nextval('added') <= {times} THEN RETURN NULL; END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER remove_added BEFORE INSERT ON signers
+                 FOR EACH ROW EXECUTE FUNCTION remove_added()"
+        ))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_the_purge_removes_at_once_is_added_again() {
+    let store = Postgres.store().await;
+    let expires_at = in_seconds(&store, 3_000).await;
+    let known = a_did();
+    claim(&store, &by_signer(&known, a_nonce(), expires_at)).await;
+    remove_added_counters(&store, 3).await;
+    let batch = [
+        by_signer(&known, a_nonce(), expires_at),
+        by_signer(&a_did(), a_nonce(), expires_at),
+        by_signer(&a_did(), a_nonce(), in_seconds(&store, -60).await),
+    ];
+    let answers = ask_all(&store, &batch).await;
+    let words: Vec<_> =
+        batch.iter().zip(answers).map(|(c, a)| outcome(c, &a.unwrap()).as_str()).collect();
+    assert_eq!(words, ["accepted", "accepted", "expired"]);
+    assert_eq!(store.raw().number("count(*) FROM signer_nonces").await, 3);
+    assert_eq!(store.raw().number("sum(live) FROM signers").await, 3);
+    assert!(store.raw().number("last_value FROM added").await > 3, "it was not removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_counters_cannot_be_had_leaves_nothing() {
+    let store = Postgres.store().await;
+    let expires_at = in_seconds(&store, 3_000).await;
+    let known = a_did();
+    claim(&store, &by_signer(&known, a_nonce(), expires_at)).await;
+    remove_added_counters(&store, 1_000).await;
+    let batch = [&known, &a_did()].map(|signer| by_signer(signer, a_nonce(), expires_at));
+    for answer in ask_all(&store, &batch).await {
+        assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+    }
+    assert_eq!(store.raw().number("count(*) FROM signer_nonces").await, 1);
+    assert_eq!(store.raw().number("sum(live) FROM signers").await, 1);
 }

@@ -2,6 +2,7 @@
 //! looked at, so that the counter is exact and no claim past the quota is ever accepted.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use diesel::prelude::*;
 use diesel::result::DatabaseErrorKind;
@@ -15,6 +16,10 @@ use super::pool::Kind;
 use super::statement::Prepared;
 use crate::domain::{Facts, Refusal, Timestamp, UsedNonce};
 use crate::storage::{Result, StoreError};
+
+/// How often counters are added, when the purge removes them before they can be locked.
+const ADDINGS: usize = 5;
+const GONE_MEANWHILE: &str = "a signer's counter was removed by the purge at this moment";
 
 const LOCK: &str = "
     SELECT signer FROM signers WHERE signer = ANY ($1) ORDER BY signer FOR NO KEY UPDATE";
@@ -101,9 +106,18 @@ impl PostgresStore {
     }
 
     async fn judge_by_signers(&self, asks: &[SignerAsk<'_>]) -> Result<Vec<Facts>> {
-        if let Some(facts) = self.judge_by_known_signers(asks, true).await? {
-            return Ok(facts);
+        let mut judged = self.judge_by_known_signers(asks, true).await?;
+        for _ in 0..ADDINGS {
+            if let Some(facts) = judged {
+                return Ok(facts);
+            }
+            self.add_signers(asks).await?;
+            judged = self.judge_by_known_signers(asks, false).await?;
         }
+        judged.ok_or_else(|| StoreError::Unavailable(GONE_MEANWHILE.into()))
+    }
+
+    async fn add_signers(&self, asks: &[SignerAsk<'_>]) -> Result<()> {
         let signers: Vec<_> = asks.iter().map(|ask| ask.signer.0.as_slice()).collect();
         let dids: Vec<_> = asks.iter().map(|ask| ask.did).collect();
         let expiries: Vec<_> = asks.iter().map(|ask| ask.expires_at).collect();
@@ -114,12 +128,11 @@ impl PostgresStore {
                 .bind::<Array<Timestamptz>, _>(&expiries);
             Prepared(query).execute(c).await
         };
-        self.pools()?.claims.run(Kind::Repeatable, "add_signers", work).await?;
-        let facts = self.judge_by_known_signers(asks, false).await?;
-        facts.ok_or_else(|| StoreError::Unexpected("claims by signers were not judged".into()))
+        self.pools()?.claims.run(Kind::Repeatable, "add_signers", work).await.map(drop)
     }
 
-    /// `None` when every signer must have a counter, and one has none; nothing was changed then.
+    /// `None` when a signer has no counter who must have one: each, if `all_known`, else whoever
+    /// may be accepted. Nothing was changed then.
     async fn judge_by_known_signers(
         &self,
         asks: &[SignerAsk<'_>],
@@ -132,7 +145,9 @@ impl PostgresStore {
         let digests: Vec<_> =
             asks.iter().map(|ask| ask.idempotency.map(<[u8; 16]>::as_slice)).collect();
         let quota = i64::try_from(self.limits.quota_per_signer).unwrap_or(i64::MAX);
+        let gone = AtomicBool::new(false);
         let work = async |c: &mut AsyncPgConnection| {
+            gone.store(false, Ordering::Relaxed);
             if !lock_signers(c, &signers).await? && all_known {
                 return Ok(None);
             }
@@ -144,13 +159,23 @@ impl PostgresStore {
                 .bind::<Array<Nullable<Bytea>>, _>(&digests)
                 .bind::<BigInt, _>(quota);
             let rows: Vec<ClaimRow> = Prepared(query).load(c).await?;
-            rows.into_iter()
+            let judged: Vec<_> = rows
+                .into_iter()
                 .zip(asks)
                 .map(|(row, ask)| facts(row, ask))
-                .collect::<QueryResult<_>>()
-                .map(Some)
+                .collect::<QueryResult<_>>()?;
+            let judged: Option<Vec<_>> = judged.into_iter().collect();
+            if judged.is_none() {
+                gone.store(true, Ordering::Relaxed);
+                return Err(diesel::result::Error::RollbackTransaction);
+            }
+            Ok(judged)
         };
-        self.pools()?.claims.run(Kind::Transaction, "claim_by_signers", work).await
+        match self.pools()?.claims.run(Kind::Transaction, "claim_by_signers", work).await {
+            // That it was rolled back on purpose is the only error that this can hide.
+            Err(StoreError::Unexpected(_)) if gone.into_inner() => Ok(None),
+            result => result,
+        }
     }
 }
 
@@ -164,28 +189,28 @@ pub(super) async fn lock_signers(
     Ok(Prepared(lock).execute(c).await? >= distinct)
 }
 
-fn facts(row: ClaimRow, ask: &SignerAsk<'_>) -> QueryResult<Facts> {
+/// `None` when the signer's counter went with its last nonce, between two of our statements.
+fn facts(row: ClaimRow, ask: &SignerAsk<'_>) -> QueryResult<Option<Facts>> {
     let at = row.at;
     if row.fits {
         let (expires_at, idempotency) = (ask.expires_at, ask.idempotency.copied());
         let row = Some(UsedNonce { used_at: at, expires_at, idempotency });
-        return Ok(Facts { at, row, inserted: true, refusal: None });
+        return Ok(Some(Facts { at, row, inserted: true, refusal: None }));
     }
     let existing = row.used_at.zip(row.expires_at);
     let refusal = match existing {
         _ if row.revoked => Some(Refusal::DidRevoked),
         _ if ask.expires_at <= at => Some(Refusal::Expired),
-        // Its counter went with its last nonce, between two of our statements.
-        None if !row.known => return Err(gone_meanwhile()),
+        None if !row.known => return Ok(None),
         None => Some(Refusal::ClaimQuotaReached),
         Some(_) => None,
     };
     let row =
         existing.map(|(used_at, expires_at)| used(used_at, expires_at, row.earlier)).transpose()?;
-    Ok(Facts { at, row, inserted: false, refusal })
+    Ok(Some(Facts { at, row, inserted: false, refusal }))
 }
 
 pub(super) fn gone_meanwhile() -> diesel::result::Error {
-    let why = "a signer's counter was removed by the purge at this moment".to_owned();
-    diesel::result::Error::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(why))
+    let why = Box::new(GONE_MEANWHILE.to_owned());
+    diesel::result::Error::DatabaseError(DatabaseErrorKind::SerializationFailure, why)
 }
