@@ -90,6 +90,7 @@ async fn overdue_sessions_are_recorded_as_what_they_were(
         let after = read(&store, session.id).await;
         assert_eq!(after.state(), session.state(), "reads as before");
         assert!(after.ended_at.is_some());
+        assert_eq!(after.version, session.version + 1);
         assert_eq!(store.session_key(session.id).await.unwrap().unwrap().1, None);
     }
     assert_eq!(read(&store, live.id).await.ended_at, None);

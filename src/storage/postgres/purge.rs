@@ -32,7 +32,7 @@ const END_OVERDUE: &str = "
         UPDATE sessions
         SET ended_at = session_over_at(expires_at, last_activity, idle_timeout_seconds),
             end_reason = session_over_reason(expires_at, last_activity, idle_timeout_seconds),
-            session_key = NULL, key_id = NULL
+            session_key = NULL, key_id = NULL, version = version + 1
         WHERE id = ANY (ARRAY(SELECT id FROM expired UNION ALL SELECT id FROM idle))
             AND ended_at IS NULL
         RETURNING end_reason
