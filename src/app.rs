@@ -44,6 +44,9 @@ pub enum StartError {
     DataDir(#[from] DataDirError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database's schema is not this version's, and is not changed by a start.
+    #[error("{0}")]
+    Schema(String),
     #[error(transparent)]
     Sealing(#[from] SealingError),
     #[error(transparent)]
@@ -216,10 +219,10 @@ impl Application {
 
 /// SQLite is this process's own, and is migrated at every start. PostgreSQL is shared: only an
 /// operator, or `database.migrate_on_start`, changes its schema.
-async fn bring_schema_up_to_date(store: &Store, config: &Config) -> Result<(), StoreError> {
+async fn bring_schema_up_to_date(store: &Store, config: &Config) -> Result<(), StartError> {
     let migrations = store.migrations().await?;
     if let Some(unknown) = migrations.iter().find(|migration| !migration.known) {
-        return Err(StoreError::Migration(format!(
+        return Err(StartError::Schema(format!(
             "the database has migration {}, which this version of onceguard does not know; \
              start a newer version",
             unknown.name
@@ -230,7 +233,7 @@ async fn bring_schema_up_to_date(store: &Store, config: &Config) -> Result<(), S
         return Ok(());
     }
     if matches!(store, Store::Postgres(_)) && !config.database.migrate_on_start {
-        return Err(StoreError::Migration(format!(
+        return Err(StartError::Schema(format!(
             "{pending} migrations are pending; run `onceguard migrate up`, or set \
              database.migrate_on_start = true"
         )));

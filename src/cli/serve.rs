@@ -39,7 +39,9 @@ impl From<StartError> for Failure {
             StartError::Store(error) => error.into(),
             StartError::Sealing(error) => error.into(),
             StartError::Service(error) => error.into(),
-            StartError::DataDir(DataDirError::InUse { .. }) => Self::Refused(error.to_string()),
+            StartError::Schema(_) | StartError::DataDir(DataDirError::InUse { .. }) => {
+                Self::Refused(error.to_string())
+            }
             StartError::DataDir(DataDirError::Io { .. })
             | StartError::Setting { .. }
             | StartError::Metrics(_) => Self::Failed(error.to_string()),

@@ -100,7 +100,7 @@ async fn commands_make_no_database_by_accident() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_on_postgresql_waits_for_its_operator() {
     let home = empty(Postgres).await;
-    assert_failed(&home.run(&["serve"]).await, 1, &["pending", "onceguard migrate up"]);
+    assert_failed(&home.run(&["serve"]).await, 4, &["pending", "onceguard migrate up"]);
     assert!(!home.has_listened());
     let doctor = home.run(&["doctor"]).await;
     assert_eq!(doctor.code(), 1, "{doctor:?}");
