@@ -176,13 +176,18 @@ fn found(did: &Did, lookup: &Lookup) -> Result<HttpResponse, Problem> {
             return Err(Problem::new(Code::DidUnresolvable, format!("{did}: {why}")));
         }
     };
+    let mut response = json(StatusCode::OK, &View::resolved(resolved))?;
+    set_age(&mut response, resolved);
+    Ok(response)
+}
+
+/// Says how old an answer is, and for how long it is fresh.
+pub(super) fn set_age(response: &mut HttpResponse, resolved: &ResolvedDid) {
     let lifetime = (resolved.stale_at - resolved.fetched_at).num_seconds().max(0);
     let cache_control = HeaderValue::from_str(&format!("private, max-age={lifetime}"))
         .unwrap_or_else(|_| HeaderValue::from_static("no-store"));
-    let mut response = json(StatusCode::OK, &View::resolved(resolved))?;
     response.headers_mut().insert(header::AGE, HeaderValue::from(resolved.age().as_secs()));
     response.headers_mut().insert(header::CACHE_CONTROL, cache_control);
-    Ok(response)
 }
 
 /// A key to store for a DID.

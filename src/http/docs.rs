@@ -20,7 +20,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr};
 
 use super::code::Code;
 use super::problem::{Body, FieldError, Problem};
-use super::{claims, dids, forward_auth, nonces, sessions, stats, verify};
+use super::{claims, dids, forward_auth, identifiers, nonces, sessions, stats, verify};
 
 /// What Swagger UI needs: its own files, and the styles it sets on elements.
 const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
@@ -65,6 +65,7 @@ const OF_AGENTS: [&str; 14] = [
         sessions::end, sessions::key, sessions::touch,
         nonces::claim, nonces::used, claims::claim,
         dids::list, dids::read, dids::put, dids::forget, dids::revoke, dids::refresh,
+        identifiers::resolve,
         verify::verify, forward_auth::forward_auth, stats::stats, openapi,
     ),
     components(schemas(Body, FieldError, claims::NewClaim)),
@@ -192,9 +193,15 @@ fn complete(operation: &mut Operation) {
             codes.push(code);
         }
     }
+    let responses = &mut operation.responses.responses;
     for (status, codes) in by_status {
-        let response = RefOr::T(problem_response(status, &codes));
-        operation.responses.responses.insert(status.to_string(), response);
+        let mut problem = problem_response(status, &codes);
+        // A status may have other answers, too.
+        if let Some(RefOr::T(described)) = responses.remove(&status.to_string()) {
+            problem.description = format!("{} {}", described.description, problem.description);
+            problem.content.extend(described.content);
+        }
+        responses.insert(status.to_string(), RefOr::T(problem));
     }
 }
 
@@ -281,6 +288,7 @@ mod tests {
                 // A proxy understands no others.
                 let statuses = match path.as_str() {
                     "/v1/forward-auth" => &["401", "403", "503"][..],
+                    "/1.0/identifiers/{did}" => &["401", "403", "413", "500", "503"],
                     _ => &["401", "403", "413", "422", "500", "503"],
                 };
                 for status in statuses {
@@ -316,6 +324,20 @@ mod tests {
                     assert!(error_of(word.as_str().unwrap()).is_some(), "{method} {word}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_status_may_have_other_answers_beside_problems() {
+        let document: Value = serde_json::from_slice(&DOCUMENT).unwrap();
+        let path = &document["paths"]["/1.0/identifiers/{did}"];
+        let response = &path["get"]["responses"]["500"];
+        for media_type in ["application/did-resolution", "application/problem+json"] {
+            assert!(response["content"][media_type].is_object(), "{response}");
+        }
+        let description = response["description"].as_str().unwrap();
+        for word in ["INVALID_DID_DOCUMENT", "internal_error"] {
+            assert!(description.contains(word), "{description}");
         }
     }
 

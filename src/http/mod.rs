@@ -19,6 +19,7 @@ mod etag;
 mod exchange;
 mod fields;
 mod forward_auth;
+mod identifiers;
 mod input;
 mod node;
 mod nonces;

@@ -15,7 +15,9 @@ use super::call::Call;
 use super::code::Code;
 use super::exchange::Exchange;
 use super::problem::Problem;
-use super::{claims, dids, docs, forward_auth, nonces, problems, sessions, stats, verify};
+use super::{
+    claims, dids, docs, forward_auth, identifiers, nonces, problems, sessions, stats, verify,
+};
 use crate::domain::TokenScope;
 
 /// Registers the API.
@@ -42,6 +44,7 @@ fn table() -> Vec<Path> {
         Path::new("/v1/dids/{did}").get(Dids, dids::read).put(Dids, dids::put).delete(Dids, dids::forget),
         Path::new("/v1/dids/{did}/revoke").post(or_agent(Revoke), dids::revoke),
         Path::new("/v1/dids/{did}/refresh").post(Dids, dids::refresh),
+        Path::new("/1.0/identifiers/{did}").get(Dids, identifiers::resolve),
         Path::new("/v1/stats").get(Admin, stats::stats),
         // These ask for a credential themselves:
         Path::new("/v1/forward-auth").any(forward_auth::forward_auth),

@@ -141,10 +141,11 @@ async fn the_document_is_openapi_3_1_and_whole() {
         let call = format!("{method} {path}");
         assert!(ids.insert(operation["operationId"].to_string()), "{call}: its id is not its own");
         assert!(!operation["summary"].as_str().unwrap_or_default().is_empty(), "{call}");
-        if path.starts_with("/v1") {
+        if path != "/openapi.json" {
             assert!(!operation["security"].as_array().unwrap().is_empty(), "{call}");
             let statuses = match path.as_str() {
                 "/v1/forward-auth" => &["401", "403", "503"][..],
+                "/1.0/identifiers/{did}" => &["401", "403", "413", "500", "501", "503"],
                 _ => &["401", "403", "413", "422", "500", "503"],
             };
             for status in statuses {
@@ -201,7 +202,8 @@ async fn every_example_fits_its_schema() {
                 } else {
                     "application/problem+json"
                 };
-                assert_eq!(media_type, expected, "{method} {path} {status}");
+                let is_of_dids = media_type.contains("did") && path.starts_with("/1.0/");
+                assert!(is_of_dids || media_type == expected, "{method} {path} {status}");
                 check(&content, &format!("{method} {path} {status}"));
             }
         }
@@ -313,7 +315,7 @@ fn fits(document: &Value, operation: &Value, answer: &Answer, call: &str) {
         assert!(described.get("content").is_none(), "{call}");
         return;
     }
-    let schema = &content(described, "application/json")["schema"];
+    let schema = &content(described, answer.header("content-type").unwrap())["schema"];
     let wrong = differences(document, schema, answer.json(), "");
     assert!(wrong.is_empty(), "{call}: {wrong:#?}");
 }

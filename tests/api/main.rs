@@ -25,6 +25,7 @@ mod etags;
 mod forward_auth;
 mod hosts;
 mod idempotency;
+mod identifiers;
 mod nonces;
 mod operations;
 mod profiles;

@@ -6,8 +6,8 @@ use serde_json::json;
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{TestApp, send_bytes};
 
-/// Every path under `/v1`, and the methods it takes.
-pub(crate) const PATHS: [(&str, &str); 14] = [
+/// Every path that asks for a credential, and the methods it takes.
+pub(crate) const PATHS: [(&str, &str); 15] = [
     ("/v1/sessions", "GET, HEAD, POST"),
     ("/v1/sessions/end", "POST"),
     ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55", "DELETE, GET, HEAD, PATCH"),
@@ -21,6 +21,7 @@ pub(crate) const PATHS: [(&str, &str); 14] = [
     ("/v1/dids/did:web:a.example", "DELETE, GET, HEAD, PUT"),
     ("/v1/dids/did:web:a.example/revoke", "POST"),
     ("/v1/dids/did:web:a.example/refresh", "POST"),
+    ("/1.0/identifiers/did:web:a.example", "GET, HEAD"),
     ("/v1/stats", "GET, HEAD"),
 ];
 
@@ -101,6 +102,9 @@ async fn what_is_not_in_the_table_is_not_found() {
         "/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/nonces/a/b",
         "/v1/dids/",
         "/v1/dids/did:web:a.example/other",
+        "/1.0/identifiers",
+        "/1.0/identifiers/",
+        "/1.0/identifiers/did:web:a.example/path",
         "/metrics",
         "/livez",
         "/readyz",

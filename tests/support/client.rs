@@ -280,10 +280,17 @@ impl Answer {
             assert!(self.body.is_empty(), "HEAD has no body: {self:?}");
             return;
         }
-        // What `/readyz` says is the same whatever its status.
-        if self.status >= 400 && !self.what.ends_with("/readyz") {
+        // What `/readyz` says is the same whatever its status, and what is not known of a DID is
+        // a resolution result.
+        let is_other = self.what.ends_with("/readyz") || self.is_resolution_result();
+        if self.status >= 400 && !is_other {
             self.check_problem(request_id);
         }
+    }
+
+    fn is_resolution_result(&self) -> bool {
+        let content_type = self.header("content-type").unwrap_or_default();
+        self.what.contains(" /1.0/") && content_type != "application/problem+json"
     }
 
     fn check_problem(&self, request_id: &str) {

@@ -85,6 +85,13 @@ impl Dids {
         self.cache.get(did, &freshness, || self.load(did, &freshness)).await
     }
 
+    /// Whether DIDs of this one's method are read from where they live, or say themselves what
+    /// their key is. Those of other methods are known only if they were stored by hand.
+    #[must_use]
+    pub fn reads_method_of(&self, did: &Did) -> bool {
+        did.method() == did_key::METHOD || self.loader.home(did).is_some()
+    }
+
     /// Stores or replaces the key of a DID that no resolver reads.
     pub async fn put(&self, new: NewDid) -> Result<PutDid, ServiceError> {
         if let Some(home) = self.loader.home(&new.did) {

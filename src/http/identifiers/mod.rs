@@ -1,0 +1,212 @@
+//! DIDs as W3C DID Resolution has them (section 12.1: the HTTP(S) binding, with `GET`), for the
+//! clients of a Universal Resolver.
+//!
+//! What can be said of a DID is a resolution result. What keeps us from saying anything, such as
+//! a missing credential or a home that is down, is a problem as everywhere in this API; clients
+//! of the binding take that for an internal error of the resolver.
+
+mod form;
+mod result;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use url::form_urlencoded;
+
+use super::call::Call;
+use super::dids::set_age;
+use super::problem::Problem;
+use crate::domain::InvalidDid;
+use crate::resolvers::did_key;
+use crate::services::{Lookup, ResolvedDid, ServiceError};
+
+use form::Form;
+use result::{Error, View};
+
+/// Resolve a DID, as W3C DID Resolution has it.
+///
+/// An error is a whole result, whatever was asked for, unless it is none of the DID's: then it is
+/// a problem.
+#[utoipa::path(
+    get, path = "/1.0/identifiers/{did}", operation_id = "resolve_did", tag = "dids",
+    params(
+        ("did" = String, Path, description = "As it stands, or percent-encoded once with its colons.",
+            example = "did:web:client.example"),
+        ("noCache" = Option<bool>, Query, description = "Whether to read the DID from where it lives, now.", example = false),
+    ),
+    responses(
+        (status = 200, description = "The DID's document, in a result or alone, by `Accept`.",
+            content(
+                (View = "application/did-resolution"),
+                (View = "application/ld+json;profile=\"https://w3id.org/did-resolution\""),
+                (Object = "application/did"),
+                (Object = "application/did+ld+json"),
+                (Object = "application/did+json"),
+            ),
+            headers(
+                ("Age" = u32, description = "How many seconds ago it was read."),
+                ("Cache-Control" = String, description = "private, and for how long it is fresh from when it was read."),
+                ("Vary" = String, description = "Accept."),
+            )),
+        (status = 400, description = "`INVALID_DID`, `INVALID_OPTIONS`.", body = View,
+            content_type = "application/did-resolution", example = json!({
+                "didDocument": null,
+                "didResolutionMetadata": {"error": {
+                    "type": "https://www.w3.org/ns/did#INVALID_DID",
+                    "title": "Invalid DID",
+                    "detail": "the key is not `z` followed by base58btc, or `u` followed by base64url (multibase)",
+                }},
+                "didDocumentMetadata": {},
+            })),
+        (status = 404, description = "`NOT_FOUND`.", body = View,
+            content_type = "application/did-resolution", example = json!({
+                "didDocument": null,
+                "didResolutionMetadata": {"error": {
+                    "type": "https://www.w3.org/ns/did#NOT_FOUND",
+                    "title": "Not found",
+                    "detail": "nothing is known of this DID",
+                }},
+                "didDocumentMetadata": {},
+            })),
+        (status = 406, description = "`REPRESENTATION_NOT_SUPPORTED`.", body = View,
+            content_type = "application/did-resolution", example = json!({
+                "didDocument": null,
+                "didResolutionMetadata": {"error": {
+                    "type": "https://www.w3.org/ns/did#REPRESENTATION_NOT_SUPPORTED",
+                    "title": "Representation not supported",
+                    "detail": "Accept has none of application/did-resolution, application/did, application/did+ld+json and application/did+json",
+                }},
+                "didDocumentMetadata": {},
+            })),
+        (status = 410, description = "The DID was revoked, or its home has taken it out of use.", body = View,
+            content_type = "application/did-resolution", example = json!({
+                "didDocument": null,
+                "didResolutionMetadata": {},
+                "didDocumentMetadata": {"deactivated": true},
+            })),
+        (status = 500, description = "`INVALID_DID_DOCUMENT`.", body = View,
+            content_type = "application/did-resolution", example = json!({
+                "didDocument": null,
+                "didResolutionMetadata": {"error": {
+                    "type": "https://www.w3.org/ns/did#INVALID_DID_DOCUMENT",
+                    "title": "Invalid DID document",
+                    "detail": "the document's id is not the DID",
+                }},
+                "didDocumentMetadata": {},
+            })),
+        (status = 501, description = "`METHOD_NOT_SUPPORTED`, `FEATURE_NOT_SUPPORTED`.", body = View,
+            content_type = "application/did-resolution", example = json!({
+                "didDocument": null,
+                "didResolutionMetadata": {"error": {
+                    "type": "https://www.w3.org/ns/did#METHOD_NOT_SUPPORTED",
+                    "title": "DID method not supported",
+                    "detail": "no resolver reads did:example",
+                }},
+                "didDocumentMetadata": {},
+            })),
+    ),
+    extensions(("x-scope" = json!("dids")), ("x-all-errors" = json!([
+        "unauthenticated", "forbidden", "payload_too_large", "internal_error",
+        "upstream_unavailable", "storage_unavailable",
+    ]))),
+)]
+pub(super) async fn resolve(call: Call) -> Result<HttpResponse, Problem> {
+    let Some(form) = Form::asked_for(&call.request) else {
+        let detail = "Accept has none of application/did-resolution, application/did, \
+                      application/did+ld+json and application/did+json";
+        return result::refused(Error::RepresentationNotSupported, detail, Form::Result);
+    };
+    let resolved = match look_up(&call).await? {
+        Ok(resolved) => resolved,
+        Err((error, detail)) => return result::refused(error, &detail, form),
+    };
+    if resolved.is_revoked() {
+        return result::deactivated(&resolved, form);
+    }
+    let Some(document) = resolved.document() else {
+        return Err(Problem::internal(format!("{} has neither document nor end", resolved.did)));
+    };
+    let mut response = result::found(&resolved, &document, form)?;
+    set_age(&mut response, &resolved);
+    Ok(response)
+}
+
+/// What is known of the DID, or why it is not resolved.
+async fn look_up(call: &Call) -> Result<Result<Arc<ResolvedDid>, (Error, String)>, Problem> {
+    let refused = |error, detail: &str| Ok(Err((error, detail.to_owned())));
+    let Some(did) = call.input().path_did("did") else {
+        return refused(Error::InvalidDid, &InvalidDid.to_string());
+    };
+    let no_cache = match no_cache(call.request.query_string()) {
+        Ok(no_cache) => no_cache,
+        Err((error, detail)) => return refused(error, detail),
+    };
+    let dids = &call.state.dids;
+    let lookup = match dids.get(&did, no_cache.then_some(Duration::ZERO)).await {
+        Err(ServiceError::RateLimited) => {
+            let detail = "noCache is not permitted so soon after the DID was read; try without";
+            return refused(Error::FeatureNotSupported, detail);
+        }
+        lookup => lookup?,
+    };
+    match lookup {
+        Lookup::Found(resolved) => Ok(Ok(resolved)),
+        Lookup::NotFound if dids.reads_method_of(&did) => {
+            refused(Error::NotFound, "nothing is known of this DID")
+        }
+        Lookup::NotFound => {
+            refused(Error::MethodNotSupported, &format!("no resolver reads did:{}", did.method()))
+        }
+        Lookup::Unresolvable(why) if did.method() == did_key::METHOD => {
+            refused(Error::InvalidDid, &why)
+        }
+        Lookup::Unresolvable(why) => refused(Error::InvalidDidDocument, &why),
+    }
+}
+
+/// The one resolution option that we know (section 13.2).
+fn no_cache(query: &str) -> Result<bool, (Error, &'static str)> {
+    let mut no_cache = None;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name != "noCache" {
+            let detail = "of the resolution options, noCache alone is supported; DID URLs are \
+                          not dereferenced";
+            return Err((Error::FeatureNotSupported, detail));
+        }
+        no_cache = match (&*value, no_cache) {
+            ("true", None) => Some(true),
+            ("false", None) => Some(false),
+            _ => return Err((Error::InvalidOptions, "noCache must be true or false, once")),
+        };
+    }
+    Ok(no_cache.unwrap_or(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_are_no_cache_alone() {
+        for (query, expected) in [("", false), ("noCache=true", true), ("noCache=false", false)] {
+            assert_eq!(no_cache(query), Ok(expected), "{query}");
+        }
+        for query in ["noCache", "noCache=1", "noCache=TRUE", "noCache=true&noCache=true"] {
+            let error = no_cache(query).map_err(|(error, _)| error);
+            assert_eq!(error, Err(Error::InvalidOptions), "{query}");
+        }
+        for query in [
+            "versionId=1",
+            "versionTime=2026-01-01T00:00:00Z",
+            "expandRelativeUrls=true",
+            "nocache=true",
+            "noCache=true&versionId=1",
+            "versionId=1&noCache=x",
+            "service=files&relativeRef=/resume.pdf",
+        ] {
+            let error = no_cache(query).map_err(|(error, _)| error);
+            assert_eq!(error, Err(Error::FeatureNotSupported), "{query}");
+        }
+    }
+}
