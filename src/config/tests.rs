@@ -3,6 +3,7 @@
 mod registry;
 mod signatures;
 mod universal;
+mod web;
 
 use std::io::Write as _;
 

@@ -195,6 +195,22 @@ async fn an_address_in_use_is_named() {
     assert!(message.contains(&taken.to_string()), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn authorities_that_cannot_be_read_are_named() {
+    let app = TestApp::start(Sqlite).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let error = fails(&app, |config| {
+        config.data_dir = folder.path().to_owned();
+        config.resolvers.web.enabled = true;
+        config.resolvers.web.ca_file = Some(file.clone());
+    })
+    .await;
+    let StartError::Setting { key, message } = &error else { panic!("{error:?}") };
+    assert_eq!(*key, "resolvers.web.ca_file");
+    assert!(message.contains(file.to_str().unwrap()), "{error}");
+}
+
 /// PostgreSQL is shared: a start changes its schema only when it is told to.
 #[tokio::test(flavor = "multi_thread")]
 async fn pending_migrations_stop_the_start_on_postgresql() {

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{did, unique};
+use crate::support::{DEADLINE, did, unique};
 
 /// Whom a certificate is by, and a PEM file that says so.
 pub(crate) struct Authority {
@@ -167,7 +167,8 @@ impl Site {
 
     pub(crate) async fn wait_for_requests(&self, count: usize) {
         let mut requests = self.state.requests.subscribe();
-        requests.wait_for(|requests| requests.len() >= count).await.unwrap();
+        let come = requests.wait_for(|requests| requests.len() >= count);
+        within_deadline(come).await.unwrap();
     }
 }
 
@@ -189,6 +190,11 @@ async fn listen(socket: TcpListener, state: Arc<State>) {
         }
         connections.spawn(serve(connection, Arc::clone(&state)));
     }
+}
+
+/// A test that hangs fails.
+pub(crate) async fn within_deadline<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.expect("an end")
 }
 
 /// Serves one request; `None` when the client has gone.

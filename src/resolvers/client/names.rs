@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use super::address::is_global_unicast;
 
-/// Looks a name up; blocks. The ports mean nothing.
+/// Looks a name up; blocks. The ports are 0, for which the URL's stands in.
 type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// Looks names up, and keeps of their addresses those that may be dialled.
@@ -69,12 +69,7 @@ impl Resolve for Names {
             if addresses.is_empty() {
                 return Err(NotDialled::Forbidden.into());
             }
-            // The URL's port replaces this one.
-            let without_port = |mut address: SocketAddr| {
-                address.set_port(0);
-                address
-            };
-            Ok(Box::new(addresses.into_iter().map(without_port)) as Addrs)
+            Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
 }

@@ -67,8 +67,7 @@ async fn ask(
     let look_up = move |name: &str| {
         assert_eq!(name, "agent.example");
         count.fetch_add(1, Ordering::SeqCst);
-        // The port of a look-up is not the URL's, and is not dialled.
-        Ok(answers.lock().unwrap()().into_iter().map(|ip| SocketAddr::new(ip, 1)).collect())
+        Ok(answers.lock().unwrap()().into_iter().map(|ip| SocketAddr::new(ip, 0)).collect())
     };
     let client = client(Names::new(Arc::new(look_up), may_dial, 1));
     let url = Url::parse(&format!("https://agent.example:{port}/")).unwrap();

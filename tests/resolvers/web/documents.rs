@@ -1,15 +1,24 @@
 //! Where documents are, how they are asked for, and what a host may say instead of one.
 
+use std::sync::Arc;
+
 use onceguard::resolvers::Answer;
+use tokio::sync::Semaphore;
 
 use super::{answer as answer_of, document, found, trusting, unreachable, unusable, with_keys};
-use crate::site::{Authority, Site, answer, json, raw};
+use crate::site::{Authority, Site, Step, answer, json, raw};
 use crate::support::did;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_is_read_from_where_its_did_says() {
     let authority = Authority::new();
-    let site = Site::start(&authority, |did| json(&document(did))).await;
+    let site = Site::start(&authority, |did| {
+        // The connection stays open, and a second request on it would get no answer.
+        let mut script = json(&document(did));
+        script.push(Step::Wait(Arc::new(Semaphore::new(0))));
+        script
+    })
+    .await;
     let resolvers = trusting(&authority);
     for path in ["", ":agents", ":agents:Alice", ":a%20b:c"] {
         found(&resolvers, &site.did(path)).await;
@@ -25,7 +34,7 @@ async fn a_document_is_read_from_where_its_did_says() {
             "GET /a%20b/c/did.json HTTP/1.1",
         ]
     );
-    // No connection is kept.
+    // None of its connections is kept.
     assert_eq!(site.connections(), 4);
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::{document, found, trusting, unreachable, unusable};
-use crate::site::{Authority, Site, Step, answer, json};
+use crate::site::{Authority, Site, Step, answer, json, within_deadline};
 
 /// Answers when it is told to.
 async fn held(authority: &Authority, until: &Arc<Semaphore>) -> Site {
@@ -53,7 +53,7 @@ async fn a_host_is_asked_for_four_dids_at_once() {
     assert_eq!(site.connections(), 4);
     found(&resolvers, &other.did("")).await;
     until.add_permits(5);
-    readings.join_all().await;
+    within_deadline(readings.join_all()).await;
     // What was refused is no failure of the host.
     found(&resolvers, &site.did(":fifth")).await;
 }
@@ -78,7 +78,7 @@ async fn sixty_four_dids_are_read_at_once() {
     );
     assert_eq!(last.connections(), 0);
     until.add_permits(65);
-    readings.join_all().await;
+    within_deadline(readings.join_all()).await;
     found(&resolvers, &last.did("")).await;
 }
 
@@ -93,7 +93,8 @@ async fn a_place_is_free_when_the_reading_ends() {
     readings.shutdown().await;
     unreachable(&resolvers, &site.did(":fifth")).await;
     until.add_permits(5);
-    while resolvers.resolve(&site.did(":fifth")).await.is_err() {}
+    let found = async { while resolvers.resolve(&site.did(":fifth")).await.is_err() {} };
+    within_deadline(found).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,8 +15,8 @@ use onceguard::resolvers::{Answer, Resolvers, did_key};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use crate::site::Authority;
-use crate::support::{DEADLINE, a_public_key};
+use crate::site::{Authority, within_deadline};
+use crate::support::a_public_key;
 
 /// The default configuration of did:web.
 fn defaults() -> config::Resolvers {
@@ -27,8 +27,8 @@ fn resolvers(config: &config::Resolvers) -> Resolvers {
     Resolvers::new(config, Arc::new(Metrics::new().unwrap()), Handle::current()).unwrap()
 }
 
-/// Resolvers that may ask hosts on this machine, and trust this authority. Nothing is slow
-/// enough to be given up, unless a test asks for that.
+/// Resolvers that may ask hosts on this machine, and trust this authority. No host is slow enough
+/// to be given up, unless a test asks for that.
 fn trusting(authority: &Authority) -> Resolvers {
     trusting_with(authority, |_| {})
 }
@@ -37,7 +37,7 @@ fn trusting_with(authority: &Authority, change: impl FnOnce(&mut config::Web)) -
     let mut config = defaults();
     config.web.allow_private_addresses = true;
     config.web.ca_file = Some(authority.file());
-    config.web.timeout = DEADLINE;
+    config.web.timeout = Duration::from_hours(1);
     change(&mut config.web);
     resolvers(&config)
 }
@@ -91,9 +91,4 @@ async fn found(resolvers: &Resolvers, did: &Did) {
         }
         other => panic!("{did}: {other:?}"),
     }
-}
-
-/// A host that keeps a resolver for ever fails its test.
-async fn within_deadline<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE + Duration::from_secs(10), future).await.expect("an end")
 }
