@@ -29,6 +29,7 @@ mod leases;
 mod migrations;
 mod model;
 mod purge;
+mod quick_claims;
 mod sealing;
 mod session_ends;
 mod session_lists;

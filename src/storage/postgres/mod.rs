@@ -8,6 +8,7 @@ mod audit;
 mod claims;
 mod connect;
 mod counted_claims;
+mod detour;
 mod dids;
 mod endings;
 mod errors;
@@ -18,6 +19,7 @@ mod migrations;
 mod named_sessions;
 mod pool;
 mod purge;
+mod quick_claims;
 mod readings;
 mod schema;
 mod sealing;
@@ -43,6 +45,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
 use self::connect::Connector;
+use self::detour::Detour;
 use self::pool::{Kind, Limits, Pool};
 use self::statement::Prepared;
 use self::tls::Tls;
@@ -80,6 +83,7 @@ pub struct PostgresStore {
     instance: Uuid,
     runtime: Handle,
     limits: ClaimLimits,
+    detour: Arc<Detour>,
 }
 
 struct Pools {
@@ -139,6 +143,7 @@ impl PostgresStore {
             instance,
             runtime: Handle::current(),
             limits,
+            detour: Arc::default(),
         })
     }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use bb8::QueueStrategy;
 use diesel::QueryResult;
 use diesel_async::pooled_connection::PoolableConnection;
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
@@ -126,6 +127,8 @@ impl Pool {
             .idle_timeout(limits.idle_timeout)
             .max_lifetime(limits.max_age)
             .connection_timeout(limits.acquire_timeout)
+            // The one used last has everything at hand, and so has the server's process behind it.
+            .queue_strategy(QueueStrategy::Lifo)
             // The connector itself knows which errors may pass.
             .retry_connection(false)
             .build(manager)

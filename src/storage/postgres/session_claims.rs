@@ -148,6 +148,10 @@ impl PostgresStore {
         answers: &mut Answers,
     ) -> Vec<SessionAsk<'a>> {
         asks.sort_unstable_by_key(|ask| (ask.session, ask.nonce));
+        let asks = self.claim_quickly(asks, answers).await;
+        if asks.is_empty() {
+            return Vec::new();
+        }
         let judged = match self.judge_in_sessions(&asks).await {
             Ok(judged) => judged,
             Err(error) => {

@@ -1,0 +1,113 @@
+//! Claims that need nothing but their row: in sessions that are live, that nobody counts, and
+//! whose activity was recorded a moment ago. Almost all claims of busy sessions are such, and this
+//! statement takes the database a quarter less than the one that judges every claim.
+//!
+//! It accepts by the same rules, and refuses nobody: whatever it did not insert is judged by the
+//! other statement. A nonce that is there already aborts it, and then nothing was inserted; so
+//! that replays cannot make every batch be asked twice, [`Detour`](super::detour::Detour) says when not to try.
+
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel::sql_query;
+use diesel::sql_types::{Array, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::PostgresStore;
+use super::claims::{Answers, SessionAsk};
+use super::pool::Kind;
+use super::statement::Prepared;
+use crate::domain::{Facts, Timestamp, UsedNonce};
+use crate::storage::Result;
+
+/// Inserts in the order of the keys, as every batch does, so that batches wait for each other in
+/// one direction only. A session with recent activity does not idle.
+const CLAIM: &str = "
+    INSERT INTO nonces (session_id, nonce, used_at, expires_at, idempotency)
+    SELECT s.id, a.nonce, now(), s.deadline, a.idempotency
+    FROM unnest($1, $2, $3) WITH ORDINALITY AS a (session_id, nonce, idempotency, place)
+    JOIN sessions s ON s.id = a.session_id
+    WHERE s.ended_at IS NULL
+        AND s.max_claims IS NULL
+        AND s.expires_at > now()
+        AND s.last_activity >= now() - session_granularity(s.idle_timeout_seconds)
+        AND NOT EXISTS (
+            SELECT FROM dids d WHERE d.revoked AND d.did IN (s.client_did, s.server_did)
+        )
+    ORDER BY a.place
+    RETURNING session_id, nonce, used_at, expires_at";
+
+#[derive(QueryableByName)]
+struct InsertedRow {
+    #[diesel(sql_type = SqlUuid)]
+    session_id: Uuid,
+    #[diesel(sql_type = Text)]
+    nonce: String,
+    #[diesel(sql_type = Timestamptz)]
+    used_at: Timestamp,
+    #[diesel(sql_type = Timestamptz)]
+    expires_at: Timestamp,
+}
+
+impl PostgresStore {
+    /// Answers those of the sorted asks that it can, and returns the others.
+    pub(super) async fn claim_quickly<'a>(
+        &self,
+        asks: Vec<SessionAsk<'a>>,
+        answers: &mut Answers,
+    ) -> Vec<SessionAsk<'a>> {
+        if self.detour.is_on() {
+            return asks;
+        }
+        let mut inserted = match self.insert_quickly(&asks).await {
+            Ok(Some(inserted)) => inserted,
+            Ok(None) => {
+                self.detour.after_duplicate();
+                return asks;
+            }
+            Err(error) => {
+                answers.fail(asks.iter().map(|ask| ask.place), &error);
+                return Vec::new();
+            }
+        };
+        inserted.sort_unstable_by(|a, b| {
+            (a.session_id, a.nonce.as_str()).cmp(&(b.session_id, b.nonce.as_str()))
+        });
+        let mut inserted = inserted.into_iter().peekable();
+        let mut others = Vec::new();
+        for ask in asks {
+            let is_its =
+                |row: &InsertedRow| row.session_id == ask.session && row.nonce == ask.nonce;
+            let row = inserted.next_if(is_its);
+            let Some(InsertedRow { used_at, expires_at, .. }) = row else {
+                others.push(ask);
+                continue;
+            };
+            let row = UsedNonce { used_at, expires_at, idempotency: ask.idempotency.copied() };
+            let facts = Facts { at: used_at, row: Some(row), inserted: true, refusal: None };
+            answers.put(ask.place, Ok(facts));
+        }
+        self.detour.after(others.is_empty());
+        others
+    }
+
+    /// `None` when some nonce was there already: then nothing was inserted.
+    async fn insert_quickly(&self, asks: &[SessionAsk<'_>]) -> Result<Option<Vec<InsertedRow>>> {
+        let sessions: Vec<_> = asks.iter().map(|ask| ask.session).collect();
+        let nonces: Vec<_> = asks.iter().map(|ask| ask.nonce).collect();
+        let digests: Vec<_> =
+            asks.iter().map(|ask| ask.idempotency.map(<[u8; 16]>::as_slice)).collect();
+        let work = async |c: &mut _| {
+            let query = sql_query(CLAIM)
+                .bind::<Array<SqlUuid>, _>(&sessions)
+                .bind::<Array<Text>, _>(&nonces)
+                .bind::<Array<Nullable<Bytea>>, _>(&digests);
+            match Prepared(query).load(c).await {
+                Ok(inserted) => Ok(Some(inserted)),
+                Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        self.pools()?.claims.run(Kind::Statement, "claim_quickly", work).await
+    }
+}
