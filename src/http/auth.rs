@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderName};
 
 use super::State;
 use super::code::Code;
@@ -14,7 +14,9 @@ use crate::domain::{Actor, ApiToken, Did, Session, TokenScope};
 use crate::services::Case;
 use crate::signatures::{Body, Request};
 
-const PROXY_TOKEN: &str = "x-onceguard-token";
+const PROXY_TOKEN: HeaderName = HeaderName::from_static("x-onceguard-token");
+const SIGNATURE: HeaderName = HeaderName::from_static("signature");
+const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 
 /// Somebody whose credential was checked.
 #[derive(Debug, Clone)]
@@ -57,8 +59,9 @@ impl Caller {
         state: &State,
     ) -> Result<Self, Problem> {
         let headers = request.headers();
-        if headers.contains_key("signature") || headers.contains_key("signature-input") {
-            Self::by_signature(request, body, state).await
+        if headers.contains_key(SIGNATURE) || headers.contains_key(SIGNATURE_INPUT) {
+            // On the heap: a call by token must not carry the room that a verdict takes.
+            Box::pin(Self::by_signature(request, body, state)).await
         } else {
             Self::by_token(request, state).await
         }

@@ -164,11 +164,15 @@ impl<'a> Input<'a> {
     }
 }
 
+/// The segment of `path` that stands where `pattern` has `{name}`.
 fn segment<'p>(pattern: &str, path: &'p str, name: &str) -> &'p str {
-    let is_named =
-        |part: &str| part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) == Some(name);
-    let mut pairs = pattern.split('/').zip(path.split('/'));
-    pairs.find(|(part, _)| is_named(part)).map_or("", |(_, segment)| segment)
+    let is_named = |(at, _): &(usize, &str)| {
+        let rest = pattern.get(at + 1..).and_then(|rest| rest.strip_prefix(name));
+        rest.is_some_and(|rest| rest.starts_with('}'))
+    };
+    let Some((at, _)) = pattern.match_indices('{').find(is_named) else { return "" };
+    let slashes = pattern.bytes().take(at).filter(|byte| *byte == b'/').count();
+    path.split('/').nth(slashes).unwrap_or("")
 }
 
 fn did_in_path(raw: &str) -> Result<Did, String> {

@@ -73,27 +73,30 @@ impl Tokens {
     pub async fn authenticate(&self, text: &str) -> Result<Option<Arc<ApiToken>>, ServiceError> {
         let Ok(token) = TokenText::parse(text) else { return Ok(None) };
         let hash = token.hash();
-        let found = self
-            .remembered
-            .try_get_with(hash, async {
-                let token = self.store.token(&hash).await?;
-                Ok(token.filter(ApiToken::is_valid).map(Arc::new))
-            })
-            .await
-            .map_err(|error: Arc<ServiceError>| (*error).clone())?;
+        let found = match self.remembered.get(&hash).await {
+            Some(found) => found,
+            None => self.look_up(hash).await?,
+        };
         let now = self.clock.now();
-        let valid = found.filter(|token| token.expires_at.is_none_or(|at| at > now));
-        if let Some(token) = &valid {
-            self.record_use(token.id).await;
-        }
-        Ok(valid)
+        Ok(found.filter(|token| token.expires_at.is_none_or(|at| at > now)))
+    }
+
+    /// One query for everybody who asks at the same time.
+    async fn look_up(&self, hash: TokenHash) -> Result<Option<Arc<ApiToken>>, ServiceError> {
+        let query = async {
+            let token = self.store.token(&hash).await?.filter(ApiToken::is_valid);
+            if let Some(token) = &token {
+                self.record_use(token.id).await;
+            }
+            Ok(token.map(Arc::new))
+        };
+        // On the heap: whoever is remembered must not carry the room that a query takes.
+        let found = Box::pin(self.remembered.try_get_with(hash, query)).await;
+        found.map_err(|error: Arc<ServiceError>| (*error).clone())
     }
 
     /// Writes `last_used_at` down, now and then, without making the caller wait.
     async fn record_use(&self, id: Uuid) {
-        if self.use_recorded.contains_key(&id) {
-            return;
-        }
         let entry = self.use_recorded.entry(id).or_insert(()).await;
         if entry.is_fresh() {
             let store = self.store.clone();
