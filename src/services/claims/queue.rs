@@ -1,8 +1,8 @@
 //! Who waits, and the batches that are on their way.
 //!
-//! A flight is one batch after the other, as long as somebody waits. Whoever comes while a flight
-//! is on its way is taken by it when it has committed, and wakes nobody; whoever comes while there
-//! is none starts one.
+//! A flight commits one batch after the other, as long as somebody waits. Whoever comes while
+//! there is none starts one; whoever comes meanwhile just stands in line, and is taken when the
+//! flight has committed: no thread is woken for each claim. Only a long line starts a second one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Answer, batch};
 use crate::config;
@@ -75,7 +76,7 @@ impl Queue {
     ) -> std::result::Result<oneshot::Receiver<Answer>, ServiceError> {
         let count = claims.len();
         let (answer, answered) = oneshot::channel();
-        let batch = {
+        let flight = {
             let mut line = self.line();
             if line.closed || count > self.room.saturating_sub(line.claims) {
                 drop(line);
@@ -87,8 +88,8 @@ impl Queue {
             self.metrics.claim_queue_depth.add(signed(count));
             self.take_off(&mut line)
         };
-        if let Some(batch) = batch {
-            self.launch(batch);
+        if let Some((flight, first)) = flight {
+            self.runtime.spawn(flight.fly(first));
         }
         Ok(answered)
     }
@@ -104,35 +105,38 @@ impl Queue {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first batch of another flight, if it is time for one.
-    fn take_off(&self, line: &mut Line) -> Option<Vec<Waiting>> {
+    /// Another flight and its first batch, if it is time for one. Who waits is sure to be waited
+    /// for by [`Self::close`] from here on.
+    fn take_off(self: &Arc<Self>, line: &mut Line) -> Option<(Flight, Vec<Waiting>)> {
         let enough = if line.flying == 0 { 1 } else { PARALLEL_FROM };
         if line.claims < enough || line.flying >= self.store.claim_connections() {
             return None;
         }
         line.flying += 1;
-        self.next_batch(line)
+        let flight = Flight { queue: Arc::clone(self), _tracked: self.flights.token() };
+        Some((flight, self.next_batch(line)))
     }
 
-    /// The oldest callers whose claims fit into one batch, at least one; `None` if nobody waits.
-    fn next_batch(&self, line: &mut Line) -> Option<Vec<Waiting>> {
-        let mut taken = 0;
-        let mut callers = 0;
+    /// The next batch of a flight; `None` if nobody waits, or so few that another will take them.
+    fn fly_on(&self) -> Option<Vec<Waiting>> {
+        let mut line = self.line();
+        let enough = if line.flying == 1 { 1 } else { PARALLEL_FROM };
+        (line.claims >= enough).then(|| self.next_batch(&mut line))
+    }
+
+    /// The oldest callers whose claims fit into one batch, at least one.
+    fn next_batch(&self, line: &mut Line) -> Vec<Waiting> {
+        let (mut callers, mut taken) = (0, 0);
         for Waiting { claims, .. } in &line.waiting {
             if callers > 0 && taken + claims.len() > self.max_batch {
                 break;
             }
-            taken += claims.len();
             callers += 1;
+            taken += claims.len();
         }
         line.claims -= taken;
         self.metrics.claim_queue_depth.sub(signed(taken));
-        (callers > 0).then(|| line.waiting.drain(..callers).collect())
-    }
-
-    fn launch(self: &Arc<Self>, first: Vec<Waiting>) {
-        let flight = Flight { queue: Arc::clone(self) };
-        self.flights.spawn_on(flight.fly(first), &self.runtime);
+        line.waiting.drain(..callers).collect()
     }
 
     /// It runs to its end even if all callers leave.
@@ -152,9 +156,10 @@ impl Queue {
     }
 }
 
-/// One that counts as flying until it is dropped, however it ends.
+/// It counts as flying until it is dropped, however it ends.
 struct Flight {
     queue: Arc<Queue>,
+    _tracked: TaskTrackerToken,
 }
 
 impl Flight {
@@ -163,7 +168,7 @@ impl Flight {
         let mut decided: Option<Decided> = None;
         let mut next = Some(first);
         while let Some(batch) = next {
-            // The database has the next batch before those of the last one are told.
+            // The next batch is sent before the callers of the last one are told.
             let telling = async {
                 if let Some(decided) = decided.take() {
                     yield_now().await;
@@ -171,12 +176,12 @@ impl Flight {
                 }
             };
             let (now_decided, ()) = join(queue.decide(batch), telling).await;
-            next = queue.next_batch(&mut queue.line());
+            next = queue.fly_on();
             if next.is_some() {
                 decided = Some(now_decided);
             } else {
                 now_decided.tell(&queue.metrics);
-                next = queue.next_batch(&mut queue.line());
+                next = queue.fly_on();
             }
         }
     }
@@ -184,14 +189,14 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let next = {
+        let another = {
             let mut line = self.queue.line();
             line.flying -= 1;
-            // Somebody may have come since the flight looked last.
+            // Somebody may have come since this one looked last.
             self.queue.take_off(&mut line)
         };
-        if let Some(batch) = next {
-            self.queue.launch(batch);
+        if let Some((flight, first)) = another {
+            self.queue.runtime.spawn(flight.fly(first));
         }
     }
 }

@@ -1,44 +1,41 @@
-//! When batches of claims go around the quick statement, which inserts or leaves over, and never
+//! When batches of claims go around the quick statement, which accepts or leaves over, and never
 //! refuses: while it leaves claims over, trying it first is work done twice.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// How many batches are judged at once, without the quick statement: as many as it left claims
-/// over in a row, doubled each time. A duplicate is the dearest, and the one that a stranger can
-/// bring about: the longest detour follows.
+/// One batch goes around it after it left claims over, twice as many each further time, and none
+/// after it left none.
 #[derive(Debug)]
 pub(super) struct Detour {
-    left: AtomicU32,
-    next: AtomicU32,
+    /// Batches that still go around it.
+    remaining: AtomicU32,
+    next_length: AtomicU32,
 }
 
 impl Default for Detour {
     fn default() -> Self {
-        Self { left: AtomicU32::new(0), next: AtomicU32::new(1) }
+        Self { remaining: AtomicU32::new(0), next_length: AtomicU32::new(1) }
     }
 }
 
 impl Detour {
+    /// About a second of a busy instance.
     const LONGEST: u32 = 1024;
 
-    /// Whether this batch takes it.
-    pub(super) fn is_on(&self) -> bool {
-        let one_less = |left: u32| left.checked_sub(1);
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
+    /// Whether this batch goes around the quick statement; it is one of those that remain.
+    pub(super) fn takes_this_batch(&self) -> bool {
+        let one_less = |remaining: u32| remaining.checked_sub(1);
+        self.remaining.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
 
-    pub(super) fn after(&self, all_inserted: bool) {
-        if all_inserted {
-            self.next.store(1, Ordering::Relaxed);
-        } else {
-            let next = self.next.load(Ordering::Relaxed);
-            self.left.store(next, Ordering::Relaxed);
-            self.next.store((2 * next).min(Self::LONGEST), Ordering::Relaxed);
-        }
+    pub(super) fn after_none_left(&self) {
+        self.next_length.store(1, Ordering::Relaxed);
     }
 
-    pub(super) fn after_duplicate(&self) {
-        self.left.store(Self::LONGEST, Ordering::Relaxed);
+    pub(super) fn after_some_left(&self) {
+        let double = |length: u32| Some((2 * length).min(Self::LONGEST));
+        let length = self.next_length.fetch_update(Ordering::Relaxed, Ordering::Relaxed, double);
+        self.remaining.fetch_max(length.unwrap_or(1), Ordering::Relaxed);
     }
 }
 
@@ -46,9 +43,9 @@ impl Detour {
 mod tests {
     use super::*;
 
-    /// How many batches take it until one does not.
+    /// How many batches go around until one does not.
     fn length(detour: &Detour) -> usize {
-        std::iter::repeat_with(|| detour.is_on()).take_while(|on| *on).count()
+        std::iter::repeat_with(|| detour.takes_this_batch()).take_while(|takes| *takes).count()
     }
 
     #[test]
@@ -56,24 +53,16 @@ mod tests {
         let detour = Detour::default();
         assert_eq!(length(&detour), 0);
         for expected in [1, 2, 4, 8] {
-            detour.after(false);
+            detour.after_some_left();
             assert_eq!(length(&detour), expected);
         }
-        detour.after(true);
+        detour.after_none_left();
         assert_eq!(length(&detour), 0);
-        detour.after(false);
+        detour.after_some_left();
         assert_eq!(length(&detour), 1);
         for _ in 0..20 {
-            detour.after(false);
+            detour.after_some_left();
         }
         assert_eq!(length(&detour), 1024);
-    }
-
-    #[test]
-    fn a_duplicate_is_followed_by_the_longest_detour() {
-        let detour = Detour::default();
-        detour.after_duplicate();
-        assert_eq!(length(&detour), 1024);
-        assert_eq!(length(&detour), 0);
     }
 }

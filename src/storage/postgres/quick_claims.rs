@@ -1,13 +1,11 @@
 //! Claims that need nothing but their row: in sessions that are live, that nobody counts, and
-//! whose activity was recorded a moment ago. Almost all claims of busy sessions are such, and this
-//! statement takes the database a quarter less than the one that judges every claim.
+//! whose activity was recorded a moment ago, as that of a busy session is. This statement takes
+//! the database a fifth less than the one that judges every claim.
 //!
 //! It accepts by the same rules, and refuses nobody: whatever it did not insert is judged by the
-//! other statement. A nonce that is there already aborts it, and then nothing was inserted; so
-//! that replays cannot make every batch be asked twice, [`Detour`](super::detour::Detour) says when not to try.
+//! other statement. [`Detour`](super::detour::Detour) says when it is not tried.
 
 use diesel::prelude::*;
-use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_query;
 use diesel::sql_types::{Array, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -21,20 +19,31 @@ use crate::domain::{Facts, Timestamp, UsedNonce};
 use crate::storage::Result;
 
 /// Inserts in the order of the keys, as every batch does, so that batches wait for each other in
-/// one direction only. A session with recent activity does not idle.
+/// one direction only. A session does not idle before its timeout has passed since its last
+/// activity, and what counts as recent is a tenth of that at most.
+///
+/// `OFFSET 0` keeps the conditions out of the look-up of the session: with them the planner might
+/// walk a partial index of all live sessions instead of the primary key.
 const CLAIM: &str = "
     INSERT INTO nonces (session_id, nonce, used_at, expires_at, idempotency)
-    SELECT s.id, a.nonce, now(), s.deadline, a.idempotency
+    SELECT a.session_id, a.nonce, now(), s.deadline, a.idempotency
     FROM unnest($1, $2, $3) WITH ORDINALITY AS a (session_id, nonce, idempotency, place)
-    JOIN sessions s ON s.id = a.session_id
+    CROSS JOIN LATERAL (
+        SELECT deadline, ended_at, max_claims, expires_at, last_activity, idle_timeout_seconds,
+            EXISTS (
+                SELECT FROM dids d WHERE d.revoked AND d.did IN (client_did, server_did)
+            ) AS revoked
+        FROM sessions
+        WHERE id = a.session_id
+        OFFSET 0
+    ) AS s
     WHERE s.ended_at IS NULL
         AND s.max_claims IS NULL
         AND s.expires_at > now()
         AND s.last_activity >= now() - session_granularity(s.idle_timeout_seconds)
-        AND NOT EXISTS (
-            SELECT FROM dids d WHERE d.revoked AND d.did IN (s.client_did, s.server_did)
-        )
+        AND NOT s.revoked
     ORDER BY a.place
+    ON CONFLICT DO NOTHING
     RETURNING session_id, nonce, used_at, expires_at";
 
 #[derive(QueryableByName)]
@@ -56,20 +65,17 @@ impl PostgresStore {
         asks: Vec<SessionAsk<'a>>,
         answers: &mut Answers,
     ) -> Vec<SessionAsk<'a>> {
-        if self.detour.is_on() {
+        if self.detour.takes_this_batch() {
             return asks;
         }
         let mut inserted = match self.insert_quickly(&asks).await {
-            Ok(Some(inserted)) => inserted,
-            Ok(None) => {
-                self.detour.after_duplicate();
-                return asks;
-            }
+            Ok(inserted) => inserted,
             Err(error) => {
                 answers.fail(asks.iter().map(|ask| ask.place), &error);
                 return Vec::new();
             }
         };
+        // They come in the order of the asks, but SQL does not promise it.
         inserted.sort_unstable_by(|a, b| {
             (a.session_id, a.nonce.as_str()).cmp(&(b.session_id, b.nonce.as_str()))
         });
@@ -78,21 +84,24 @@ impl PostgresStore {
         for ask in asks {
             let is_its =
                 |row: &InsertedRow| row.session_id == ask.session && row.nonce == ask.nonce;
-            let row = inserted.next_if(is_its);
-            let Some(InsertedRow { used_at, expires_at, .. }) = row else {
+            let Some(row) = inserted.next_if(is_its) else {
                 others.push(ask);
                 continue;
             };
+            let InsertedRow { used_at, expires_at, .. } = row;
             let row = UsedNonce { used_at, expires_at, idempotency: ask.idempotency.copied() };
             let facts = Facts { at: used_at, row: Some(row), inserted: true, refusal: None };
             answers.put(ask.place, Ok(facts));
         }
-        self.detour.after(others.is_empty());
+        if others.is_empty() {
+            self.detour.after_none_left();
+        } else {
+            self.detour.after_some_left();
+        }
         others
     }
 
-    /// `None` when some nonce was there already: then nothing was inserted.
-    async fn insert_quickly(&self, asks: &[SessionAsk<'_>]) -> Result<Option<Vec<InsertedRow>>> {
+    async fn insert_quickly(&self, asks: &[SessionAsk<'_>]) -> Result<Vec<InsertedRow>> {
         let sessions: Vec<_> = asks.iter().map(|ask| ask.session).collect();
         let nonces: Vec<_> = asks.iter().map(|ask| ask.nonce).collect();
         let digests: Vec<_> =
@@ -102,11 +111,7 @@ impl PostgresStore {
                 .bind::<Array<SqlUuid>, _>(&sessions)
                 .bind::<Array<Text>, _>(&nonces)
                 .bind::<Array<Nullable<Bytea>>, _>(&digests);
-            match Prepared(query).load(c).await {
-                Ok(inserted) => Ok(Some(inserted)),
-                Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(None),
-                Err(error) => Err(error),
-            }
+            Prepared(query).load(c).await
         };
         self.pools()?.claims.run(Kind::Statement, "claim_quickly", work).await
     }
