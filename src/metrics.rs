@@ -94,7 +94,7 @@ impl Metrics {
             claims_refused_overloaded: counter(
                 r,
                 "claims_overloaded_total",
-                "Claims refused because the queue was full.",
+                "Calls whose claims were refused because the queue was full.",
             )?,
             claims_outcome_unknown: counter(
                 r,

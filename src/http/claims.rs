@@ -118,6 +118,7 @@ impl ResultView {
     extensions(("x-scope" = json!("nonces")), ("x-agents" = json!(true)), ("x-errors" = json!(["overloaded", "outcome_unknown"]))),
 )]
 pub(super) async fn claim(call: Call) -> Result<HttpResponse, Problem> {
+    call.state.claims.must_have_room()?;
     let (body, key) = read(&call)?;
     let mut claims = body.claims;
     must_be_party(&call, &claims).await?;

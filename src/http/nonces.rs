@@ -54,6 +54,7 @@ pub(super) struct AcceptedView<'a> {
     ]))),
 )]
 pub(super) async fn claim(call: Call) -> Result<HttpResponse, Problem> {
+    call.state.claims.must_have_room()?;
     let (session, body, key) = read(&call)?;
     call.must_be_party(session).await?;
     let nonce = body.nonce;

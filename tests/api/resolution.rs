@@ -1,6 +1,9 @@
 //! DIDs that live elsewhere: read once for everybody, again when their time is over, and never
 //! believed for longer than their home would have it.
 
+use std::cell::Cell;
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use onceguard::domain::{Did, DidUrl, KeyType};
 use onceguard::signatures::KeyId;
@@ -11,7 +14,8 @@ use crate::dids::ed25519;
 use crate::sessions::time;
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{
-    Agent, Message, Says, TestApp, Upstream, an_upstream_did, minutes, upstream_document,
+    Agent, Message, Says, TestApp, Upstream, a_public_key, an_upstream_did, minutes,
+    upstream_document,
 };
 use crate::verify::{PATH, now, order, verify};
 
@@ -267,6 +271,64 @@ async fn a_revocation_outlives_what_its_home_says(#[values(Sqlite, Postgres)] on
     assert_eq!(read.is(200)["revoked"], true);
     assert_eq!(app.get(&path).await.is(200)["revoked"], true);
     verify(&app, &order().signed(&other, now(&app))).await.refused(403, "signature_key_revoked");
+}
+
+/// Whatever reads, refreshes and changes run beside a revocation, in whichever order: a call that
+/// begins after it has returned finds the DID revoked.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_beside_a_revocation_takes_it_back(#[values(Sqlite, Postgres)] on: Database) {
+    const ROUNDS: u64 = 25;
+    const READERS: u64 = 6;
+    let upstream = Upstream::start().await;
+    let app = TestApp::start_with(on, |config| {
+        upstream.configure(config);
+        config.dids.refresh_interval = Duration::from_millis(1);
+    })
+    .await;
+    let mut after = 0;
+    for round in 0..ROUNDS {
+        let did = agent_at(&upstream).did;
+        let (path, revoked) = (path_of(&did), Cell::new(false));
+        let reader = async |number: u64| {
+            let mut random = fastrand::Rng::with_seed(round * READERS + number);
+            let mut seen = 0;
+            while seen < 3 {
+                let is_revoked = revoked.get();
+                // In every other round, what is cached is never read again because somebody asks.
+                let least = if round % 2 == 0 { 2 } else { 0 };
+                let answer = match random.u8(least..4) {
+                    0 => app.get(&format!("{path}?max_age=0")).await,
+                    1 => app.request("POST", &format!("{path}/refresh")).send().await,
+                    choice => {
+                        if choice == 2 {
+                            upstream.has(&did, &a_public_key(random.u8(1..100)));
+                        }
+                        app.get(&path).await
+                    }
+                };
+                if answer.status == 429 {
+                    continue;
+                }
+                let answer = answer.is(200);
+                if is_revoked {
+                    assert_eq!(answer["revoked"], true, "round {round}, reader {number}");
+                    seen += 1;
+                }
+            }
+            seen
+        };
+        let revoke = async {
+            let wait = fastrand::Rng::with_seed(round).u64(..8);
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            app.post(&format!("{path}/revoke"), &json!({})).await.is(200);
+            revoked.set(true);
+            assert_eq!(app.get(&path).await.is(200)["revoked"], true, "round {round}");
+        };
+        let (seen, ()) = tokio::join!(join_all((0..READERS).map(reader)), revoke);
+        after += seen.into_iter().sum::<u64>();
+    }
+    assert_eq!(after, ROUNDS * READERS * 3);
 }
 
 #[rstest]

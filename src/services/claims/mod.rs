@@ -33,6 +33,14 @@ impl Claims {
         Self { store, queue }
     }
 
+    /// Spares a caller reading claims that there is no room for.
+    ///
+    /// # Errors
+    /// [`ServiceError::Overloaded`] while the queue is full.
+    pub fn must_have_room(&self) -> Result<(), ServiceError> {
+        self.queue.must_have_room()
+    }
+
     /// Claims each nonce on its own and returns their outcomes in order, after the commit.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! flight has committed: no thread is woken for each claim. Only a long line starts a second one.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -34,6 +35,8 @@ pub(super) struct Queue {
     max_batch: usize,
     runtime: Handle,
     flights: TaskTracker,
+    /// Somebody was refused, and no batch has left since.
+    full: AtomicBool,
     line: Mutex<Line>,
 }
 
@@ -62,6 +65,7 @@ impl Queue {
             max_batch: config.max_batch,
             runtime: Handle::current(),
             flights: TaskTracker::new(),
+            full: AtomicBool::new(false),
             line: Mutex::default(),
         }
     }
@@ -79,9 +83,9 @@ impl Queue {
         let flight = {
             let mut line = self.line();
             if line.closed || count > self.room.saturating_sub(line.claims) {
-                drop(line);
-                self.metrics.claims_refused_overloaded.inc_by(count as u64);
-                return Err(ServiceError::Overloaded);
+                // Whoever waits now is in a batch that will leave, and say that there is room.
+                self.full.store(line.claims > 0, Ordering::Relaxed);
+                return Err(self.overloaded());
             }
             line.claims += count;
             line.waiting.push_back(Waiting { claims, answer });
@@ -92,6 +96,19 @@ impl Queue {
             self.runtime.spawn(flight.fly(first));
         }
         Ok(answered)
+    }
+
+    /// Spares a caller reading claims that there is no room for.
+    ///
+    /// # Errors
+    /// [`ServiceError::Overloaded`] from when the queue refused somebody until a batch has left it.
+    pub(super) fn must_have_room(&self) -> std::result::Result<(), ServiceError> {
+        if self.full.load(Ordering::Relaxed) { Err(self.overloaded()) } else { Ok(()) }
+    }
+
+    fn overloaded(&self) -> ServiceError {
+        self.metrics.claims_refused_overloaded.inc();
+        ServiceError::Overloaded
     }
 
     /// Refuses whoever comes from now on, and returns when all that wait have their answer.
@@ -135,6 +152,7 @@ impl Queue {
             taken += claims.len();
         }
         line.claims -= taken;
+        self.full.store(false, Ordering::Relaxed);
         self.metrics.claim_queue_depth.sub(signed(taken));
         line.waiting.drain(..callers).collect()
     }

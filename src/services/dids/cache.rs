@@ -231,3 +231,53 @@ impl DidCache {
         Ok(Cached { loaded: loaded?, began, epoch })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn fill(cache: &DidCache, number: usize, bytes: usize) {
+        let did = Did::parse(&format!("did:web:host-{number}.example")).unwrap();
+        let freshness = Freshness::new(None);
+        let load = async || {
+            let (lookup, age) = (Lookup::NotFound, Duration::ZERO);
+            Ok(Loaded { lookup, lifetime: None, age, bytes })
+        };
+        cache.get(&did, &freshness, load).await.unwrap();
+    }
+
+    fn cache(entries: u64, bytes: u64) -> DidCache {
+        let some_time = Duration::from_mins(1);
+        let config = config::Dids {
+            cache_entries: entries,
+            cache_bytes: bytes,
+            cache_ttl: some_time,
+            negative_ttl: some_time,
+            max_stale: some_time,
+            refresh_interval: some_time,
+            unused_retention: some_time,
+        };
+        DidCache::new(&config, Arc::new(Metrics::new().unwrap()))
+    }
+
+    /// How many entries stay of many.
+    async fn kept(cache: &DidCache, bytes: usize) -> u64 {
+        for number in 0..500 {
+            fill(cache, number, bytes).await;
+        }
+        cache.entries.run_pending_tasks().await;
+        cache.entries.entry_count()
+    }
+
+    #[tokio::test]
+    async fn small_entries_are_bounded_by_their_number() {
+        let kept = kept(&cache(100, 1 << 20), 0).await;
+        assert!((50..=100).contains(&kept), "{kept}");
+    }
+
+    #[tokio::test]
+    async fn large_entries_are_bounded_by_their_bytes() {
+        let kept = kept(&cache(100, 1 << 20), 100_000).await;
+        assert!((5..=10).contains(&kept), "{kept}");
+    }
+}

@@ -1,4 +1,4 @@
-//! Claims in sessions that do not limit them: one statement for a whole batch, which commits
+//! Claims in sessions that do not limit them: one statement judges a whole batch, and commits
 //! by itself. It waits for nobody but another claim of the same nonce.
 
 use std::collections::HashSet;
