@@ -87,7 +87,13 @@ fn changed(
     };
     match part {
         0 => message.method = edited(message.method)?,
-        1 => message.url = edited(message.url)?,
+        1 => {
+            let url = edited(message.url.clone())?;
+            if is_same_but_for_case(&url, &message.url) {
+                return None;
+            }
+            message.url = url;
+        }
         2 => edit(message.body.as_mut()?)?,
         line => match message.headers.get_mut(line - 3)? {
             (name, _) if name == "Signature" => return None,
@@ -95,6 +101,19 @@ fn changed(
         },
     }
     Target::parse(&message.url).is_ok().then_some(message)
+}
+
+/// Scheme and host have no case (RFC 3986, section 6.2.2.1): `httP://A` is `http://a`.
+fn is_same_but_for_case(one: &str, other: &str) -> bool {
+    let authority_ends = |url: &str| {
+        let start = url.find("://").map_or(0, |at| at + 3);
+        url.get(start..)?.find(['/', '?']).map(|at| start + at).or(Some(url.len()))
+    };
+    let split = |url: &str| {
+        let (start, rest) = url.split_at(authority_ends(url).unwrap_or(0));
+        (start.to_ascii_lowercase(), rest.to_owned())
+    };
+    split(one) == split(other)
 }
 
 proptest! {
