@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
+
 use crate::Result;
 use crate::load::{Load, Pace, Running};
 use crate::postgres::Postgres;
@@ -10,6 +12,21 @@ use crate::process;
 use crate::wire::Client;
 
 const WARM_UP: Duration = Duration::from_secs(1);
+
+/// What is measured of all that there is.
+#[derive(Args)]
+pub struct Only {
+    /// Only what has one of these parts in its id
+    #[arg(long, value_delimiter = ',', value_name = "PART")]
+    only: Vec<String>,
+}
+
+impl Only {
+    pub fn wants(&self, id: &str) -> bool {
+        let mut parts = self.only.iter().filter(|part| !part.is_empty()).peekable();
+        parts.peek().is_none() || parts.any(|part| id.contains(part.as_str()))
+    }
+}
 
 /// Where everything happens.
 pub struct Bench {

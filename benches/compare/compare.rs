@@ -7,7 +7,7 @@ use std::fs;
 use clap::Args;
 
 use crate::Result;
-use crate::bench::{Bench, Sample};
+use crate::bench::{Bench, Only, Sample};
 use crate::figures::{self, Spread};
 use crate::{plot, report, rows};
 
@@ -19,16 +19,8 @@ pub struct Arguments {
     /// How long each load is measured in a round, after a second of warm-up
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Only rows whose id has one of these parts, such as claims/redis or /64
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
-}
-
-impl Arguments {
-    fn wants(&self, id: &str) -> bool {
-        let mut parts = self.only.iter().filter(|part| !part.is_empty()).peekable();
-        parts.peek().is_none() || parts.any(|part| id.contains(part.as_str()))
-    }
+    #[command(flatten)]
+    only: Only,
 }
 
 /// What all rounds showed, by the rows' ids.
@@ -61,7 +53,8 @@ impl Results {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let bench = Bench::new(arguments.seconds)?;
-    let rows: Vec<_> = rows::all().into_iter().filter(|row| arguments.wants(&row.id)).collect();
+    let rows: Vec<_> =
+        rows::all().into_iter().filter(|row| arguments.only.wants(&row.id)).collect();
     let mut results = Results::default();
     for round in 1..=arguments.rounds {
         for row in &rows {
@@ -74,7 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             results.samples.entry(row.id.clone()).or_default().push(sample);
         }
         for group in &figures::GROUPS {
-            if group.figures.iter().any(|figure| arguments.wants(figure.id)) {
+            if group.figures.iter().any(|figure| arguments.only.wants(figure.id)) {
                 for (figure, value) in group.figures.iter().zip((group.run)(&bench)?) {
                     println!("round {round}  {:<40} {value:>9.1} {}", figure.id, figure.unit);
                     results.figures.entry(figure.id).or_default().push(value);

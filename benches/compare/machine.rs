@@ -24,7 +24,7 @@ pub fn description(bench: &Bench) -> Result<String> {
     }
     line("system", &output("uname", &["-srm"]))?;
     line("compiler", &output("rustc", &["--version"]))?;
-    line("PostgreSQL", &bench.postgres.version()?)?;
+    line("PostgreSQL", &bench.postgres.description()?)?;
     line("Redis", &redis::version().unwrap_or_else(|_| "none".into()))?;
     line("onceguard", &output("git", &["describe", "--always", "--dirty", "--tags"]))?;
     line(

@@ -1,7 +1,8 @@
 //! `make bench-overload`: what the service does with four times as much as it can do. Requests
 //! come by the clock, whatever comes back: half the capacity, then four times the capacity, then
 //! half again. Each has a batch of claims: then it is the queue that is full, and not the
-//! processors with HTTP.
+//! processors with HTTP. Millions of nonces are there already, so that the table is about as large
+//! in the end as it was in the beginning.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,6 +18,7 @@ use crate::bench::Bench;
 use crate::figures::Spread;
 use crate::load::{Event, Load, Pace, Running, Step, Tally};
 use crate::onceguard::{Home, On, Service};
+use crate::preload::{Data, Kind};
 use crate::targets::Target;
 use crate::wire::{self, HttpClient, Reply};
 use crate::{machine, plot, report};
@@ -27,6 +29,8 @@ const BATCH: usize = 100;
 const CLOSED: usize = 32;
 /// Connections of the open loop: enough that one is always free.
 const OPEN: usize = 512;
+/// Live nonces before anything is measured.
+const LIVE: usize = 5_000_000;
 const OVERLOAD: f64 = 4.0;
 const CALM: f64 = 0.5;
 /// How often the operations listener is asked.
@@ -43,7 +47,8 @@ pub struct Arguments {
 
 /// What one database showed.
 pub struct Course {
-    pub capacity: f64,
+    /// Requests a second in a closed loop, before and after.
+    capacity: [f64; 2],
     pub tally: Tally,
     pub probes: Vec<Probe>,
     /// From when until when there was too much.
@@ -63,7 +68,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     text.push_str(&machine::description(&bench)?);
     for (on, name) in [(On::Sqlite, "SQLite"), (On::Postgres, "PostgreSQL")] {
         let home = Home::new(&bench, on)?;
-        let course = drive(&bench, &home.start()?)?;
+        home.start()?.stop()?;
+        let sessions = Data::of(&home)?.add(Kind::Live, LIVE)?.into();
+        let course = drive(&bench, &home.start()?, &sessions)?;
         writeln!(text, "\n## On {name}\n")?;
         writeln!(text, "{}\n", course.summary())?;
         text.push_str(&report::judged(&course.targets()));
@@ -77,15 +84,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn drive(bench: &Bench, service: &Service<'_>) -> Result<Course> {
-    let sessions = service.sessions()?;
+fn drive(bench: &Bench, service: &Service<'_>, sessions: &Arc<[String]>) -> Result<Course> {
     let request = wire::batch_of_claims(BATCH);
-    let client = || HttpClient::boxed(&request, &sessions, 200, BATCH);
-    let sample = service.subject().measure(bench, CLOSED, BATCH, &client)?;
-    let capacity = sample.per_second / BATCH as f64;
+    let client = || HttpClient::boxed(&request, sessions, 200, BATCH);
+    let closed = || -> Result<f64> {
+        let sample = service.subject().measure(bench, CLOSED, BATCH, &client)?;
+        Ok(sample.per_second / BATCH as f64)
+    };
+    let before = closed()?;
     let calm = bench.measured / 2;
     let overload = [calm, calm + bench.measured];
-    let step = |from, part| Step { from, per_second: capacity * part };
+    let step = |from, part| Step { from, per_second: before * part };
     let steps =
         vec![step(Duration::ZERO, CALM), step(overload[0], OVERLOAD), step(overload[1], CALM)];
     let load =
@@ -95,7 +104,8 @@ fn drive(bench: &Bench, service: &Service<'_>) -> Result<Course> {
     let probing = Probing::start(service.ops);
     std::thread::sleep(overload[1] + calm);
     let probes = probing.finish()?;
-    Ok(Course { capacity, tally: running.finish()?, probes, overload })
+    let tally = running.finish()?;
+    Ok(Course { capacity: [before, closed()?], tally, probes, overload })
 }
 
 /// A thread that asks the operations listener again and again.
@@ -152,6 +162,10 @@ impl Course {
         self.tally.events.iter().filter(within).collect()
     }
 
+    pub fn capacity(&self) -> f64 {
+        f64::midpoint(self.capacity[0], self.capacity[1])
+    }
+
     fn goodput(&self) -> f64 {
         let seconds = (self.overload[1] - self.overload[0]).as_secs_f64() - 1.0;
         self.overloaded(Reply::Done).len() as f64 / seconds
@@ -184,11 +198,12 @@ impl Course {
         let (done, refused) = (self.overloaded(Reply::Done), self.overloaded(Reply::Refused));
         let batch = BATCH as f64;
         format!(
-            "Capacity {:.0} claims a second, in requests of {BATCH}. Under {OVERLOAD} times as \
-             much: {:.0} accepted a second (p50 {:.1} ms, p99 {:.1} ms); {} requests refused (p50 \
+            "Beside {LIVE} live nonces. Capacity {:.0} claims a second before and {:.0} after, in requests of {BATCH}. Under \
+             {OVERLOAD} times as much as before: {:.0} accepted a second (p50 {:.1} ms, p99 {:.1} ms); {} requests refused (p50 \
              {:.2} ms, p99 {:.2} ms), each with 503 overloaded and Retry-After; {} requests found \
              no free connection for a second and were not sent.",
-            self.capacity * batch,
+            self.capacity[0] * batch,
+            self.capacity[1] * batch,
             self.goodput() * batch,
             quantile(done.iter().copied(), 0.5),
             quantile(done.iter().copied(), 0.99),
@@ -211,12 +226,12 @@ impl Course {
         };
         [
             Target {
-                what: "accepted under overload, against the capacity".to_owned(),
+                what: "accepted under overload, against the mean capacity".to_owned(),
                 at_least: true,
                 must: Some(0.9),
                 goal: 0.9,
                 unit: "",
-                measured: one(self.goodput() / self.capacity),
+                measured: one(self.goodput() / self.capacity()),
             },
             at_most("slowest /livez meanwhile", 100.0, " ms", self.slowest("/livez")),
             at_most("slowest /metrics meanwhile", 100.0, " ms", self.slowest("/metrics")),

@@ -46,8 +46,11 @@ impl Postgres {
         Ok(Database { postgres: self, url, name })
     }
 
-    pub fn version(&self) -> Result<String> {
-        self.value(&self.url, "SHOW server_version")
+    /// Its version, and what is not as its package has it.
+    pub fn description(&self) -> Result<String> {
+        let version = self.value(&self.url, "SHOW server_version")?;
+        let buffers = self.value(&self.url, "SHOW shared_buffers")?;
+        Ok(format!("{version}, shared_buffers = {buffers}"))
     }
 
     /// What all of its processes have used so far.

@@ -21,7 +21,7 @@ pub enum Kind {
     Live,
     /// Sessions that ended eight days ago: a day past the retention.
     Ended,
-    /// Signers' nonces that expired an hour ago.
+    /// Signers' nonces that expired one after the other, more than an hour ago.
     ExpiredOfSigners,
 }
 
@@ -167,7 +167,8 @@ fn postgres(kind: Kind, ids: &[Uuid]) -> String {
              INSERT INTO signers (signer, did, live)
              SELECT uuid_send(id), 'did:web:' || id, {NONCES_EACH} FROM {ids};
              INSERT INTO signer_nonces (signer, nonce, used_at, expires_at)
-             SELECT uuid_send(id), {nonce}, now() - interval '2 hours', now() - interval '1 hour'
+             SELECT uuid_send(id), {nonce}, now() - interval '3 hours',
+                 now() - interval '2 hours' + row_number() OVER () * interval '1 millisecond'
              FROM {nonces}, {ids};
              COMMIT"
         ),
@@ -207,10 +208,11 @@ fn sqlite(kind: Kind, ids: &[Uuid]) -> String {
              INSERT INTO signers (signer, did, live)
              SELECT id, 'did:web:' || lower(hex(id)), {NONCES_EACH} FROM chunk;
              INSERT INTO signer_nonces (signer, nonce, used_at, expires_at)
-             {nonces} SELECT id, lower(hex(randomblob(11))), {}, {} FROM n, chunk;
+             {nonces} SELECT id, lower(hex(randomblob(11))), {}, {} + row_number() OVER () * 1000
+             FROM n, chunk;
              {end}",
-            minutes(-120),
-            minutes(-60)
+            minutes(-180),
+            minutes(-120)
         ),
     }
 }

@@ -13,7 +13,7 @@ use onceguard::resolvers::did_key;
 use onceguard::signatures::SigningKey;
 
 use crate::Result;
-use crate::bench::Bench;
+use crate::bench::{Bench, Only};
 use crate::figures::Spread;
 use crate::load::{Load, Pace, Running, Step};
 use crate::onceguard::{Home, On, Service};
@@ -46,6 +46,8 @@ pub struct Arguments {
     /// Expired nonces to purge
     #[arg(long, default_value_t = 1_000_000)]
     expired: usize,
+    #[command(flatten)]
+    only: Only,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -53,9 +55,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut text = String::from("# onceguard as the work grows\n\n");
     text.push_str(&machine::description(&bench)?);
     let mut targets = Vec::new();
+    let only = &arguments.only;
 
     let mut cells = Vec::new();
     for (on, name) in DATABASES {
+        if !only.wants(&format!("live/{}", name.to_lowercase())) {
+            continue;
+        }
         let levels = levels(&bench, on, arguments)?;
         let rates: Vec<_> = levels.iter().map(|level| level.rate.median).collect();
         cells.extend(levels.iter().map(|level| level.cells(name)));
@@ -77,8 +83,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
     let mut cells = Vec::new();
     for (on, name) in DATABASES {
-        for kind in [Kind::Ended, Kind::ExpiredOfSigners] {
-            for pace in [Pace::Open(vec![STEADILY]), Pace::Closed] {
+        for (kind, kind_id) in [(Kind::Ended, "sessions"), (Kind::ExpiredOfSigners, "signers")] {
+            for (pace, pace_id) in [(Pace::Open(vec![STEADILY]), "steady"), (Pace::Closed, "most")]
+            {
+                let id = format!("purge/{}/{kind_id}/{pace_id}", name.to_lowercase());
+                if !only.wants(&id) {
+                    continue;
+                }
                 let purge = purge(&bench, on, kind, &pace, arguments.expired)?;
                 cells.push(purge.cells(name, kind, &pace));
                 targets.push(purge.target(name, kind, &pace));
@@ -89,13 +100,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     writeln!(text, "\n## Claims while {} expired nonces are purged\n", arguments.expired)?;
     text.push_str(&table(head, &cells));
 
-    let [empty, full] = did_cache(&bench)?;
-    writeln!(
-        text,
-        "\n## The cache of DIDs\n\nResident memory with {CACHED_DIDS} DIDs cached: {full:.0} MiB; \
-         with none: {empty:.0} MiB; {:.0} bytes a DID.",
-        (full - empty) * 1024.0 * 1024.0 / CACHED_DIDS as f64
-    )?;
+    if only.wants("dids") {
+        let [empty, full] = did_cache(&bench)?;
+        writeln!(
+            text,
+            "\n## The cache of DIDs\n\nResident memory with {CACHED_DIDS} DIDs cached: {full:.0} \
+             MiB; with none: {empty:.0} MiB; {:.0} bytes a DID.",
+            (full - empty) * 1024.0 * 1024.0 / CACHED_DIDS as f64
+        )?;
+    }
     writeln!(text, "\n## Targets\n")?;
     text.push_str(&report::judged(&targets));
     println!("\n{text}");

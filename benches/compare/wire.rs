@@ -113,6 +113,8 @@ pub struct HttpClient {
     status: u16,
     /// How many claims the answer must say are accepted.
     accepted: usize,
+    /// The last request was refused as overloaded: it is sent again.
+    refused: bool,
 }
 
 impl HttpClient {
@@ -122,13 +124,15 @@ impl HttpClient {
         status: u16,
         accepted: usize,
     ) -> Box<dyn Client> {
-        Box::new(Self { template: Template::new(text, known), status, accepted })
+        Box::new(Self { template: Template::new(text, known), status, accepted, refused: false })
     }
 }
 
 impl Client for HttpClient {
     fn next(&mut self) {
-        self.template.patch();
+        if !std::mem::take(&mut self.refused) {
+            self.template.patch();
+        }
     }
 
     fn request(&self) -> &[u8] {
@@ -138,6 +142,7 @@ impl Client for HttpClient {
     fn answer(&mut self, input: &[u8]) -> Result<Option<Reply>> {
         let Some(answer) = HttpAnswer::read(input)? else { return Ok(None) };
         if answer.status == 503 && answer.retry_after && contains(answer.body, OVERLOADED) {
+            self.refused = true;
             return Ok(Some(Reply::Refused));
         }
         answer.must_be(self.status)?;

@@ -196,6 +196,25 @@ async fn signers_nonces_leave_after_the_margin_and_their_counters_follow(
     assert_eq!(store.raw().number("sum(live) FROM signers").await, 15);
 }
 
+/// On PostgreSQL a batch starts where the last one ended, and time passes there by moving the rows.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_to_lie_before_the_last_batch_is_found(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    let (signer, soon) = (a_did(), in_seconds(&store, 60).await);
+    let claims: Vec<_> = (0..10).map(|_| by_signer(&signer, a_nonce(), soon)).collect();
+    claim_all(&store, &claims).await;
+    store.pass(minutes(10)).await;
+    assert_eq!(store.purge(NONCES, 4).await.unwrap().signer_nonces_deleted, 4);
+    store.pass(minutes(10)).await;
+    let mut purged = run(&store, NONCES, 4).await;
+    purged += run(&store, NONCES, 4).await;
+    assert_eq!(purged.signer_nonces_deleted, 6);
+    counters_are_exact(&store).await;
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_counter_leaves_with_its_signers_last_nonce(#[values(Sqlite, Postgres)] on: Database) {

@@ -84,6 +84,7 @@ pub struct PostgresStore {
     runtime: Handle,
     limits: ClaimLimits,
     detour: Arc<Detour>,
+    signer_purge: Arc<purge::Progress>,
 }
 
 struct Pools {
@@ -144,6 +145,7 @@ impl PostgresStore {
             runtime: Handle::current(),
             limits,
             detour: Arc::default(),
+            signer_purge: Arc::default(),
         })
     }
 

@@ -1,17 +1,21 @@
 //! The purge, in bounded steps. It takes its locks in the order that claims do, and passes over
 //! sessions that somebody else holds.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bool, Bytea, Double, Uuid as SqlUuid};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Bytea, Double, Nullable, Timestamptz, Uuid as SqlUuid,
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
 use super::PostgresStore;
 use super::session_row::unsigned;
 use super::statement::Prepared;
+use crate::domain::Timestamp;
 use crate::storage::{PurgeStep, Purged, Result};
 
 /// The end is what it was when it came, not when it is recorded.
@@ -41,10 +45,14 @@ const END_OVERDUE: &str = "
            count(*) FILTER (WHERE end_reason = 'idle') AS second
     FROM ended";
 
-const LOCK_ENDED: &str = "
+/// What a crash takes back is removed by the next run: the disk is left to the claims.
+const NEED_NOT_BE_ON_DISK: &str = "SET LOCAL synchronous_commit = off";
+
+/// Nobody adds nonces to a session that is over: it need not be locked while it is emptied.
+const FIND_ENDED: &str = "
     SELECT id FROM sessions
     WHERE ended_at < now() - make_interval(secs => $1)
-    ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED";
+    ORDER BY ended_at LIMIT $2";
 
 const DELETE_THEIR_NONCES: &str = "
     DELETE FROM nonces WHERE ctid = ANY (ARRAY(
@@ -53,8 +61,9 @@ const DELETE_THEIR_NONCES: &str = "
 
 const DELETE_EMPTY: &str = "
     DELETE FROM sessions WHERE id = ANY (ARRAY(
-        SELECT id FROM unnest($1) AS locked (id)
-        WHERE NOT EXISTS (SELECT FROM nonces WHERE session_id = id) LIMIT $2
+        SELECT id FROM sessions
+        WHERE id = ANY ($1) AND NOT EXISTS (SELECT FROM nonces WHERE session_id = sessions.id)
+        LIMIT $2 FOR UPDATE SKIP LOCKED
     ))";
 
 const LOCK_SIGNERS: &str = "
@@ -63,6 +72,7 @@ const LOCK_SIGNERS: &str = "
         SELECT DISTINCT signer FROM (
             SELECT signer FROM signer_nonces
             WHERE expires_at < now() - make_interval(secs => $1)
+                AND expires_at >= coalesce($3, '-infinity')
             ORDER BY expires_at LIMIT $2
         ) AS oldest
     ))
@@ -72,17 +82,19 @@ const DELETE_SIGNER_NONCES: &str = "
     WITH deleted AS (
         DELETE FROM signer_nonces WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM signer_nonces
-            WHERE expires_at < now() - make_interval(secs => $1) AND signer = ANY ($3)
+            WHERE expires_at < now() - make_interval(secs => $1)
+                AND expires_at >= coalesce($3, '-infinity')
+                AND signer = ANY ($4)
             ORDER BY expires_at LIMIT $2
         ))
-        RETURNING signer
+        RETURNING signer, expires_at
     ),
     lowered AS (
         UPDATE signers SET live = live - gone.count
         FROM (SELECT signer, count(*) FROM deleted GROUP BY signer) AS gone
         WHERE signers.signer = gone.signer
     )
-    SELECT count(*) FROM deleted";
+    SELECT count(*), max(expires_at) AS latest FROM deleted";
 
 /// A claim that waits for one of these rows finds it gone, and adds it anew.
 const DELETE_UNUSED_SIGNERS: &str = "
@@ -155,6 +167,15 @@ struct Count {
 }
 
 #[derive(QueryableByName)]
+struct Deleted {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+    /// The latest expiry among them.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    latest: Option<Timestamp>,
+}
+
+#[derive(QueryableByName)]
 struct Id {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,
@@ -164,6 +185,23 @@ struct Id {
 struct Signer {
     #[diesel(sql_type = Bytea)]
     signer: Vec<u8>,
+}
+
+/// From which expiry on signers' nonces are left, as far as this instance knows. Until a vacuum,
+/// the index still has an entry for each one that is gone, and every batch would walk past all
+/// that the batches before it deleted.
+#[derive(Debug, Default)]
+pub(super) struct Progress(Mutex<Option<Timestamp>>);
+
+impl Progress {
+    fn get(&self) -> Option<Timestamp> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` makes the next batch start from the beginning.
+    fn set(&self, from: Option<Timestamp>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = from;
+    }
 }
 
 impl PostgresStore {
@@ -184,10 +222,15 @@ impl PostgresStore {
                 .await
             }
             PurgeStep::DeleteSignerNonces { margin } => {
-                self.transaction("delete_signer_nonces", async |c| {
-                    delete_signer_nonces(c, margin, limit).await
-                })
-                .await
+                let from = self.signer_purge.get();
+                let deleted = self
+                    .transaction("delete_signer_nonces", async |c| {
+                        delete_signer_nonces(c, margin, limit, from).await
+                    })
+                    .await;
+                self.signer_purge.set(deleted.as_ref().ok().and_then(|deleted| deleted.latest));
+                let signer_nonces_deleted = deleted?.count.unsigned_abs();
+                Ok(Purged { signer_nonces_deleted, ..Purged::default() })
             }
             PurgeStep::DeleteAuditEvents { retention } => {
                 self.write("delete_audit_events", async |c| {
@@ -257,10 +300,11 @@ async fn delete_ended(
     retention: Duration,
     limit: i64,
 ) -> QueryResult<Purged> {
-    let lock =
-        sql_query(LOCK_ENDED).bind::<Double, _>(retention.as_secs_f64()).bind::<BigInt, _>(limit);
+    c.batch_execute(NEED_NOT_BE_ON_DISK).await?;
+    let find =
+        sql_query(FIND_ENDED).bind::<Double, _>(retention.as_secs_f64()).bind::<BigInt, _>(limit);
     let ids: Vec<Uuid> =
-        Prepared(lock).load::<Id>(c).await?.into_iter().map(|row| row.id).collect();
+        Prepared(find).load::<Id>(c).await?.into_iter().map(|row| row.id).collect();
     if ids.is_empty() {
         return Ok(Purged::default());
     }
@@ -281,22 +325,28 @@ async fn delete_signer_nonces(
     c: &mut AsyncPgConnection,
     margin: Duration,
     limit: i64,
-) -> QueryResult<Purged> {
+    from: Option<Timestamp>,
+) -> QueryResult<Deleted> {
+    c.batch_execute(NEED_NOT_BE_ON_DISK).await?;
     let margin = margin.as_secs_f64();
-    let lock = sql_query(LOCK_SIGNERS).bind::<Double, _>(margin).bind::<BigInt, _>(limit);
+    let lock = sql_query(LOCK_SIGNERS)
+        .bind::<Double, _>(margin)
+        .bind::<BigInt, _>(limit)
+        .bind::<Nullable<Timestamptz>, _>(from);
     let locked = Prepared(lock).load::<Signer>(c).await?;
     if locked.is_empty() {
-        return Ok(Purged::default());
+        return Ok(Deleted { count: 0, latest: None });
     }
     let signers: Vec<_> = locked.into_iter().map(|row| row.signer).collect();
     let delete = sql_query(DELETE_SIGNER_NONCES)
         .bind::<Double, _>(margin)
         .bind::<BigInt, _>(limit)
+        .bind::<Nullable<Timestamptz>, _>(from)
         .bind::<Array<Bytea>, _>(&signers);
-    let Count { count } = Prepared(delete).get_result(c).await?;
+    let deleted = Prepared(delete).get_result(c).await?;
     let unused = sql_query(DELETE_UNUSED_SIGNERS).bind::<Array<Bytea>, _>(&signers);
     Prepared(unused).execute(c).await?;
-    Ok(Purged { signer_nonces_deleted: unsigned(count)?, ..Purged::default() })
+    Ok(deleted)
 }
 
 /// Deletes up to `limit` rows that are older than `age`.
