@@ -38,7 +38,8 @@ advisories: ## Check the dependencies for known vulnerabilities
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --locked check advisories
 
-# How often, how long, and which rows: `make bench ROUNDS=1 SECONDS=2 ONLY=claims/redis,/256`.
+# How often, how long, and which rows: `make bench ROUNDS=1 SECONDS=2 ONLY=claims/redis,/256`,
+# `make bench-scale ONLY=live/sqlite`.
 ROUNDS ?= 3
 SECONDS ?= 5
 ONLY ?=
@@ -47,7 +48,7 @@ bench: ## Measure it beside Redis, pgbench and others; the report is in target/b
 	scripts/bench compare --rounds $(ROUNDS) --seconds $(SECONDS) --only "$(ONLY)"
 
 bench-scale: ## Measure claims beside up to 30 million live nonces, and during a purge
-	scripts/bench scale --rounds $(ROUNDS) --seconds $(SECONDS)
+	scripts/bench scale --rounds $(ROUNDS) --seconds $(SECONDS) --only "$(ONLY)"
 
 bench-overload: ## Measure what it does with four times as much as it can do
 	scripts/bench overload

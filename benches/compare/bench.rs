@@ -16,7 +16,8 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// What is measured of all that there is.
 #[derive(Args)]
 pub struct Only {
-    /// Only what has one of these parts in its id
+    /// Only what has one of these parts in its id, such as claims/redis, /64, live/sqlite or
+    /// purge/postgresql
     #[arg(long, value_delimiter = ',', value_name = "PART")]
     only: Vec<String>,
 }
