@@ -198,10 +198,11 @@ impl Course {
         let (done, refused) = (self.overloaded(Reply::Done), self.overloaded(Reply::Refused));
         let batch = BATCH as f64;
         format!(
-            "Beside {LIVE} live nonces. Capacity {:.0} claims a second before and {:.0} after, in requests of {BATCH}. Under \
-             {OVERLOAD} times as much as before: {:.0} accepted a second (p50 {:.1} ms, p99 {:.1} ms); {} requests refused (p50 \
-             {:.2} ms, p99 {:.2} ms), each with 503 overloaded and Retry-After; {} requests found \
-             no free connection for a second and were not sent.",
+            "Beside {LIVE} live nonces. Capacity {:.0} claims a second before and {:.0} after, in \
+             requests of {BATCH}. Under {OVERLOAD} times as much as before: {:.0} accepted a second \
+             (p50 {:.1} ms, p99 {:.1} ms); {} requests refused (p50 {:.2} ms, p99 {:.2} ms), each \
+             with 503 overloaded and Retry-After; {} requests found no free connection for a \
+             second and were not sent.",
             self.capacity[0] * batch,
             self.capacity[1] * batch,
             self.goodput() * batch,

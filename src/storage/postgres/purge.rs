@@ -48,7 +48,8 @@ const END_OVERDUE: &str = "
 /// What a crash takes back is removed by the next run: the disk is left to the claims.
 const NEED_NOT_BE_ON_DISK: &str = "SET LOCAL synchronous_commit = off";
 
-/// Nobody adds nonces to a session that is over: it need not be locked while it is emptied.
+/// A claim that found its session live is over long before the session's retention is: nobody adds
+/// nonces to these, and they need not be locked while they are emptied.
 const FIND_ENDED: &str = "
     SELECT id FROM sessions
     WHERE ended_at < now() - make_interval(secs => $1)
@@ -167,11 +168,17 @@ struct Count {
 }
 
 #[derive(QueryableByName)]
-struct Deleted {
+struct DeletedRow {
     #[diesel(sql_type = BigInt)]
     count: i64,
-    /// The latest expiry among them.
     #[diesel(sql_type = Nullable<Timestamptz>)]
+    latest: Option<Timestamp>,
+}
+
+#[derive(Default)]
+struct SignerNoncesDeleted {
+    purged: Purged,
+    /// The latest expiry among them.
     latest: Option<Timestamp>,
 }
 
@@ -229,8 +236,7 @@ impl PostgresStore {
                     })
                     .await;
                 self.signer_purge.set(deleted.as_ref().ok().and_then(|deleted| deleted.latest));
-                let signer_nonces_deleted = deleted?.count.unsigned_abs();
-                Ok(Purged { signer_nonces_deleted, ..Purged::default() })
+                deleted.map(|deleted| deleted.purged)
             }
             PurgeStep::DeleteAuditEvents { retention } => {
                 self.write("delete_audit_events", async |c| {
@@ -326,7 +332,7 @@ async fn delete_signer_nonces(
     margin: Duration,
     limit: i64,
     from: Option<Timestamp>,
-) -> QueryResult<Deleted> {
+) -> QueryResult<SignerNoncesDeleted> {
     c.batch_execute(NEED_NOT_BE_ON_DISK).await?;
     let margin = margin.as_secs_f64();
     let lock = sql_query(LOCK_SIGNERS)
@@ -335,7 +341,7 @@ async fn delete_signer_nonces(
         .bind::<Nullable<Timestamptz>, _>(from);
     let locked = Prepared(lock).load::<Signer>(c).await?;
     if locked.is_empty() {
-        return Ok(Deleted { count: 0, latest: None });
+        return Ok(SignerNoncesDeleted::default());
     }
     let signers: Vec<_> = locked.into_iter().map(|row| row.signer).collect();
     let delete = sql_query(DELETE_SIGNER_NONCES)
@@ -343,10 +349,11 @@ async fn delete_signer_nonces(
         .bind::<BigInt, _>(limit)
         .bind::<Nullable<Timestamptz>, _>(from)
         .bind::<Array<Bytea>, _>(&signers);
-    let deleted = Prepared(delete).get_result(c).await?;
+    let DeletedRow { count, latest } = Prepared(delete).get_result(c).await?;
     let unused = sql_query(DELETE_UNUSED_SIGNERS).bind::<Array<Bytea>, _>(&signers);
     Prepared(unused).execute(c).await?;
-    Ok(deleted)
+    let purged = Purged { signer_nonces_deleted: unsigned(count)?, ..Purged::default() };
+    Ok(SignerNoncesDeleted { purged, latest })
 }
 
 /// Deletes up to `limit` rows that are older than `age`.
