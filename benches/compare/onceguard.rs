@@ -121,6 +121,15 @@ impl Service<'_> {
         Subject { address: self.api, pid: self.process.id(), postgres: self.postgres }
     }
 
+    /// How many rows of a kind its purge has deleted. Asks the service, since a query would take
+    /// time of the database that is measured.
+    pub fn purged(&self, rows: &str) -> Result<usize> {
+        let metrics = wire::call(self.ops, &wire::http("GET", "/metrics", ""), 200)?;
+        let name = format!("onceguard_purged_rows_total{{kind=\"{rows}\"}} ");
+        let value = |line: &str| line.strip_prefix(&name).map(str::parse);
+        Ok(String::from_utf8(metrics)?.lines().find_map(value).transpose()?.unwrap_or(0))
+    }
+
     /// Resident memory, in MiB.
     pub fn memory(&self) -> f64 {
         process::memory(self.process.id()).map_or(f64::NAN, |(resident, _)| resident)

@@ -25,6 +25,16 @@ pub enum Kind {
     ExpiredOfSigners,
 }
 
+impl Kind {
+    /// What its nonces are in the purge's metric.
+    pub const fn rows(self) -> &'static str {
+        match self {
+            Self::Live | Self::Ended => "session_nonces",
+            Self::ExpiredOfSigners => "signer_nonces",
+        }
+    }
+}
+
 pub enum Data<'h> {
     Postgres(&'h Database<'h>),
     Sqlite(SqliteConnection),
@@ -85,30 +95,6 @@ impl<'h> Data<'h> {
             Self::Sqlite(_) => self.run("PRAGMA wal_checkpoint(TRUNCATE)")?,
         }
         Ok(ids)
-    }
-
-    /// Whether any of what the purge has to remove is still there.
-    pub fn has(&mut self, kind: Kind) -> Result<bool> {
-        let sql = match (kind, &self) {
-            (Kind::Live, _) => "SELECT 1.0 AS value",
-            (Kind::Ended, Self::Postgres(_)) => {
-                "SELECT count(*) FROM (SELECT FROM sessions
-                    WHERE ended_at < now() - interval '7 days' LIMIT 1) AS left_over"
-            }
-            (Kind::Ended, Self::Sqlite(_)) => {
-                "SELECT CAST(count(*) AS REAL) AS value FROM (SELECT 1 FROM sessions
-                    WHERE ended_at < (unixepoch() - 7 * 86400) * 1000000 LIMIT 1)"
-            }
-            (Kind::ExpiredOfSigners, Self::Postgres(_)) => {
-                "SELECT count(*) FROM (SELECT FROM signer_nonces
-                    WHERE expires_at < now() - interval '5 minutes' LIMIT 1) AS left_over"
-            }
-            (Kind::ExpiredOfSigners, Self::Sqlite(_)) => {
-                "SELECT CAST(count(*) AS REAL) AS value FROM (SELECT 1 FROM signer_nonces
-                    WHERE expires_at < (unixepoch() - 300) * 1000000 LIMIT 1)"
-            }
-        };
-        Ok(self.number(sql)? > 0.0)
     }
 
     /// Bytes of a session's nonce: in the table, and in its indexes.
