@@ -1,5 +1,6 @@
 //! Opening SQLite: where the file is, and how each connection is set up.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use diesel::connection::SimpleConnection;
@@ -13,11 +14,12 @@ use super::errors::store_error;
 /// How long a connection waits for another process's lock. Only commands at the command line
 /// are other processes, and their transactions are short.
 const BUSY_TIMEOUT_MILLISECONDS: u32 = 5_000;
-/// Frames of the WAL after which a commit copies them into the database itself. The checkpointer
-/// has usually done nearly all of that before, beside the writer.
-const AUTO_CHECKPOINT_PAGES: u32 = 8_192;
-/// The WAL is cut back to this when it starts anew.
-const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
+/// Pages in the WAL after which a commit copies them into the database itself, if the checkpointer
+/// has not let the WAL start anew long before.
+const AUTO_CHECKPOINT_PAGES: u32 = 65_536;
+/// The WAL is cut back to this when it starts anew; more than it usually has by then, since a file
+/// that grows is written more slowly.
+const WAL_BYTES_KEPT: u32 = 96 * 1024 * 1024;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +68,14 @@ impl Target {
 
     pub(super) const fn is_memory(&self) -> bool {
         matches!(self, Self::Memory)
+    }
+
+    /// The file itself, for what SQLite does not do.
+    pub(super) fn file(&self) -> std::io::Result<File> {
+        match self {
+            Self::File(path) => File::open(path),
+            Self::Memory => Err(std::io::ErrorKind::Unsupported.into()),
+        }
     }
 
     pub(super) fn connect(&self, role: Role) -> Result<SqliteConnection> {

@@ -5,6 +5,7 @@
 //! a call returns it is on disk.
 
 mod audit;
+mod checkpoints;
 mod claim_statements;
 mod claimed_sessions;
 mod claims;

@@ -1,12 +1,10 @@
-//! The threads that read, each with a connection of its own, and the one that copies the WAL
-//! into the database while the writer goes on.
+//! The threads that read, each with a connection of its own.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use tokio::sync::watch;
 
@@ -44,27 +42,6 @@ pub(super) fn start(
 
 fn next(waiting: &Mutex<Receiver<Read>>) -> Option<Read> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
-}
-
-/// Starts the checkpointer. It works each time that it is woken, and ends with its waker.
-///
-/// A passive checkpoint takes no lock that the writer needs. What the writer adds meanwhile it
-/// leaves to the next time, or to the automatic checkpoint of the writer's own connection, which
-/// by then finds little to do and can let the WAL start anew.
-pub(super) fn start_checkpointer(
-    target: &Target,
-    alive: &Arc<watch::Sender<()>>,
-) -> Result<SyncSender<()>> {
-    let (waker, woken) = sync_channel::<()>(1);
-    let mut conn = target.connect(Role::Checkpointer)?;
-    spawn("sqlite-checkpointer", alive, move || {
-        while woken.recv().is_ok() {
-            if let Err(error) = conn.batch_execute("PRAGMA wal_checkpoint(PASSIVE)") {
-                tracing::warn!(%error, "the WAL could not be copied into the database");
-            }
-        }
-    })?;
-    Ok(waker)
 }
 
 /// Starts a thread, which lets `alive` go after all that `work` owns.

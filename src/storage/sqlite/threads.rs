@@ -15,6 +15,7 @@ use crate::domain::{Ask, Facts, Timestamp};
 use crate::metrics::Metrics;
 use crate::storage::{ClaimLimits, PoolStatus, Result, SqliteLocation, StoreError};
 
+use super::checkpoints::Checkpointer;
 use super::claims::OwnedAsk;
 use super::clock::DatabaseClock;
 use super::connection::{Role, Target};
@@ -72,7 +73,7 @@ impl Threads {
             (None, None)
         } else {
             let reads = readers::start(&target, readers, &busy_readers, &reader_alive)?;
-            let checkpointer = readers::start_checkpointer(&target, &writer_alive)?;
+            let checkpointer = Checkpointer::start(&target, &writer_alive)?;
             (Some(reads), Some(checkpointer))
         };
         let writer = Writer {
@@ -222,11 +223,13 @@ async fn wait<T>(sent: Result<()>, answer: oneshot::Receiver<Result<T>>) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
     use std::path::Path;
     use std::pin::pin;
     use std::sync::mpsc;
 
     use diesel::connection::SimpleConnection;
+    use diesel::sql_types::BigInt;
     use futures_util::{FutureExt as _, future};
 
     use super::*;
@@ -302,5 +305,40 @@ mod tests {
         other.batch_execute("INSERT INTO t VALUES (2)").unwrap();
         changes.changed().await.unwrap();
         assert_eq!(*changes.borrow(), 1);
+    }
+
+    /// A number in the WAL's header that grows each time that it starts anew.
+    fn starts_of_wal(database: &Path) -> u32 {
+        let mut header = [0; 16];
+        let mut wal = std::fs::File::open(database.with_extension("db-wal")).unwrap();
+        wal.read_exact(&mut header).unwrap();
+        u32::from_be_bytes(*header.last_chunk().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_long_wal_starts_anew_while_the_writer_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let threads = start(&file(folder.path()));
+        let run = |sql: &'static str| threads.write("fill", move |conn, _| conn.batch_execute(sql));
+        run("CREATE TABLE t (page)").await.unwrap();
+        // Less than what makes a commit copy the WAL itself.
+        run("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+             INSERT INTO t SELECT randomblob(4000) FROM n")
+        .await
+        .unwrap();
+        let database = folder.path().join("test.db");
+        let before = starts_of_wal(&database);
+        for more in 0.. {
+            run("INSERT INTO t VALUES (0)").await.unwrap();
+            if starts_of_wal(&database) != before {
+                break;
+            }
+            assert!(more < 20_000, "the WAL only grows");
+        }
+        let rows = threads.read("count", |conn, _| {
+            diesel::select(diesel::dsl::sql::<BigInt>("count(*) FROM t WHERE page <> 0"))
+                .get_result::<i64>(conn)
+        });
+        assert_eq!(rows.await, Ok(20_000));
     }
 }

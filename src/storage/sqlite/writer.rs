@@ -3,10 +3,11 @@
 //! to fill, and it never answers before the disk has what it says.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
+use diesel::define_sql_function;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use tokio::sync::{oneshot, watch};
@@ -14,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use crate::domain::{Facts, Timestamp};
 use crate::storage::{ClaimLimits, Result, StoreError};
 
+use super::checkpoints::Checkpointer;
 use super::claims::{self, OwnedAsk};
 use super::clock::DatabaseClock;
 use super::errors::{commit_error, is_isolated, store_error};
@@ -25,8 +27,8 @@ const MAX_ASKS: usize = 4_096;
 const MAX_WRITES: usize = 64;
 /// How often the file is checked for changes by other processes.
 const POLL: Duration = Duration::from_secs(1);
-/// After how many writes the checkpointer is woken.
-const WRITES_PER_CHECKPOINT: usize = 2_048;
+/// After how many changed rows the checkpointer is woken.
+const CHANGES_PER_CHECKPOINT: i64 = 8_192;
 
 pub(super) enum Job {
     Claims(Claims),
@@ -142,7 +144,7 @@ pub(super) struct Writer {
     /// Counts changes by other processes.
     pub(super) changes: watch::Sender<u64>,
     /// `None` where there is no file.
-    pub(super) checkpointer: Option<SyncSender<()>>,
+    pub(super) checkpointer: Option<Checkpointer>,
 }
 
 impl Writer {
@@ -150,18 +152,20 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut seen = self.data_version();
         let mut polled = Instant::now();
-        let mut unwritten = 0;
+        let mut copied = 0;
         loop {
             match self.jobs.recv_timeout(POLL) {
-                Ok(first) => unwritten += self.work(first),
+                Ok(first) => self.work(first),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if unwritten >= WRITES_PER_CHECKPOINT {
-                unwritten = 0;
-                // An error means that a checkpoint is due already, or that the thread is gone;
-                // then the connection's own automatic checkpoint does the work.
-                let _ = self.checkpointer.as_ref().map(|thread| thread.try_send(()));
+            if let Some(checkpointer) = &self.checkpointer {
+                checkpointer.finish(&mut self.conn);
+                let changes = changes(&mut self.conn);
+                if changes - copied >= CHANGES_PER_CHECKPOINT {
+                    copied = changes;
+                    checkpointer.wake();
+                }
             }
             if polled.elapsed() >= POLL {
                 polled = Instant::now();
@@ -174,8 +178,8 @@ impl Writer {
         }
     }
 
-    /// Runs one group that starts with `first`; returns how many rows it may have written.
-    fn work(&mut self, first: Job) -> usize {
+    /// Runs one group that starts with `first`.
+    fn work(&mut self, first: Job) {
         let mut group = Group::default();
         let mut alone = None;
         let mut next = Some(first);
@@ -191,12 +195,10 @@ impl Writer {
             let enough = group.is_full() || alone.is_some();
             next = if enough { None } else { self.jobs.try_recv().ok() };
         }
-        let written = group.asks + group.writes.len();
         self.commit(group);
         if let Some(work) = alone {
             work(&mut self.conn);
         }
-        written
     }
 
     fn commit(&mut self, mut group: Group) {
@@ -258,6 +260,16 @@ impl Writer {
         }
         self.changes.send_modify(|changes| *changes += 1);
     }
+}
+
+define_sql_function! {
+    /// How many rows the connection has changed since it was opened.
+    fn total_changes() -> BigInt;
+}
+
+fn changes(conn: &mut SqliteConnection) -> i64 {
+    // It reads no table, so it cannot fail; and then another group's changes count.
+    diesel::select(total_changes()).get_result(conn).unwrap_or_default()
 }
 
 fn in_savepoint(
