@@ -188,6 +188,20 @@ pub struct Purged {
     pub dids_deleted: u64,
 }
 
+impl Purged {
+    /// How many rows that is.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.sessions_expired
+            + self.sessions_idle
+            + self.sessions_deleted
+            + self.session_nonces_deleted
+            + self.signer_nonces_deleted
+            + self.audit_events_deleted
+            + self.dids_deleted
+    }
+}
+
 impl std::ops::AddAssign for Purged {
     fn add_assign(&mut self, more: Self) {
         self.sessions_expired += more.sessions_expired;
@@ -200,7 +214,8 @@ impl std::ops::AddAssign for Purged {
     }
 }
 
-/// One step of the purge: a bounded batch, in a transaction of its own.
+/// One step of the purge: a bounded batch, in a transaction of its own. A batch of fewer rows than
+/// it may have found no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PurgeStep {
     /// Records the end of sessions that expired or idled, and wipes their keys.

@@ -196,7 +196,31 @@ async fn signers_nonces_leave_after_the_margin_and_their_counters_follow(
     assert_eq!(store.raw().number("sum(live) FROM signers").await, 15);
 }
 
-/// On PostgreSQL a batch starts where the last one ended, and time passes there by moving the rows.
+/// A batch looks at more rows than one query does.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_nonces_are_found_behind_many_live_ones(#[values(Sqlite, Postgres)] on: Database) {
+    let store = on.store().await;
+    let fill = if store.backend() == "sqlite" {
+        "INSERT INTO signers VALUES (zeroblob(16), 'did:web:live', 100000);
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
+         INSERT INTO signer_nonces SELECT zeroblob(16), i, 0, 9e18, NULL FROM n"
+    } else {
+        "INSERT INTO signers VALUES (decode(repeat('00', 16), 'hex'), 'did:web:live', 100000);
+         INSERT INTO signer_nonces SELECT decode(repeat('00', 16), 'hex'), i, now(), 'infinity'
+             FROM generate_series(1, 100000) i"
+    };
+    store.raw().execute(fill).await;
+    let (signer, soon) = (a_did(), in_seconds(&store, 60).await);
+    let claims: Vec<_> = (0..3).map(|_| by_signer(&signer, a_nonce(), soon)).collect();
+    claim_all(&store, &claims).await;
+    store.pass(minutes(10)).await;
+    assert_eq!(store.purge(NONCES, 10).await.unwrap().signer_nonces_deleted, 3);
+    assert_eq!(run(&store, NONCES, 10).await, Purged::default());
+    counters_are_exact(&store).await;
+}
+
+/// A batch starts where the last one ended; on PostgreSQL, time passes here by moving the rows.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_to_lie_before_the_last_batch_is_found(

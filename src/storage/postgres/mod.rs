@@ -27,6 +27,7 @@ mod session_claims;
 mod session_row;
 mod sessions;
 mod signer_claims;
+mod signer_purge;
 mod statement;
 mod statistics;
 mod tls;
@@ -84,7 +85,7 @@ pub struct PostgresStore {
     runtime: Handle,
     limits: ClaimLimits,
     detour: Arc<Detour>,
-    signer_purge: Arc<purge::Progress>,
+    signer_purge: Arc<signer_purge::Walk>,
 }
 
 struct Pools {

@@ -1,21 +1,17 @@
 //! The purge, in bounded steps. It takes its locks in the order that claims do, and passes over
 //! sessions that somebody else holds.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{
-    Array, BigInt, Bool, Bytea, Double, Nullable, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
 use super::PostgresStore;
 use super::session_row::unsigned;
 use super::statement::Prepared;
-use crate::domain::Timestamp;
 use crate::storage::{PurgeStep, Purged, Result};
 
 /// The end is what it was when it came, not when it is recorded.
@@ -46,7 +42,7 @@ const END_OVERDUE: &str = "
     FROM ended";
 
 /// What a crash takes back is removed by the next run: the disk is left to the claims.
-const NEED_NOT_BE_ON_DISK: &str = "SET LOCAL synchronous_commit = off";
+pub(super) const NEED_NOT_BE_ON_DISK: &str = "SET LOCAL synchronous_commit = off";
 
 /// A claim that found its session live is over long before the session's retention is: nobody adds
 /// nonces to these, and they need not be locked while they are emptied.
@@ -66,40 +62,6 @@ const DELETE_EMPTY: &str = "
         WHERE id = ANY ($1) AND NOT EXISTS (SELECT FROM nonces WHERE session_id = sessions.id)
         LIMIT $2 FOR UPDATE SKIP LOCKED
     ))";
-
-const LOCK_SIGNERS: &str = "
-    SELECT signer FROM signers
-    WHERE signer = ANY (ARRAY(
-        SELECT DISTINCT signer FROM (
-            SELECT signer FROM signer_nonces
-            WHERE expires_at < now() - make_interval(secs => $1)
-                AND expires_at >= coalesce($3, '-infinity')
-            ORDER BY expires_at LIMIT $2
-        ) AS oldest
-    ))
-    ORDER BY signer FOR NO KEY UPDATE";
-
-const DELETE_SIGNER_NONCES: &str = "
-    WITH deleted AS (
-        DELETE FROM signer_nonces WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM signer_nonces
-            WHERE expires_at < now() - make_interval(secs => $1)
-                AND expires_at >= coalesce($3, '-infinity')
-                AND signer = ANY ($4)
-            ORDER BY expires_at LIMIT $2
-        ))
-        RETURNING signer, expires_at
-    ),
-    lowered AS (
-        UPDATE signers SET live = live - gone.count
-        FROM (SELECT signer, count(*) FROM deleted GROUP BY signer) AS gone
-        WHERE signers.signer = gone.signer
-    )
-    SELECT count(*), max(expires_at) AS latest FROM deleted";
-
-/// A claim that waits for one of these rows finds it gone, and adds it anew.
-const DELETE_UNUSED_SIGNERS: &str = "
-    DELETE FROM signers WHERE signer = ANY ($1) AND live = 0";
 
 const DELETE_AUDIT_EVENTS: &str = "
     DELETE FROM audit_events WHERE ctid = ANY (ARRAY(
@@ -162,24 +124,9 @@ struct Pair {
 }
 
 #[derive(QueryableByName)]
-struct Count {
+pub(super) struct Count {
     #[diesel(sql_type = BigInt)]
-    count: i64,
-}
-
-#[derive(QueryableByName)]
-struct DeletedRow {
-    #[diesel(sql_type = BigInt)]
-    count: i64,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    latest: Option<Timestamp>,
-}
-
-#[derive(Default)]
-struct SignerNoncesDeleted {
-    purged: Purged,
-    /// The latest expiry among them.
-    latest: Option<Timestamp>,
+    pub(super) count: i64,
 }
 
 #[derive(QueryableByName)]
@@ -188,67 +135,37 @@ struct Id {
     id: Uuid,
 }
 
-#[derive(QueryableByName)]
-struct Signer {
-    #[diesel(sql_type = Bytea)]
-    signer: Vec<u8>,
-}
-
-/// From which expiry on signers' nonces are left, as far as this instance knows. Until a vacuum,
-/// the index still has an entry for each one that is gone, and every batch would walk past all
-/// that the batches before it deleted.
-#[derive(Debug, Default)]
-pub(super) struct Progress(Mutex<Option<Timestamp>>);
-
-impl Progress {
-    fn get(&self) -> Option<Timestamp> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// `None` makes the next batch start from the beginning.
-    fn set(&self, from: Option<Timestamp>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = from;
-    }
-}
-
 impl PostgresStore {
     pub async fn purge(&self, step: PurgeStep, limit: u32) -> Result<Purged> {
-        let limit = i64::from(limit);
+        let rows = i64::from(limit);
         match step {
             PurgeStep::EndOverdueSessions => {
                 self.write("end_overdue_sessions", async |c| {
-                    let query = Prepared(sql_query(END_OVERDUE).bind::<BigInt, _>(limit));
+                    let query = Prepared(sql_query(END_OVERDUE).bind::<BigInt, _>(rows));
                     query.get_result::<Pair>(c).await.and_then(overdue)
                 })
                 .await
             }
             PurgeStep::DeleteEndedSessions { retention } => {
                 self.transaction("delete_ended_sessions", async |c| {
-                    delete_ended(c, retention, limit).await
+                    delete_ended(c, retention, rows).await
                 })
                 .await
             }
             PurgeStep::DeleteSignerNonces { margin } => {
-                let from = self.signer_purge.get();
-                let deleted = self
-                    .transaction("delete_signer_nonces", async |c| {
-                        delete_signer_nonces(c, margin, limit, from).await
-                    })
-                    .await;
-                self.signer_purge.set(deleted.as_ref().ok().and_then(|deleted| deleted.latest));
-                deleted.map(|deleted| deleted.purged)
+                self.purge_signer_nonces(margin, limit).await
             }
             PurgeStep::DeleteAuditEvents { retention } => {
                 self.write("delete_audit_events", async |c| {
                     let audit_events_deleted =
-                        delete(c, DELETE_AUDIT_EVENTS, retention, limit).await?;
+                        delete(c, DELETE_AUDIT_EVENTS, retention, rows).await?;
                     Ok(Purged { audit_events_deleted, ..Purged::default() })
                 })
                 .await
             }
             PurgeStep::DeleteUnusedDids { unused } => {
                 self.write("delete_unused_dids", async |c| {
-                    let dids_deleted = delete(c, DELETE_UNUSED_DIDS, unused, limit).await?;
+                    let dids_deleted = delete(c, DELETE_UNUSED_DIDS, unused, rows).await?;
                     Ok(Purged { dids_deleted, ..Purged::default() })
                 })
                 .await
@@ -325,35 +242,6 @@ async fn delete_ended(
         sessions_deleted: unsigned(sessions_deleted)?,
         ..Purged::default()
     })
-}
-
-async fn delete_signer_nonces(
-    c: &mut AsyncPgConnection,
-    margin: Duration,
-    limit: i64,
-    from: Option<Timestamp>,
-) -> QueryResult<SignerNoncesDeleted> {
-    c.batch_execute(NEED_NOT_BE_ON_DISK).await?;
-    let margin = margin.as_secs_f64();
-    let lock = sql_query(LOCK_SIGNERS)
-        .bind::<Double, _>(margin)
-        .bind::<BigInt, _>(limit)
-        .bind::<Nullable<Timestamptz>, _>(from);
-    let locked = Prepared(lock).load::<Signer>(c).await?;
-    if locked.is_empty() {
-        return Ok(SignerNoncesDeleted::default());
-    }
-    let signers: Vec<_> = locked.into_iter().map(|row| row.signer).collect();
-    let delete = sql_query(DELETE_SIGNER_NONCES)
-        .bind::<Double, _>(margin)
-        .bind::<BigInt, _>(limit)
-        .bind::<Nullable<Timestamptz>, _>(from)
-        .bind::<Array<Bytea>, _>(&signers);
-    let DeletedRow { count, latest } = Prepared(delete).get_result(c).await?;
-    let unused = sql_query(DELETE_UNUSED_SIGNERS).bind::<Array<Bytea>, _>(&signers);
-    Prepared(unused).execute(c).await?;
-    let purged = Purged { signer_nonces_deleted: unsigned(count)?, ..Purged::default() };
-    Ok(SignerNoncesDeleted { purged, latest })
 }
 
 /// Deletes up to `limit` rows that are older than `age`.

@@ -3,7 +3,6 @@
 //! Whatever it removes, it records how far the clock had come in the same transaction, so that
 //! nothing removed as expired can be claimed again after the machine's clock was set back.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -14,7 +13,7 @@ use crate::storage::{PurgeStep, Purged};
 
 use super::claimed_sessions::ClaimedSession;
 use super::clock;
-use super::schema::{audit_events, dids, sessions, signer_nonces, signers};
+use super::schema::{audit_events, dids, sessions};
 use super::sessions::record_end;
 use super::types::{micros, number, stored};
 
@@ -83,12 +82,8 @@ pub(super) fn delete(
     limit: u32,
 ) -> QueryResult<Purged> {
     let purged = match step {
-        PurgeStep::EndOverdueSessions => Purged::default(),
         PurgeStep::DeleteEndedSessions { retention } => {
             delete_ended_sessions(conn, before(now, retention), limit)?
-        }
-        PurgeStep::DeleteSignerNonces { margin } => {
-            delete_signer_nonces(conn, before(now, margin), limit)?
         }
         PurgeStep::DeleteAuditEvents { retention } => {
             delete_audit_events(conn, before(now, retention), limit)?
@@ -96,6 +91,8 @@ pub(super) fn delete(
         PurgeStep::DeleteUnusedDids { unused } => {
             delete_unused_dids(conn, before(now, unused), limit)?
         }
+        // These are looked for by a reader first.
+        PurgeStep::EndOverdueSessions | PurgeStep::DeleteSignerNonces { .. } => Purged::default(),
     };
     if purged != Purged::default() {
         clock::record(conn, now)?;
@@ -149,34 +146,6 @@ fn delete_nonces(conn: &mut SqliteConnection, session: &[u8], limit: i64) -> Que
     .bind::<BigInt, _>(limit)
     .execute(conn)?;
     Ok(stored(deleted))
-}
-
-/// Deletes signers' nonces that expired before `cutoff`, lowers the signers' counters
-/// by as much, and forgets signers without any.
-fn delete_signer_nonces(
-    conn: &mut SqliteConnection,
-    cutoff: i64,
-    limit: u32,
-) -> QueryResult<Purged> {
-    let expired: Vec<(Vec<u8>, String)> = signer_nonces::table
-        .filter(signer_nonces::expires_at.lt(cutoff))
-        .order(signer_nonces::expires_at)
-        .limit(i64::from(limit))
-        .select((signer_nonces::signer, signer_nonces::nonce))
-        .load(conn)?;
-    let mut by_signer: HashMap<&[u8], i64> = HashMap::new();
-    let mut deleted = 0;
-    for (signer, nonce) in &expired {
-        diesel::delete(signer_nonces::table.find((signer, nonce))).execute(conn)?;
-        *by_signer.entry(signer).or_default() += 1;
-        deleted += 1;
-    }
-    for (signer, count) in by_signer {
-        let counter = signers::table.find(signer);
-        diesel::update(counter).set(signers::live.eq(signers::live - count)).execute(conn)?;
-        diesel::delete(counter.filter(signers::live.eq(0))).execute(conn)?;
-    }
-    Ok(Purged { signer_nonces_deleted: deleted, ..Purged::default() })
 }
 
 fn delete_audit_events(

@@ -171,8 +171,7 @@ fn the_last_room_goes_to_who_asked_first() {
 
 #[test]
 fn the_clock_that_a_purge_recorded_outlives_the_process() {
-    use crate::storage::PurgeStep;
-    use crate::storage::sqlite::purge;
+    use crate::storage::sqlite::signer_purge::{Walk, delete, find};
 
     let mut harness = harness();
     let mut claim = harness.add_claim("n");
@@ -180,9 +179,10 @@ fn the_clock_that_a_purge_recorded_outlives_the_process() {
     assert!(claim.try_recv().unwrap().unwrap().pop().unwrap().unwrap().inserted);
 
     harness.clock.shift(chrono::Duration::hours(2));
-    let step = PurgeStep::DeleteSignerNonces { margin: Duration::ZERO };
     let (job, mut purged) = write(move |conn, now| {
-        purge::delete(conn, now, step, 10).map(|purged| (now, purged.signer_nonces_deleted))
+        let found = find(conn, now, Duration::ZERO, &Walk::default().position(), 10)?;
+        let purged = delete(conn, now, Duration::ZERO, &found.expired)?;
+        Ok((now, purged.signer_nonces_deleted))
     });
     harness.jobs.send(job).unwrap();
     harness.work();

@@ -1,0 +1,1 @@
+CREATE INDEX signer_nonces_expiry ON signer_nonces (expires_at);

@@ -1,0 +1,197 @@
+//! The purge of signers' nonces. It walks the table in the order of its pages, a bounded number at a
+//! time: what was claimed together lies together, and leaves together. The walk takes no lock. Then
+//! the counters of those signers are locked, in the order that claims lock them, and the rows are
+//! looked at again.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Bytea, Double, Text};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+
+use super::purge::{Count, NEED_NOT_BE_ON_DISK};
+use super::session_row::unsigned;
+use super::statement::Prepared;
+use super::{PostgresStore, unreadable};
+use crate::storage::{Purged, Result};
+
+/// Pages that one query looks at: about ten milliseconds of work.
+const PAGES_LOOKED_AT: i64 = 1_024;
+
+const PAGES: &str = "
+    SELECT pg_relation_size('signer_nonces') / current_setting('block_size')::bigint AS count";
+
+/// In whatever order: a row that is passed over is found by the next walk.
+const FIND: &str = "
+    SELECT ctid::text AS place, signer FROM signer_nonces
+    WHERE ctid > $1::text::tid AND ctid < $2::text::tid
+        AND expires_at < now() - make_interval(secs => $3)
+    LIMIT $4";
+
+const LOCK_SIGNERS: &str = "
+    SELECT signer FROM signers WHERE signer = ANY ($1) ORDER BY signer FOR NO KEY UPDATE";
+
+const DELETE: &str = "
+    WITH deleted AS (
+        DELETE FROM signer_nonces
+        WHERE ctid = ANY ($1::text[]::tid[]) AND expires_at < now() - make_interval(secs => $2)
+        RETURNING signer
+    ),
+    lowered AS (
+        UPDATE signers SET live = live - gone.count
+        FROM (SELECT signer, count(*) FROM deleted GROUP BY signer) AS gone
+        WHERE signers.signer = gone.signer
+    )
+    SELECT count(*) FROM deleted";
+
+/// A claim that waits for one of these rows finds it gone, and adds it anew.
+const DELETE_UNUSED_SIGNERS: &str = "
+    DELETE FROM signers WHERE signer = ANY ($1) AND live = 0";
+
+/// Where a row lies (its `ctid`). The first of a page has the number 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Place {
+    page: i64,
+    number: i64,
+}
+
+impl Place {
+    fn parse(text: &str) -> Option<Self> {
+        let (page, number) = text.strip_prefix('(')?.strip_suffix(')')?.split_once(',')?;
+        Some(Self { page: page.parse().ok()?, number: number.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({},{})", self.page, self.number)
+    }
+}
+
+/// Up to where this instance has walked. From the beginning at first, and again after the end.
+#[derive(Debug, Default)]
+pub(super) struct Walk(Mutex<Place>);
+
+impl Walk {
+    fn position(&self) -> Place {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn continue_after(&self, place: Place) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+}
+
+#[derive(QueryableByName)]
+struct Expired {
+    #[diesel(sql_type = Text)]
+    place: String,
+    #[diesel(sql_type = Bytea)]
+    signer: Vec<u8>,
+}
+
+#[derive(QueryableByName)]
+struct Signer {
+    #[diesel(sql_type = Bytea)]
+    signer: Vec<u8>,
+}
+
+impl PostgresStore {
+    /// One batch. Fewer than `limit` only from where the last one ended to the end of the table, or
+    /// where another process deletes too.
+    pub(super) async fn purge_signer_nonces(&self, margin: Duration, limit: u32) -> Result<Purged> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let (mut expired, mut at_end) = (Vec::new(), false);
+        while expired.len() < limit && !at_end {
+            let (position, room) = (self.signer_purge.position(), limit - expired.len());
+            let found =
+                self.read("find_signer_nonces", async |c| find(c, margin, position, room).await);
+            let Found { rows, last } = found.await?;
+            expired.extend(rows);
+            at_end = last.is_none();
+            self.signer_purge.continue_after(last.unwrap_or_default());
+        }
+        if expired.is_empty() {
+            return Ok(Purged::default());
+        }
+        self.transaction("delete_signer_nonces", async |c| delete(c, margin, &expired).await).await
+    }
+}
+
+/// What one query found.
+struct Found {
+    rows: Vec<Expired>,
+    /// What it looked at last; `None` at the end of the table.
+    last: Option<Place>,
+}
+
+/// Up to `limit` rows after `position` that expired more than `margin` ago.
+async fn find(
+    c: &mut AsyncPgConnection,
+    margin: Duration,
+    position: Place,
+    limit: usize,
+) -> QueryResult<Found> {
+    let Count { count: pages } = Prepared(sql_query(PAGES)).get_result(c).await?;
+    let until = Place { page: position.page + PAGES_LOOKED_AT, number: 0 };
+    let query = sql_query(FIND)
+        .bind::<Text, _>(position.to_string())
+        .bind::<Text, _>(until.to_string())
+        .bind::<Double, _>(margin.as_secs_f64())
+        .bind::<BigInt, _>(unsigned::<_, i64>(limit)?);
+    let rows: Vec<Expired> = Prepared(query).load(c).await?;
+    let last = match rows.last() {
+        Some(row) if rows.len() == limit => {
+            let place = Place::parse(&row.place);
+            Some(place.ok_or_else(|| unreadable("a row's place"))?)
+        }
+        _ if until.page < pages => Some(until),
+        _ => None,
+    };
+    Ok(Found { rows, last })
+}
+
+/// Deletes these rows, lowers their signers' counters by as much, and forgets signers without any.
+async fn delete(
+    c: &mut AsyncPgConnection,
+    margin: Duration,
+    expired: &[Expired],
+) -> QueryResult<Purged> {
+    c.batch_execute(NEED_NOT_BE_ON_DISK).await?;
+    let mut signers: Vec<_> = expired.iter().map(|row| row.signer.as_slice()).collect();
+    signers.sort_unstable();
+    signers.dedup();
+    let lock = sql_query(LOCK_SIGNERS).bind::<Array<Bytea>, _>(&signers);
+    let locked: Vec<Signer> = Prepared(lock).load(c).await?;
+    let locked: Vec<_> = locked.into_iter().map(|row| row.signer).collect();
+    // Another process deleted the others' last nonces.
+    let places: Vec<_> = expired
+        .iter()
+        .filter(|row| locked.binary_search(&row.signer).is_ok())
+        .map(|row| row.place.as_str())
+        .collect();
+    let delete =
+        sql_query(DELETE).bind::<Array<Text>, _>(places).bind::<Double, _>(margin.as_secs_f64());
+    let Count { count } = Prepared(delete).get_result(c).await?;
+    let unused = sql_query(DELETE_UNUSED_SIGNERS).bind::<Array<Bytea>, _>(&locked);
+    Prepared(unused).execute(c).await?;
+    Ok(Purged { signer_nonces_deleted: unsigned(count)?, ..Purged::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_is_written() {
+        let place = Place { page: 12, number: 34 };
+        assert_eq!(place.to_string(), "(12,34)");
+        assert_eq!(Place::parse("(12,34)"), Some(place));
+        for text in ["", "12,34", "(12)", "(12,x)", "(12,34"] {
+            assert_eq!(Place::parse(text), None, "{text}");
+        }
+    }
+}
