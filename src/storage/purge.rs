@@ -1,0 +1,59 @@
+//! What the purge does, step by step, and what it tells of it.
+
+use std::time::Duration;
+
+/// What one batch of the purge ended or removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    pub sessions_expired: u64,
+    pub sessions_idle: u64,
+    pub sessions_deleted: u64,
+    pub session_nonces_deleted: u64,
+    pub signer_nonces_deleted: u64,
+    pub audit_events_deleted: u64,
+    pub dids_deleted: u64,
+}
+
+impl Purged {
+    /// How many rows that is.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.sessions_expired
+            + self.sessions_idle
+            + self.sessions_deleted
+            + self.session_nonces_deleted
+            + self.signer_nonces_deleted
+            + self.audit_events_deleted
+            + self.dids_deleted
+    }
+}
+
+impl std::ops::AddAssign for Purged {
+    fn add_assign(&mut self, more: Self) {
+        self.sessions_expired += more.sessions_expired;
+        self.sessions_idle += more.sessions_idle;
+        self.sessions_deleted += more.sessions_deleted;
+        self.session_nonces_deleted += more.session_nonces_deleted;
+        self.signer_nonces_deleted += more.signer_nonces_deleted;
+        self.audit_events_deleted += more.audit_events_deleted;
+        self.dids_deleted += more.dids_deleted;
+    }
+}
+
+/// One step of the purge: a bounded batch, in a transaction of its own. A batch of fewer rows than
+/// it may have found no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PurgeStep {
+    /// Records the end of sessions that expired or idled, and wipes their keys.
+    EndOverdueSessions,
+    /// Deletes sessions that ended longer ago than `retention`, with their nonces; a session
+    /// with more nonces than the batch allows is emptied in several batches first.
+    DeleteEndedSessions { retention: Duration },
+    /// Deletes signers' nonces that expired longer ago than `margin`, and lowers the signers'
+    /// counters by what it deleted.
+    DeleteSignerNonces { margin: Duration },
+    /// Deletes audit events older than `retention`.
+    DeleteAuditEvents { retention: Duration },
+    /// Deletes DIDs that a resolver read, are not revoked, and were not read for `unused`.
+    DeleteUnusedDids { unused: Duration },
+}
