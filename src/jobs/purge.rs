@@ -9,7 +9,7 @@ use super::{JobError, LeaseKeeper};
 use crate::config;
 use crate::domain::{Actor, AuditEvent, EndReason};
 use crate::metrics::Metrics;
-use crate::storage::{PurgeStep, Purged, Store};
+use crate::storage::{Position, PurgeBatch, PurgeStep, Purged, Store};
 
 /// The job's name, and its lease's.
 pub const NAME: &str = "purge";
@@ -51,9 +51,8 @@ impl Limits {
     }
 }
 
-/// Runs every step until a batch is not full; what expires meanwhile, without end on a busy
-/// instance, is left to the next run. A run that changed anything, though it failed later, leaves
-/// one audit event with its counts: one for each batch would in time outgrow what is purged.
+/// Runs every step, batch by batch. A run that changed anything, though it failed later, leaves one
+/// audit event with its counts: one for each batch would in time outgrow what is purged.
 pub async fn run(
     store: &Store,
     metrics: &Metrics,
@@ -77,15 +76,16 @@ async fn every_step(
     total: &mut Purged,
 ) -> Result<(), JobError> {
     for step in limits.steps() {
-        loop {
+        let mut from = Some(Position::default());
+        while let Some(position) = from {
             keeper.renew().await?;
-            let batch = store.purge(step, limits.batch).await?;
-            count(metrics, &batch);
-            *total += batch;
-            if batch.rows() < u64::from(limits.batch) {
-                break;
+            let PurgeBatch { purged, next } = store.purge(step, &position, limits.batch).await?;
+            count(metrics, &purged);
+            *total += purged;
+            if next.is_some() {
+                keeper.rest(limits.pause).await;
             }
-            keeper.rest(limits.pause).await;
+            from = next;
         }
     }
     Ok(())

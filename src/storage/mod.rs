@@ -30,7 +30,7 @@ use crate::metrics::Metrics;
 pub use did_changes::{DidChange, DidChanges};
 pub use error::StoreError;
 pub use migrations::MigrationStatus;
-pub use purge::{PurgeStep, Purged};
+pub use purge::{Position, PurgeBatch, PurgeStep, Purged};
 pub use types::{
     Answer, AuditRecord, Changed, ClaimLimits, Counts, DidForgotten, DidRevoked, DidStored,
     KnownSealingKey, Lease, NewDid, Opened, Parties, PoolStatus, Reading, SealedSession,
@@ -378,8 +378,8 @@ impl Store {
     }
 
     /// Runs one batch of at most `limit` rows; a batch that found nothing to do returns zeros.
-    pub async fn purge(&self, step: PurgeStep, limit: u32) -> Result<Purged> {
-        on!(self, store => store.purge(step, limit).await)
+    pub async fn purge(&self, step: PurgeStep, from: &Position, limit: u32) -> Result<PurgeBatch> {
+        on!(self, store => store.purge(step, from, limit).await)
     }
 
     /// What [`Self::purge`] would end or remove now, over all steps.

@@ -40,8 +40,28 @@ impl std::ops::AddAssign for Purged {
     }
 }
 
-/// One step of the purge: a bounded batch, in a transaction of its own. A batch of fewer rows than
-/// it may have found no more.
+/// Where a batch of a step begins. Only the store that it comes from can read it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Position(pub(super) Vec<u8>);
+
+/// What one batch did, and where the next one begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PurgeBatch {
+    pub purged: Purged,
+    /// `None` when the step is done. What comes to be purged meanwhile is left to the next run: on a
+    /// busy instance that never ends.
+    pub next: Option<Position>,
+}
+
+impl PurgeBatch {
+    /// Of a step that looks for what to purge by an index: when a batch is not full, it is done.
+    pub(super) fn of_index(purged: Purged, limit: u32) -> Self {
+        let is_full = purged.rows() >= u64::from(limit);
+        Self { purged, next: is_full.then(Position::default) }
+    }
+}
+
+/// One step of the purge, done in bounded batches, each in a transaction of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PurgeStep {
     /// Records the end of sessions that expired or idled, and wipes their keys.

@@ -92,7 +92,7 @@ async fn a_message_passes_one_profile_only_however_late(#[values(Sqlite, Postgre
     verify(&app, &message).await.is(200);
     app.store().pass(minutes(20)).await;
     let purge = PurgeStep::DeleteSignerNonces { margin: app.config().claims.purge_margin };
-    app.store().purge(purge, 10).await.unwrap();
+    app.store().purge(purge, &onceguard::storage::Position::default(), 10).await.unwrap();
     let mut body = message.to_verify();
     body["profile"] = "patient".into();
     app.post(PATH, &body).await.refused(403, "signature_replayed");

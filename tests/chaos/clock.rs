@@ -58,7 +58,8 @@ async fn purge(store: &Store) -> u64 {
         PurgeStep::DeleteEndedSessions { retention: days(7) },
         PurgeStep::DeleteSignerNonces { margin: minutes(5) },
     ] {
-        let purged = store.purge(step, 1000).await.unwrap();
+        let purged =
+            store.purge(step, &onceguard::storage::Position::default(), 1000).await.unwrap().purged;
         removed += purged.session_nonces_deleted + purged.signer_nonces_deleted;
     }
     removed

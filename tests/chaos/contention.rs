@@ -105,7 +105,9 @@ async fn counters_are_exact_and_nobody_deadlocks(#[values(Sqlite, Postgres)] on:
     ending.await.unwrap();
     // Now that no claim is under way, what has ended goes.
     let rest = PurgeStep::DeleteEndedSessions { retention: days(0) };
-    while store.purge(rest, 1_000).await.unwrap() != Purged::default() {}
+    while store.purge(rest, &onceguard::storage::Position::default(), 1_000).await.unwrap().purged
+        != Purged::default()
+    {}
     compare(&store, &scopes, &accepted, &purged).await;
     if on == Postgres {
         // Conflicts are tried again unseen, and this order of locks has none.
@@ -158,7 +160,11 @@ async fn purge(store: Store, over: Arc<AtomicBool>) -> Purged {
             PurgeStep::DeleteEndedSessions { retention: RETENTION },
             PurgeStep::DeleteSignerNonces { margin: days(0) },
         ] {
-            total += store.purge(step, 7).await.unwrap();
+            total += store
+                .purge(step, &onceguard::storage::Position::default(), 7)
+                .await
+                .unwrap()
+                .purged;
         }
     }
     total

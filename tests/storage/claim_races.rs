@@ -221,7 +221,13 @@ async fn claims_and_the_purge_do_not_disturb_each_other(
         .map(|step| {
             let store = (*store).clone();
             tokio::spawn(async move {
-                while store.purge(step, 3).await.unwrap() != Purged::default() {}
+                while store
+                    .purge(step, &onceguard::storage::Position::default(), 3)
+                    .await
+                    .unwrap()
+                    .purged
+                    != Purged::default()
+                {}
             })
         })
         .collect();

@@ -143,7 +143,14 @@ async fn a_session_that_is_not_live_accepts_nothing(
         }
     };
     check().await;
-    store.purge(onceguard::storage::PurgeStep::EndOverdueSessions, 10).await.unwrap();
+    store
+        .purge(
+            onceguard::storage::PurgeStep::EndOverdueSessions,
+            &onceguard::storage::Position::default(),
+            10,
+        )
+        .await
+        .unwrap();
     check().await;
 }
 
@@ -243,7 +250,7 @@ async fn an_end_reopens_no_nonce_until_the_session_is_purged(
     store.end_session(session.id, EndReason::Ended, None).await.unwrap();
     store.pass(days(6)).await;
     let step = onceguard::storage::PurgeStep::DeleteEndedSessions { retention: days(7) };
-    store.purge(step, 100).await.unwrap();
+    store.purge(step, &onceguard::storage::Position::default(), 100).await.unwrap();
     assert!(store.session_nonce(session.id, &spent).await.unwrap().is_some());
     let mut again = a_session();
     again.id = session.id;

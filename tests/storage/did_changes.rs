@@ -103,7 +103,15 @@ async fn changes_through_another_store_are_told() {
     revoke(&other, &new.did).await;
     store.pass(days(8)).await;
     let step = PurgeStep::DeleteUnusedDids { unused: days(7) };
-    assert_eq!(other.purge(step, 10).await.unwrap().dids_deleted, 1);
+    assert_eq!(
+        other
+            .purge(step, &onceguard::storage::Position::default(), 10)
+            .await
+            .unwrap()
+            .purged
+            .dids_deleted,
+        1
+    );
     hears(&mut changes, changed(&read)).await;
 
     // Its own, too: its answer may have been lost.

@@ -58,7 +58,15 @@ async fn purged_claim(store: &TestStore) -> Claim {
     assert_eq!(claim(store, &spent).await.as_str(), "accepted");
     store.pass(minutes(10)).await;
     let step = PurgeStep::DeleteSignerNonces { margin: minutes(1) };
-    assert_eq!(store.purge(step, 10).await.unwrap().signer_nonces_deleted, 1);
+    assert_eq!(
+        store
+            .purge(step, &onceguard::storage::Position::default(), 10)
+            .await
+            .unwrap()
+            .purged
+            .signer_nonces_deleted,
+        1
+    );
     store.clock().shift(chrono::Duration::minutes(-30));
     spent
 }

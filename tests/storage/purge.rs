@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use onceguard::domain::{Did, EndReason, Gone, SessionId};
-use onceguard::storage::{Answer, Opened, PurgeStep, Purged, Reading, Store};
+use onceguard::storage::{Answer, Opened, Position, PurgeBatch, PurgeStep, Purged, Reading, Store};
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
@@ -19,21 +19,21 @@ const AUDIT: PurgeStep = PurgeStep::DeleteAuditEvents { retention: days(180) };
 const DIDS: PurgeStep = PurgeStep::DeleteUnusedDids { unused: days(7) };
 const STEPS: [PurgeStep; 5] = [END, DELETE, NONCES, AUDIT, DIDS];
 
-/// Runs a step until a batch finds nothing; returns the sum, and checks each batch's bounds.
+/// Runs a step to its end; returns the sum, and checks each batch's bounds.
 async fn run(store: &Store, step: PurgeStep, limit: u32) -> Purged {
+    run_from(store, step, Position::default(), limit).await
+}
+
+async fn run_from(store: &Store, step: PurgeStep, from: Position, limit: u32) -> Purged {
     let mut sum = Purged::default();
-    loop {
-        let batch = store.purge(step, limit).await.unwrap();
-        let rows = u64::from(limit);
-        assert!(batch.sessions_expired + batch.sessions_idle <= rows, "{batch:?}");
-        assert!(batch.sessions_deleted <= rows && batch.signer_nonces_deleted <= rows, "{batch:?}");
-        assert!(batch.session_nonces_deleted <= rows, "{batch:?}");
-        assert!(batch.audit_events_deleted <= rows && batch.dids_deleted <= rows, "{batch:?}");
-        if batch == Purged::default() {
-            return sum;
-        }
-        sum += batch;
+    let mut from = Some(from);
+    while let Some(position) = from {
+        let PurgeBatch { purged, next } = store.purge(step, &position, limit).await.unwrap();
+        assert!(purged.rows() <= u64::from(limit), "{purged:?}");
+        sum += purged;
+        from = next;
     }
+    sum
 }
 
 async fn ended_session(store: &Store, nonces: usize) -> SessionId {
@@ -50,7 +50,10 @@ async fn an_empty_database_has_nothing_to_purge(#[values(Sqlite, Memory, Postgre
     let store = on.store().await;
     opened(&store, a_session()).await;
     for step in STEPS {
-        assert_eq!(store.purge(step, 10).await.unwrap(), Purged::default());
+        assert_eq!(
+            store.purge(step, &Position::default(), 10).await.unwrap().purged,
+            Purged::default()
+        );
     }
     assert_eq!(store.purge_preview(&STEPS).await.unwrap(), Purged::default());
 }
@@ -151,7 +154,7 @@ async fn a_session_that_is_half_emptied_accepts_nothing(
     let store = on.store().await;
     let id = ended_session(&store, 25).await;
     store.pass(days(8)).await;
-    let batch = store.purge(DELETE, 10).await.unwrap();
+    let batch = store.purge(DELETE, &Position::default(), 10).await.unwrap().purged;
     assert_eq!((batch.sessions_deleted, batch.session_nonces_deleted), (0, 10));
     let outcome = claim(&store, &in_session(id, a_nonce())).await;
     assert_eq!(outcome.as_str(), "session_ended");
@@ -187,7 +190,7 @@ async fn signers_nonces_leave_after_the_margin_and_their_counters_follow(
     store.pass(Duration::from_secs(90)).await;
     assert_eq!(run(&store, NONCES, 4).await, Purged::default(), "expired, within the margin");
     store.pass(minutes(1)).await;
-    let batch = store.purge(NONCES, 4).await.unwrap();
+    let batch = store.purge(NONCES, &Position::default(), 4).await.unwrap().purged;
     assert_eq!(batch, Purged { signer_nonces_deleted: 4, ..Purged::default() });
     counters_are_exact(&store).await;
     assert_eq!(run(&store, NONCES, 4).await.signer_nonces_deleted, 11);
@@ -196,7 +199,7 @@ async fn signers_nonces_leave_after_the_margin_and_their_counters_follow(
     assert_eq!(store.raw().number("sum(live) FROM signers").await, 15);
 }
 
-/// A batch looks at more rows than one query does.
+/// There are more rows than one batch looks at.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn expired_nonces_are_found_behind_many_live_ones(#[values(Sqlite, Postgres)] on: Database) {
@@ -215,27 +218,31 @@ async fn expired_nonces_are_found_behind_many_live_ones(#[values(Sqlite, Postgre
     let claims: Vec<_> = (0..3).map(|_| by_signer(&signer, a_nonce(), soon)).collect();
     claim_all(&store, &claims).await;
     store.pass(minutes(10)).await;
-    assert_eq!(store.purge(NONCES, 10).await.unwrap().signer_nonces_deleted, 3);
-    assert_eq!(run(&store, NONCES, 10).await, Purged::default());
+    let batch = store.purge(NONCES, &Position::default(), 10).await.unwrap();
+    assert_eq!(batch.purged, Purged::default(), "that is beyond them");
+    assert_eq!(run(&store, NONCES, 10).await.signer_nonces_deleted, 3);
     counters_are_exact(&store).await;
 }
 
-/// A batch starts where the last one ended; on PostgreSQL, time passes here by moving the rows.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_to_lie_before_the_last_batch_is_found(
+async fn a_batch_begins_where_the_one_before_ended_and_a_run_at_the_beginning(
     #[values(Sqlite, Postgres)] on: Database,
 ) {
     let store = on.store().await;
-    let (signer, soon) = (a_did(), in_seconds(&store, 60).await);
-    let claims: Vec<_> = (0..10).map(|_| by_signer(&signer, a_nonce(), soon)).collect();
+    let (signer, soon, late) =
+        (a_did(), in_seconds(&store, 60).await, in_seconds(&store, 3_600).await);
+    let claims: Vec<_> = (0..20)
+        .map(|number| by_signer(&signer, a_nonce(), if number % 2 == 0 { soon } else { late }))
+        .collect();
     claim_all(&store, &claims).await;
     store.pass(minutes(10)).await;
-    assert_eq!(store.purge(NONCES, 4).await.unwrap().signer_nonces_deleted, 4);
-    store.pass(minutes(10)).await;
-    let mut purged = run(&store, NONCES, 4).await;
-    purged += run(&store, NONCES, 4).await;
-    assert_eq!(purged.signer_nonces_deleted, 6);
+    let PurgeBatch { purged, next } = store.purge(NONCES, &Position::default(), 4).await.unwrap();
+    assert_eq!(purged.signer_nonces_deleted, 4);
+    let next = next.expect("there is more");
+    assert_eq!(run_from(&store, NONCES, next, 4).await.signer_nonces_deleted, 6);
+    store.pass(minutes(60)).await;
+    assert_eq!(run(&store, NONCES, 4).await.signer_nonces_deleted, 10, "they had been passed");
     counters_are_exact(&store).await;
 }
 

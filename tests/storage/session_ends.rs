@@ -69,7 +69,14 @@ async fn an_end_wipes_the_key_and_keeps_the_nonces(
         }
         _ => {
             store.pass(minutes(61)).await;
-            store.purge(onceguard::storage::PurgeStep::EndOverdueSessions, 10).await.unwrap();
+            store
+                .purge(
+                    onceguard::storage::PurgeStep::EndOverdueSessions,
+                    &onceguard::storage::Position::default(),
+                    10,
+                )
+                .await
+                .unwrap();
         }
     }
     assert!(read(&store, session.id).await.ended_at.is_some());

@@ -163,7 +163,14 @@ async fn a_list_narrows_to_states_recorded_or_not(
         }
     };
     check().await;
-    store.purge(onceguard::storage::PurgeStep::EndOverdueSessions, 100).await.unwrap();
+    store
+        .purge(
+            onceguard::storage::PurgeStep::EndOverdueSessions,
+            &onceguard::storage::Position::default(),
+            100,
+        )
+        .await
+        .unwrap();
     assert_eq!(read(&store, idle).await.end_reason, Some(EndReason::Idle), "now recorded");
     check().await;
 }

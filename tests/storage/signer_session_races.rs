@@ -126,7 +126,13 @@ async fn crossing_batches_and_the_purge_do_not_deadlock(
             let store = (*store).clone();
             tokio::spawn(async move {
                 let step = PurgeStep::DeleteSignerNonces { margin: Duration::ZERO };
-                while store.purge(step, 5).await.unwrap() != Purged::default() {}
+                while store
+                    .purge(step, &onceguard::storage::Position::default(), 5)
+                    .await
+                    .unwrap()
+                    .purged
+                    != Purged::default()
+                {}
             })
         };
         let tasks: Vec<_> = (0..8)

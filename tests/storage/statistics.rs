@@ -43,7 +43,14 @@ async fn counts_tell_what_there_is(#[values(Sqlite, Postgres)] on: Database) {
     assert_eq!(counts.live_nonces, 3);
     assert_eq!((counts.dids, counts.revoked_dids), (2, 1));
 
-    store.purge(onceguard::storage::PurgeStep::EndOverdueSessions, 10).await.unwrap();
+    store
+        .purge(
+            onceguard::storage::PurgeStep::EndOverdueSessions,
+            &onceguard::storage::Position::default(),
+            10,
+        )
+        .await
+        .unwrap();
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.active_sessions, counts.ended_sessions), (2, 3));
 }

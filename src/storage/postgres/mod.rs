@@ -85,7 +85,6 @@ pub struct PostgresStore {
     runtime: Handle,
     limits: ClaimLimits,
     detour: Arc<Detour>,
-    signer_purge: Arc<signer_purge::Walk>,
 }
 
 struct Pools {
@@ -146,7 +145,6 @@ impl PostgresStore {
             runtime: Handle::current(),
             limits,
             detour: Arc::default(),
-            signer_purge: Arc::default(),
         })
     }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::PostgresStore;
 use super::session_row::unsigned;
 use super::statement::Prepared;
-use crate::storage::{PurgeStep, Purged, Result};
+use crate::storage::{Position, PurgeBatch, PurgeStep, Purged, Result};
 
 /// The end is what it was when it came, not when it is recorded.
 const END_OVERDUE: &str = "
@@ -136,9 +136,12 @@ struct Id {
 }
 
 impl PostgresStore {
-    pub async fn purge(&self, step: PurgeStep, limit: u32) -> Result<Purged> {
+    pub async fn purge(&self, step: PurgeStep, from: &Position, limit: u32) -> Result<PurgeBatch> {
         let rows = i64::from(limit);
-        match step {
+        let purged = match step {
+            PurgeStep::DeleteSignerNonces { margin } => {
+                return self.purge_signer_nonces(margin, from, limit).await;
+            }
             PurgeStep::EndOverdueSessions => {
                 self.write("end_overdue_sessions", async |c| {
                     let query = Prepared(sql_query(END_OVERDUE).bind::<BigInt, _>(rows));
@@ -151,9 +154,6 @@ impl PostgresStore {
                     delete_ended(c, retention, rows).await
                 })
                 .await
-            }
-            PurgeStep::DeleteSignerNonces { margin } => {
-                self.purge_signer_nonces(margin, limit).await
             }
             PurgeStep::DeleteAuditEvents { retention } => {
                 self.write("delete_audit_events", async |c| {
@@ -170,7 +170,8 @@ impl PostgresStore {
                 })
                 .await
             }
-        }
+        }?;
+        Ok(PurgeBatch::of_index(purged, limit))
     }
 
     pub async fn purge_preview(&self, steps: &[PurgeStep]) -> Result<Purged> {

@@ -4,7 +4,6 @@
 //! looked at again.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -16,7 +15,7 @@ use super::purge::{Count, NEED_NOT_BE_ON_DISK};
 use super::session_row::unsigned;
 use super::statement::Prepared;
 use super::{PostgresStore, unreadable};
-use crate::storage::{Purged, Result};
+use crate::storage::{Position, PurgeBatch, Purged, Result, StoreError};
 
 /// Pages that one query looks at: about ten milliseconds of work.
 const PAGES_LOOKED_AT: i64 = 1_024;
@@ -24,7 +23,7 @@ const PAGES_LOOKED_AT: i64 = 1_024;
 const PAGES: &str = "
     SELECT pg_relation_size('signer_nonces') / current_setting('block_size')::bigint AS count";
 
-/// In whatever order: a row that is passed over is found by the next walk.
+/// In whatever order: a row that is passed over is found by the next run.
 const FIND: &str = "
     SELECT ctid::text AS place, signer FROM signer_nonces
     WHERE ctid > $1::text::tid AND ctid < $2::text::tid
@@ -63,25 +62,23 @@ impl Place {
         let (page, number) = text.strip_prefix('(')?.strip_suffix(')')?.split_once(',')?;
         Some(Self { page: page.parse().ok()?, number: number.parse().ok()? })
     }
+
+    fn of(position: &Position) -> QueryResult<Self> {
+        if position.0.is_empty() {
+            return Ok(Self::default());
+        }
+        let text = std::str::from_utf8(&position.0).ok();
+        text.and_then(Self::parse).ok_or_else(|| unreadable("a row's place"))
+    }
+
+    fn into_position(self) -> Position {
+        Position(self.to_string().into_bytes())
+    }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "({},{})", self.page, self.number)
-    }
-}
-
-/// Up to where this instance has walked. From the beginning at first, and again after the end.
-#[derive(Debug, Default)]
-pub(super) struct Walk(Mutex<Place>);
-
-impl Walk {
-    fn position(&self) -> Place {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn continue_after(&self, place: Place) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 }
 
@@ -100,58 +97,58 @@ struct Signer {
 }
 
 impl PostgresStore {
-    /// One batch. Fewer than `limit` only from where the last one ended to the end of the table, or
-    /// where another process deletes too.
-    pub(super) async fn purge_signer_nonces(&self, margin: Duration, limit: u32) -> Result<Purged> {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let (mut expired, mut at_end) = (Vec::new(), false);
-        while expired.len() < limit && !at_end {
-            let (position, room) = (self.signer_purge.position(), limit - expired.len());
-            let found =
-                self.read("find_signer_nonces", async |c| find(c, margin, position, room).await);
-            let Found { rows, last } = found.await?;
-            expired.extend(rows);
-            at_end = last.is_none();
-            self.signer_purge.continue_after(last.unwrap_or_default());
-        }
-        if expired.is_empty() {
-            return Ok(Purged::default());
-        }
-        self.transaction("delete_signer_nonces", async |c| delete(c, margin, &expired).await).await
+    /// One batch: what one query finds from `from` on.
+    pub(super) async fn purge_signer_nonces(
+        &self,
+        margin: Duration,
+        from: &Position,
+        limit: u32,
+    ) -> Result<PurgeBatch> {
+        let from = Place::of(from).map_err(|e| StoreError::Unexpected(e.to_string()))?;
+        let Found { expired, last } = self
+            .read("find_signer_nonces", async |c| find(c, margin, from, i64::from(limit)).await)
+            .await?;
+        let purged = if expired.is_empty() {
+            Purged::default()
+        } else {
+            let delete = async |c: &mut _| delete(c, margin, &expired).await;
+            self.transaction("delete_signer_nonces", delete).await?
+        };
+        Ok(PurgeBatch { purged, next: last.map(Place::into_position) })
     }
 }
 
 /// What one query found.
 struct Found {
-    rows: Vec<Expired>,
+    expired: Vec<Expired>,
     /// What it looked at last; `None` at the end of the table.
     last: Option<Place>,
 }
 
-/// Up to `limit` rows after `position` that expired more than `margin` ago.
+/// Up to `limit` rows after `from` that expired more than `margin` ago.
 async fn find(
     c: &mut AsyncPgConnection,
     margin: Duration,
-    position: Place,
-    limit: usize,
+    from: Place,
+    limit: i64,
 ) -> QueryResult<Found> {
     let Count { count: pages } = Prepared(sql_query(PAGES)).get_result(c).await?;
-    let until = Place { page: position.page + PAGES_LOOKED_AT, number: 0 };
+    let until = Place { page: from.page + PAGES_LOOKED_AT, number: 0 };
     let query = sql_query(FIND)
-        .bind::<Text, _>(position.to_string())
+        .bind::<Text, _>(from.to_string())
         .bind::<Text, _>(until.to_string())
         .bind::<Double, _>(margin.as_secs_f64())
-        .bind::<BigInt, _>(unsigned::<_, i64>(limit)?);
-    let rows: Vec<Expired> = Prepared(query).load(c).await?;
-    let last = match rows.last() {
-        Some(row) if rows.len() == limit => {
+        .bind::<BigInt, _>(limit);
+    let expired: Vec<Expired> = Prepared(query).load(c).await?;
+    let last = match expired.last() {
+        Some(row) if unsigned::<_, i64>(expired.len())? == limit => {
             let place = Place::parse(&row.place);
             Some(place.ok_or_else(|| unreadable("a row's place"))?)
         }
         _ if until.page < pages => Some(until),
         _ => None,
     };
-    Ok(Found { rows, last })
+    Ok(Found { expired, last })
 }
 
 /// Deletes these rows, lowers their signers' counters by as much, and forgets signers without any.

@@ -1,12 +1,11 @@
 //! Copies the WAL into the database beside the writer, so that no claim waits for it.
 //!
-//! SQLite starts the WAL anew only when all of it was copied at a moment when nobody writes, and
-//! whoever copies the end of it waits for the disk to have the whole database. So a thread copies
-//! while the writer goes on, and has the disk take what was copied; only when little is left does
-//! the writer copy that, between two groups.
+//! SQLite starts the WAL anew only when all of it is copied, nobody reads from it, and then
+//! somebody writes. Whoever copies the end of it waits for the disk to have all that was copied
+//! before. So a thread copies while the writer goes on, and has the disk take what was copied; only
+//! when little is left does the writer copy that, between two groups.
 
 use std::fs::File;
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -16,7 +15,6 @@ use diesel::sql_types::Integer;
 use tokio::sync::watch;
 
 use super::connection::{Role, Target};
-use super::errors::store_error;
 use super::readers::spawn;
 use crate::storage::{Result, StoreError};
 
@@ -24,13 +22,16 @@ use crate::storage::{Result, StoreError};
 const LONG: i32 = 16_384;
 /// Pages that the writer copies itself: that takes a few milliseconds.
 const LITTLE: i32 = 512;
-/// Passes after which the writer copies whatever is left, since it writes as fast as it is copied.
+/// Pages that it copies itself when the WAL has become twice as long: large groups are written
+/// faster than little is left.
+const MUCH: i32 = LONG / 2;
+/// Passes in a row, however much is written meanwhile.
 const MOST_PASSES: u32 = 8;
 
 /// The writer's side.
 pub(super) struct Checkpointer {
     waker: SyncSender<()>,
-    little_is_left: Arc<AtomicBool>,
+    caught_up: Arc<AtomicBool>,
 }
 
 impl Checkpointer {
@@ -38,70 +39,100 @@ impl Checkpointer {
     pub(super) fn start(target: &Target, alive: &Arc<watch::Sender<()>>) -> Result<Self> {
         let cannot = |e: std::io::Error| StoreError::Unavailable(format!("cannot open it: {e}"));
         let (waker, woken) = sync_channel::<()>(1);
-        let little_is_left = Arc::new(AtomicBool::new(false));
+        let caught_up = Arc::new(AtomicBool::new(false));
         let mut conn = target.connect(Role::Checkpointer)?;
-        // Never closed: that would release the locks that SQLite holds on the file (POSIX locks
-        // belong to the process, and end with the first descriptor that it closes).
-        let file = ManuallyDrop::new(target.file().map_err(cannot)?);
-        let signal = Arc::clone(&little_is_left);
+        let file = target.file().map_err(cannot)?;
+        let signal = Arc::clone(&caught_up);
         spawn("sqlite-checkpointer", alive, move || {
             while woken.recv().is_ok() {
                 match catch_up(&mut conn, &file) {
-                    Ok(little_is_left) => signal.store(little_is_left, Ordering::Relaxed),
-                    Err(error) => {
+                    Ok(caught_up) => signal.store(caught_up, Ordering::Relaxed),
+                    Err(Failure::Copy(error)) => {
                         tracing::warn!(%error, "the WAL could not be copied into the database");
+                    }
+                    Err(Failure::Sync(error)) => {
+                        // The system may have dropped what it could not write, and say so once
+                        // only. The WAL still has it, and is replayed at the next start.
+                        tracing::error!(
+                            %error,
+                            "the disk did not take the database: mend it, and restart the service"
+                        );
+                        return;
                     }
                 }
             }
         })?;
-        Ok(Self { waker, little_is_left })
+        Ok(Self { waker, caught_up })
     }
 
-    /// Has what was written until now copied.
-    pub(super) fn wake(&self) {
-        // An error means that it is at work already, or has ended; then the automatic checkpoint
-        // of the writer's connection copies.
-        let _ = self.waker.try_send(());
+    /// Between two groups: has a long WAL copied, and copies its end once little is left.
+    pub(super) fn look_after(&self, writer: &mut SqliteConnection) -> QueryResult<()> {
+        let wal = Wal::look(writer)?;
+        if wal.log < LONG {
+            self.caught_up.store(false, Ordering::Relaxed);
+            return Ok(());
+        }
+        let enough = if wal.log < 2 * LONG { LITTLE } else { MUCH };
+        if self.caught_up.load(Ordering::Relaxed) && wal.left() <= enough {
+            // Again after the next group, until the WAL has started anew.
+            Wal::copy(writer)?;
+        } else {
+            // An error means that it is at work already, or has ended; then the automatic
+            // checkpoint of the writer's connection copies, in the end.
+            let _ = self.waker.try_send(());
+        }
+        Ok(())
     }
 
-    /// Copies the end of the WAL if little is left, so that SQLite can start it anew.
-    pub(super) fn finish(&self, writer: &mut SqliteConnection) {
-        if !self.little_is_left.load(Ordering::Relaxed) {
-            return;
-        }
-        self.little_is_left.store(false, Ordering::Relaxed);
-        if let Err(error) = pass(writer) {
-            tracing::warn!(%error, "the end of the WAL could not be copied into the database");
-        }
+    /// Whether the next group shall be followed by [`Self::look_after`], however small it is.
+    pub(super) fn is_about_to_start_anew(&self) -> bool {
+        self.caught_up.load(Ordering::Relaxed)
     }
 }
 
-/// Copies what is in the WAL; if that is long, until little of it is left to copy: `true`.
-fn catch_up(conn: &mut SqliteConnection, file: &File) -> Result<bool> {
+enum Failure {
+    Copy(diesel::result::Error),
+    Sync(std::io::Error),
+}
+
+/// Copies what is in the WAL; if that is long, until what is written meanwhile is little: `true`.
+fn catch_up(conn: &mut SqliteConnection, file: &File) -> std::result::Result<bool, Failure> {
     let mut before = 0;
     for _ in 0..MOST_PASSES {
-        let length = pass(conn).map_err(|e| store_error(&e))?;
-        file.sync_data().map_err(|e| StoreError::Unavailable(e.to_string()))?;
-        if length < LONG {
+        let wal = Wal::copy(conn).map_err(Failure::Copy)?;
+        file.sync_data().map_err(Failure::Sync)?;
+        if wal.log < LONG {
             return Ok(false);
         }
-        if length - before <= LITTLE {
+        if wal.log - before <= LITTLE {
             break;
         }
-        before = length;
+        before = wal.log;
     }
     Ok(true)
 }
 
+/// Pages in the WAL. Both are -1 while another connection copies.
 #[derive(QueryableByName)]
-struct Pass {
-    /// Pages in the WAL when the pass began; -1 if another process is at it.
+struct Wal {
     #[diesel(sql_type = Integer)]
     log: i32,
+    /// How many of them are in the database, too.
+    #[diesel(sql_type = Integer)]
+    checkpointed: i32,
 }
 
-/// Waits for nobody, and takes no lock that a reader or the writer needs.
-fn pass(conn: &mut SqliteConnection) -> QueryResult<i32> {
-    let pass: Pass = diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(conn)?;
-    Ok(pass.log)
+impl Wal {
+    fn look(conn: &mut SqliteConnection) -> QueryResult<Self> {
+        diesel::sql_query("PRAGMA wal_checkpoint(NOOP)").get_result(conn)
+    }
+
+    /// Copies what no reader still needs otherwise. Waits for nobody.
+    fn copy(conn: &mut SqliteConnection) -> QueryResult<Self> {
+        diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(conn)
+    }
+
+    const fn left(&self) -> i32 {
+        self.log - self.checkpointed
+    }
 }

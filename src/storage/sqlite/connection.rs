@@ -1,6 +1,7 @@
 //! Opening SQLite: where the file is, and how each connection is set up.
 
 use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 use diesel::connection::SimpleConnection;
@@ -14,9 +15,9 @@ use super::errors::store_error;
 /// How long a connection waits for another process's lock. Only commands at the command line
 /// are other processes, and their transactions are short.
 const BUSY_TIMEOUT_MILLISECONDS: u32 = 5_000;
-/// Pages in the WAL after which a commit copies them into the database itself, if the checkpointer
-/// has not let the WAL start anew long before.
-const AUTO_CHECKPOINT_PAGES: u32 = 65_536;
+/// Pages in the WAL (1 GiB of it) after which a commit copies them into the database itself: only
+/// if the checkpointer has ended, or a reader has kept the WAL from starting anew for so long.
+const AUTO_CHECKPOINT_PAGES: u32 = 262_144;
 /// The WAL is cut back to this when it starts anew; more than it usually has by then, since a file
 /// that grows is written more slowly.
 const WAL_BYTES_KEPT: u32 = 96 * 1024 * 1024;
@@ -70,10 +71,12 @@ impl Target {
         matches!(self, Self::Memory)
     }
 
-    /// The file itself, for what SQLite does not do.
-    pub(super) fn file(&self) -> std::io::Result<File> {
+    /// The file itself, for what SQLite does not do. It must never be closed: that would release
+    /// the locks that SQLite holds on it (POSIX locks belong to the process, and end with the
+    /// first descriptor of the file that it closes).
+    pub(super) fn file(&self) -> std::io::Result<ManuallyDrop<File>> {
         match self {
-            Self::File(path) => File::open(path),
+            Self::File(path) => File::open(path).map(ManuallyDrop::new),
             Self::Memory => Err(std::io::ErrorKind::Unsupported.into()),
         }
     }

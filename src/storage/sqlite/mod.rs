@@ -38,8 +38,9 @@ use uuid::Uuid;
 
 use super::{
     AuditRecord, Changed, ClaimLimits, Counts, DidChanges, DidForgotten, DidRevoked, DidStored,
-    KnownSealingKey, Lease, MigrationStatus, NewDid, Opened, Parties, PoolStatus, PurgeStep,
-    Purged, Reading, Result, SealedSession, SqliteLocation, Statistics, StoreError,
+    KnownSealingKey, Lease, MigrationStatus, NewDid, Opened, Parties, PoolStatus, Position,
+    PurgeBatch, PurgeStep, Purged, Reading, Result, SealedSession, SqliteLocation, Statistics,
+    StoreError,
 };
 use crate::clock::Clock;
 use crate::config::Database;
@@ -50,14 +51,13 @@ use crate::domain::{
 };
 use crate::metrics::Metrics;
 
-use signer_purge::{Found, Walk};
+use signer_purge::Found;
 use threads::Threads;
 
 /// An SQLite database. Clones share its threads, which end with the last clone.
 #[derive(Clone)]
 pub struct SqliteStore {
     threads: Arc<Threads>,
-    signer_purge: Arc<Walk>,
 }
 
 impl SqliteStore {
@@ -73,7 +73,7 @@ impl SqliteStore {
         let slow = config.slow_statement;
         let start = move || Threads::start(&location, readers, slow, limits, metrics, clock);
         match tokio::task::spawn_blocking(start).await {
-            Ok(threads) => Ok(Self { threads: Arc::new(threads?), signer_purge: Arc::default() }),
+            Ok(threads) => Ok(Self { threads: Arc::new(threads?) }),
             Err(error) => Err(StoreError::Unavailable(error.to_string())),
         }
     }
@@ -341,19 +341,33 @@ impl SqliteStore {
         self.threads.read("lease", move |conn, now| leases::find(conn, now, &name)).await
     }
 
-    pub async fn purge(&self, step: PurgeStep, limit: u32) -> Result<Purged> {
-        match step {
-            PurgeStep::EndOverdueSessions => self.end_overdue_sessions(limit).await,
-            PurgeStep::DeleteSignerNonces { margin } => {
-                self.delete_signer_nonces(margin, limit).await
-            }
-            _ => {
-                let delete = move |conn: &mut _, now| purge::delete(conn, now, step, limit);
+    pub async fn purge(&self, step: PurgeStep, from: &Position, limit: u32) -> Result<PurgeBatch> {
+        let purged = match step {
+            PurgeStep::EndOverdueSessions => self.end_overdue_sessions(limit).await?,
+            PurgeStep::DeleteEndedSessions { retention } => {
+                let delete = move |conn: &mut _, now| {
+                    purge::delete_ended_sessions(conn, now, retention, limit)
+                };
                 let purged = self.threads.write("purge", delete).await?;
                 self.threads.tally.remove(purged.session_nonces_deleted);
-                Ok(purged)
+                purged
             }
-        }
+            PurgeStep::DeleteSignerNonces { margin } => {
+                return self.delete_signer_nonces(margin, from.clone(), limit).await;
+            }
+            PurgeStep::DeleteAuditEvents { retention } => {
+                let delete = move |conn: &mut _, now| {
+                    purge::delete_audit_events(conn, now, retention, limit)
+                };
+                self.threads.write("purge", delete).await?
+            }
+            PurgeStep::DeleteUnusedDids { unused } => {
+                let delete =
+                    move |conn: &mut _, now| purge::delete_unused_dids(conn, now, unused, limit);
+                self.threads.write("purge", delete).await?
+            }
+        };
+        Ok(PurgeBatch::of_index(purged, limit))
     }
 
     async fn end_overdue_sessions(&self, limit: u32) -> Result<Purged> {
@@ -366,25 +380,21 @@ impl SqliteStore {
         self.threads.write("purge", end).await
     }
 
-    /// Fewer than `limit` only from where the last batch ended to the end of the table; the next
-    /// starts from the beginning then.
-    async fn delete_signer_nonces(&self, margin: Duration, limit: u32) -> Result<Purged> {
-        let (mut keys, mut at_end) = (Vec::new(), false);
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        while keys.len() < limit && !at_end {
-            let (position, room) = (self.signer_purge.position(), limit - keys.len());
-            let find =
-                move |conn: &mut _, now| signer_purge::find(conn, now, margin, &position, room);
-            let Found { expired, last } = self.threads.read("purge_signer_nonces", find).await?;
-            keys.extend(expired);
-            at_end = last.is_none();
-            self.signer_purge.continue_after(last.unwrap_or_default());
-        }
-        if keys.is_empty() {
-            return Ok(Purged::default());
-        }
-        let delete = move |conn: &mut _, now| signer_purge::delete(conn, now, margin, &keys);
-        self.threads.write("purge", delete).await
+    async fn delete_signer_nonces(
+        &self,
+        margin: Duration,
+        from: Position,
+        limit: u32,
+    ) -> Result<PurgeBatch> {
+        let find = move |conn: &mut _, now| signer_purge::find(conn, now, margin, &from, limit);
+        let Found { expired, next } = self.threads.read("purge_signer_nonces", find).await?;
+        let purged = if expired.is_empty() {
+            Purged::default()
+        } else {
+            let delete = move |conn: &mut _, now| signer_purge::delete(conn, now, margin, &expired);
+            self.threads.write("purge", delete).await?
+        };
+        Ok(PurgeBatch { purged, next })
     }
 
     pub async fn purge_preview(&self, steps: &[PurgeStep]) -> Result<Purged> {

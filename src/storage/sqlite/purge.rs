@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary};
 
 use crate::domain::{EndReason, SessionState, Timestamp};
-use crate::storage::{PurgeStep, Purged};
+use crate::storage::Purged;
 
 use super::claimed_sessions::ClaimedSession;
 use super::clock;
@@ -74,44 +74,32 @@ pub(super) fn end_overdue(
     Ok(purged)
 }
 
-/// One batch of a step that deletes.
-pub(super) fn delete(
+/// The moment `age` ago.
+pub(super) fn before(now: Timestamp, age: Duration) -> i64 {
+    now.timestamp_micros().saturating_sub(micros(age))
+}
+
+/// What was removed, with the clock recorded.
+pub(super) fn recorded(
     conn: &mut SqliteConnection,
     now: Timestamp,
-    step: PurgeStep,
-    limit: u32,
+    purged: Purged,
 ) -> QueryResult<Purged> {
-    let purged = match step {
-        PurgeStep::DeleteEndedSessions { retention } => {
-            delete_ended_sessions(conn, before(now, retention), limit)?
-        }
-        PurgeStep::DeleteAuditEvents { retention } => {
-            delete_audit_events(conn, before(now, retention), limit)?
-        }
-        PurgeStep::DeleteUnusedDids { unused } => {
-            delete_unused_dids(conn, before(now, unused), limit)?
-        }
-        // These are looked for by a reader first.
-        PurgeStep::EndOverdueSessions | PurgeStep::DeleteSignerNonces { .. } => Purged::default(),
-    };
     if purged != Purged::default() {
         clock::record(conn, now)?;
     }
     Ok(purged)
 }
 
-/// The moment `age` ago.
-pub(super) fn before(now: Timestamp, age: Duration) -> i64 {
-    now.timestamp_micros().saturating_sub(micros(age))
-}
-
-/// Deletes sessions that ended before `cutoff`, counting their nonces as rows too:
+/// Deletes sessions that ended more than `retention` ago, counting their nonces as rows too:
 /// a session with more of them than fit is emptied first, over several batches.
-fn delete_ended_sessions(
+pub(super) fn delete_ended_sessions(
     conn: &mut SqliteConnection,
-    cutoff: i64,
+    now: Timestamp,
+    retention: Duration,
     limit: u32,
 ) -> QueryResult<Purged> {
+    let cutoff = before(now, retention);
     let mut purged = Purged::default();
     let mut room = i64::from(limit);
     let ended: Vec<Vec<u8>> = sessions::table
@@ -134,7 +122,7 @@ fn delete_ended_sessions(
             break;
         }
     }
-    Ok(purged)
+    recorded(conn, now, purged)
 }
 
 fn delete_nonces(conn: &mut SqliteConnection, session: &[u8], limit: i64) -> QueryResult<i64> {
@@ -148,11 +136,13 @@ fn delete_nonces(conn: &mut SqliteConnection, session: &[u8], limit: i64) -> Que
     Ok(stored(deleted))
 }
 
-fn delete_audit_events(
+pub(super) fn delete_audit_events(
     conn: &mut SqliteConnection,
-    cutoff: i64,
+    now: Timestamp,
+    retention: Duration,
     limit: u32,
 ) -> QueryResult<Purged> {
+    let cutoff = before(now, retention);
     let old: Vec<Vec<u8>> = audit_events::table
         .filter(audit_events::at.lt(cutoff))
         .order(audit_events::at)
@@ -164,7 +154,7 @@ fn delete_audit_events(
         diesel::delete(audit_events::table.find(id)).execute(conn)?;
         deleted += 1;
     }
-    Ok(Purged { audit_events_deleted: deleted, ..Purged::default() })
+    recorded(conn, now, Purged { audit_events_deleted: deleted, ..Purged::default() })
 }
 
 /// DIDs that a resolver read before `cutoff` and not since; never a revoked one.
@@ -176,8 +166,13 @@ pub(super) fn unused_dids(cutoff: i64) -> _ {
         .filter(dids::fetched_at.lt(cutoff))
 }
 
-fn delete_unused_dids(conn: &mut SqliteConnection, cutoff: i64, limit: u32) -> QueryResult<Purged> {
-    let unused: Vec<String> = unused_dids(cutoff)
+pub(super) fn delete_unused_dids(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    unused: Duration,
+    limit: u32,
+) -> QueryResult<Purged> {
+    let unused: Vec<String> = unused_dids(before(now, unused))
         .order(dids::fetched_at)
         .limit(i64::from(limit))
         .select(dids::did)
@@ -187,5 +182,5 @@ fn delete_unused_dids(conn: &mut SqliteConnection, cutoff: i64, limit: u32) -> Q
         diesel::delete(dids::table.find(did)).execute(conn)?;
         deleted += 1;
     }
-    Ok(Purged { dids_deleted: deleted, ..Purged::default() })
+    recorded(conn, now, Purged { dids_deleted: deleted, ..Purged::default() })
 }

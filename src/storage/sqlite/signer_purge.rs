@@ -2,23 +2,23 @@
 //! lie side by side and leave together, page by page: a reader finds what has expired, and the
 //! writer deletes it.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use diesel::connection::DefaultLoadingMode;
 use diesel::prelude::*;
+use diesel::result::Error;
 use diesel::sql_types::{BigInt, Binary, Text};
 
 use crate::domain::Timestamp;
-use crate::storage::Purged;
+use crate::storage::{Position, Purged};
 
-use super::clock;
-use super::purge::before;
+use super::purge::{before, recorded};
 use super::schema::{signer_nonces, signers};
 use super::types::{number, stored};
 
 /// Rows that one read looks at. While it lasts, the WAL cannot start anew.
 const LOOKED_AT: usize = 16_384;
+const SIGNER_LENGTH: usize = 16;
 
 #[derive(Debug, Clone, Default, QueryableByName)]
 pub(super) struct NonceKey {
@@ -36,46 +36,47 @@ struct Row {
     expires_at: i64,
 }
 
-/// Where the walk has come to: what it looked at last. From the beginning at first, and again after
-/// the end.
-#[derive(Default)]
-pub(super) struct Walk(Mutex<NonceKey>);
-
-impl Walk {
-    pub(super) fn position(&self) -> NonceKey {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+impl NonceKey {
+    /// Before all keys where there is no position.
+    fn of(position: &Position) -> QueryResult<Self> {
+        let (signer, nonce) = position.0.split_at_checked(SIGNER_LENGTH).unwrap_or_default();
+        let nonce =
+            std::str::from_utf8(nonce).map_err(|e| Error::DeserializationError(e.into()))?;
+        Ok(Self { signer: signer.to_owned(), nonce: nonce.to_owned() })
     }
 
-    pub(super) fn continue_after(&self, key: NonceKey) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = key;
+    fn into_position(self) -> Position {
+        Position([self.signer.as_slice(), self.nonce.as_bytes()].concat())
     }
 }
 
 /// What one read found.
 pub(super) struct Found {
     pub(super) expired: Vec<NonceKey>,
-    /// What it looked at last; `None` at the end of the table.
-    pub(super) last: Option<NonceKey>,
+    /// Where to go on; `None` at the end of the table.
+    pub(super) next: Option<Position>,
 }
 
-/// Up to `limit` nonces after `position` that expired more than `margin` ago.
+/// Up to `limit` nonces after `from` that expired more than `margin` ago.
 pub(super) fn find(
     conn: &mut SqliteConnection,
     now: Timestamp,
     margin: Duration,
-    position: &NonceKey,
-    limit: usize,
+    from: &Position,
+    limit: u32,
 ) -> QueryResult<Found> {
     let cutoff = before(now, margin);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let NonceKey { signer, nonce } = NonceKey::of(from)?;
     let rows = diesel::sql_query(
         "SELECT signer, nonce, expires_at FROM signer_nonces
             WHERE (signer, nonce) > (?, ?) ORDER BY signer, nonce LIMIT ?",
     )
-    .bind::<Binary, _>(&position.signer)
-    .bind::<Text, _>(&position.nonce)
+    .bind::<Binary, _>(signer)
+    .bind::<Text, _>(nonce)
     .bind::<BigInt, _>(stored(LOOKED_AT))
     .load_iter::<Row, DefaultLoadingMode>(conn)?;
-    let mut found = Found { expired: Vec::new(), last: None };
+    let mut found = Found { expired: Vec::new(), next: None };
     let mut looked_at = 0;
     for row in rows {
         let Row { key, expires_at } = row?;
@@ -84,7 +85,7 @@ pub(super) fn find(
             found.expired.push(key.clone());
         }
         if looked_at == LOOKED_AT || found.expired.len() == limit {
-            found.last = Some(key);
+            found.next = Some(key.into_position());
             break;
         }
     }
@@ -110,7 +111,9 @@ pub(super) fn delete(
                 .filter(signer_nonces::expires_at.lt(cutoff));
             deleted += diesel::delete(expired).execute(conn)?;
         }
-        if let Some(NonceKey { signer, .. }) = of_one_signer.first() {
+        if deleted > 0
+            && let Some(NonceKey { signer, .. }) = of_one_signer.first()
+        {
             let counter = signers::table.find(signer);
             let live = signers::live.eq(signers::live - stored(deleted));
             diesel::update(counter).set(live).execute(conn)?;
@@ -118,8 +121,40 @@ pub(super) fn delete(
         }
         purged.signer_nonces_deleted += number::<u64>(stored(deleted))?;
     }
-    if purged != Purged::default() {
-        clock::record(conn, now)?;
+    recorded(conn, now, purged)
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::connection::SimpleConnection;
+
+    use super::*;
+    use crate::storage::SqliteLocation;
+    use crate::storage::sqlite::connection::{Role, Target};
+    use crate::storage::sqlite::migrations;
+
+    #[test]
+    fn what_was_claimed_anew_meanwhile_stays() {
+        let target = Target::prepare(&SqliteLocation::Memory).unwrap();
+        let mut conn = target.connect(Role::Writer).unwrap();
+        migrations::up(&mut conn).unwrap();
+        conn.batch_execute(
+            "INSERT INTO signers VALUES (zeroblob(16), 'did:web:a', 2);
+             INSERT INTO signer_nonces VALUES
+                 (zeroblob(16), 'a', 0, 1, NULL), (zeroblob(16), 'b', 0, 1, NULL)",
+        )
+        .unwrap();
+        let now = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let margin = Duration::ZERO;
+        let found = find(&mut conn, now, margin, &Position::default(), 10).unwrap();
+        assert_eq!(found.expired.len(), 2);
+        // Another process purges one of them, and it is claimed again.
+        conn.batch_execute("UPDATE signer_nonces SET expires_at = 9e18 WHERE nonce = 'a'").unwrap();
+        let purged = delete(&mut conn, now, margin, &found.expired).unwrap();
+        assert_eq!(purged.signer_nonces_deleted, 1);
+        let left: Vec<String> =
+            signer_nonces::table.select(signer_nonces::nonce).load(&mut conn).unwrap();
+        assert_eq!(left, ["a"]);
+        assert_eq!(signers::table.select(signers::live).first::<i64>(&mut conn), Ok(1));
     }
-    Ok(purged)
 }

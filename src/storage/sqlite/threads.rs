@@ -315,30 +315,59 @@ mod tests {
         u32::from_be_bytes(*header.last_chunk().unwrap())
     }
 
+    /// Writes more than what makes a WAL long, and less than what makes a commit copy it.
+    async fn fill(threads: &Threads) {
+        let fill = "CREATE TABLE t (page);
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+             INSERT INTO t SELECT randomblob(4000) FROM n";
+        threads.write("fill", move |conn, _| conn.batch_execute(fill)).await.unwrap();
+    }
+
+    /// Whether the WAL starts anew while so many rows are written.
+    async fn starts_anew(threads: &Threads, database: &Path, rows: usize) -> bool {
+        let before = starts_of_wal(database);
+        let insert = "INSERT INTO t VALUES (0)";
+        for _ in 0..rows {
+            threads.write("insert", move |conn, _| conn.batch_execute(insert)).await.unwrap();
+            if starts_of_wal(database) != before {
+                return true;
+            }
+        }
+        false
+    }
+
     #[tokio::test]
     async fn a_long_wal_starts_anew_while_the_writer_goes_on() {
         let folder = tempfile::tempdir().unwrap();
         let threads = start(&file(folder.path()));
-        let run = |sql: &'static str| threads.write("fill", move |conn, _| conn.batch_execute(sql));
-        run("CREATE TABLE t (page)").await.unwrap();
-        // Less than what makes a commit copy the WAL itself.
-        run("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
-             INSERT INTO t SELECT randomblob(4000) FROM n")
-        .await
-        .unwrap();
-        let database = folder.path().join("test.db");
-        let before = starts_of_wal(&database);
-        for more in 0.. {
-            run("INSERT INTO t VALUES (0)").await.unwrap();
-            if starts_of_wal(&database) != before {
-                break;
-            }
-            assert!(more < 20_000, "the WAL only grows");
-        }
+        fill(&threads).await;
+        assert!(starts_anew(&threads, &folder.path().join("test.db"), 20_000).await);
         let rows = threads.read("count", |conn, _| {
             diesel::select(diesel::dsl::sql::<BigInt>("count(*) FROM t WHERE page <> 0"))
                 .get_result::<i64>(conn)
         });
         assert_eq!(rows.await, Ok(20_000));
+    }
+
+    #[tokio::test]
+    async fn a_long_wal_starts_anew_once_its_reader_has_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("test.db");
+        let threads = start(&file(folder.path()));
+        fill(&threads).await;
+        let (release, held) = mpsc::channel::<()>();
+        let (begun, begins) = oneshot::channel();
+        let mut reader = pin!(threads.read("hold", move |conn, _| {
+            conn.batch_execute("BEGIN; SELECT count(*) FROM t")?;
+            let _ = begun.send(());
+            let _ = held.recv();
+            conn.batch_execute("COMMIT")
+        }));
+        assert!(reader.as_mut().now_or_never().is_none());
+        begins.await.unwrap();
+        assert!(!starts_anew(&threads, &database, 3_000).await);
+        release.send(()).unwrap();
+        assert_eq!(reader.await, Ok(()));
+        assert!(starts_anew(&threads, &database, 20_000).await);
     }
 }

@@ -27,8 +27,8 @@ const MAX_ASKS: usize = 4_096;
 const MAX_WRITES: usize = 64;
 /// How often the file is checked for changes by other processes.
 const POLL: Duration = Duration::from_secs(1);
-/// After how many changed rows the checkpointer is woken.
-const CHANGES_PER_CHECKPOINT: i64 = 8_192;
+/// After how many changed rows the length of the WAL is looked at.
+const CHANGES_PER_LOOK: i64 = 512;
 
 pub(super) enum Job {
     Claims(Claims),
@@ -152,7 +152,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut seen = self.data_version();
         let mut polled = Instant::now();
-        let mut copied = 0;
+        let mut looked_at = 0;
         loop {
             match self.jobs.recv_timeout(POLL) {
                 Ok(first) => self.work(first),
@@ -160,11 +160,13 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if let Some(checkpointer) = &self.checkpointer {
-                checkpointer.finish(&mut self.conn);
                 let changes = changes(&mut self.conn);
-                if changes - copied >= CHANGES_PER_CHECKPOINT {
-                    copied = changes;
-                    checkpointer.wake();
+                let many = changes - looked_at >= CHANGES_PER_LOOK;
+                if many || checkpointer.is_about_to_start_anew() {
+                    looked_at = changes;
+                    if let Err(error) = checkpointer.look_after(&mut self.conn) {
+                        tracing::warn!(%error, "the WAL could not be looked after");
+                    }
                 }
             }
             if polled.elapsed() >= POLL {

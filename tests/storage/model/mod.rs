@@ -280,7 +280,14 @@ impl<'a> Pair<'a> {
             PurgeStep::DeleteSignerNonces { margin: MARGIN },
         ];
         for step in steps {
-            while self.store.purge(step, 3).await.unwrap() != Purged::default() {}
+            while self
+                .store
+                .purge(step, &onceguard::storage::Position::default(), 3)
+                .await
+                .unwrap()
+                .purged
+                != Purged::default()
+            {}
         }
         let now = self.store.steady(self.store.now().await.unwrap());
         self.model.purge(now);
