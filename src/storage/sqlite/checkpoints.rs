@@ -1,4 +1,4 @@
-//! Copies the WAL into the database beside the writer, so that no claim waits for it.
+//! Copies the WAL into the database beside the writer, so that claims hardly wait for it.
 //!
 //! SQLite starts the WAL anew only when all of it is copied, nobody reads from it, and then
 //! somebody writes. Whoever copies the end of it waits for the disk to have all that was copied
@@ -52,7 +52,9 @@ impl Checkpointer {
                     }
                     Err(Failure::Sync(error)) => {
                         // The system may have dropped what it could not write, and say so once
-                        // only. The WAL still has it, and is replayed at the next start.
+                        // only. The WAL still has it, must not start anew, and is replayed at the
+                        // next start.
+                        signal.store(false, Ordering::Relaxed);
                         tracing::error!(
                             %error,
                             "the disk did not take the database: mend it, and restart the service"
@@ -112,7 +114,7 @@ fn catch_up(conn: &mut SqliteConnection, file: &File) -> std::result::Result<boo
     Ok(true)
 }
 
-/// Pages in the WAL. Both are -1 while another connection copies.
+/// Pages in the WAL. Both are -1 where nothing was copied because another connection is at it.
 #[derive(QueryableByName)]
 struct Wal {
     #[diesel(sql_type = Integer)]
