@@ -6,9 +6,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// The most items in one page.
 pub const MAX_PAGE: u32 = 500;
 
-/// Where a page starts. Its text is opaque to callers and means something only to the list
-/// that made it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a page starts, or a batch of the purge; the default is the beginning. Its text is opaque
+/// to callers and means something only to the list that made it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursor(Vec<u8>);
 
 /// The text was not made by a list.

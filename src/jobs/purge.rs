@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::{JobError, LeaseKeeper};
 use crate::config;
-use crate::domain::{Actor, AuditEvent, EndReason};
+use crate::domain::{Actor, AuditEvent, Cursor, EndReason};
 use crate::metrics::Metrics;
-use crate::storage::{Position, PurgeBatch, PurgeStep, Purged, Store};
+use crate::storage::{PurgeBatch, PurgeStep, Purged, Store};
 
 /// The job's name, and its lease's.
 pub const NAME: &str = "purge";
@@ -76,10 +76,10 @@ async fn every_step(
     total: &mut Purged,
 ) -> Result<(), JobError> {
     for step in limits.steps() {
-        let mut from = Some(Position::default());
-        while let Some(position) = from {
+        let mut from = Some(Cursor::default());
+        while let Some(cursor) = from {
             keeper.renew().await?;
-            let PurgeBatch { purged, next } = store.purge(step, &position, limits.batch).await?;
+            let PurgeBatch { purged, next } = store.purge(step, &cursor, limits.batch).await?;
             count(metrics, &purged);
             *total += purged;
             if next.is_some() {

@@ -21,16 +21,16 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::config::Database;
 use crate::domain::{
-    ApiToken, Ask, AuditEvent, Did, DidFilter, DidRecord, EndReason, Facts, NewSession, NewToken,
-    Page, PageRequest, SealedKey, Session, SessionFilter, SessionId, SessionPatch, Timestamp,
-    TokenHash, UsedNonce,
+    ApiToken, Ask, AuditEvent, Cursor, Did, DidFilter, DidRecord, EndReason, Facts, NewSession,
+    NewToken, Page, PageRequest, SealedKey, Session, SessionFilter, SessionId, SessionPatch,
+    Timestamp, TokenHash, UsedNonce,
 };
 use crate::metrics::Metrics;
 
 pub use did_changes::{DidChange, DidChanges};
 pub use error::StoreError;
 pub use migrations::MigrationStatus;
-pub use purge::{Position, PurgeBatch, PurgeStep, Purged};
+pub use purge::{PurgeBatch, PurgeStep, Purged};
 pub use types::{
     Answer, AuditRecord, Changed, ClaimLimits, Counts, DidForgotten, DidRevoked, DidStored,
     KnownSealingKey, Lease, NewDid, Opened, Parties, PoolStatus, Reading, SealedSession,
@@ -377,8 +377,9 @@ impl Store {
         on!(self, store => store.lease(name).await)
     }
 
-    /// Runs one batch of at most `limit` rows; a batch that found nothing to do returns zeros.
-    pub async fn purge(&self, step: PurgeStep, from: &Position, limit: u32) -> Result<PurgeBatch> {
+    /// Runs one batch of at most `limit` rows, from `from` on: the beginning, or where the batch
+    /// before says. A batch that found nothing to do returns zeros.
+    pub async fn purge(&self, step: PurgeStep, from: &Cursor, limit: u32) -> Result<PurgeBatch> {
         on!(self, store => store.purge(step, from, limit).await)
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::Cursor;
+
 /// What one batch of the purge ended or removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Purged {
@@ -40,24 +42,20 @@ impl std::ops::AddAssign for Purged {
     }
 }
 
-/// Where a batch of a step begins. Only the store that it comes from can read it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Position(pub(super) Vec<u8>);
-
 /// What one batch did, and where the next one begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PurgeBatch {
     pub purged: Purged,
     /// `None` when the step is done. What comes to be purged meanwhile is left to the next run: on a
     /// busy instance that never ends.
-    pub next: Option<Position>,
+    pub next: Option<Cursor>,
 }
 
 impl PurgeBatch {
     /// Of a step that looks for what to purge by an index: when a batch is not full, it is done.
     pub(super) fn of_index(purged: Purged, limit: u32) -> Self {
         let is_full = purged.rows() >= u64::from(limit);
-        Self { purged, next: is_full.then(Position::default) }
+        Self { purged, next: is_full.then(Cursor::default) }
     }
 }
 

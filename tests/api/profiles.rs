@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Agent, TestApp, minutes};
+use crate::support::{Agent, TestApp, minutes, purge_batch};
 use crate::verify::{PATH, now, order, verify};
 
 /// The configuration's profiles, as a file has them.
@@ -92,7 +92,7 @@ async fn a_message_passes_one_profile_only_however_late(#[values(Sqlite, Postgre
     verify(&app, &message).await.is(200);
     app.store().pass(minutes(20)).await;
     let purge = PurgeStep::DeleteSignerNonces { margin: app.config().claims.purge_margin };
-    app.store().purge(purge, &onceguard::storage::Position::default(), 10).await.unwrap();
+    purge_batch(app.store(), purge, 10).await;
     let mut body = message.to_verify();
     body["profile"] = "patient".into();
     app.post(PATH, &body).await.refused(403, "signature_replayed");

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::services::metrics;
 use crate::support::{
     Database, TestApp, a_did, a_nonce, a_session, by_signer, claim, claim_all, count,
-    database_config, days, in_seconds, in_session, minutes, opened,
+    database_config, days, in_seconds, in_session, minutes, opened, purge_batch,
 };
 
 /// The same file, opened by a machine whose clock stands there.
@@ -58,8 +58,7 @@ async fn purge(store: &Store) -> u64 {
         PurgeStep::DeleteEndedSessions { retention: days(7) },
         PurgeStep::DeleteSignerNonces { margin: minutes(5) },
     ] {
-        let purged =
-            store.purge(step, &onceguard::storage::Position::default(), 1000).await.unwrap().purged;
+        let purged = purge_batch(store, step, 1000).await;
         removed += purged.session_nonces_deleted + purged.signer_nonces_deleted;
     }
     removed

@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use crate::services::claims;
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{
-    Limits, TestStore, a_did, a_session, by_signer, days, in_session, nonce, opened, wait_for,
+    Limits, TestStore, a_did, a_session, by_signer, days, in_session, nonce, opened, purge_batch,
+    wait_for,
 };
 
 const WORKERS: usize = 8;
@@ -105,9 +106,7 @@ async fn counters_are_exact_and_nobody_deadlocks(#[values(Sqlite, Postgres)] on:
     ending.await.unwrap();
     // Now that no claim is under way, what has ended goes.
     let rest = PurgeStep::DeleteEndedSessions { retention: days(0) };
-    while store.purge(rest, &onceguard::storage::Position::default(), 1_000).await.unwrap().purged
-        != Purged::default()
-    {}
+    while purge_batch(&store, rest, 1_000).await != Purged::default() {}
     compare(&store, &scopes, &accepted, &purged).await;
     if on == Postgres {
         // Conflicts are tried again unseen, and this order of locks has none.
@@ -160,11 +159,7 @@ async fn purge(store: Store, over: Arc<AtomicBool>) -> Purged {
             PurgeStep::DeleteEndedSessions { retention: RETENTION },
             PurgeStep::DeleteSignerNonces { margin: days(0) },
         ] {
-            total += store
-                .purge(step, &onceguard::storage::Position::default(), 7)
-                .await
-                .unwrap()
-                .purged;
+            total += purge_batch(&store, step, 7).await;
         }
     }
     total

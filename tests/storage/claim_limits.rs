@@ -7,7 +7,7 @@ use rstest::rstest;
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
     Limits, TestStore, a_did, a_nonce, a_session, by_signer, claim, claim_all, count, in_seconds,
-    in_session, minutes, opened, read,
+    in_session, minutes, opened, purge_batch, read,
 };
 
 async fn counted(store: &Store, max_claims: u64) -> SessionId {
@@ -173,15 +173,7 @@ async fn a_full_quota_evicts_nothing(#[values(Sqlite, Postgres)] on: Database) {
     assert_eq!(count(&claim_all(&store, &again).await, "replayed"), 3);
 
     let step = PurgeStep::DeleteSignerNonces { margin: minutes(1) };
-    assert_eq!(
-        store
-            .purge(step, &onceguard::storage::Position::default(), 100)
-            .await
-            .unwrap()
-            .purged
-            .signer_nonces_deleted,
-        3
-    );
+    assert_eq!(purge_batch(&store, step, 100).await.signer_nonces_deleted, 3);
     let more = by_signer(&signer, a_nonce(), expires_at);
     assert_eq!(claim(&store, &more).await.as_str(), "accepted", "purged is room again");
     assert_eq!(live(&store, &signer).await, (1, 1));

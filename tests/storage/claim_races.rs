@@ -7,7 +7,7 @@ use rstest::rstest;
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
     TestStore, a_did, a_nonce, a_session, an_audit_event, ask_all, by_signer, claim, in_seconds,
-    in_session, minutes, nonce, opened, outcome, read,
+    in_session, minutes, nonce, opened, outcome, purge_batch, read,
 };
 
 #[rstest]
@@ -220,15 +220,9 @@ async fn claims_and_the_purge_do_not_disturb_each_other(
         .into_iter()
         .map(|step| {
             let store = (*store).clone();
-            tokio::spawn(async move {
-                while store
-                    .purge(step, &onceguard::storage::Position::default(), 3)
-                    .await
-                    .unwrap()
-                    .purged
-                    != Purged::default()
-                {}
-            })
+            tokio::spawn(
+                async move { while purge_batch(&store, step, 3).await != Purged::default() {} },
+            )
         })
         .collect();
         let expires_at = in_seconds(&store, 300).await;

@@ -7,7 +7,7 @@ use rstest::rstest;
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
     Limits, a_did, a_nonce, a_session, an_audit_event, ask, by_signer, claim, claim_all, days,
-    in_seconds, in_session, minutes, nonce, opened, outcome, read,
+    in_seconds, in_session, minutes, nonce, opened, outcome, purge_batch, read,
 };
 
 async fn revoke(store: &Store, did: &onceguard::domain::Did) {
@@ -143,14 +143,7 @@ async fn a_session_that_is_not_live_accepts_nothing(
         }
     };
     check().await;
-    store
-        .purge(
-            onceguard::storage::PurgeStep::EndOverdueSessions,
-            &onceguard::storage::Position::default(),
-            10,
-        )
-        .await
-        .unwrap();
+    purge_batch(&store, onceguard::storage::PurgeStep::EndOverdueSessions, 10).await;
     check().await;
 }
 
@@ -250,7 +243,7 @@ async fn an_end_reopens_no_nonce_until_the_session_is_purged(
     store.end_session(session.id, EndReason::Ended, None).await.unwrap();
     store.pass(days(6)).await;
     let step = onceguard::storage::PurgeStep::DeleteEndedSessions { retention: days(7) };
-    store.purge(step, &onceguard::storage::Position::default(), 100).await.unwrap();
+    purge_batch(&store, step, 100).await;
     assert!(store.session_nonce(session.id, &spent).await.unwrap().is_some());
     let mut again = a_session();
     again.id = session.id;

@@ -10,7 +10,7 @@ use rstest::rstest;
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
     ChaosProxy, DEADLINE, TestStore, a_did, a_new_did, a_public_key, a_reading, an_audit_event,
-    database_url, days, did, minutes, store_at, wait_for,
+    database_url, days, did, minutes, purge_batch, store_at, wait_for,
 };
 
 const LISTENERS: &str = "FROM pg_stat_activity WHERE query = 'LISTEN dids' \
@@ -103,15 +103,7 @@ async fn changes_through_another_store_are_told() {
     revoke(&other, &new.did).await;
     store.pass(days(8)).await;
     let step = PurgeStep::DeleteUnusedDids { unused: days(7) };
-    assert_eq!(
-        other
-            .purge(step, &onceguard::storage::Position::default(), 10)
-            .await
-            .unwrap()
-            .purged
-            .dids_deleted,
-        1
-    );
+    assert_eq!(purge_batch(&other, step, 10).await.dids_deleted, 1);
     hears(&mut changes, changed(&read)).await;
 
     // Its own, too: its answer may have been lost.

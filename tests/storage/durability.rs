@@ -7,7 +7,8 @@ use rstest::rstest;
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
     ChaosProxy, Cut, Limits, TestStore, a_did, a_nonce, a_session, ask_all, by_signer, claim,
-    database_url, in_seconds, in_session, minutes, opened, outcome, read, store_at, with_key,
+    database_url, in_seconds, in_session, minutes, opened, outcome, purge_batch, read, store_at,
+    with_key,
 };
 
 #[rstest]
@@ -58,15 +59,7 @@ async fn purged_claim(store: &TestStore) -> Claim {
     assert_eq!(claim(store, &spent).await.as_str(), "accepted");
     store.pass(minutes(10)).await;
     let step = PurgeStep::DeleteSignerNonces { margin: minutes(1) };
-    assert_eq!(
-        store
-            .purge(step, &onceguard::storage::Position::default(), 10)
-            .await
-            .unwrap()
-            .purged
-            .signer_nonces_deleted,
-        1
-    );
+    assert_eq!(purge_batch(store, step, 10).await.signer_nonces_deleted, 1);
     store.clock().shift(chrono::Duration::minutes(-30));
     spent
 }

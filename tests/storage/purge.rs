@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use onceguard::domain::{Did, EndReason, Gone, SessionId};
-use onceguard::storage::{Answer, Opened, Position, PurgeBatch, PurgeStep, Purged, Reading, Store};
+use onceguard::domain::{Cursor, Did, EndReason, Gone, SessionId};
+use onceguard::storage::{Answer, Opened, PurgeBatch, PurgeStep, Purged, Reading, Store};
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
     TestStore, a_did, a_new_did, a_nonce, a_reading, a_sealed_key, a_session, an_audit_event,
-    by_signer, claim, claim_all, count, days, in_seconds, in_session, minutes, opened, read,
+    by_signer, claim, claim_all, count, days, in_seconds, in_session, minutes, opened, purge_batch,
+    read,
 };
 
 const END: PurgeStep = PurgeStep::EndOverdueSessions;
@@ -21,14 +22,14 @@ const STEPS: [PurgeStep; 5] = [END, DELETE, NONCES, AUDIT, DIDS];
 
 /// Runs a step to its end; returns the sum, and checks each batch's bounds.
 async fn run(store: &Store, step: PurgeStep, limit: u32) -> Purged {
-    run_from(store, step, Position::default(), limit).await
+    run_from(store, step, Cursor::default(), limit).await
 }
 
-async fn run_from(store: &Store, step: PurgeStep, from: Position, limit: u32) -> Purged {
+async fn run_from(store: &Store, step: PurgeStep, from: Cursor, limit: u32) -> Purged {
     let mut sum = Purged::default();
     let mut from = Some(from);
-    while let Some(position) = from {
-        let PurgeBatch { purged, next } = store.purge(step, &position, limit).await.unwrap();
+    while let Some(cursor) = from {
+        let PurgeBatch { purged, next } = store.purge(step, &cursor, limit).await.unwrap();
         assert!(purged.rows() <= u64::from(limit), "{purged:?}");
         sum += purged;
         from = next;
@@ -50,10 +51,7 @@ async fn an_empty_database_has_nothing_to_purge(#[values(Sqlite, Memory, Postgre
     let store = on.store().await;
     opened(&store, a_session()).await;
     for step in STEPS {
-        assert_eq!(
-            store.purge(step, &Position::default(), 10).await.unwrap().purged,
-            Purged::default()
-        );
+        assert_eq!(purge_batch(&store, step, 10).await, Purged::default());
     }
     assert_eq!(store.purge_preview(&STEPS).await.unwrap(), Purged::default());
 }
@@ -154,7 +152,7 @@ async fn a_session_that_is_half_emptied_accepts_nothing(
     let store = on.store().await;
     let id = ended_session(&store, 25).await;
     store.pass(days(8)).await;
-    let batch = store.purge(DELETE, &Position::default(), 10).await.unwrap().purged;
+    let batch = purge_batch(&store, DELETE, 10).await;
     assert_eq!((batch.sessions_deleted, batch.session_nonces_deleted), (0, 10));
     let outcome = claim(&store, &in_session(id, a_nonce())).await;
     assert_eq!(outcome.as_str(), "session_ended");
@@ -190,7 +188,7 @@ async fn signers_nonces_leave_after_the_margin_and_their_counters_follow(
     store.pass(Duration::from_secs(90)).await;
     assert_eq!(run(&store, NONCES, 4).await, Purged::default(), "expired, within the margin");
     store.pass(minutes(1)).await;
-    let batch = store.purge(NONCES, &Position::default(), 4).await.unwrap().purged;
+    let batch = purge_batch(&store, NONCES, 4).await;
     assert_eq!(batch, Purged { signer_nonces_deleted: 4, ..Purged::default() });
     counters_are_exact(&store).await;
     assert_eq!(run(&store, NONCES, 4).await.signer_nonces_deleted, 11);
@@ -218,7 +216,7 @@ async fn expired_nonces_are_found_behind_many_live_ones(#[values(Sqlite, Postgre
     let claims: Vec<_> = (0..3).map(|_| by_signer(&signer, a_nonce(), soon)).collect();
     claim_all(&store, &claims).await;
     store.pass(minutes(10)).await;
-    let batch = store.purge(NONCES, &Position::default(), 10).await.unwrap();
+    let batch = store.purge(NONCES, &Cursor::default(), 10).await.unwrap();
     assert_eq!(batch.purged, Purged::default(), "that is beyond them");
     assert_eq!(run(&store, NONCES, 10).await.signer_nonces_deleted, 3);
     counters_are_exact(&store).await;
@@ -237,7 +235,7 @@ async fn a_batch_begins_where_the_one_before_ended_and_a_run_at_the_beginning(
         .collect();
     claim_all(&store, &claims).await;
     store.pass(minutes(10)).await;
-    let PurgeBatch { purged, next } = store.purge(NONCES, &Position::default(), 4).await.unwrap();
+    let PurgeBatch { purged, next } = store.purge(NONCES, &Cursor::default(), 4).await.unwrap();
     assert_eq!(purged.signer_nonces_deleted, 4);
     let next = next.expect("there is more");
     assert_eq!(run_from(&store, NONCES, next, 4).await.signer_nonces_deleted, 6);

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
     a_did, a_nonce, a_sealed_key, a_session, an_audit_event, claim, in_session, minutes, opened,
-    read,
+    purge_batch, read,
 };
 
 async fn open_between(store: &Store, client: &Did, server: &Did) -> onceguard::domain::Session {
@@ -69,14 +69,7 @@ async fn an_end_wipes_the_key_and_keeps_the_nonces(
         }
         _ => {
             store.pass(minutes(61)).await;
-            store
-                .purge(
-                    onceguard::storage::PurgeStep::EndOverdueSessions,
-                    &onceguard::storage::Position::default(),
-                    10,
-                )
-                .await
-                .unwrap();
+            purge_batch(&store, onceguard::storage::PurgeStep::EndOverdueSessions, 10).await;
         }
     }
     assert!(read(&store, session.id).await.ended_at.is_some());

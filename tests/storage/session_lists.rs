@@ -9,7 +9,7 @@ use onceguard::storage::Store;
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
-use crate::support::{a_did, a_session, an_audit_event, minutes, opened, read};
+use crate::support::{a_did, a_session, an_audit_event, minutes, opened, purge_batch, read};
 
 /// Every page of a list.
 async fn all_pages(store: &Store, filter: &SessionFilter, limit: u32) -> Vec<Vec<Session>> {
@@ -163,14 +163,7 @@ async fn a_list_narrows_to_states_recorded_or_not(
         }
     };
     check().await;
-    store
-        .purge(
-            onceguard::storage::PurgeStep::EndOverdueSessions,
-            &onceguard::storage::Position::default(),
-            100,
-        )
-        .await
-        .unwrap();
+    purge_batch(&store, onceguard::storage::PurgeStep::EndOverdueSessions, 100).await;
     assert_eq!(read(&store, idle).await.end_reason, Some(EndReason::Idle), "now recorded");
     check().await;
 }

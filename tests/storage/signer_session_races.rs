@@ -11,7 +11,7 @@ use crate::signer_sessions::{counted, fresh};
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
     TestStore, a_did, a_nonce, a_session, ask_all, by_signer, claim, claim_all, count, in_seconds,
-    in_session, naming, nonce, opened, read,
+    in_session, naming, nonce, opened, purge_batch, read,
 };
 
 /// The last room goes to one of several new signers; the others get no counter.
@@ -126,13 +126,7 @@ async fn crossing_batches_and_the_purge_do_not_deadlock(
             let store = (*store).clone();
             tokio::spawn(async move {
                 let step = PurgeStep::DeleteSignerNonces { margin: Duration::ZERO };
-                while store
-                    .purge(step, &onceguard::storage::Position::default(), 5)
-                    .await
-                    .unwrap()
-                    .purged
-                    != Purged::default()
-                {}
+                while purge_batch(&store, step, 5).await != Purged::default() {}
             })
         };
         let tasks: Vec<_> = (0..8)

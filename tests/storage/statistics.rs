@@ -7,7 +7,7 @@ use rstest::rstest;
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
     a_did, a_new_did, a_nonce, a_session, an_audit_event, by_signer, claim, claim_all, in_seconds,
-    in_session, minutes, opened,
+    in_session, minutes, opened, purge_batch,
 };
 
 #[rstest]
@@ -43,14 +43,7 @@ async fn counts_tell_what_there_is(#[values(Sqlite, Postgres)] on: Database) {
     assert_eq!(counts.live_nonces, 3);
     assert_eq!((counts.dids, counts.revoked_dids), (2, 1));
 
-    store
-        .purge(
-            onceguard::storage::PurgeStep::EndOverdueSessions,
-            &onceguard::storage::Position::default(),
-            10,
-        )
-        .await
-        .unwrap();
+    purge_batch(&store, onceguard::storage::PurgeStep::EndOverdueSessions, 10).await;
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.active_sessions, counts.ended_sessions), (2, 3));
 }

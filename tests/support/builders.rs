@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use onceguard::domain::{
-    Actor, Ask, AuditEvent, Claim, Did, DidDocument, Facts, IdempotencyDigest, KeyType, NewSession,
-    Nonce, Outcome, PublicKey, Scope, SealedKey, Session, SessionId, Timestamp, judge,
+    Actor, Ask, AuditEvent, Claim, Cursor, Did, DidDocument, Facts, IdempotencyDigest, KeyType,
+    NewSession, Nonce, Outcome, PublicKey, Scope, SealedKey, Session, SessionId, Timestamp, judge,
 };
 use onceguard::resolvers::did_key;
-use onceguard::storage::{Answer, NewDid, Opened, Reading, Store, StoreError};
+use onceguard::storage::{Answer, NewDid, Opened, PurgeStep, Purged, Reading, Store, StoreError};
 use serde_json::json;
 
 /// A number that this process has not used yet.
@@ -195,4 +195,9 @@ pub const fn days(count: u64) -> Duration {
 /// Bytes as SQL's literals want them.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// The first batch of a step of the purge.
+pub async fn purge_batch(store: &Store, step: PurgeStep, limit: u32) -> Purged {
+    store.purge(step, &Cursor::default(), limit).await.unwrap().purged
 }

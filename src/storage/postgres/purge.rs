@@ -12,7 +12,8 @@ use uuid::Uuid;
 use super::PostgresStore;
 use super::session_row::unsigned;
 use super::statement::Prepared;
-use crate::storage::{Position, PurgeBatch, PurgeStep, Purged, Result};
+use crate::domain::Cursor;
+use crate::storage::{PurgeBatch, PurgeStep, Purged, Result};
 
 /// The end is what it was when it came, not when it is recorded.
 const END_OVERDUE: &str = "
@@ -136,7 +137,7 @@ struct Id {
 }
 
 impl PostgresStore {
-    pub async fn purge(&self, step: PurgeStep, from: &Position, limit: u32) -> Result<PurgeBatch> {
+    pub async fn purge(&self, step: PurgeStep, from: &Cursor, limit: u32) -> Result<PurgeBatch> {
         let rows = i64::from(limit);
         let purged = match step {
             PurgeStep::DeleteSignerNonces { margin } => {

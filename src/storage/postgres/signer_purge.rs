@@ -15,7 +15,8 @@ use super::purge::{Count, NEED_NOT_BE_ON_DISK};
 use super::session_row::unsigned;
 use super::statement::Prepared;
 use super::{PostgresStore, unreadable};
-use crate::storage::{Position, PurgeBatch, Purged, Result, StoreError};
+use crate::domain::Cursor;
+use crate::storage::{PurgeBatch, Purged, Result, StoreError};
 
 /// Pages that one query looks at: about ten milliseconds of work.
 const PAGES_LOOKED_AT: i64 = 1_024;
@@ -63,16 +64,16 @@ impl Place {
         Some(Self { page: page.parse().ok()?, number: number.parse().ok()? })
     }
 
-    fn of(position: &Position) -> QueryResult<Self> {
-        if position.0.is_empty() {
+    fn of(cursor: &Cursor) -> QueryResult<Self> {
+        if cursor.position().is_empty() {
             return Ok(Self::default());
         }
-        let text = std::str::from_utf8(&position.0).ok();
+        let text = std::str::from_utf8(cursor.position()).ok();
         text.and_then(Self::parse).ok_or_else(|| unreadable("a row's place"))
     }
 
-    fn into_position(self) -> Position {
-        Position(self.to_string().into_bytes())
+    fn into_cursor(self) -> Cursor {
+        Cursor::new(self.to_string().into_bytes())
     }
 }
 
@@ -101,7 +102,7 @@ impl PostgresStore {
     pub(super) async fn purge_signer_nonces(
         &self,
         margin: Duration,
-        from: &Position,
+        from: &Cursor,
         limit: u32,
     ) -> Result<PurgeBatch> {
         let from = Place::of(from).map_err(|e| StoreError::Unexpected(e.to_string()))?;
@@ -114,7 +115,7 @@ impl PostgresStore {
             let delete = async |c: &mut _| delete(c, margin, &expired).await;
             self.transaction("delete_signer_nonces", delete).await?
         };
-        Ok(PurgeBatch { purged, next: last.map(Place::into_position) })
+        Ok(PurgeBatch { purged, next: last.map(Place::into_cursor) })
     }
 }
 

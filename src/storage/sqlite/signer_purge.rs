@@ -9,8 +9,8 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::{BigInt, Binary, Text};
 
-use crate::domain::Timestamp;
-use crate::storage::{Position, Purged};
+use crate::domain::{Cursor, Timestamp};
+use crate::storage::Purged;
 
 use super::purge::{before, recorded};
 use super::schema::{signer_nonces, signers};
@@ -37,16 +37,16 @@ struct Row {
 }
 
 impl NonceKey {
-    /// Before all keys where there is no position.
-    fn of(position: &Position) -> QueryResult<Self> {
-        let (signer, nonce) = position.0.split_at_checked(SIGNER_LENGTH).unwrap_or_default();
+    /// Before all keys at the beginning.
+    fn of(cursor: &Cursor) -> QueryResult<Self> {
+        let (signer, nonce) = cursor.position().split_at_checked(SIGNER_LENGTH).unwrap_or_default();
         let nonce =
             std::str::from_utf8(nonce).map_err(|e| Error::DeserializationError(e.into()))?;
         Ok(Self { signer: signer.to_owned(), nonce: nonce.to_owned() })
     }
 
-    fn into_position(self) -> Position {
-        Position([self.signer.as_slice(), self.nonce.as_bytes()].concat())
+    fn into_cursor(self) -> Cursor {
+        Cursor::new([self.signer.as_slice(), self.nonce.as_bytes()].concat())
     }
 }
 
@@ -54,7 +54,7 @@ impl NonceKey {
 pub(super) struct Found {
     pub(super) expired: Vec<NonceKey>,
     /// Where to go on; `None` at the end of the table.
-    pub(super) next: Option<Position>,
+    pub(super) next: Option<Cursor>,
 }
 
 /// Up to `limit` nonces after `from` that expired more than `margin` ago.
@@ -62,7 +62,7 @@ pub(super) fn find(
     conn: &mut SqliteConnection,
     now: Timestamp,
     margin: Duration,
-    from: &Position,
+    from: &Cursor,
     limit: u32,
 ) -> QueryResult<Found> {
     let cutoff = before(now, margin);
@@ -85,7 +85,7 @@ pub(super) fn find(
             found.expired.push(key.clone());
         }
         if looked_at == LOOKED_AT || found.expired.len() == limit {
-            found.next = Some(key.into_position());
+            found.next = Some(key.into_cursor());
             break;
         }
     }
@@ -146,7 +146,7 @@ mod tests {
         .unwrap();
         let now = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let margin = Duration::ZERO;
-        let found = find(&mut conn, now, margin, &Position::default(), 10).unwrap();
+        let found = find(&mut conn, now, margin, &Cursor::default(), 10).unwrap();
         assert_eq!(found.expired.len(), 2);
         // Another process purges one of them, and it is claimed again.
         conn.batch_execute("UPDATE signer_nonces SET expires_at = 9e18 WHERE nonce = 'a'").unwrap();

@@ -21,7 +21,7 @@ use self::rule::{Model, Modelled};
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
     Limits, TestStore, a_session, an_audit_event, ask_all, by_signer, days, did, digest,
-    in_session, minutes, naming, nonce, outcome, unique,
+    in_session, minutes, naming, nonce, outcome, purge_batch, unique,
 };
 
 const QUOTA: u64 = 4;
@@ -280,14 +280,7 @@ impl<'a> Pair<'a> {
             PurgeStep::DeleteSignerNonces { margin: MARGIN },
         ];
         for step in steps {
-            while self
-                .store
-                .purge(step, &onceguard::storage::Position::default(), 3)
-                .await
-                .unwrap()
-                .purged
-                != Purged::default()
-            {}
+            while purge_batch(self.store, step, 3).await != Purged::default() {}
         }
         let now = self.store.steady(self.store.now().await.unwrap());
         self.model.purge(now);

@@ -171,7 +171,7 @@ fn the_last_room_goes_to_who_asked_first() {
 
 #[test]
 fn the_clock_that_a_purge_recorded_outlives_the_process() {
-    use crate::storage::Position;
+    use crate::domain::Cursor;
     use crate::storage::sqlite::signer_purge::{delete, find};
 
     let mut harness = harness();
@@ -181,7 +181,7 @@ fn the_clock_that_a_purge_recorded_outlives_the_process() {
 
     harness.clock.shift(chrono::Duration::hours(2));
     let (job, mut purged) = write(move |conn, now| {
-        let found = find(conn, now, Duration::ZERO, &Position::default(), 10)?;
+        let found = find(conn, now, Duration::ZERO, &Cursor::default(), 10)?;
         let purged = delete(conn, now, Duration::ZERO, &found.expired)?;
         Ok((now, purged.signer_nonces_deleted))
     });
