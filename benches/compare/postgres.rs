@@ -50,7 +50,8 @@ impl Postgres {
     pub fn description(&self) -> Result<String> {
         let version = self.value(&self.url, "SHOW server_version")?;
         let buffers = self.value(&self.url, "SHOW shared_buffers")?;
-        Ok(format!("{version}, shared_buffers = {buffers}"))
+        let wal = self.value(&self.url, "SHOW max_wal_size")?;
+        Ok(format!("{version}, shared_buffers = {buffers}, max_wal_size = {wal}"))
     }
 
     /// What all of its processes have used so far.
