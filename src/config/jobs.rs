@@ -21,8 +21,8 @@ impl Jobs {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
             purge_interval: reader.seconds("jobs.purge_interval_seconds", 300, 1..=86_400),
-            purge_batch: reader.number("jobs.purge_batch", 250, 1..=100_000),
-            purge_pause: reader.milliseconds("jobs.purge_pause_milliseconds", 2, 0..=10_000),
+            purge_batch: reader.number("jobs.purge_batch", 100, 1..=100_000),
+            purge_pause: reader.milliseconds("jobs.purge_pause_milliseconds", 3, 0..=10_000),
             audit_retention: reader.days("jobs.audit_retention_days", 180, 1..=3650),
             sample_interval: reader.seconds("jobs.sample_interval_seconds", 15, 1..=3600),
         }

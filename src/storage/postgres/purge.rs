@@ -45,17 +45,29 @@ const END_OVERDUE: &str = "
 /// What a crash takes back is removed by the next run: the disk is left to the claims.
 pub(super) const NEED_NOT_BE_ON_DISK: &str = "SET LOCAL synchronous_commit = off";
 
-/// A claim that found its session live is over long before the session's retention is: nobody adds
-/// nonces to these, and they need not be locked while they are emptied.
-const FIND_ENDED: &str = "
-    SELECT id FROM sessions
-    WHERE ended_at < now() - make_interval(secs => $1)
-    ORDER BY ended_at LIMIT $2";
-
-const DELETE_THEIR_NONCES: &str = "
-    DELETE FROM nonces WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM nonces WHERE session_id = ANY ($1) LIMIT $2
-    ))";
+/// Empties the sessions that ended first. A claim that found its session live is over long before
+/// the session's retention is: nobody adds nonces to these, and they need not be locked meanwhile.
+/// The inner limits have each session looked up in turn, and no more of them than are emptied.
+const EMPTY_ENDED: &str = "
+    WITH found AS MATERIALIZED (
+        SELECT s.id, n.ctid AS nonce
+        FROM (
+            SELECT id FROM sessions
+            WHERE ended_at < now() - make_interval(secs => $1)
+            ORDER BY ended_at LIMIT $2
+        ) AS s
+        LEFT JOIN LATERAL (
+            SELECT ctid FROM nonces WHERE session_id = s.id LIMIT $2
+        ) AS n ON true
+        LIMIT $2
+    ),
+    deleted AS (
+        DELETE FROM nonces
+        WHERE ctid = ANY (ARRAY(SELECT nonce FROM found WHERE nonce IS NOT NULL))
+        RETURNING 1
+    )
+    SELECT ARRAY(SELECT DISTINCT id FROM found) AS sessions,
+           (SELECT count(*) FROM deleted) AS nonces";
 
 const DELETE_EMPTY: &str = "
     DELETE FROM sessions WHERE id = ANY (ARRAY(
@@ -131,9 +143,11 @@ pub(super) struct Count {
 }
 
 #[derive(QueryableByName)]
-struct Id {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
+struct Emptied {
+    #[diesel(sql_type = Array<SqlUuid>)]
+    sessions: Vec<Uuid>,
+    #[diesel(sql_type = BigInt)]
+    nonces: i64,
 }
 
 impl PostgresStore {
@@ -226,21 +240,18 @@ async fn delete_ended(
     limit: i64,
 ) -> QueryResult<Purged> {
     c.batch_execute(NEED_NOT_BE_ON_DISK).await?;
-    let find =
-        sql_query(FIND_ENDED).bind::<Double, _>(retention.as_secs_f64()).bind::<BigInt, _>(limit);
-    let ids: Vec<Uuid> =
-        Prepared(find).load::<Id>(c).await?.into_iter().map(|row| row.id).collect();
-    if ids.is_empty() {
-        return Ok(Purged::default());
+    let empty =
+        sql_query(EMPTY_ENDED).bind::<Double, _>(retention.as_secs_f64()).bind::<BigInt, _>(limit);
+    let Emptied { sessions, nonces } = Prepared(empty).get_result(c).await?;
+    let room = limit.saturating_sub(nonces);
+    let mut sessions_deleted = 0;
+    if room > 0 && !sessions.is_empty() {
+        let delete =
+            sql_query(DELETE_EMPTY).bind::<Array<SqlUuid>, _>(&sessions).bind::<BigInt, _>(room);
+        sessions_deleted = Prepared(delete).execute(c).await?;
     }
-    let nonces =
-        sql_query(DELETE_THEIR_NONCES).bind::<Array<SqlUuid>, _>(&ids).bind::<BigInt, _>(limit);
-    let session_nonces_deleted = Prepared(nonces).execute(c).await?;
-    let room = limit.saturating_sub(unsigned(session_nonces_deleted)?);
-    let sessions = sql_query(DELETE_EMPTY).bind::<Array<SqlUuid>, _>(&ids).bind::<BigInt, _>(room);
-    let sessions_deleted = if room > 0 { Prepared(sessions).execute(c).await? } else { 0 };
     Ok(Purged {
-        session_nonces_deleted: unsigned(session_nonces_deleted)?,
+        session_nonces_deleted: unsigned(nonces)?,
         sessions_deleted: unsigned(sessions_deleted)?,
         ..Purged::default()
     })
