@@ -87,14 +87,33 @@ impl<'h> Data<'h> {
             ids.extend(chunk.iter().map(Uuid::to_string));
         }
         // What the database would do by and by is done now, and does not disturb who is measured.
-        match self {
-            Self::Postgres(_) => {
-                self.run("VACUUM ANALYZE")?;
-                self.run("CHECKPOINT")?;
-            }
-            Self::Sqlite(_) => self.run("PRAGMA wal_checkpoint(TRUNCATE)")?,
+        if let Self::Postgres(_) = self {
+            self.run("VACUUM ANALYZE")?;
+        }
+        if kind == Kind::Live {
+            self.run(self.activity())?;
+        }
+        self.run(match self {
+            Self::Postgres(_) => "VACUUM sessions",
+            Self::Sqlite(_) => "PRAGMA wal_checkpoint(TRUNCATE)",
+        })?;
+        if let Self::Postgres(_) = self {
+            self.run("CHECKPOINT")?;
         }
         Ok(ids)
+    }
+
+    /// Sessions that are in use all the time: activity is written down once a minute, and by the
+    /// next claim after it, so here as long ago as that, or not so long.
+    const fn activity(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => {
+                "UPDATE sessions SET last_activity = now() - random() * interval '75 seconds'"
+            }
+            Self::Sqlite(_) => {
+                "UPDATE sessions SET last_activity = unixepoch() * 1000000 - abs(random() % 75000000)"
+            }
+        }
     }
 
     /// Bytes of a session's nonce: in the table, and in its indexes.

@@ -29,7 +29,7 @@ pub use nonce::{InvalidNonce, Nonce};
 pub use page::{Cursor, InvalidCursor, MAX_PAGE, Page, PageRequest};
 pub use session::{
     EndReason, InvalidSessionId, Lifetime, NewSession, SealedKey, Session, SessionFilter,
-    SessionId, SessionPatch, SessionState, StateFilter, idle_granularity,
+    SessionId, SessionPatch, SessionState, StateFilter, activity_granularity,
 };
 pub use token::{ApiToken, InvalidToken, NewToken, TokenHash, TokenScope, TokenScopes, TokenText};
 

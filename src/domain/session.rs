@@ -148,12 +148,14 @@ pub struct Session {
     pub observed_at: Timestamp,
 }
 
-/// How much later than its timeout a session counts as idle: activity is written down only
-/// when the last one is older than this, so that a busy session is not rewritten per claim.
+/// Activity is written down only when the last one is older than this, so that a busy session
+/// is not rewritten with every claim; so it is also how much later than its timeout a session
+/// counts as idle. Where there is no timeout, nothing is decided by it.
 #[must_use]
-pub fn idle_granularity(idle_timeout_seconds: Option<u32>) -> Duration {
-    let fine = idle_timeout_seconds.map_or(5_000, |seconds| i64::from(seconds) * 100);
-    Duration::milliseconds(fine.min(5_000))
+pub fn activity_granularity(idle_timeout_seconds: Option<u32>) -> Duration {
+    idle_timeout_seconds.map_or(Duration::minutes(1), |seconds| {
+        Duration::milliseconds((i64::from(seconds) * 100).min(5_000))
+    })
 }
 
 /// What decides whether a session is over.
@@ -180,7 +182,7 @@ impl Lifetime {
         let idle_at = self.idle_timeout_seconds.map(|seconds| {
             self.last_activity
                 + Duration::seconds(i64::from(seconds))
-                + idle_granularity(Some(seconds))
+                + activity_granularity(Some(seconds))
         });
         let (at, reason) = match idle_at {
             Some(idle_at) if idle_at < self.expires_at => (idle_at, EndReason::Idle),
@@ -283,9 +285,10 @@ mod tests {
     }
 
     #[test]
-    fn granularity_is_a_tenth_of_the_timeout_and_at_most_five_seconds() {
-        assert_eq!(idle_granularity(Some(10)), Duration::seconds(1));
-        assert_eq!(idle_granularity(Some(600)), Duration::seconds(5));
-        assert_eq!(idle_granularity(None), Duration::seconds(5));
+    fn activity_is_recorded_to_a_tenth_of_the_timeout_and_without_one_to_a_minute() {
+        assert_eq!(activity_granularity(Some(10)), Duration::seconds(1));
+        assert_eq!(activity_granularity(Some(49)), Duration::milliseconds(4_900));
+        assert_eq!(activity_granularity(Some(600)), Duration::seconds(5));
+        assert_eq!(activity_granularity(None), Duration::minutes(1));
     }
 }

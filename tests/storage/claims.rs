@@ -1,5 +1,7 @@
 //! What a claim finds: the outcomes, one by one, and their order when several apply.
 
+use std::time::Duration;
+
 use onceguard::domain::{Claim, EndReason, Nonce, Outcome, Refusal, Session, SessionState};
 use onceguard::storage::Store;
 use rstest::rstest;
@@ -280,6 +282,29 @@ async fn a_claim_is_activity_beyond_the_granularity(
     let before = activity(&store, &session).await;
     assert_eq!(claim(&store, &in_session(session.id, a_nonce())).await.as_str(), "session_expired");
     assert_eq!(activity(&store, &session).await, before, "a refused claim revives nothing");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_timeout_activity_is_recorded_by_the_minute(
+    #[values(Sqlite, Memory, Postgres)] on: Database,
+    #[values(None, Some(1_000))] max_claims: Option<u64>,
+) {
+    let store = on.store().await;
+    let mut new = a_session();
+    new.max_claims = max_claims;
+    let session = opened(&store, new).await;
+    store.pass(Duration::from_secs(50)).await;
+    let before = activity(&store, &session).await;
+    let facts = ask(&store, &in_session(session.id, a_nonce())).await;
+    assert!(facts.inserted);
+    if facts.at - before < chrono::Duration::seconds(60) {
+        assert_eq!(activity(&store, &session).await, before, "not rewritten");
+    }
+
+    store.pass(Duration::from_secs(11)).await;
+    let facts = ask(&store, &in_session(session.id, a_nonce())).await;
+    assert_eq!(activity(&store, &session).await, facts.at);
 }
 
 #[rstest]

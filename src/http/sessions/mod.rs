@@ -60,6 +60,8 @@ pub(super) struct View<'a> {
     expires_at: Time,
     /// No change moves `expires_at` past it.
     deadline: Time,
+    /// Of an opening, a claim or a touch. With an idle timeout it moves when the last one is older
+    /// than a tenth of it, at most 5 seconds; without one, when it is older than a minute.
     last_activity: Time,
     idle_timeout_seconds: Option<u32>,
     max_claims: Option<u64>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 
-use crate::domain::{Lifetime, Refusal, SessionState, Timestamp, idle_granularity};
+use crate::domain::{Lifetime, Refusal, SessionState, Timestamp, activity_granularity};
 
 use super::claim_statements::{FindSession, MoveActivity};
 use super::types::{end_reason, number, optional_timestamp, stored, timestamp};
@@ -93,7 +93,7 @@ impl LiveSession {
         id: &Key,
         inserted: usize,
     ) -> QueryResult<()> {
-        let due = now - self.last_activity > idle_granularity(self.idle_timeout_seconds);
+        let due = now - self.last_activity > activity_granularity(self.idle_timeout_seconds);
         if due || self.room.is_some() {
             let last_activity = if due { now } else { self.last_activity };
             let last_activity = last_activity.timestamp_micros();

@@ -7,7 +7,7 @@ use diesel::prelude::*;
 
 use crate::domain::{
     AuditEvent, EndReason, NewSession, SealedKey, Session, SessionId, SessionPatch, SessionState,
-    Timestamp, idle_granularity,
+    Timestamp, activity_granularity,
 };
 use crate::storage::{Changed, Opened};
 
@@ -186,7 +186,7 @@ pub(super) fn touch(
         Ok(session) => session,
         Err(refused) => return Ok(refused),
     };
-    if now - session.last_activity <= idle_granularity(session.idle_timeout_seconds) {
+    if now - session.last_activity <= activity_granularity(session.idle_timeout_seconds) {
         return Ok(Changed::Done(session));
     }
     diesel::update(sessions::table.find(id.0.as_bytes().as_slice()))

@@ -1,0 +1,2 @@
+-- Here the service alone says how exactly activity is written down.
+SELECT 1;
