@@ -12,6 +12,17 @@ use url::Url;
 use crate::Result;
 use crate::process::{children, cpu_time};
 
+/// A server that has run for a while writes its WAL into files that are there. A new one makes and
+/// syncs a file whenever one is full, and claims wait for it.
+const FILL_WAL: &str = "
+    DO $$ BEGIN
+        FOR file IN 1 .. (SELECT setting::int / 16 FROM pg_settings WHERE name = 'min_wal_size')
+        LOOP
+            PERFORM pg_logical_emit_message(false, 'bench', 'filled');
+            PERFORM pg_switch_wal();
+        END LOOP;
+    END $$";
+
 pub struct Postgres {
     url: Url,
     folder: PathBuf,
@@ -27,7 +38,9 @@ impl Postgres {
         let url = variable("TEST_POSTGRES_URL")?.parse()?;
         let folder = PathBuf::from(variable("TEST_POSTGRES_DIR")?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { url, folder, runtime })
+        let postgres = Self { url, folder, runtime };
+        postgres.execute(&postgres.url, FILL_WAL)?;
+        Ok(postgres)
     }
 
     /// Everything that is written there is removed in the end.

@@ -1,5 +1,6 @@
 //! Sessions and nonces put into a database by SQL, many at a time, while no service runs on it.
-//! What is put there is what the service would have left there.
+//! What is put there is what the service would have left there: the nonces of a session came
+//! between those of others, in no order, so pages are as full as such insertions leave them.
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
@@ -152,7 +153,8 @@ fn postgres(kind: Kind, ids: &[Uuid]) -> String {
              SELECT id, 'did:web:a.example', 'did:web:b.example', now(), now() + interval '1 day',
                  now() + interval '1 day', now() FROM {ids};
              INSERT INTO nonces (session_id, nonce, used_at, expires_at)
-             SELECT id, {nonce}, now(), now() + interval '1 day' FROM {nonces}, {ids};
+             SELECT id, {nonce}, now(), now() + interval '1 day' FROM {nonces}, {ids}
+             ORDER BY random();
              COMMIT"
         ),
         Kind::Ended => format!(
@@ -164,7 +166,7 @@ fn postgres(kind: Kind, ids: &[Uuid]) -> String {
                  now() - interval '8 days', 'expired' FROM {ids};
              INSERT INTO nonces (session_id, nonce, used_at, expires_at)
              SELECT id, {nonce}, now() - interval '9 days', now() - interval '8 days'
-             FROM {nonces}, {ids};
+             FROM {nonces}, {ids} ORDER BY random();
              COMMIT"
         ),
         Kind::ExpiredOfSigners => format!(
@@ -201,7 +203,8 @@ fn sqlite(kind: Kind, ids: &[Uuid]) -> String {
              SELECT id, 'did:web:a.example', 'did:web:b.example', {created}, {over}, {over},
                  {created}, {ended} FROM chunk;
              INSERT INTO nonces (session_id, nonce, used_at, expires_at)
-             {nonces} SELECT id, lower(hex(randomblob(11))), {created}, {over} FROM n, chunk;
+             {nonces} SELECT id, lower(hex(randomblob(11))), {created}, {over} FROM n, chunk
+             ORDER BY random();
              {end}"
         )
     };
