@@ -1,6 +1,6 @@
--- How exactly activity is written down: where a session may idle, to 5 seconds or a tenth of its
--- timeout, whichever is less; where none decides anything by it, to a minute. A claim that writes
--- it down rewrites the session's row beside its own.
+-- How exactly activity is written down: with an idle timeout, to 5 seconds or a tenth of it,
+-- whichever is less; without one nothing is decided by it, and a minute is enough. A claim that
+-- writes activity down rewrites its session's row, which costs as much as the claim itself.
 CREATE OR REPLACE FUNCTION session_granularity(idle_timeout_seconds integer) RETURNS interval
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE

@@ -1,2 +1,2 @@
--- SQLite keeps its foreign key, which costs a claim next to nothing here.
+-- Here the service alone says how exactly activity is written down.
 SELECT 1;
