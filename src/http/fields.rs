@@ -11,6 +11,8 @@ use super::problem::FieldError;
 
 /// The most errors that one answer names.
 const MAX_ERRORS: usize = 100;
+/// So many names are told apart sooner by comparing each with each than by hashing them.
+const FEW_MEMBERS: usize = 8;
 
 /// What is wrong with a value; pointers are relative to it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -142,7 +144,7 @@ pub(super) fn without_duplicates<'a>(
     members: Vec<Member<'a>>,
     invalid: &mut Invalid,
 ) -> Vec<Member<'a>> {
-    if members.len() < 2 {
+    if members.len() <= FEW_MEMBERS && all_differ(&members) {
         return members;
     }
     let mut seen: HashSet<Cow<'a, str>> = HashSet::with_capacity(members.len());
@@ -155,6 +157,18 @@ pub(super) fn without_duplicates<'a>(
         }
     }
     kept
+}
+
+/// Compares each with each.
+fn all_differ(members: &[Member<'_>]) -> bool {
+    let mut rest = members;
+    while let Some(((name, _), others)) = rest.split_first() {
+        if others.iter().any(|(other, _)| other == name) {
+            return false;
+        }
+        rest = others;
+    }
+    true
 }
 
 pub(super) fn mistyped(expected: &str, found: &Node<'_>) -> Invalid {
@@ -271,6 +285,22 @@ mod tests {
             pointers(&errors),
             ["/twice", "/nonce", "/absent", "/n", "/opt", "/items/1", "/items/2", "/a~1b~0c"]
         );
+    }
+
+    #[test]
+    fn a_name_that_is_there_twice_is_named_among_few_and_among_many() {
+        for others in [0, 1, FEW_MEMBERS - 2, FEW_MEMBERS - 1, 100] {
+            let mut members: Vec<Member<'_>> = vec![("first".into(), Node::Null)];
+            members.extend((0..others).map(|number| (number.to_string().into(), Node::Null)));
+            let mut invalid = Invalid::default();
+            assert_eq!(without_duplicates(members.clone(), &mut invalid), members);
+            assert!(invalid.is_empty());
+
+            let mut twice = members.clone();
+            twice.push(("first".into(), Node::Bool(true)));
+            assert_eq!(without_duplicates(twice, &mut invalid), members);
+            assert_eq!(pointers(&invalid), ["/first"]);
+        }
     }
 
     #[test]

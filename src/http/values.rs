@@ -52,8 +52,10 @@ impl Serialize for Time {
 /// `None` where the year has not four digits, or in a leap second.
 fn rfc3339(time: &Timestamp) -> Option<[u8; 27]> {
     let mut text = *b"0000-00-00T00:00:00.000000Z";
+    // Each field of a time with an offset would be reckoned from UTC anew.
+    let time = time.naive_utc();
     let year = u32::try_from(time.year()).ok().filter(|year| *year <= 9999)?;
-    let micros = Some(time.timestamp_subsec_micros()).filter(|micros| *micros < 1_000_000)?;
+    let micros = Some(time.nanosecond() / 1000).filter(|micros| *micros < 1_000_000)?;
     let fields = [
         (0..4, year),
         (5..7, time.month()),
