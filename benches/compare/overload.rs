@@ -69,7 +69,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for (on, name) in [(On::Sqlite, "SQLite"), (On::Postgres, "PostgreSQL")] {
         let home = Home::new(&bench, on)?;
         home.start()?.stop()?;
-        let sessions = Data::of(&home)?.add(Kind::Live, LIVE)?.into();
+        let mut data = Data::of(&home)?;
+        let sessions = data.add(Kind::Live, LIVE)?.into();
+        data.settle()?;
         let course = drive(&bench, &home.start()?, &sessions)?;
         writeln!(text, "\n## On {name}\n")?;
         writeln!(text, "{}\n", course.summary())?;
@@ -105,6 +107,8 @@ fn drive(bench: &Bench, service: &Service<'_>, sessions: &Arc<[String]>) -> Resu
     std::thread::sleep(overload[1] + calm);
     let probes = probing.finish()?;
     let tally = running.finish()?;
+    // What was sent last has its answer before anything else is measured.
+    std::thread::sleep(Duration::from_secs(1));
     Ok(Course { capacity: [before, closed()?], tally, probes, overload })
 }
 

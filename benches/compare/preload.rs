@@ -87,34 +87,33 @@ impl<'h> Data<'h> {
             self.run(&sql)?;
             ids.extend(chunk.iter().map(Uuid::to_string));
         }
-        // What the database would do by and by is done now, and does not disturb who is measured.
-        if let Self::Postgres(_) = self {
-            self.run("VACUUM ANALYZE")?;
-        }
-        if kind == Kind::Live {
-            self.run(self.activity())?;
-        }
-        self.run(match self {
-            Self::Postgres(_) => "VACUUM sessions",
-            Self::Sqlite(_) => "PRAGMA wal_checkpoint(TRUNCATE)",
-        })?;
-        if let Self::Postgres(_) = self {
-            self.run("CHECKPOINT")?;
-        }
         Ok(ids)
     }
 
-    /// Sessions that are in use all the time: activity is written down once a minute, and by the
-    /// next claim after it, so here as long ago as that, or not so long.
-    const fn activity(&self) -> &'static str {
-        match self {
-            Self::Postgres(_) => {
-                "UPDATE sessions SET last_activity = now() - random() * interval '75 seconds'"
-            }
-            Self::Sqlite(_) => {
-                "UPDATE sessions SET last_activity = unixepoch() * 1000000 - abs(random() % 75000000)"
-            }
-        }
+    /// Ends the preloading, right before the service starts. What the database would do by and by is
+    /// done now, and does not disturb who is measured.
+    ///
+    /// The live sessions are left as in use all the time: activity is written down once a minute, and
+    /// by the next claim after it, so here as long ago as that, or not so long.
+    pub fn settle(mut self) -> Result<()> {
+        let steps: &[&str] = match self {
+            Self::Postgres(_) => &[
+                "VACUUM ANALYZE",
+                "CHECKPOINT",
+                "UPDATE sessions SET last_activity = now() - random() * interval '75 seconds'
+                 WHERE ended_at IS NULL",
+                "VACUUM sessions",
+                "CHECKPOINT",
+            ],
+            Self::Sqlite(_) => &[
+                "PRAGMA wal_checkpoint(TRUNCATE)",
+                "UPDATE sessions
+                 SET last_activity = unixepoch() * 1000000 - abs(random() % 75000000)
+                 WHERE ended_at IS NULL",
+                "PRAGMA wal_checkpoint(TRUNCATE)",
+            ],
+        };
+        steps.iter().try_for_each(|sql| self.run(sql))
     }
 
     /// Bytes of a session's nonce: in the table, and in its indexes.

@@ -158,7 +158,7 @@ fn levels(bench: &Bench, on: On, arguments: &Arguments) -> Result<Vec<Level>> {
         ids.extend(data.add(Kind::Live, live.saturating_sub(there))?);
         there = live;
         let bytes = data.bytes_per_nonce(live)?;
-        drop(data);
+        data.settle()?;
         let service = home.start()?;
         let sessions: Arc<[String]> = ids.as_slice().into();
         let request = wire::single_claim();
@@ -234,6 +234,7 @@ fn purge(bench: &Bench, on: On, kind: Kind, pace: &Pace, expired: usize) -> Resu
     let mut data = Data::of(&home)?;
     let sessions: Arc<[String]> = data.add(Kind::Live, BESIDE_PURGE)?.into();
     data.add(kind, expired)?;
+    data.settle()?;
     let service = home.start()?;
     let started = Instant::now();
     let all_gone = || Ok(service.purged(kind.rows())? >= expired);
