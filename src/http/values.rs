@@ -242,6 +242,8 @@ mod tests {
     fn a_time_has_six_digits() {
         let whole = DateTime::from_timestamp_micros(1_767_323_045_000_000).unwrap();
         assert_eq!(json!(Time(whole)), json!("2026-01-02T03:04:05.000000Z"));
+        let leap_second = DateTime::from_timestamp(1_483_228_799, 1_500_000_000).unwrap();
+        assert_eq!(json!(Time(leap_second)), json!("2016-12-31T23:59:60.500000Z"));
     }
 
     #[test]
