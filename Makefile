@@ -1,7 +1,7 @@
 # What a developer runs. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test interop chain proxy fuzz bench bench-scale bench-overload bench-micro lint advisories doc help
+.PHONY: run test interop chain proxy image fuzz bench bench-scale bench-overload bench-micro lint advisories doc docs help
 
 run: ## Start the service on an SQLite file in ./data
 	cargo run --release
@@ -15,8 +15,11 @@ interop: ## Try the signatures with client libraries from PyPI and npm, both way
 chain: ## Read did:sage from a contract on a chain that is started for it
 	scripts/chain
 
-proxy: ## See that proxies, configured as in README, let through only what is accepted
+proxy: ## See that proxies, configured as in docs/proxies.md, let through only what is accepted
 	scripts/check-proxy
+
+image: ## Build the container image, and try it
+	scripts/image
 
 # What it finds is kept below fuzz/artifacts, what it learns below fuzz/corpus.
 fuzz: ## Give the readers of signed requests arbitrary bytes for 5 minutes; needs nightly Rust
@@ -24,10 +27,13 @@ fuzz: ## Give the readers of signed requests arbitrary bytes for 5 minutes; need
 	mkdir -p fuzz/corpus/signature_fields
 	cargo +nightly fuzz run signature_fields fuzz/corpus/signature_fields fuzz/seeds -- -max_total_time=300
 
-lint: ## Check formatting, lints, documentation, metrics, and the dependencies' licences and sources
-	cargo fmt --check
+lint: ## Check formatting, lints, documentation, links, metrics, and the dependencies' licences and sources
+	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
+	@# By itself, without the features that only the service asks of what both depend on.
+	cargo clippy --locked --all-targets --package onceguard-core -- -D warnings
 	$(MAKE) doc
+	scripts/check-links
 	scripts/check-metrics
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --locked check bans licenses sources
@@ -54,10 +60,15 @@ bench-overload: ## Measure what it does with four times as much as it can do
 	scripts/bench overload
 
 bench-micro: ## Measure the parts by themselves
-	cargo bench --locked --bench micro
+	cargo bench --locked --profile dist --bench micro
 
-doc: ## Build the library's documentation
+doc: ## Build the documentation of the service's library and of onceguard-core
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+docs: ## Build the book of docs/ in target/book
+	scripts/check-links
+	@command -v mdbook >/dev/null || cargo install --locked mdbook
+	mdbook build docs
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -8,29 +8,27 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
-use actix_web::{App, HttpServer};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::budget::{Connections, Shares};
 use crate::clock::Clock;
-use crate::config::{Config, Tls};
+use crate::config::{Config, DatabaseUrl, SqliteLocation};
 use crate::data_dir::{self, API_ADDRESS_FILE, DataDirError, DataDirLock, OPS_ADDRESS_FILE};
-use crate::http::middleware::Observe;
-use crate::http::{self, State};
+use crate::http::State;
+use crate::http::access_log::StrangersLines;
 use crate::jobs::{Jobs, purge};
 use crate::metrics::Metrics;
 use crate::resolvers::{InvalidResolver, Resolvers};
+use crate::server;
 use crate::services::{
-    AdminToken, Claims, Dids, Sealer, SealingError, SealingKeys, ServiceError, Sessions, Tokens,
-    Verdicts, admit_keys,
+    ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, KEY_FILE, Readiness, Sealer, SealingError,
+    SealingKeys, ServiceError, Sessions, Tokens, Verdicts, admit_keys,
 };
-use crate::storage::{ClaimLimits, Store, StoreError};
+use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
+use crate::storage::{self, ClaimLimits, Finding, Store, StoreError};
+use crate::tls::{Certificates, InvalidCertificate};
 
-/// A client that has not sent a whole request head by then is cut off.
-const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long no request must be in flight before idle connections are simply closed at a stop.
 const QUIET: Duration = Duration::from_millis(500);
 /// How long a stop waits for the database once nobody waits for an answer any more. What is cut
@@ -43,22 +41,31 @@ pub enum StartError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error(transparent)]
+    DatabaseLock(#[from] DatabaseLockError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// The database's schema is not this version's, and is not changed by a start.
     #[error("{0}")]
     Schema(String),
+    /// There was a database, and now there is none, or an empty one.
+    #[error("{0}")]
+    Lost(String),
     #[error(transparent)]
     Sealing(#[from] SealingError),
     #[error(transparent)]
     Service(#[from] ServiceError),
     #[error("{key}: {message}")]
     Setting { key: &'static str, message: String },
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
 }
 
 impl From<InvalidResolver> for StartError {
     fn from(InvalidResolver { key, message }: InvalidResolver) -> Self {
+        Self::Setting { key, message }
+    }
+}
+
+impl From<InvalidCertificate> for StartError {
+    fn from(InvalidCertificate { key, message }: InvalidCertificate) -> Self {
         Self::Setting { key, message }
     }
 }
@@ -75,7 +82,8 @@ pub struct Application {
     api: Listening,
     ops: Listening,
     watcher: JoinHandle<()>,
-    _lock: DataDirLock,
+    certificates: Option<Arc<Certificates>>,
+    _locks: (DataDirLock, Option<DatabaseLock>),
 }
 
 /// A started HTTP server.
@@ -104,14 +112,37 @@ impl Application {
     /// Builds and starts everything. When this returns, requests are being served.
     ///
     /// Must be called on a multi-thread Tokio runtime, which drives the database connections.
-    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+    pub async fn start(
+        config: Config,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
         data_dir::create(&config.data_dir)?;
-        let lock = data_dir::lock(&config.data_dir)?;
+        let folder_lock = data_dir::lock(&config.data_dir)?;
         for file in [API_ADDRESS_FILE, OPS_ADDRESS_FILE] {
             data_dir::remove_note(&config.data_dir.join(file))?;
         }
-        let metrics = Arc::new(Metrics::new()?);
+
+        // Whatever stops a start without the database is looked at before the database is touched.
+        let certificates = config.server.tls.as_ref();
+        let certificates = certificates
+            .map(|files| Certificates::read(files, clock.clone(), metrics.clone()).map(Arc::new))
+            .transpose()?;
+        let tls = certificates.as_ref().map(Certificates::server_config).transpose();
+        let tls = tls.map_err(|error| setting("server.tls.cert", &error))?;
+        let api_listener = bind("server.listen", config.server.listen)?;
+        let ops_listener = bind("ops.listen", config.ops.listen)?;
+        let api_address = local_address("server.listen", &api_listener)?;
+        let ops_address = local_address("ops.listen", &ops_listener)?;
+        let resolvers =
+            Resolvers::new(&config.resolvers, metrics.clone(), tokio::runtime::Handle::current())?;
+        if let Some(why) = lost_database(&config) {
+            return Err(StartError::Lost(why));
+        }
+
+        let database_lock = lock_database(&config)?;
         let store = open_store(&config, &metrics, &clock).await?;
+        look_at_server(&store).await?;
         bring_schema_up_to_date(&store, &config).await?;
 
         // A key that is made for a database that was sealed with another could open nothing.
@@ -122,17 +153,9 @@ impl Application {
         let tokens = Tokens::new(store.clone(), clock.clone());
         let admin_token = tokens.ensure_admin(&config.auth, &config.data_dir).await?;
 
-        let api_listener = bind("server.listen", config.server.listen)?;
-        let ops_listener = bind("ops.listen", config.ops.listen)?;
-        let api_address = local_address("server.listen", &api_listener)?;
-        let ops_address = local_address("ops.listen", &ops_listener)?;
-        let tls = config.server.tls.as_ref().map(tls_config).transpose()?;
-
         let config = Arc::new(config);
         let sessions = Sessions::new(store.clone(), sealer, &config.sessions, metrics.clone());
         let claims = Claims::start(store.clone(), &config.claims, metrics.clone());
-        let resolvers =
-            Resolvers::new(&config.resolvers, metrics.clone(), tokio::runtime::Handle::current())?;
         let dids =
             Dids::new(store.clone(), resolvers, &config.dids, clock.clone(), metrics.clone());
         let verdicts = Verdicts::new(
@@ -142,30 +165,50 @@ impl Application {
             config.signatures.profiles.as_slice().into(),
             config.dids.max_stale,
             clock.clone(),
+            metrics.clone(),
         );
+        let strangers_lines = StrangersLines::new(
+            config.log.stranger_lines_per_second,
+            metrics.log_lines_dropped.strangers.clone(),
+        );
+        let agents = Agents::new(store.clone(), &config.agents, metrics.clone());
         let state = Data::new(State {
+            agents,
             sessions,
             claims,
             dids,
             tokens,
             verdicts,
+            readiness: Readiness::new(store.clone(), clock.clone()),
             store: store.clone(),
+            bodies: Shares::new(
+                config.limits.body_bytes,
+                config.limits.body_bytes_per_peer,
+                metrics.in_use.with_label_values(&["body_bytes"]),
+            ),
             metrics: metrics.clone(),
+            strangers_lines: Arc::new(strangers_lines),
             started_at: clock.now(),
-            clock,
+            clock: clock.clone(),
             config: config.clone(),
             draining: Arc::new(AtomicBool::new(false)),
         });
         let jobs = Jobs::start(
             &store,
             &metrics,
+            &clock,
+            certificates.as_ref(),
             purge::Limits::new(&config),
             &config.jobs,
             &Uuid::now_v7().to_string(),
         );
         let watcher = state.dids.watch(store.watch_dids());
-        let api = Listening::start(api_server(&state, &config, api_listener, tls)?);
-        let ops = Listening::start(ops_server(&state, ops_listener)?);
+        server::allow_files(&config);
+        let connections = Connections::new(config.limits.clone(), metrics.clone());
+        let api = server::api(&state, &config, &connections, api_listener, tls);
+        let api = Listening::start(api.map_err(|error| setting("server.listen", &error))?);
+        let ops = server::ops(&state, ops_listener);
+        let ops = Listening::start(ops.map_err(|error| setting("ops.listen", &error))?);
         data_dir::write_note(&config.data_dir.join(API_ADDRESS_FILE), &api_address.to_string())?;
         data_dir::write_note(&config.data_dir.join(OPS_ADDRESS_FILE), &ops_address.to_string())?;
         Ok(Self {
@@ -177,8 +220,18 @@ impl Application {
             api,
             ops,
             watcher,
-            _lock: lock,
+            certificates,
+            _locks: (folder_lock, database_lock),
         })
+    }
+
+    /// Reads the certificate again, for the connections that come from now on.
+    pub fn reload(&self) {
+        if let Some(certificates) = &self.certificates {
+            certificates.reload();
+        } else {
+            tracing::info!("there is nothing to read again: no certificate is configured");
+        }
     }
 
     /// Stops in order: readiness turns 503, accepting stops, requests in flight are answered,
@@ -217,15 +270,57 @@ impl Application {
     }
 }
 
+/// A server that will not do is refused before anything is changed there.
+async fn look_at_server(store: &Store) -> Result<(), StartError> {
+    for Finding { fatal, what } in store.findings().await? {
+        if fatal {
+            return Err(StoreError::Unsuitable(what).into());
+        }
+        tracing::warn!("{what}");
+    }
+    Ok(())
+}
+
+/// Takes an SQLite database for this process; PostgreSQL is shared.
+pub fn lock_database(config: &Config) -> Result<Option<DatabaseLock>, DatabaseLockError> {
+    match &config.database.url {
+        DatabaseUrl::Sqlite(location) => DatabaseLock::take(location).map(Some),
+        DatabaseUrl::Postgres(_) => Ok(None),
+    }
+}
+
+/// Says so when this data folder has served before, and its SQLite database is gone: an empty one in
+/// its place would accept again whatever the lost one had accepted.
+#[must_use]
+pub fn lost_database(config: &Config) -> Option<String> {
+    match &config.database.url {
+        DatabaseUrl::Sqlite(SqliteLocation::File(path)) if !path.exists() => {
+            Some(format!("{} does not exist, {}", path.display(), served_before(config)?))
+        }
+        _ => None,
+    }
+}
+
+/// How this data folder shows that it has served before, and what to do about its database.
+fn served_before(config: &Config) -> Option<String> {
+    let files = [KEY_FILE, ADMIN_TOKEN_FILE].map(|name| config.data_dir.join(name));
+    let file = files.iter().find(|file| file.exists())?;
+    Some(format!(
+        "but {} is of an earlier start; put the database back, or set database.url to where it is \
+         now. To begin with an empty one, which accepts again what the other had accepted, run \
+         `onceguard migrate up`",
+        file.display()
+    ))
+}
+
 /// SQLite is this process's own, and is migrated at every start. PostgreSQL is shared: only an
 /// operator, or `database.migrate_on_start`, changes its schema.
 async fn bring_schema_up_to_date(store: &Store, config: &Config) -> Result<(), StartError> {
     let migrations = store.migrations().await?;
-    if let Some(unknown) = migrations.iter().find(|migration| !migration.known) {
+    if let Some(unknown) = storage::migrations::unknown(&migrations) {
         return Err(StartError::Schema(format!(
-            "the database has migration {}, which this version of onceguard does not know; \
-             start a newer version",
-            unknown.name
+            "the database has migration {unknown}, which this version of onceguard does not know; \
+             start a newer version"
         )));
     }
     let pending = migrations.iter().filter(|migration| !migration.applied).count();
@@ -238,47 +333,16 @@ async fn bring_schema_up_to_date(store: &Store, config: &Config) -> Result<(), S
              database.migrate_on_start = true"
         )));
     }
+    if matches!(store, Store::Postgres(_))
+        && pending == migrations.len()
+        && let Some(served_before) = served_before(config)
+    {
+        return Err(StartError::Lost(format!("the database is empty, {served_before}")));
+    }
     for name in store.migrate_up().await? {
         tracing::info!(migration = name, "migrated");
     }
     Ok(())
-}
-
-fn api_server(
-    state: &Data<State>,
-    config: &Config,
-    listener: TcpListener,
-    tls: Option<rustls::ServerConfig>,
-) -> Result<Server, StartError> {
-    let data = state.clone();
-    let server = HttpServer::new(move || {
-        App::new().app_data(data.clone()).wrap(Observe::api(&data)).configure(http::routes::api)
-    })
-    .shutdown_timeout(config.server.shutdown_timeout.as_secs())
-    .client_request_timeout(REQUEST_HEAD_TIMEOUT)
-    .keep_alive(KEEP_ALIVE)
-    .disable_signals();
-    let server = match config.server.workers {
-        0 => server,
-        workers => server.workers(workers),
-    };
-    let server = match tls {
-        Some(tls) => server.listen_rustls_0_23(listener, tls),
-        None => server.listen(listener),
-    };
-    Ok(server.map_err(|error| setting("server.listen", &error))?.run())
-}
-
-fn ops_server(state: &Data<State>, listener: TcpListener) -> Result<Server, StartError> {
-    let data = state.clone();
-    let server = HttpServer::new(move || {
-        App::new().app_data(data.clone()).wrap(Observe::ops(&data)).configure(http::ops::routes)
-    })
-    .workers(1)
-    .client_request_timeout(REQUEST_HEAD_TIMEOUT)
-    .disable_signals()
-    .listen(listener);
-    Ok(server.map_err(|error| setting("ops.listen", &error))?.run())
 }
 
 fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -294,22 +358,4 @@ fn local_address(key: &'static str, listener: &TcpListener) -> Result<SocketAddr
 
 fn setting(key: &'static str, error: &impl std::fmt::Display) -> StartError {
     StartError::Setting { key, message: error.to_string() }
-}
-
-fn tls_config(tls: &Tls) -> Result<rustls::ServerConfig, StartError> {
-    let cert_error = |error: &dyn std::fmt::Display| {
-        setting("server.tls.cert", &format!("{}: {error}", tls.cert.display()))
-    };
-    let chain = CertificateDer::pem_file_iter(&tls.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| cert_error(&error))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key)
-        .map_err(|error| setting("server.tls.key", &format!("{}: {error}", tls.key.display())))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| cert_error(&error))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| cert_error(&error))
 }

@@ -1,8 +1,8 @@
-//! The data folder: made for its owner alone, locked by the one `serve` that uses it, and home
-//! to secrets that nobody else may read.
+//! The data folder: made for its owner only, locked by the one `serve` that uses it, and home to
+//! secrets that nobody else may read. What is kept here survives a power cut as soon as it is used.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -31,36 +31,76 @@ pub struct DataDirLock(#[allow(dead_code, reason = "the open file is the lock")]
 
 /// Creates the folder, mode 0700, when it does not exist.
 pub fn create(folder: &Path) -> Result<(), DataDirError> {
+    let io = |error| DataDirError::Io { path: folder.to_owned(), error };
+    let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|error| DataDirError::Io { path: folder.to_owned(), error })
+    builder.create(folder).map_err(io)?;
+    missing.into_iter().try_for_each(sync_name).map_err(io)
+}
+
+/// Returns when a power cut no longer takes this file or folder out of the folder that it is in.
+/// The content of a file is synced by whoever wrote it.
+pub fn sync_name(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let synced = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
+    match synced {
+        // As PostgreSQL does: there are file systems that cannot, and some that need not.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// Takes the folder for this process.
 pub fn lock(folder: &Path) -> Result<DataDirLock, DataDirError> {
     let path = folder.join("onceguard.lock");
-    let io = |error| DataDirError::Io { path: path.clone(), error };
-    let file = private().create(true).truncate(false).write(true).open(&path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(DataDirLock(file)),
-        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: folder.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(io(error)),
+    match lock_file(&path) {
+        Ok(Some(file)) => Ok(DataDirLock(file)),
+        Ok(None) => Err(DataDirError::InUse { path: folder.to_owned() }),
+        Err(error) => Err(DataDirError::Io { path, error }),
     }
 }
 
-/// Reads a secret's file; `None` when there is none.
+/// Makes a lock file where there is none, and locks it until the file is dropped; `None` when
+/// another process has it.
+pub fn lock_file(path: &Path) -> io::Result<Option<File>> {
+    let file = private().create(true).truncate(false).write(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Reads a secret's file; `None` when there is none. What it returns survives a power cut, though
+/// the process that wrote it may have been killed before it had synced it.
 pub fn read_secret(path: &Path) -> Result<Option<Zeroizing<String>>, DataDirError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(Zeroizing::new(text))),
+    let read = || -> io::Result<_> {
+        let mut file = File::open(path)?;
+        let mut text = Zeroizing::new(String::new());
+        file.read_to_string(&mut text)?;
+        file.sync_all()?;
+        sync_name(path)?;
+        Ok(text)
+    };
+    match read() {
+        Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(DataDirError::Io { path: path.to_owned(), error }),
     }
 }
 
-/// Writes a new secret's file, mode 0600, durably and as a whole: a crash leaves the complete
-/// file or none. A file that exists is never overwritten.
+/// Writes a new secret's file, mode 0600, as a whole: a crash leaves the complete file or none.
+/// When this returns, a power cut leaves it, too. A file that exists is never overwritten.
 pub fn write_secret(path: &Path, text: &str) -> Result<(), DataDirError> {
     let draft = path.with_extension("draft");
     let written = || {
@@ -72,6 +112,7 @@ pub fn write_secret(path: &Path, text: &str) -> Result<(), DataDirError> {
     };
     let result = written();
     let _ = std::fs::remove_file(&draft);
+    let result = result.and_then(|()| sync_name(path));
     result.map_err(|error| DataDirError::Io { path: path.to_owned(), error })
 }
 

@@ -12,20 +12,28 @@
 //! - [`resolvers`] read DIDs from where they live;
 //! - [`signatures`] reads, checks and makes signed requests: no I/O, no clock;
 //! - [`domain`] holds the types and the rules: no I/O, no clock;
-//! - [`clock`], [`data_dir`], [`metrics`] and `authorities` serve all of them.
+//! - [`budget`] bounds what callers cost;
+//! - [`clock`], [`data_dir`], [`metrics`], [`origin`] and `authorities` serve all of them.
+//!
+//! [`signatures`] and [`domain`] are the crate `onceguard-core`, which depends on nothing of the
+//! service. Code of the service names them as modules of its own.
 
 pub mod app;
 mod authorities;
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod data_dir;
-pub mod domain;
 pub mod http;
 pub mod jobs;
 pub mod metrics;
+pub mod origin;
 pub mod resolvers;
+mod server;
 pub mod services;
-pub mod signatures;
 pub mod storage;
 pub mod telemetry;
+pub mod tls;
+
+pub use onceguard_core::{domain, signatures};

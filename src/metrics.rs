@@ -26,6 +26,11 @@ pub struct Metrics {
     pub http_requests: IntCounterVec,
     pub http_request_seconds: HistogramVec,
     pub http_in_flight: IntGauge,
+    pub in_use: IntGaugeVec,
+    refused: IntCounterVec,
+    pub http_connections_broken: IntCounter,
+    pub verdicts: IntCounterVec,
+    pub forward_auth_refused: IntCounter,
     claims: Vec<(&'static str, IntCounter)>,
     pub claims_refused_overloaded: IntCounter,
     pub claims_outcome_unknown: IntCounter,
@@ -41,6 +46,8 @@ pub struct Metrics {
     pub did_cache_loads: IntCounterVec,
     pub resolutions: IntCounterVec,
     pub resolution_seconds: HistogramVec,
+    pub resolver_places: IntGaugeVec,
+    pub resolver_refusals: IntCounterVec,
     pub revocation_seconds: HistogramVec,
     pub did_changes_seen: IntGauge,
     pub pool_connections: IntGaugeVec,
@@ -55,6 +62,40 @@ pub struct Metrics {
     pub job_seconds: HistogramVec,
     pub purged: IntCounterVec,
     pub purge_lag_seconds: IntGauge,
+    pub certificate_expiry: IntGauge,
+    pub clock_jump_seconds: IntGauge,
+    pub clock_jumps: IntCounter,
+    pub log_lines_dropped: LogLinesDropped,
+}
+
+/// Lines that are missing in the log, by reason.
+#[derive(Debug, Clone)]
+pub struct LogLinesDropped {
+    /// Where logs go takes lines more slowly than they come.
+    pub full: IntCounter,
+    /// Where logs go takes none.
+    pub unwritable: IntCounter,
+    /// They told of requests without a valid credential.
+    pub strangers: IntCounter,
+    /// They repeated a warning or an error.
+    pub repeated: IntCounter,
+}
+
+impl LogLinesDropped {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let dropped = counters(
+            registry,
+            "log_lines_dropped_total",
+            "Lines that are missing in the log, by reason.",
+            &["reason"],
+        )?;
+        Ok(Self {
+            full: dropped.with_label_values(&["full"]),
+            unwritable: dropped.with_label_values(&["unwritable"]),
+            strangers: dropped.with_label_values(&["strangers"]),
+            repeated: dropped.with_label_values(&["repeated"]),
+        })
+    }
 }
 
 impl Metrics {
@@ -90,6 +131,34 @@ impl Metrics {
                 SECONDS,
             )?,
             http_in_flight: gauge(r, "http_requests_in_flight", "HTTP requests being served.")?,
+            in_use: gauges(
+                r,
+                "limit_in_use",
+                "What is in use of a resource that is bounded, in its unit.",
+                &["resource"],
+            )?,
+            refused: counters(
+                r,
+                "refused_total",
+                "What was refused because a bound was reached, by resource and by which bound.",
+                &["resource", "reason"],
+            )?,
+            http_connections_broken: counter(
+                r,
+                "http_connections_broken_total",
+                "Connections closed because they broke, or because no HTTP request came over them.",
+            )?,
+            verdicts: counters(
+                r,
+                "verdicts_total",
+                "Signed requests judged, by the code of the first check that failed, or accepted.",
+                &["code", "profile"],
+            )?,
+            forward_auth_refused: counter(
+                r,
+                "forward_auth_refused_total",
+                "Requests for a verdict that were refused for the proxy's own token.",
+            )?,
             claims,
             claims_refused_overloaded: counter(
                 r,
@@ -133,6 +202,18 @@ impl Metrics {
                 "Time of reading a DID from where it lives, by resolver.",
                 &["resolver"],
                 SECONDS,
+            )?,
+            resolver_places: gauges(
+                r,
+                "resolver_places_in_use",
+                "DIDs being read from where they live, by resolver, and by whether they are known here or new.",
+                &["resolver", "dids"],
+            )?,
+            resolver_refusals: counters(
+                r,
+                "resolver_refusals_total",
+                "DIDs that were not read because a part of the places was full, by resolver and part.",
+                &["resolver", "reason"],
             )?,
             revocation_seconds: histograms(
                 r,
@@ -209,6 +290,18 @@ impl Metrics {
                 "purge_lag_seconds",
                 "Time since a purge last finished, when last sampled.",
             )?,
+            certificate_expiry: gauge(
+                r,
+                "tls_certificate_expiry_timestamp_seconds",
+                "When the API's certificate expires, in seconds since 1970; 0 without one.",
+            )?,
+            clock_jump_seconds: gauge(
+                r,
+                "clock_jump_seconds",
+                "By how much the machine's clock jumped, while that is not believed; nothing is purged.",
+            )?,
+            clock_jumps: counter(r, "clock_jumps_total", "Jumps of the machine's clock.")?,
+            log_lines_dropped: LogLinesDropped::new(r)?,
             registry,
         };
         Ok(metrics)
@@ -220,6 +313,11 @@ impl Metrics {
         if let Some((_, counter)) = self.claims.iter().find(|(name, _)| *name == word) {
             counter.inc();
         }
+    }
+
+    /// Counts what was refused because a bound was reached.
+    pub fn refused(&self, resource: &str, reason: &str) {
+        self.refused.with_label_values(&[resource, reason]).inc();
     }
 
     /// Counts sessions that ended.

@@ -1,15 +1,14 @@
 //! `make bench`: every row once in each round, by turns, so that whatever else the machine does
 //! meets all of them alike.
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use clap::Args;
 
 use crate::Result;
-use crate::bench::{Bench, Only, Sample};
-use crate::figures::{self, Spread};
-use crate::{plot, report, rows};
+use crate::bench::{Bench, Only};
+use crate::results::Results;
+use crate::{figures, plot, report, rows};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -21,34 +20,6 @@ pub struct Arguments {
     seconds: u64,
     #[command(flatten)]
     only: Only,
-}
-
-/// What all rounds showed, by the rows' ids.
-#[derive(Default)]
-pub struct Results {
-    pub samples: BTreeMap<String, Vec<Sample>>,
-    pub figures: BTreeMap<&'static str, Vec<f64>>,
-}
-
-impl Results {
-    pub fn of(&self, id: &str, value: impl Fn(&Sample) -> f64) -> Option<Spread> {
-        Spread::of(self.samples.get(id)?.iter().map(value))
-    }
-
-    pub fn figure(&self, id: &str) -> Option<Spread> {
-        Spread::of(self.figures.get(id)?.iter().copied())
-    }
-
-    /// Of each round by itself, since the rows of one round were measured at nearly the same time.
-    pub fn ratio(&self, a: &str, b: &str, value: impl Fn(&Sample) -> f64) -> Option<Spread> {
-        let (a, b) = (self.samples.get(a)?, self.samples.get(b)?);
-        Spread::of(a.iter().zip(b).map(|(a, b)| value(a) / value(b)))
-    }
-
-    pub fn figure_ratio(&self, a: &str, b: &str) -> Option<Spread> {
-        let (a, b) = (self.figures.get(a)?, self.figures.get(b)?);
-        Spread::of(a.iter().zip(b).map(|(a, b)| a / b))
-    }
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {

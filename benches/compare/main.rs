@@ -20,6 +20,7 @@
 mod bare;
 mod bench;
 mod compare;
+mod course;
 mod figures;
 mod load;
 mod machine;
@@ -33,6 +34,7 @@ mod preload;
 mod process;
 mod redis;
 mod report;
+mod results;
 mod rows;
 mod scale;
 mod targets;

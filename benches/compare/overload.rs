@@ -15,8 +15,9 @@ use clap::Args;
 
 use crate::Result;
 use crate::bench::Bench;
+use crate::course::{Course, Probe, quantile};
 use crate::figures::Spread;
-use crate::load::{Event, Load, Pace, Running, Step, Tally};
+use crate::load::{Load, Pace, Running, Step};
 use crate::onceguard::{Home, On, Service};
 use crate::preload::{Data, Kind};
 use crate::targets::Target;
@@ -35,31 +36,12 @@ const OVERLOAD: f64 = 4.0;
 const CALM: f64 = 0.5;
 /// How often the operations listener is asked.
 const PROBED: Duration = Duration::from_millis(50);
-/// What is shown and judged as one.
-pub const BIN: Duration = Duration::from_millis(100);
 
 #[derive(Args)]
 pub struct Arguments {
     /// How long the overload lasts; half as long is calm before it, and after it
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-}
-
-/// What one database showed.
-pub struct Course {
-    /// Requests a second in a closed loop, before and after.
-    capacity: [f64; 2],
-    pub tally: Tally,
-    pub probes: Vec<Probe>,
-    /// From when until when there was too much.
-    pub overload: [Duration; 2],
-}
-
-/// An answer of the operations listener.
-pub struct Probe {
-    pub at: Duration,
-    pub path: &'static str,
-    pub latency: Duration,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -74,8 +56,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         data.settle()?;
         let course = drive(&bench, &home.start()?, &sessions)?;
         writeln!(text, "\n## On {name}\n")?;
-        writeln!(text, "{}\n", course.summary())?;
-        text.push_str(&report::judged(&course.targets()));
+        writeln!(text, "{}\n", summary(&course))?;
+        text.push_str(&report::judged(&targets(&course)));
         let picture = bench.output.join(format!("overload-{}.svg", name.to_lowercase()));
         plot::course(&picture, name, &course)?;
     }
@@ -143,116 +125,48 @@ impl Probing {
     }
 }
 
-impl Course {
-    /// What came back in a bin, by the time of the answers.
-    pub fn bins(&self) -> Vec<Vec<&Event>> {
-        let mut bins = Vec::new();
-        for event in &self.tally.events {
-            let bin = ((event.due + event.latency).as_millis() / BIN.as_millis()) as usize;
-            if bins.len() <= bin {
-                bins.resize_with(bin + 1, Vec::new);
-            }
-            bins[bin].push(event);
-        }
-        bins
-    }
-
-    /// Answered within the overload, leaving out its first second.
-    fn overloaded(&self, reply: Reply) -> Vec<&Event> {
-        let from = self.overload[0] + Duration::from_secs(1);
-        let within = |event: &&Event| {
-            event.reply == reply && (from..self.overload[1]).contains(&(event.due + event.latency))
-        };
-        self.tally.events.iter().filter(within).collect()
-    }
-
-    pub fn capacity(&self) -> f64 {
-        f64::midpoint(self.capacity[0], self.capacity[1])
-    }
-
-    fn goodput(&self) -> f64 {
-        let seconds = (self.overload[1] - self.overload[0]).as_secs_f64() - 1.0;
-        self.overloaded(Reply::Done).len() as f64 / seconds
-    }
-
-    /// Seconds from the end of the overload until nothing is refused and nothing takes more than
-    /// twice as long as the slowest request before it.
-    fn recovery(&self) -> f64 {
-        let before = self.tally.events.iter().filter(|event| event.due < self.overload[0]);
-        let usual = quantile(before, 1.0);
-        let troubled = |event: &&Event| {
-            let answered = event.due + event.latency;
-            answered >= self.overload[1]
-                && (event.reply == Reply::Refused || milliseconds(event.latency) > 2.0 * usual)
-        };
-        let last = self.tally.events.iter().filter(troubled).map(|event| event.due + event.latency);
-        last.max().map_or(0.0, |last| (last - self.overload[1]).as_secs_f64())
-    }
-
-    fn slowest(&self, path: &str) -> f64 {
-        let during = self.overload[0]..self.overload[1];
-        let probes = self.probes.iter();
-        let latencies = probes
-            .filter(|probe| probe.path == path && during.contains(&probe.at))
-            .map(|probe| milliseconds(probe.latency));
-        latencies.fold(0.0, f64::max)
-    }
-
-    fn summary(&self) -> String {
-        let (done, refused) = (self.overloaded(Reply::Done), self.overloaded(Reply::Refused));
-        let batch = BATCH as f64;
-        format!(
-            "Beside {LIVE} live nonces. Capacity {:.0} claims a second before and {:.0} after, in \
-             requests of {BATCH}. Under {OVERLOAD} times as much as before: {:.0} accepted a second \
-             (p50 {:.1} ms, p99 {:.1} ms); {} requests refused (p50 {:.2} ms, p99 {:.2} ms), each \
-             with 503 overloaded and Retry-After; {} requests found no free connection for a \
-             second and were not sent.",
-            self.capacity[0] * batch,
-            self.capacity[1] * batch,
-            self.goodput() * batch,
-            quantile(done.iter().copied(), 0.5),
-            quantile(done.iter().copied(), 0.99),
-            refused.len(),
-            quantile(refused.iter().copied(), 0.5),
-            quantile(refused.iter().copied(), 0.99),
-            self.tally.unsent,
-        )
-    }
-
-    fn targets(&self) -> [Target; 4] {
-        let one = |value| Spread::of(std::iter::once(value));
-        let at_most = |what: &str, goal, unit, value| Target {
-            what: what.to_owned(),
-            at_least: false,
-            must: Some(goal),
-            goal,
-            unit,
-            measured: one(value),
-        };
-        [
-            Target {
-                what: "accepted under overload, against the mean capacity".to_owned(),
-                at_least: true,
-                must: Some(0.9),
-                goal: 0.9,
-                unit: "",
-                measured: one(self.goodput() / self.capacity()),
-            },
-            at_most("slowest /livez meanwhile", 100.0, " ms", self.slowest("/livez")),
-            at_most("slowest /metrics meanwhile", 100.0, " ms", self.slowest("/metrics")),
-            at_most("back to normal after it", 2.0, " s", self.recovery()),
-        ]
-    }
+fn summary(course: &Course) -> String {
+    let (done, refused) = (course.overloaded(Reply::Done), course.overloaded(Reply::Refused));
+    let batch = BATCH as f64;
+    format!(
+        "Beside {LIVE} live nonces. Capacity {:.0} claims a second before and {:.0} after, in \
+         requests of {BATCH}. Under {OVERLOAD} times as much as before: {:.0} accepted a second \
+         (p50 {:.1} ms, p99 {:.1} ms); {} requests refused (p50 {:.2} ms, p99 {:.2} ms), each \
+         with 503 overloaded and Retry-After; {} requests found no free connection for a \
+         second and were not sent.",
+        course.capacity[0] * batch,
+        course.capacity[1] * batch,
+        course.goodput() * batch,
+        quantile(done.iter().copied(), 0.5),
+        quantile(done.iter().copied(), 0.99),
+        refused.len(),
+        quantile(refused.iter().copied(), 0.5),
+        quantile(refused.iter().copied(), 0.99),
+        course.tally.unsent,
+    )
 }
 
-pub fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-/// A quantile of latencies, in milliseconds; NaN of none.
-pub fn quantile<'a>(events: impl Iterator<Item = &'a Event>, part: f64) -> f64 {
-    let mut latencies: Vec<_> = events.map(|event| milliseconds(event.latency)).collect();
-    latencies.sort_unstable_by(f64::total_cmp);
-    let place = (latencies.len() as f64 * part) as usize;
-    latencies.get(place.min(latencies.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+fn targets(course: &Course) -> [Target; 4] {
+    let one = |value| Spread::of(std::iter::once(value));
+    let at_most = |what: &str, goal, unit, value| Target {
+        what: what.to_owned(),
+        at_least: false,
+        must: Some(goal),
+        goal,
+        unit,
+        measured: one(value),
+    };
+    [
+        Target {
+            what: "accepted under overload, against the mean capacity".to_owned(),
+            at_least: true,
+            must: Some(0.9),
+            goal: 0.9,
+            unit: "",
+            measured: one(course.goodput() / course.mean_capacity()),
+        },
+        at_most("slowest /livez meanwhile", 100.0, " ms", course.slowest("/livez")),
+        at_most("slowest /metrics meanwhile", 100.0, " ms", course.slowest("/metrics")),
+        at_most("back to normal after it", 2.0, " s", course.recovery()),
+    ]
 }

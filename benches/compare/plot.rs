@@ -6,9 +6,9 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::Result;
-use crate::compare::Results;
+use crate::course::{BIN, Course, milliseconds, quantile};
 use crate::load::Event;
-use crate::overload::{BIN, Course, milliseconds, quantile};
+use crate::results::Results;
 use crate::rows::{Row, Section};
 use crate::targets::short;
 use crate::wire::Reply;
@@ -105,7 +105,8 @@ pub fn course(file: &Path, title: &str, course: &Course) -> Result<()> {
         bins.iter().enumerate().map(|(bin, events)| (seconds(bin), rate(events, reply))).collect()
     };
     let (done, refused) = (series(Reply::Done), series(Reply::Refused));
-    let most = done.iter().chain(&refused).map(|(_, rate)| *rate).fold(course.capacity(), f64::max);
+    let most =
+        done.iter().chain(&refused).map(|(_, rate)| *rate).fold(course.mean_capacity(), f64::max);
 
     let mut chart = ChartBuilder::on(&rates)
         .caption(format!("four times too much, on {title}"), ("sans-serif", 18))
@@ -124,7 +125,7 @@ pub fn course(file: &Path, title: &str, course: &Course) -> Result<()> {
     for (name, colour, points) in [
         ("accepted", OURS, done),
         ("refused: 503 overloaded", REFUSED, refused),
-        ("capacity", BLACK, vec![(0.0, course.capacity()), (end, course.capacity())]),
+        ("capacity", BLACK, vec![(0.0, course.mean_capacity()), (end, course.mean_capacity())]),
     ] {
         let line = chart.draw_series(LineSeries::new(points, &colour))?;
         line.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour));

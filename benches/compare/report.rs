@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use crate::Result;
 use crate::bench::{Bench, Sample};
-use crate::compare::Results;
 use crate::figures::{self, Spread};
 use crate::machine;
+use crate::results::Results;
 use crate::rows::{Row, Section};
 use crate::targets::{self, Target, short};
 

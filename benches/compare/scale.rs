@@ -14,10 +14,10 @@ use onceguard::signatures::SigningKey;
 
 use crate::Result;
 use crate::bench::{Bench, Only};
+use crate::course::quantile;
 use crate::figures::Spread;
 use crate::load::{Load, Pace, Running, Step};
 use crate::onceguard::{Home, On, Service};
-use crate::overload::quantile;
 use crate::preload::{Data, Kind};
 use crate::report::table;
 use crate::targets::Target;

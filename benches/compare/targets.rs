@@ -1,7 +1,7 @@
 //! What is aimed at, and whether it is met.
 
-use crate::compare::Results;
 use crate::figures::Spread;
+use crate::results::Results;
 
 pub struct Target {
     pub what: String,

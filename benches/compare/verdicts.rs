@@ -5,6 +5,7 @@
 //! Each kind judges the same messages, by turns, in this process. The ratio is of processor
 //! time, the database's threads included: what a core could do at most, whatever else the
 //! machine does meanwhile.
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,10 +17,10 @@ use k256::ecdsa::signature::Verifier as _;
 use onceguard::app::open_store;
 use onceguard::clock::Clock;
 use onceguard::config::{Need, SealingKeyBytes, Sources};
-use onceguard::domain::{DidUrl, KeyType, Nonce};
+use onceguard::domain::{DidUrl, KeyType, Nonce, Peer};
 use onceguard::metrics::Metrics;
 use onceguard::resolvers::{Resolvers, did_key};
-use onceguard::services::{Case, Claims, Dids, Sealer, SealingKeys, Sessions, Verdicts};
+use onceguard::services::{Case, Claims, Dids, Sealer, SealingKeys, Seen, Sessions, Verdicts};
 use onceguard::signatures::{
     Body, KeyId, Profile, Request, Signer, SigningKey, Target, VerifyingKey, check,
 };
@@ -105,7 +106,16 @@ async fn claimed(verdicts: &Verdicts, messages: &Arc<Vec<Message>>) {
         tasks.spawn(async move {
             while let Some(message) = messages.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let headers = lines(&message.headers);
-                let case = Case { request: request(&headers), profile: None, session: None };
+                let seen = Seen::default();
+                let case = Case {
+                    request: request(&headers),
+                    profile: None,
+                    session: None,
+                    counts: true,
+                    peer: Peer::of_address(Ipv4Addr::LOCALHOST.into()),
+                    signers: None,
+                    seen: &seen,
+                };
                 verdicts.judge(&case).await.unwrap().unwrap();
             }
         });
@@ -125,9 +135,9 @@ async fn start_verdicts(folder: &Path, clock: &Clock) -> Verdicts {
         Sessions::new(store.clone(), Sealer::new(&keys), &config.sessions, metrics.clone());
     let claims = Claims::start(store.clone(), &config.claims, metrics.clone());
     let resolvers = Resolvers::new(&config.resolvers, metrics.clone(), Handle::current()).unwrap();
-    let dids = Dids::new(store, resolvers, &config.dids, clock.clone(), metrics);
+    let dids = Dids::new(store, resolvers, &config.dids, clock.clone(), metrics.clone());
     let profiles = config.signatures.profiles.as_slice().into();
-    Verdicts::new(dids, claims, sessions, profiles, config.dids.max_stale, clock.clone())
+    Verdicts::new(dids, claims, sessions, profiles, config.dids.max_stale, clock.clone(), metrics)
 }
 
 /// Processor time of all threads of this process.

@@ -4,8 +4,9 @@
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use futures_util::future::join_all;
-use onceguard::domain::{Claim, Did, Nonce, Scope, SessionId};
+use onceguard::domain::{Claim, Did, Metadata, Nonce, Scope, SessionId};
 use onceguard::services::{Claims, OpenSession, Sealer, Sessions};
+use uuid::Uuid;
 
 use crate::{Base, sealing};
 
@@ -21,7 +22,7 @@ impl Queue {
         let sealer = Sealer::new(&sealing::keys());
         let (store, metrics) = (base.store.clone(), base.metrics.clone());
         let sessions = Sessions::new(store.clone(), sealer, &base.config.sessions, metrics.clone());
-        let session = SessionId::generate();
+        let session = SessionId(Uuid::now_v7());
         let opening = OpenSession {
             id: Some(session),
             client_did: Did::parse("did:web:a.example").unwrap(),
@@ -30,7 +31,7 @@ impl Queue {
             ttl_seconds: None,
             idle_timeout_seconds: None,
             max_claims: None,
-            metadata: serde_json::Map::new(),
+            metadata: Metadata::default(),
             user_agent: None,
             ip_address: None,
         };

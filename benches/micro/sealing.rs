@@ -4,6 +4,7 @@ use divan::Bencher;
 use onceguard::config::SealingKeyBytes;
 use onceguard::domain::{Did, SessionId};
 use onceguard::services::{Sealer, SealingKeys};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 const PLAINTEXT: [u8; 32] = [3; 32];
@@ -14,7 +15,7 @@ pub(crate) fn keys() -> SealingKeys {
 
 fn parties() -> (SessionId, Did, Did) {
     let did = |text| Did::parse(text).unwrap();
-    (SessionId::generate(), did("did:web:a.example"), did("did:web:b.example"))
+    (SessionId(Uuid::now_v7()), did("did:web:a.example"), did("did:web:b.example"))
 }
 
 #[divan::bench]

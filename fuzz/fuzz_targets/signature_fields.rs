@@ -6,8 +6,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use onceguard::domain::{KeyType, Timestamp};
-use onceguard::signatures::{Body, Profile, Request, SigningKey, Target, VerifyingKey, check};
+use onceguard_core::domain::{KeyType, Timestamp};
+use onceguard_core::signatures::{Body, Profile, Request, SigningKey, Target, VerifyingKey, check};
 
 fuzz_target!(|data: &[u8]| {
     let mut parts = data.split(|&byte| byte == b'\n');

@@ -3,15 +3,20 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Failure, out};
+use super::{Failure, doctor, out};
 use crate::config::{Need, Origin, Setting, Sources};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Say everything that is wrong with the configuration, or that nothing is
+    /// Say everything that is wrong with the configuration, and with the files that it names
     #[command(after_help = "Example:\n  onceguard config check --config config/production.toml")]
     Check,
     /// Print every key, its value and where that came from; secrets are masked
+    #[command(
+        after_help = "What it prints is a file that could be read again, but for the secrets.\n\n\
+        Examples:\n  onceguard config show --config config/production.toml\n  \
+        onceguard config show --json"
+    )]
     Show {
         /// Print JSON
         #[arg(long)]
@@ -23,7 +28,8 @@ impl ConfigCommand {
     pub(super) fn run(&self, sources: &Sources) -> Result<(), Failure> {
         match self {
             Self::Check => {
-                sources.load(Need::Everything)?;
+                let config = sources.load(Need::Everything)?.config;
+                doctor::settings::report(&config)?;
                 out::line("the configuration is valid")
             }
             Self::Show { json } => {

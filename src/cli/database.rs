@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::{Failure, out};
 use crate::app;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DatabaseUrl, SqliteLocation};
 use crate::metrics::Metrics;
-use crate::storage::{DatabaseUrl, SqliteLocation, Store};
+use crate::storage::{Store, migrations};
 
 /// Opens the database as it is: it must exist, but may lack migrations.
 pub(super) async fn open(config: &Config) -> Result<Store, Failure> {
@@ -31,26 +31,25 @@ pub(super) async fn open(config: &Config) -> Result<Store, Failure> {
 
 /// Opens the database; an SQLite file that does not exist is made, empty.
 pub(super) async fn open_or_create(config: &Config) -> Result<Store, Failure> {
-    let metrics = Metrics::new().map_err(|error| Failure::Failed(error.to_string()))?;
+    let metrics = Metrics::new()?;
     Ok(app::open_store(config, &Arc::new(metrics), &Clock::system()).await?)
 }
 
 /// Opens the database, which must have every migration of this binary.
 pub(super) async fn open_migrated(config: &Config) -> Result<Store, Failure> {
     let store = open(config).await?;
-    let migrations = store.migrations().await?;
-    let pending = migrations.iter().filter(|migration| !migration.applied).count();
+    let all = store.migrations().await?;
+    let pending = all.iter().filter(|migration| !migration.applied).count();
     if pending > 0 {
         store.close().await;
         return Err(Failure::Refused(format!(
             "the database lacks {pending} migrations; `onceguard migrate up` applies them"
         )));
     }
-    if let Some(newer) = migrations.iter().find(|migration| !migration.known) {
+    if let Some(newer) = migrations::unknown(&all) {
         out::note(format!(
-            "warning: the database has migration {}, which this binary does not know; \
-             is there a newer onceguard?",
-            newer.name
+            "warning: the database has migration {newer}, which this binary does not know; \
+             is there a newer onceguard?"
         ));
     }
     Ok(store)

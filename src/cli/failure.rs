@@ -47,10 +47,19 @@ impl Failure {
     }
 }
 
+impl From<prometheus::Error> for Failure {
+    fn from(error: prometheus::Error) -> Self {
+        Self::Failed(format!("metrics: {error}"))
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            StoreError::Unavailable(_) | StoreError::Locked(_) => {
+                Self::Unavailable(error.to_string())
+            }
+            StoreError::Unsuitable(_) => Self::Refused(error.to_string()),
             StoreError::OutcomeUnknown(_)
             | StoreError::Migration(_)
             | StoreError::Unexpected(_)
@@ -63,9 +72,10 @@ impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
         match error {
             ServiceError::Store(error) => error.into(),
-            ServiceError::Overloaded | ServiceError::Upstream(_) | ServiceError::RateLimited => {
-                Self::Unavailable(error.to_string())
-            }
+            ServiceError::Overloaded
+            | ServiceError::Upstream(_)
+            | ServiceError::NoPlace { .. }
+            | ServiceError::RateLimited => Self::Unavailable(error.to_string()),
             ServiceError::Internal(_) => Self::Failed(error.to_string()),
         }
     }

@@ -3,7 +3,6 @@
 use chrono::SecondsFormat;
 
 use crate::domain::{KeyType, Timestamp};
-use crate::signatures::Profile;
 
 /// RFC 3339 in UTC, with microseconds.
 pub(super) fn time(at: Timestamp) -> String {
@@ -35,14 +34,6 @@ pub(super) fn parse_key_type(text: &str) -> Result<KeyType, String> {
         .into_iter()
         .find(|key_type| key_type.as_str().eq_ignore_ascii_case(text))
         .ok_or_else(|| "must be ed25519, secp256k1 or p256".to_owned())
-}
-
-/// Finds a profile of signatures by its name.
-pub(super) fn parse_profile(name: &str) -> Result<Profile, String> {
-    [Profile::onceguard(), Profile::sage()]
-        .into_iter()
-        .find(|profile| profile.name == name)
-        .ok_or_else(|| "must be onceguard or sage".to_owned())
 }
 
 /// Reads a time: RFC 3339, or seconds since 1970 as signatures write them.

@@ -10,18 +10,34 @@ use crate::config::Config;
 use crate::data_dir::OPS_ADDRESS_FILE;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// In bytes; what is beyond is not read.
+const LONGEST_ANSWER: u64 = 65_536;
 
 pub(super) fn run(config: &Config) -> Result<(), Failure> {
-    match ask(config)? {
+    match ask(config)?.status {
         200 => out::line("ready"),
         status => Err(Failure::Failed(format!("not ready: /readyz answers {status}"))),
     }
 }
 
-/// The status that `/readyz` of the instance of this data folder answers with.
-pub(super) fn ask(config: &Config) -> Result<u16, Failure> {
+/// What `/readyz` answers.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    /// By how much the machine's clock jumped in that instance's eyes, while it is not believed.
+    pub(super) fn clock_jump_seconds(&self) -> Option<i64> {
+        let said: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
+        said.pointer("/clock/jump_seconds")?.as_i64()
+    }
+}
+
+/// Asks the instance of this data folder.
+pub(super) fn ask(config: &Config) -> Result<Answer, Failure> {
     let address = reachable(bound_address(config));
-    status_of(address).map_err(|error| {
+    ready(address).map_err(|error| {
         Failure::Failed(format!("nothing answers at http://{address}/readyz: {error}"))
     })
 }
@@ -45,16 +61,20 @@ pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-fn status_of(address: SocketAddr) -> std::io::Result<u16> {
+fn ready(address: SocketAddr) -> std::io::Result<Answer> {
     let mut connection = TcpStream::connect_timeout(&address, TIMEOUT)?;
     connection.set_read_timeout(Some(TIMEOUT))?;
     connection.set_write_timeout(Some(TIMEOUT))?;
     write!(connection, "GET /readyz HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
-    let mut head = [0; 12];
-    connection.read_exact(&mut head)?;
-    std::str::from_utf8(&head)
-        .ok()
-        .filter(|head| head.starts_with("HTTP/1."))
-        .and_then(|head| head.get(9..)?.parse().ok())
-        .ok_or_else(|| std::io::Error::other("that is not HTTP"))
+    let mut answer = Vec::new();
+    connection.take(LONGEST_ANSWER).read_to_end(&mut answer)?;
+    parse(&answer).ok_or_else(|| std::io::Error::other("that is not HTTP"))
+}
+
+fn parse(answer: &[u8]) -> Option<Answer> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let (head, body) = answer.split_at_checked(end + 4)?;
+    let head = std::str::from_utf8(head).ok().filter(|head| head.starts_with("HTTP/1."))?;
+    let status = head.get(9..12)?.parse().ok()?;
+    Some(Answer { status, body: body.to_vec() })
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Failure, format, out};
+use crate::data_dir::sync_name;
 use crate::domain::{Did, DidUrl, KeyType, PublicKey};
 use crate::resolvers::did_key;
 use crate::signatures::{SigningKey, public_key_from_pem};
@@ -55,7 +56,7 @@ impl Key {
                 let did = did(key.public_key())?;
                 write_new(&path, &key)?;
                 out::note(format!(
-                    "A new {key_type} key is in {}. Whoever reads it signs as:",
+                    "A new {key_type} key is in {}. Everyone who can read it can sign as:",
                     path.display()
                 ));
                 out::line(did.as_str())
@@ -96,10 +97,13 @@ fn write_new(path: &Path, key: &SigningKey) -> Result<(), Failure> {
         )),
         _ => cannot("write", path, &error),
     })?;
-    file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
-        let _ = std::fs::remove_file(path);
-        cannot("write", path, &error)
-    })
+    file.write_all(pem.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| sync_name(path))
+        .map_err(|error| {
+            let _ = std::fs::remove_file(path);
+            cannot("write", path, &error)
+        })
 }
 
 /// The key of a file, to sign with.

@@ -4,15 +4,19 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{Failure, database, out};
+use crate::app;
 use crate::config::Config;
 use crate::data_dir::{self, DataDirError, DataDirLock};
-use crate::storage::{MigrationStatus, Store};
+use crate::storage::sqlite::DatabaseLock;
+use crate::storage::{MigrationStatus, Store, migrations};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Migrate {
-    /// Apply every pending migration
+    /// Apply every pending migration; an SQLite database that does not exist is made
+    #[command(after_help = "Example:\n  \
+                            DATABASE_URL=postgres://onceguard@db/onceguard onceguard migrate up")]
     Up,
-    /// Revert the newest migrations, and lose what is in their tables
+    /// Revert the newest migrations, and lose the data that it names
     #[command(
         after_help = "Examples:\n  onceguard migrate down\n  onceguard migrate down 2 --yes\n  \
                             onceguard migrate down --all --yes"
@@ -29,12 +33,14 @@ pub(super) enum Migrate {
         yes: bool,
     },
     /// List the migrations, and whether the database has them
+    #[command(after_help = "Example:\n  onceguard migrate status --json")]
     Status {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Revert the newest migration and apply it again; what is in its tables is lost
+    /// Revert the newest migration, lose the data that it names, and apply it again
+    #[command(after_help = "Example:\n  onceguard migrate redo --yes")]
     Redo {
         /// Do not ask
         #[arg(long)]
@@ -79,20 +85,43 @@ impl Migrate {
     }
 }
 
-/// Tables never change below a serving instance: on SQLite, the data folder's lock tells.
-fn lock(config: &Config) -> Result<Option<DataDirLock>, Failure> {
+/// Tables never change below a serving instance. On SQLite, the locks of data folder and database
+/// tell; on PostgreSQL see [`nobody_serves`].
+fn lock(config: &Config) -> Result<Option<(DataDirLock, Option<DatabaseLock>)>, Failure> {
     if config.database.is_postgres() {
         return Ok(None);
     }
-    let lock = data_dir::create(&config.data_dir).and_then(|()| data_dir::lock(&config.data_dir));
-    match lock {
-        Ok(lock) => Ok(Some(lock)),
-        Err(error @ DataDirError::InUse { .. }) => Err(Failure::Refused(error.to_string())),
-        Err(error @ DataDirError::Io { .. }) => Err(Failure::Failed(error.to_string())),
+    let folder = data_dir::create(&config.data_dir).and_then(|()| data_dir::lock(&config.data_dir));
+    let folder = folder.map_err(|error| match error {
+        DataDirError::InUse { .. } => Failure::Refused(error.to_string()),
+        DataDirError::Io { .. } => Failure::Failed(error.to_string()),
+    })?;
+    Ok(Some((folder, app::lock_database(config)?)))
+}
+
+/// Reverting takes tables and functions away that running instances use.
+async fn nobody_serves(store: &Store) -> Result<(), Failure> {
+    let serving = store.serving().await?;
+    if serving.is_empty() {
+        return Ok(());
     }
+    Err(Failure::Refused(format!(
+        "nothing was reverted: {} onceguard {} serving on this database, connected {}; stop {} first",
+        serving.len(),
+        if serving.len() == 1 { "instance is" } else { "instances are" },
+        serving.join(", "),
+        if serving.len() == 1 { "it" } else { "them" },
+    )))
 }
 
 async fn up(store: &Store) -> Result<(), Failure> {
+    // What is pending may be what the newer version did without, or did otherwise.
+    if let Some(unknown) = migrations::unknown(&store.migrations().await?) {
+        return Err(Failure::Refused(format!(
+            "nothing was applied: the database has migration {unknown}, which this version of \
+             onceguard does not know; use a newer version"
+        )));
+    }
     let applied = store.migrate_up().await?;
     for name in &applied {
         out::line(format!("applied {name}"))?;
@@ -113,11 +142,14 @@ async fn down(store: &Store, count: Option<u32>, yes: bool) -> Result<(), Failur
         out::note("nothing to revert: the database has no migration");
         return Ok(());
     }
-    let question = format!(
-        "This reverts {} and deletes everything in the tables that they made. A nonce that is \
-         deleted can be accepted again. No instance may be serving meanwhile.",
-        names.join(", ")
-    );
+    nobody_serves(store).await?;
+    let lost: Vec<_> =
+        names.iter().filter_map(|name| migrations::lost_by_reverting(name)).collect();
+    let lost = match lost.as_slice() {
+        [] => "No data is deleted.".to_owned(),
+        lost => format!("This deletes {}.", lost.join("; ")),
+    };
+    let question = format!("This reverts {}. {lost}", names.join(", "));
     out::confirm(&question, yes)?;
     for name in store.migrate_down(count).await? {
         out::line(format!("reverted {name}"))?;

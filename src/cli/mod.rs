@@ -11,6 +11,7 @@ mod health;
 mod key;
 mod migrate;
 mod out;
+mod profile;
 mod purge;
 mod sealing;
 mod seed;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Need, Sources};
+use crate::metrics::Metrics;
 use crate::telemetry;
 
 pub use failure::Failure;
@@ -51,7 +53,7 @@ pub use failure::Failure;
                   DATABASE_URL=postgres://onceguard@db/onceguard onceguard migrate up\n  \
                   onceguard token create --name agents --scope sessions --scope nonces\n  \
                   onceguard key new --out agent.key\n  \
-                  onceguard sign GET http://127.0.0.1:8080/v1/sessions --key agent.key --curl\n  \
+                  onceguard sign GET 'https://shop.example/orders?id=7' --key agent.key --curl\n  \
                   onceguard verify request.http"
 )]
 pub struct Cli {
@@ -82,6 +84,11 @@ struct Settings {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the API until SIGTERM or SIGINT (the default)
+    #[command(
+        after_help = "SIGHUP reads the certificate again (server.tls), which is also done within \
+        a minute after its files change.\n\n\
+        Example:\n  onceguard serve --config config/production.toml"
+    )]
     Serve,
     /// Apply, revert or list the database's migrations
     #[command(subcommand)]
@@ -99,9 +106,14 @@ enum Command {
     /// Check or show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Check everything that serving needs, and say what to do
+    /// Check the configuration, the certificate, the database and the machine, and say what to do
     Doctor(doctor::Doctor),
     /// Ask the running instance whether it is ready (for container health checks)
+    #[command(
+        after_help = "It finds the instance by DATA_DIR/ops.addr. Exits with 0 when that is \
+        ready, else with 1.\n\n\
+        Example:\n  onceguard health --data-dir /var/lib/onceguard"
+    )]
     Health,
     /// Counts, sizes and the busiest clients
     Stats(stats::Stats),
@@ -117,14 +129,16 @@ enum Command {
 /// Runs what the command line asks for, and says on standard error why if it fails.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
-    match run_on_runtime(cli) {
+    let code = match run_on_runtime(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
             out::note(format!("onceguard: {failure}"));
             failure.exit_code()
         }
-    }
+    };
+    telemetry::flush();
+    code
 }
 
 /// Processors for one of this runtime's threads. It drives connections and batches of claims,
@@ -156,8 +170,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Health => health::run(&quiet(&sources, Need::Database)?),
         Command::Stats(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Key(command) => command.run(),
-        Command::Sign(command) => command.run(),
-        Command::Verify(command) => command.run(),
+        Command::Sign(command) => command.run(&sources),
+        Command::Verify(command) => command.run(&sources),
     }
 }
 
@@ -176,6 +190,6 @@ impl Settings {
 /// unless `RUST_LOG` asks for more.
 fn quiet(sources: &Sources, need: Need) -> Result<Config, Failure> {
     let config = sources.load(need)?.config;
-    telemetry::init(config.log.format, "warn").map_err(Failure::Usage)?;
+    telemetry::init(&config.log, "warn", &Metrics::new()?).map_err(Failure::Usage)?;
     Ok(config)
 }

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use serde_json::Value;
 
 use super::Failure;
+use crate::telemetry;
 
 /// Writes one line of the result.
 pub(super) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
@@ -19,7 +20,7 @@ pub(super) fn json(value: &Value) -> Result<(), Failure> {
 
 /// Tells the person at the terminal; if nobody can be told, nothing is lost.
 pub(super) fn note(text: impl AsRef<str>) {
-    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+    telemetry::tell(&format!("{}\n", text.as_ref()));
 }
 
 /// Writes rows below their headings, in columns as wide as they need.
@@ -49,7 +50,7 @@ pub(super) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
         let advice = "nothing was done: pass --yes to confirm it";
         return Err(Failure::Refused(format!("{question}\n{advice}")));
     }
-    let _ = write!(io::stderr(), "{question}\nType yes to go on: ");
+    telemetry::tell(&format!("{question}\nType yes to go on: "));
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     if answer.trim() == "yes" {

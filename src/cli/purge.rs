@@ -3,7 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, database, out};
+use super::{Failure, database, health, out};
+use crate::clock::{BELIEVED_AFTER, Clock};
 use crate::config::Config;
 use crate::domain::Actor;
 use crate::jobs::{JobError, LeaseKeeper, purge};
@@ -30,7 +31,7 @@ impl Purge {
         let purged = if self.dry_run {
             store.purge_preview(&limits.steps()).await.map_err(Failure::from)
         } else {
-            purge_now(&store, &limits).await
+            purge_now(&store, &config, &limits).await
         };
         store.close().await;
         self.print(purged?)
@@ -61,18 +62,34 @@ impl Purge {
     }
 }
 
-async fn purge_now(store: &Store, limits: &purge::Limits) -> Result<Purged, Failure> {
-    let metrics = Metrics::new().map_err(|error| Failure::Failed(error.to_string()))?;
+async fn purge_now(
+    store: &Store,
+    config: &Config,
+    limits: &purge::Limits,
+) -> Result<Purged, Failure> {
+    // This process has only just looked at the clock; one that serves saw whether it jumped.
+    if let Ok(instance) = health::ask(config)
+        && let Some(seconds) = instance.clock_jump_seconds()
+    {
+        return Err(Failure::Refused(format!(
+            "nothing was purged: the instance that is running saw the machine's clock jump by \
+             {seconds} s; set the clock right, or wait until it has stood for {} minutes",
+            BELIEVED_AFTER.num_minutes()
+        )));
+    }
+    let metrics = Metrics::new()?;
     let holder = format!("command-{}", uuid::Uuid::now_v7());
     let Some(mut keeper) = LeaseKeeper::take(store, purge::NAME, holder).await? else {
         return Err(Failure::Refused(
             "an instance is purging just now; try again when it is done".to_owned(),
         ));
     };
-    let purged = purge::run(store, &metrics, limits, Actor::Operator, &mut keeper).await;
+    let (clock, actor) = (Clock::system(), Actor::Operator);
+    let purged = purge::run(store, &metrics, &clock, limits, actor, &mut keeper).await;
     let released = keeper.release(purged.is_ok()).await;
     let purged = purged.map_err(|error| match error {
         JobError::Service(error) => error.into(),
+        JobError::Clock(_) => Failure::Refused(error.to_string()),
         JobError::LeaseLost | JobError::Stopped => Failure::Failed(error.to_string()),
     })?;
     released?;

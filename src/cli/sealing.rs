@@ -26,13 +26,15 @@ pub(super) enum Sealing {
         restart them\n     \
         (DATA_DIR/sealing.key: one key a line, the first seals, the others only open)\n  \
         4. onceguard sealing rotate; it can be stopped at any time, and run again\n  \
-        5. onceguard sealing status; remove the former key when no session needs it")]
+        5. onceguard sealing status; remove the former key when no session needs it\n\n\
+        Example:\n  onceguard sealing rotate --json")]
     Rotate {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// List the keys that the database knows of, and how many sessions need each
+    #[command(after_help = "Example:\n  onceguard sealing status --json")]
     Status {
         /// Print JSON
         #[arg(long)]

@@ -2,8 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::health::reachable;
 use super::{Failure, out};
@@ -11,22 +15,34 @@ use crate::app::{Application, StartError};
 use crate::clock::Clock;
 use crate::config::Loaded;
 use crate::data_dir::DataDirError;
+use crate::metrics::Metrics;
 use crate::services::AdminToken;
+use crate::storage::sqlite::DatabaseLockError;
 use crate::telemetry;
+
+/// How long standard output may take to tell where the service listens.
+const ANNOUNCING: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(loaded: Loaded) -> Result<(), Failure> {
     let config = loaded.config;
-    telemetry::init(config.log.format, &config.log.filter).map_err(Failure::Usage)?;
+    let metrics = Arc::new(Metrics::new()?);
+    telemetry::init(&config.log, &config.log.filter, &metrics).map_err(Failure::Usage)?;
     let mut stop = StopSignal::listen()?;
+    // From here on SIGHUP ends nothing, not even a start.
+    let mut hangup = listen(SignalKind::hangup())?;
     let has_tls = config.server.tls.is_some();
     let application = tokio::select! {
-        started = Application::start(config, Clock::system()) => started?,
+        started = Application::start(config, Clock::system(), metrics) => started?,
         () = stop.wait() => return Ok(()),
     };
     tracing::info!(api = %application.api_address, ops = %application.ops_address, "serving");
-    // A service whose standard output is closed serves all the same.
-    let _ = announce(&application, has_tls);
-    stop.wait().await;
+    announce(announcement(&application, has_tls)).await;
+    loop {
+        tokio::select! {
+            () = stop.wait() => break,
+            _ = hangup.recv() => application.reload(),
+        }
+    }
     tokio::select! {
         () = application.stop() => Ok(()),
         () = stop.wait() => Err(Failure::Failed("stopped at once, by a second signal".to_owned())),
@@ -39,14 +55,30 @@ impl From<StartError> for Failure {
             StartError::Store(error) => error.into(),
             StartError::Sealing(error) => error.into(),
             StartError::Service(error) => error.into(),
-            StartError::Schema(_) | StartError::DataDir(DataDirError::InUse { .. }) => {
-                Self::Refused(error.to_string())
+            StartError::DatabaseLock(error) => error.into(),
+            StartError::Schema(_)
+            | StartError::Lost(_)
+            | StartError::DataDir(DataDirError::InUse { .. }) => Self::Refused(error.to_string()),
+            StartError::DataDir(DataDirError::Io { .. }) | StartError::Setting { .. } => {
+                Self::Failed(error.to_string())
             }
-            StartError::DataDir(DataDirError::Io { .. })
-            | StartError::Setting { .. }
-            | StartError::Metrics(_) => Self::Failed(error.to_string()),
         }
     }
+}
+
+impl From<DatabaseLockError> for Failure {
+    fn from(error: DatabaseLockError) -> Self {
+        match error {
+            DatabaseLockError::InUse { .. } | DatabaseLockError::HardLinks { .. } => {
+                Self::Refused(error.to_string())
+            }
+            DatabaseLockError::Io { .. } => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))
 }
 
 /// SIGTERM, as service managers send it, or SIGINT, as Ctrl-C does.
@@ -57,9 +89,6 @@ struct StopSignal {
 
 impl StopSignal {
     fn listen() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))
-        };
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -74,35 +103,54 @@ impl StopSignal {
     }
 }
 
-/// Says where it listens, and how to make a first call.
-fn announce(application: &Application, has_tls: bool) -> Result<(), Failure> {
-    let scheme = if has_tls { "https" } else { "http" };
-    let (api, ops) = (application.api_address, application.ops_address);
-    out::line(format!("onceguard {} is ready", env!("CARGO_PKG_VERSION")))?;
-    out::line(format!("API         {scheme}://{api}/v1 (pages: /docs, /openapi.json)"))?;
-    out::line(format!("operations  http://{ops}/metrics, /livez, /readyz"))?;
-    match &application.admin_token {
-        AdminToken::Created(path) => {
-            out::line(format!("admin token created in {}", path.display()))?;
-            try_it(&curl(scheme, api, &cat(path)))
-        }
-        AdminToken::InFile(path) => {
-            out::line(format!("admin token {}", path.display()))?;
-            try_it(&curl(scheme, api, &cat(path)))
-        }
-        AdminToken::Configured => {
-            out::line("admin token auth.admin_token of the configuration")?;
-            try_it(&curl(scheme, api, "$ONCEGUARD_AUTH__ADMIN_TOKEN"))
-        }
-        AdminToken::Elsewhere => out::line(
-            "tokens      made earlier; `onceguard token create` makes one, `token list` shows them",
-        ),
+/// Writes to standard output on a thread of its own, which is left behind when nothing reads: the
+/// service serves, and stops, all the same.
+async fn announce(text: String) {
+    let (written, wait) = oneshot::channel();
+    let write = move || {
+        let _ = out::line(text);
+        let _ = written.send(());
+    };
+    if thread::Builder::new().name("announce".to_owned()).spawn(write).is_ok() {
+        let _ = tokio::time::timeout(ANNOUNCING, wait).await;
     }
 }
 
-fn try_it(line: &str) -> Result<(), Failure> {
-    out::line("try it:")?;
-    out::line(line)
+/// Where it listens, and how to make a first call.
+fn announcement(application: &Application, has_tls: bool) -> String {
+    let scheme = if has_tls { "https" } else { "http" };
+    let (api, ops) = (application.api_address, application.ops_address);
+    let version = env!("CARGO_PKG_VERSION");
+    let tokens = match &application.admin_token {
+        AdminToken::Created(path) => {
+            format!(
+                "admin token created in {}\n{}",
+                path.display(),
+                try_it(scheme, api, &cat(path))
+            )
+        }
+        AdminToken::InFile(path) => {
+            format!("admin token {}\n{}", path.display(), try_it(scheme, api, &cat(path)))
+        }
+        AdminToken::Configured => format!(
+            "admin token auth.admin_token of the configuration\n{}",
+            try_it(scheme, api, "$ONCEGUARD_AUTH__ADMIN_TOKEN")
+        ),
+        AdminToken::Elsewhere => {
+            "tokens      made earlier; `onceguard token create` makes one, `token list` shows them"
+                .to_owned()
+        }
+    };
+    format!(
+        "onceguard {version} is ready\n\
+         API         {scheme}://{api}/v1 (pages: /docs, /openapi.json)\n\
+         operations  http://{ops}/metrics, /livez, /readyz\n\
+         {tokens}"
+    )
+}
+
+fn try_it(scheme: &str, address: SocketAddr, token: &str) -> String {
+    format!("try it:\n{}", curl(scheme, address, token))
 }
 
 /// A line to paste into a shell on this machine.

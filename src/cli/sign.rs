@@ -8,8 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Duration;
 use clap::Args;
 
-use super::{Failure, curl, format, key, out};
+use super::{Failure, curl, format, key, out, profile};
 use crate::clock::Clock;
+use crate::config::Sources;
 use crate::domain::{DidUrl, Nonce};
 use crate::signatures::{Body, CannotSign, KeyId, NoBase, Profile, Request, Signer, Target};
 
@@ -17,7 +18,7 @@ use crate::signatures::{Body, CannotSign, KeyId, NoBase, Profile, Request, Signe
 #[command(after_help = "Prints the header lines to send with the request. Send exactly what is \
     signed: the method, the whole URL and the body, byte for byte.\n\n\
     Examples:\n  \
-    onceguard sign GET http://127.0.0.1:8080/v1/sessions --key agent.key --curl\n  \
+    onceguard sign GET 'https://shop.example/orders?id=7' --key agent.key --curl\n  \
     onceguard sign POST http://127.0.0.1:8080/v1/sessions --body new.json \\\n    \
     --content-type application/json --key agent.key | \\\n    \
     curl --header @- --data-binary @new.json http://127.0.0.1:8080/v1/sessions")]
@@ -42,9 +43,9 @@ pub(super) struct Sign {
     /// How others find the key [default: the key's did:key]
     #[arg(long, value_name = "DID-URL", value_parser = parse_did_url)]
     keyid: Option<DidUrl>,
-    /// onceguard or sage
-    #[arg(long, default_value = "onceguard", value_parser = format::parse_profile)]
-    profile: Profile,
+    /// A profile of the configuration: onceguard, sage, or one of your own
+    #[arg(long, default_value = "onceguard")]
+    profile: String,
     /// How long the signature lasts, in seconds [default: as long as the profile allows]
     #[arg(long, value_name = "SECONDS", value_parser = parse_lifetime)]
     expires_in: Option<u32>,
@@ -57,14 +58,14 @@ pub(super) struct Sign {
 }
 
 impl Sign {
-    pub(super) fn run(mut self) -> Result<(), Failure> {
+    pub(super) fn run(mut self, sources: &Sources) -> Result<(), Failure> {
         let target = Target::parse(&self.url)
             .map_err(|error| Failure::Usage(format!("the URL {:?} {error}", self.url)))?;
         if let Some(content_type) = self.content_type.take() {
             self.headers.insert(0, ("Content-Type".to_owned(), content_type));
         }
         refuse_twice(&self.headers)?;
-        let profile = lasting(self.profile, self.expires_in)?;
+        let profile = lasting(profile::find(sources, &self.profile)?, self.expires_in)?;
         let key = key::read_secret(&self.key)?;
         let key_id = match self.keyid {
             Some(keyid) => keyid,

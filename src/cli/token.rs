@@ -33,6 +33,7 @@ pub(super) enum Token {
         json: bool,
     },
     /// List tokens, without their texts
+    #[command(after_help = "Example:\n  onceguard token list --json")]
     List {
         /// Print JSON
         #[arg(long)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::database_url::{DatabaseUrl, SqliteLocation, SslMode};
 use super::reader::{Given, MASK, Reader, Show};
-use crate::storage::{DatabaseUrl, SqliteLocation, SslMode};
 
 /// `[database]`.
 #[derive(Debug, Clone)]
@@ -65,6 +65,13 @@ impl Database {
         database
     }
 
+    /// The defaults.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        let mut reader = Reader::new(std::collections::BTreeMap::new(), Vec::new());
+        Self::read(&mut reader, Path::new(""))
+    }
+
     /// Whether several instances can share this database.
     #[must_use]
     pub fn is_postgres(&self) -> bool {
@@ -104,6 +111,11 @@ impl Pool {
 fn read_url(reader: &mut Reader, data_dir: &Path) -> DatabaseUrl {
     let parse = |given: &Given| {
         let text = given.text().ok_or("must be text, such as postgres://user@host/database")?;
+        if text.is_empty() {
+            return Err(
+                "names no database; DATABASE_URL or --database-url hands it over".to_owned()
+            );
+        }
         let url = DatabaseUrl::parse(text).map_err(|error| error.to_string())?;
         Ok((url, mask_password(text)))
     };

@@ -9,6 +9,8 @@ use super::reader::Reader;
 pub struct Dids {
     pub cache_entries: u64,
     pub cache_bytes: u64,
+    /// What DIDs take in memory of which nothing is stored yet, in bytes.
+    pub new_bytes: u64,
     pub cache_ttl: Duration,
     pub negative_ttl: Duration,
     /// For how long after its time a key may still sign while its home cannot be asked.
@@ -24,6 +26,7 @@ impl Dids {
         Self {
             cache_entries: reader.number("dids.cache_entries", 100_000, 1..=10_000_000),
             cache_bytes: reader.number("dids.cache_bytes", 268_435_456, 1_048_576..=u64::MAX / 2),
+            new_bytes: reader.number("dids.new_bytes", 16_777_216, 1_048_576..=u64::MAX / 2),
             cache_ttl: reader.seconds("dids.cache_ttl_seconds", 300, 1..=86_400),
             negative_ttl: reader.seconds("dids.negative_ttl_seconds", 30, 1..=300),
             max_stale: reader.seconds("dids.max_stale_seconds", 0, 0..=86_400),

@@ -10,6 +10,8 @@ pub struct Log {
     pub format: LogFormat,
     /// Used when `RUST_LOG` is not set.
     pub filter: String,
+    /// Lines about requests without a valid credential, and lines that repeat one warning or error.
+    pub stranger_lines_per_second: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +34,15 @@ impl LogFormat {
 
 impl Log {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        Self { format: read_format(reader), filter: read_filter(reader) }
+        Self {
+            format: read_format(reader),
+            filter: read_filter(reader),
+            stranger_lines_per_second: reader.number(
+                "log.stranger_lines_per_second",
+                100,
+                1..=1_000_000,
+            ),
+        }
     }
 }
 

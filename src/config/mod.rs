@@ -2,13 +2,17 @@
 //! section is a file here, which holds its keys, their defaults and what they may be;
 //! `config/default.toml` documents every key. A secret is never in an error or in `Debug`.
 
+mod agents;
 mod auth;
 mod claims;
 mod database;
+mod database_url;
 mod dids;
 mod forward_auth;
 mod host;
+mod identifiers;
 mod jobs;
+mod limits;
 mod load;
 mod log;
 mod ops;
@@ -24,19 +28,23 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub use agents::{Agents, AllowedAgent, AllowedAgents};
 pub use auth::Auth;
 pub use claims::Claims;
 pub use database::{Database, Pool};
+pub use database_url::{DatabaseUrl, InvalidDatabaseUrl, PostgresOptions, SqliteLocation, SslMode};
 pub use dids::Dids;
 pub use forward_auth::ForwardAuth;
 pub use host::Host;
+pub use identifiers::Identifiers;
 pub use jobs::Jobs;
+pub use limits::Limits;
 pub use load::{Loaded, Sources};
 pub use log::{Log, LogFormat};
 pub use ops::Ops;
 pub use problem::{InvalidConfig, Origin, Problem};
 pub use reader::Setting;
-pub use resolvers::{Endpoint, Registry, Resolvers, Universal, Web};
+pub use resolvers::{Endpoint, Places, Registry, Resolvers, Universal, Web};
 pub use sealing::{Sealing, SealingKeyBytes};
 pub use server::{PublicUrl, Server, Tls};
 pub use sessions::Sessions;
@@ -59,7 +67,10 @@ pub struct Config {
     pub signatures: Signatures,
     pub sealing: Sealing,
     pub auth: Auth,
+    pub agents: Agents,
+    pub limits: Limits,
     pub forward_auth: ForwardAuth,
+    pub identifiers: Identifiers,
     pub jobs: Jobs,
     pub log: Log,
 }
@@ -88,7 +99,10 @@ impl Config {
             signatures: Signatures::read(reader),
             sealing: Sealing::read(reader),
             auth: Auth::read(reader),
+            agents: Agents::read(reader),
+            limits: Limits::read(reader),
             forward_auth: ForwardAuth::read(reader),
+            identifiers: Identifiers::read(reader),
             jobs: Jobs::read(reader),
             log: Log::read(reader),
             data_dir,

@@ -1,13 +1,15 @@
 //! `[server]`: the API listener.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde_json::Value;
 
 use super::host::Host;
 use super::reader::{Given, Reader, Show};
+use crate::domain::Peer;
 use crate::signatures::Target;
 
 /// `[server]`.
@@ -21,6 +23,8 @@ pub struct Server {
     pub public_url: Option<PublicUrl>,
     /// The hosts that signed requests may be for; `None` is the bound address and `localhost`.
     pub allowed_hosts: Option<Vec<Host>>,
+    /// Proxies whose `X-Forwarded-For` names the peer.
+    pub trusted_proxies: Vec<IpNet>,
     /// Return session keys over a listener that is neither loopback nor TLS.
     pub allow_plaintext_keys: bool,
     /// How long a stop waits for requests in flight.
@@ -50,8 +54,31 @@ impl Server {
             shutdown_timeout: reader.seconds("server.shutdown_timeout_seconds", 30, 1..=3600),
             public_url: PublicUrl::read(reader),
             allowed_hosts: read_hosts(reader),
+            trusted_proxies: read_networks(reader),
             tls: Tls::read(reader),
         }
+    }
+}
+
+impl Server {
+    /// Whether what a proxy at this address says of its callers is believed.
+    #[must_use]
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+
+    /// The peer whose connection comes from this address; `None` for a trusted proxy's, which
+    /// is many peers'.
+    #[must_use]
+    pub fn peer_of_connection(&self, address: IpAddr) -> Option<Peer> {
+        let address = address.to_canonical();
+        (!self.trusts(address)).then(|| Peer::of_address(address))
+    }
+
+    /// The defaults.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self::read(&mut Reader::new(std::collections::BTreeMap::new(), Vec::new()))
     }
 }
 
@@ -85,6 +112,24 @@ fn read_hosts(reader: &mut Reader) -> Option<Vec<Host>> {
     };
     let shown = |hosts: &Vec<Host>| hosts.iter().map(Host::to_string).collect::<Value>();
     reader.optional("server.allowed_hosts", Show::Plain, parse, shown)
+}
+
+/// IP networks; one address is a network of its own.
+fn read_networks(reader: &mut Reader) -> Vec<IpNet> {
+    let network = |text: &str| match text.parse::<IpNet>() {
+        Ok(network) => Some(network),
+        Err(_) => text.parse::<IpAddr>().ok().map(IpNet::from),
+    };
+    let parse = |given: &Given| match given.texts() {
+        Some(texts) if texts == [""] => Ok(Vec::new()),
+        texts => {
+            texts.and_then(|texts| texts.into_iter().map(network).collect()).ok_or_else(|| {
+                "must be a list of IP addresses and networks, such as 10.0.0.0/8".to_owned()
+            })
+        }
+    };
+    let shown = |networks: &Vec<IpNet>| networks.iter().map(IpNet::to_string).collect::<Value>();
+    reader.value("server.trusted_proxies", Show::Plain, Vec::new(), parse, shown)
 }
 
 impl Tls {

@@ -10,7 +10,7 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::storage::{DatabaseUrl, SslMode};
+use crate::config::{DatabaseUrl, SslMode};
 
 const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 

@@ -1,26 +1,19 @@
-//! The door of every guarded route: size, then credential, then scope, in this order and before
-//! anything of the body is read. A handler cannot be registered without passing through it.
-
-use std::time::Duration;
+//! The door of every guarded route: size, then credential, then scope, in this order, and only
+//! then is the body read. A handler cannot be registered without passing through it.
 
 use actix_web::HttpRequest;
-use actix_web::http::header;
-use actix_web::web::{self, Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::{self, Bytes};
 
-use super::State;
 use super::auth::{Access, Caller};
+use super::body::Incoming;
 use super::code::Code;
 use super::exchange::Exchange;
 use super::input::Input;
 use super::node::Node;
 use super::problem::Problem;
-use crate::domain::SessionId;
-
-/// The most bytes of a body.
-const MAX_BODY: usize = 256 * 1024;
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+use super::{State, credentials};
+use crate::domain::{Session, SessionId};
 
 /// A call that is allowed: who makes it, and what it carries.
 pub(super) struct Call {
@@ -32,32 +25,66 @@ pub(super) struct Call {
 
 impl Call {
     /// # Errors
-    /// `payload_too_large`, `unauthenticated`, why a signature is refused, `forbidden`, or 503 when the credential cannot be
-    /// checked.
+    /// `payload_too_large`, `unauthenticated`, why a signature is refused, `forbidden`, 503 when
+    /// the credential cannot be checked, or why the body could not be read.
     pub(super) async fn admit(
         request: HttpRequest,
         payload: web::Payload,
         access: Access,
         exchange: &Exchange,
     ) -> Result<Self, Problem> {
-        let body = read_body(&request, payload).await?;
+        let mut body = Incoming::of(&request, payload)?;
         let state = state_of(&request)?;
-        let caller = Caller::authenticate(&request, &body, &state).await?;
-        exchange.set_caller(caller.clone());
-        caller.may(access)?;
-        Ok(Self { caller, state, request, body })
+        match Self::receive(&request, &mut body, access, &state, exchange).await {
+            Ok((caller, body)) => Ok(Self { caller, state, request, body }),
+            Err(refused) => {
+                body.discard(&request).await;
+                Err(refused)
+            }
+        }
     }
 
-    /// An agent acts in its own sessions alone; tokens are not asked.
+    async fn receive(
+        request: &HttpRequest,
+        body: &mut Incoming,
+        access: Access,
+        state: &State,
+        exchange: &Exchange,
+    ) -> Result<(Caller, Bytes), Problem> {
+        // A request with a signature is judged by it alone, whatever token comes with it.
+        if credentials::is_signed(request) {
+            // On the heap: a call by token must not carry the room that a verdict takes.
+            let agent = Box::pin(credentials::by_signature(request, body, access, state)).await?;
+            exchange.set_caller(agent.0.clone());
+            return Ok(agent);
+        }
+        let caller = credentials::by_token(request, state).await?;
+        exchange.set_caller(caller.clone());
+        caller.may(access)?;
+        let body = body.read(request, &caller, state).await?;
+        Ok((caller, body))
+    }
+
+    /// A session that the caller may know of. For an agent, one of others is not there: the answer,
+    /// and what is done for it, are the same as for one that does not exist.
     ///
     /// # Errors
-    /// `session_not_found`, `signature_not_a_party`.
-    pub(super) async fn must_be_party(&self, id: SessionId) -> Result<(), Problem> {
-        if self.caller.agent().is_none() {
-            return Ok(());
-        }
+    /// `session_not_found`.
+    pub(super) async fn session(&self, id: SessionId) -> Result<Session, Problem> {
         let session = self.state.sessions.read(id).await?;
-        self.caller.must_be_party(&session.ok_or_else(Problem::session_not_found)?)
+        let known = session.filter(|session| self.caller.may_know(session));
+        known.ok_or_else(Problem::session_not_found)
+    }
+
+    /// An agent acts in its own sessions alone; a token is not asked.
+    ///
+    /// # Errors
+    /// `session_not_found`.
+    pub(super) async fn must_be_party(&self, id: SessionId) -> Result<(), Problem> {
+        match self.caller.agent() {
+            Some(_) => self.session(id).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// The input of a call that takes no body; one that is there is ignored.
@@ -75,7 +102,7 @@ impl Call {
         let body = Node::parse(&self.body).map_err(|error| {
             Problem::new(Code::InvalidRequest, format!("the body is not JSON: {error}"))
         })?;
-        Input::with_body(&self.request, body)
+        Input::with_body(&self.request, body, &self.body)
     }
 
     /// The longest life of a session.
@@ -88,17 +115,17 @@ impl Call {
         let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let essence = media_type.map(|text| text.split(';').next().unwrap_or_default().trim());
         if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
-            return Err(Problem::new(
-                Code::UnsupportedMediaType,
-                "the Content-Type must be application/json",
-            ));
+            let detail = "the Content-Type must be application/json";
+            let accepted = HeaderValue::from_static("application/json");
+            return Err(Problem::new(Code::UnsupportedMediaType, detail)
+                .with_header(header::ACCEPT, accepted));
         }
-        let coding = headers.get(header::CONTENT_ENCODING).map(header::HeaderValue::as_bytes);
-        if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
-            return Err(Problem::new(
-                Code::UnsupportedMediaType,
-                "the body must not have a Content-Encoding",
-            ));
+        let mut codings = headers.get_all(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        if codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+            let detail = "the body must not have a Content-Encoding: send it as it is";
+            let accepted = HeaderValue::from_static("identity");
+            return Err(Problem::new(Code::UnsupportedMediaType, detail)
+                .with_header(header::ACCEPT_ENCODING, accepted));
         }
         Ok(())
     }
@@ -107,45 +134,4 @@ impl Call {
 pub(super) fn state_of(request: &HttpRequest) -> Result<web::Data<State>, Problem> {
     let state = request.app_data::<web::Data<State>>();
     state.cloned().ok_or_else(|| Problem::internal("the state is not part of the app"))
-}
-
-async fn read_body(request: &HttpRequest, payload: web::Payload) -> Result<Bytes, Problem> {
-    let declared = request.headers().get(header::CONTENT_LENGTH);
-    let declared = declared.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > MAX_BODY) {
-        return Err(too_large());
-    }
-    tokio::time::timeout(BODY_TIMEOUT, collect(payload)).await.unwrap_or_else(|_| {
-        let detail = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
-        Err(Problem::new(Code::InvalidRequest, detail))
-    })
-}
-
-/// Most bodies come in one piece, which is not copied.
-async fn collect(mut payload: web::Payload) -> Result<Bytes, Problem> {
-    let Some(first) = payload.next().await else { return Ok(Bytes::new()) };
-    let first = first.map_err(|error| unreadable(&error))?;
-    if first.len() > MAX_BODY {
-        return Err(too_large());
-    }
-    let Some(second) = payload.next().await else { return Ok(first) };
-    let mut body = BytesMut::from(first);
-    let mut next = Some(second);
-    while let Some(piece) = next {
-        let piece = piece.map_err(|error| unreadable(&error))?;
-        if body.len() + piece.len() > MAX_BODY {
-            return Err(too_large());
-        }
-        body.extend_from_slice(&piece);
-        next = payload.next().await;
-    }
-    Ok(body.freeze())
-}
-
-fn too_large() -> Problem {
-    Problem::new(Code::PayloadTooLarge, format!("the body may have {MAX_BODY} bytes"))
-}
-
-fn unreadable(error: &actix_web::error::PayloadError) -> Problem {
-    Problem::new(Code::InvalidRequest, format!("the body could not be read: {error}"))
 }

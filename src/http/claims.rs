@@ -17,9 +17,10 @@ use super::code::Code;
 use super::fields::{Fields, Invalid, array, text};
 use super::node::Node;
 use super::problem::Problem;
-use super::values::{Time, json, time};
+use super::time::{Time, time};
+use super::values::json;
 use crate::domain::{
-    Accepted, Claim, Did, IdempotencyDigest, Nonce, Outcome, Scope, SessionId, Timestamp,
+    Accepted, Claim, Did, IdempotencyDigest, Nonce, Outcome, Refusal, Scope, SessionId, Timestamp,
 };
 
 /// The most claims in one call.
@@ -104,7 +105,7 @@ impl ResultView {
 #[utoipa::path(
     post, path = "/v1/claims", operation_id = "claim_nonces", tag = "nonces",
     params(("Idempotency-Key" = Option<String>, Header, example = "c0f1b2d8-6a0e-4c0b-8a34-3f6f3f1f7f10",
-        description = "Fresh and random. Whoever repeats the same claims with it within 10 minutes gets the first outcomes.")),
+        description = "Fresh and random. The same claims, repeated with it within 10 minutes, get the first outcomes.")),
     request_body(content = Body, example = json!({"claims": [
         {"session_id": "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55", "nonce": "n-0S6_WzA2Mj"},
         {"signer": "did:web:client.example", "nonce": "q8f1", "expires_at": "2026-01-02T03:09:05Z"},
@@ -121,13 +122,13 @@ pub(super) async fn claim(call: Call) -> Result<HttpResponse, Problem> {
     call.state.claims.must_have_room()?;
     let (body, key) = read(&call)?;
     let mut claims = body.claims;
-    must_be_party(&call, &claims).await?;
+    let hidden = hidden_sessions(&call, &claims).await?;
     if let Some(key) = key {
         for (index, claim) in claims.iter_mut().enumerate() {
             claim.idempotency = Some(key.digest(&call.caller, index));
         }
     }
-    let outcomes = call.state.claims.claim(claims).await?;
+    let outcomes = outcomes(&call, claims, &hidden).await?;
     let repeated =
         outcomes.iter().any(|o| matches!(o, Outcome::Accepted(Accepted { repeated: true, .. })));
     let results = outcomes.iter().map(ResultView::of).collect();
@@ -138,12 +139,13 @@ pub(super) async fn claim(call: Call) -> Result<HttpResponse, Problem> {
     Ok(response)
 }
 
-/// An agent claims in its own sessions alone. Of a session that is not there, the claim says so.
-async fn must_be_party(call: &Call, claims: &[Claim]) -> Result<(), Problem> {
-    if call.caller.agent().is_none() {
-        return Ok(());
-    }
+/// The sessions among the claims that the caller may not know of. For an agent they are those of
+/// others, and those that do not exist: it cannot tell which.
+async fn hidden_sessions(call: &Call, claims: &[Claim]) -> Result<HashSet<SessionId>, Problem> {
     let mut sessions = HashSet::new();
+    if call.caller.agent().is_none() {
+        return Ok(sessions);
+    }
     for claim in claims {
         match claim.scope {
             Scope::Session(id) => sessions.insert(id),
@@ -155,12 +157,35 @@ async fn must_be_party(call: &Call, claims: &[Claim]) -> Result<(), Problem> {
             }
         };
     }
+    let mut hidden = HashSet::new();
     for id in sessions {
-        if let Some(session) = call.state.sessions.read(id).await? {
-            call.caller.must_be_party(&session)?;
+        let session = call.state.sessions.read(id).await?;
+        if !session.is_some_and(|session| call.caller.may_know(&session)) {
+            hidden.insert(id);
         }
     }
-    Ok(())
+    Ok(hidden)
+}
+
+/// The outcomes in the order of the claims. In a hidden session nothing is claimed.
+async fn outcomes(
+    call: &Call,
+    mut claims: Vec<Claim>,
+    hidden: &HashSet<SessionId>,
+) -> Result<Vec<Outcome>, Problem> {
+    if hidden.is_empty() {
+        return Ok(call.state.claims.claim(claims).await?);
+    }
+    let is_hidden =
+        |claim: &Claim| matches!(claim.scope, Scope::Session(id) if hidden.contains(&id));
+    let which: Vec<bool> = claims.iter().map(is_hidden).collect();
+    claims.retain(|claim| !is_hidden(claim));
+    let mut decided = call.state.claims.claim(claims).await?.into_iter();
+    let outcomes = which.into_iter().map(|is_hidden| {
+        if is_hidden { Some(Outcome::Refused(Refusal::SessionNotFound)) } else { decided.next() }
+    });
+    let outcomes: Option<Vec<_>> = outcomes.collect();
+    outcomes.ok_or_else(|| Problem::internal("a claim has no outcome"))
 }
 
 fn read(call: &Call) -> Result<(Body, Option<IdempotencyKey>), Problem> {
@@ -235,6 +260,8 @@ pub(super) fn mark_replayed(response: &mut HttpResponse) {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     fn read_one(json: &str) -> Result<Claim, Vec<String>> {
@@ -245,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_claim_is_a_session_s_or_a_signer_s() {
-        let id = SessionId::generate();
+        let id = SessionId(Uuid::now_v7());
         let claim = read_one(&format!(r#"{{"session_id":"{id}","nonce":"n"}}"#)).unwrap();
         assert_eq!(claim.scope, Scope::Session(id));
         let json = r#"{"signer":"did:web:a","nonce":"n","expires_at":"2026-01-02T00:00:00Z"}"#;
@@ -269,7 +296,7 @@ mod tests {
         ] {
             assert_eq!(read_one(json).unwrap_err(), pointers, "{json}");
         }
-        let id = SessionId::generate();
+        let id = SessionId(Uuid::now_v7());
         let json = format!(r#"{{"session_id":"{id}","nonce":"n","expires_at":"x"}}"#);
         assert_eq!(read_one(&json).unwrap_err(), ["/expires_at"]);
     }

@@ -12,9 +12,10 @@ use super::call::Call;
 use super::code::Code;
 use super::fields::{text, whole_text};
 use super::problem::Problem;
-use super::values::{PageView, Time, base64, boolean, bytes, json, key_type, owner_address};
-use crate::domain::{Did, DidFilter, DidRecord, Gone, KeyType, PublicKey};
-use crate::services::{Lookup, PutDid, ResolvedDid, VerificationMethod};
+use super::time::Time;
+use super::values::{PageView, base64, boolean, bytes, json, key_type, owner_address};
+use crate::domain::{Did, DidFilter, DidRecord, Gone, KeyType, PublicKey, UnusableMethod};
+use crate::services::{Asker, Lookup, PutDid, ResolvedDid, VerificationMethod};
 use crate::storage::{DidForgotten, DidStored, NewDid};
 
 /// What is known of a DID.
@@ -29,6 +30,7 @@ use crate::storage::{DidForgotten, DidStored, NewDid};
         "public_key": "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
         "authentication": true,
     }],
+    "unusable_methods": [],
     "owner_address": null,
     "revoked": false,
     "deactivated": false,
@@ -51,6 +53,10 @@ pub(super) struct View<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     verification_methods: Option<Vec<MethodView<'a>>>,
+    /// What its document has beside them that cannot be used here, at most 20; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    unusable_methods: Option<Vec<UnusableView<'a>>>,
     owner_address: Option<&'a str>,
     revoked: bool,
     /// Whether its home has taken the DID out of use, which may not be for good.
@@ -86,6 +92,29 @@ impl<'a> MethodView<'a> {
     }
 }
 
+/// What a DID's document has among its verification methods that cannot be used.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UnusableMethod)]
+pub(super) struct UnusableView<'a> {
+    /// Null where it names no key of the DID.
+    #[schema(example = "did:web:client.example#key-2")]
+    id: Option<&'a str>,
+    /// Where in the document it is (JSON Pointer).
+    #[schema(example = "/verificationMethod/1")]
+    pointer: &'a str,
+    /// Why it cannot be used.
+    #[schema(
+        example = "X25519 keys are not supported: a key that signs is Ed25519, Secp256k1 or P256"
+    )]
+    detail: &'a str,
+}
+
+impl<'a> UnusableView<'a> {
+    fn of(method: &'a UnusableMethod) -> Self {
+        Self { id: method.id.as_deref(), pointer: &method.pointer, detail: &method.reason }
+    }
+}
+
 impl<'a> View<'a> {
     fn resolved(did: &'a ResolvedDid) -> Self {
         Self {
@@ -95,6 +124,7 @@ impl<'a> View<'a> {
             verification_methods: Some(
                 did.verification_methods.iter().map(MethodView::of).collect(),
             ),
+            unusable_methods: Some(did.unusable_methods.iter().map(UnusableView::of).collect()),
             owner_address: did.owner_address.as_deref(),
             revoked: did.revoked_at.is_some(),
             deactivated: did.deactivated,
@@ -112,6 +142,7 @@ impl<'a> View<'a> {
             key_type: record.key.as_ref().map(|key| key.key_type().as_str()),
             public_key: record.key.as_ref().map(|key| base64(key.as_bytes())),
             verification_methods: None,
+            unusable_methods: None,
             owner_address: record.owner_address.as_deref(),
             revoked: record.revoked_at.is_some(),
             deactivated: record.gone == Some(Gone::Deactivated),
@@ -146,7 +177,7 @@ pub(super) async fn read(call: Call) -> Result<HttpResponse, Problem> {
     let max_age = input.query("max_age", whole_text(0..=u32::MAX));
     let did = input.finish(|| did)?;
     let max_age = max_age.map(|seconds| Duration::from_secs(seconds.into()));
-    found(&did, &call.state.dids.get(&did, max_age).await?)
+    found(&did, &call.state.dids.get(&did, max_age, asker(&call)).await?)
 }
 
 /// Read a DID again, whatever is cached.
@@ -163,7 +194,12 @@ pub(super) async fn refresh(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
     let did = input.path_did("did");
     let did = input.finish(|| did)?;
-    found(&did, &call.state.dids.get(&did, Some(Duration::ZERO)).await?)
+    found(&did, &call.state.dids.get(&did, Some(Duration::ZERO), asker(&call)).await?)
+}
+
+/// The caller may read DIDs: the route's scope says so.
+fn asker(call: &Call) -> Asker {
+    Asker::Trusted(call.caller.peer(&call.request, &call.state.config.server))
 }
 
 fn found(did: &Did, lookup: &Lookup) -> Result<HttpResponse, Problem> {
@@ -227,7 +263,7 @@ pub(super) async fn put(call: Call) -> Result<HttpResponse, Problem> {
     let key = PublicKey::new(body.key_type, &body.public_key)
         .map_err(|error| Problem::invalid_field("/public_key", error.to_string()))?;
     let new = NewDid { did: did.clone(), key, owner_address: body.owner_address };
-    match call.state.dids.put(new).await? {
+    match call.state.dids.put(new, call.caller.actor()).await? {
         PutDid::Stored(DidStored::Created(record)) => {
             json(StatusCode::CREATED, &View::stored(&record))
         }
@@ -269,7 +305,7 @@ pub(super) async fn forget(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
     let did = input.path_did("did");
     let did = input.finish(|| did)?;
-    match call.state.dids.forget(&did).await? {
+    match call.state.dids.forget(&did, call.caller.actor()).await? {
         DidForgotten::Done => Ok(HttpResponse::NoContent().finish()),
         DidForgotten::NotFound => {
             Err(Problem::new(Code::DidNotFound, format!("nothing is stored about {did}")))
@@ -304,7 +340,7 @@ pub(super) async fn revoke(call: Call) -> Result<HttpResponse, Problem> {
     let did = input.path_did("did");
     let did = input.finish(|| did)?;
     if call.caller.is_agent_beside(Some(&did), None) {
-        return Err(Problem::new(Code::Forbidden, "an agent may revoke its own DID alone"));
+        return Err(Problem::new(Code::Forbidden, "an agent may revoke only its own DID"));
     }
     let revocation = call.state.dids.revoke(&did, &call.caller.actor()).await?;
     let view = RevocationView {

@@ -19,7 +19,8 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{ContentBuilder, Ref, RefOr};
 
 use super::code::Code;
-use super::problem::{Body, FieldError, Problem};
+use super::fields::FieldError;
+use super::problem::{Body, Problem};
 use super::{claims, dids, forward_auth, identifiers, nonces, sessions, stats, verify};
 
 /// What Swagger UI needs: its own files, and the styles it sets on elements.
@@ -30,7 +31,7 @@ const TOKEN: &str = "token";
 const SIGNATURE: &str = "signature";
 
 /// What a signed request may be refused for.
-const OF_AGENTS: [&str; 14] = [
+const OF_AGENTS: [&str; 16] = [
     "signature_malformed",
     "signature_tag_invalid",
     "signature_params_incomplete",
@@ -41,7 +42,9 @@ const OF_AGENTS: [&str; 14] = [
     "signature_key_revoked",
     "signature_invalid",
     "signature_digest_mismatch",
-    "signature_not_a_party",
+    "session_not_found",
+    "session_ended",
+    "session_expired",
     "signature_replayed",
     "claim_quota_reached",
     "host_not_allowed",
@@ -65,7 +68,7 @@ const OF_AGENTS: [&str; 14] = [
         sessions::end, sessions::key, sessions::touch,
         nonces::claim, nonces::used, claims::claim,
         dids::list, dids::read, dids::put, dids::forget, dids::revoke, dids::refresh,
-        identifiers::resolve,
+        identifiers::resolve, identifiers::methods, identifiers::properties,
         verify::verify, forward_auth::forward_auth, stats::stats, openapi,
     ),
     components(schemas(Body, FieldError, claims::NewClaim)),
@@ -288,7 +291,9 @@ mod tests {
                 // A proxy understands no others.
                 let statuses = match path.as_str() {
                     "/v1/forward-auth" => &["401", "403", "503"][..],
-                    "/1.0/identifiers/{did}" => &["401", "403", "413", "500", "503"],
+                    "/1.0/identifiers/{did}" | "/1.0/methods" | "/1.0/properties" => {
+                        &["401", "403", "500", "503"]
+                    }
                     _ => &["401", "403", "413", "422", "500", "503"],
                 };
                 for status in statuses {

@@ -6,13 +6,25 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 use super::node::{Member, Node};
-use super::problem::FieldError;
+use crate::domain::pointer_to;
 
 /// The most errors that one answer names.
 const MAX_ERRORS: usize = 100;
 /// So many names are told apart sooner by comparing each with each than by hashing them.
 const FEW_MEMBERS: usize = 8;
+
+/// One thing that is wrong in a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct FieldError {
+    /// A JSON pointer into the body, or the name of a parameter or header.
+    pub(super) pointer: String,
+    /// What is wrong, and what is allowed.
+    pub(super) detail: String,
+}
 
 /// What is wrong with a value; pointers are relative to it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -45,11 +57,6 @@ impl<T: Into<String>> From<T> for Invalid {
     fn from(detail: T) -> Self {
         Self(vec![FieldError { pointer: String::new(), detail: detail.into() }])
     }
-}
-
-/// The pointer to a member: `/` and its name, escaped (RFC 6901, section 3).
-pub(super) fn pointer_to(name: &str) -> String {
-    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
 /// An object's members that nobody has read yet.

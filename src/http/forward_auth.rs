@@ -6,19 +6,26 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::State;
 use super::auth::Caller;
 use super::call;
 use super::code::Code;
+use super::connection;
+use super::credentials;
 use super::exchange::Exchange;
+use super::peer;
 use super::problem::Problem;
-use crate::domain::{SessionId, TokenScope};
+use crate::domain::TokenScope;
 use crate::services::{Case, Verdict};
-use crate::signatures::{Body, InvalidTarget, Request, SESSION_FIELD, Target};
+use crate::signatures::{Body, InvalidTarget, Request, Target};
 
 const FORWARDED: [&str; 4] =
     ["x-forwarded-method", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-uri"];
 const ORIGINAL: [&str; 2] = ["x-original-method", "x-original-url"];
-const CONTENT_DIGEST: &str = "content-digest";
+
+/// What a client learns when its proxy may not ask.
+const NOT_JUDGED: &str = "the request was not judged: the proxy that it came through is not set up \
+                          for that, which only its operator can mend";
 
 const CODE: HeaderName = HeaderName::from_static("x-onceguard-code");
 const DID: HeaderName = HeaderName::from_static("x-onceguard-did");
@@ -48,7 +55,7 @@ const DIGEST: HeaderName = HeaderName::from_static("x-onceguard-content-digest")
         ("X-Onceguard-DID" = String, description = "Who signed."),
         ("X-Onceguard-Keyid" = String),
         ("X-Onceguard-Session" = String, description = "When the request names one."),
-        ("X-Onceguard-Content-Digest" = String, description = "The signed digest of the body, when there is one."),
+        ("X-Onceguard-Content-Digest" = String, description = "The signed digest of the body, when there is one: sha-256, sha-512 or both, each once."),
     ))),
     extensions(("x-scope" = json!("verify")), ("x-all-errors" = json!([
         "unauthenticated", "signature_required", "signature_malformed", "signature_tag_invalid",
@@ -75,22 +82,62 @@ pub(super) async fn forward_auth(request: HttpRequest) -> Result<HttpResponse, P
 
 async fn judge(request: &HttpRequest) -> Result<HttpResponse, Problem> {
     let state = call::state_of(request)?;
+    let server = &state.config.server;
+    let mut peer = peer::of(request, server);
     if !state.config.forward_auth.public {
-        let proxy = Caller::of_proxy(request, &state).await?;
-        Exchange::of(request).set_caller(proxy.clone());
-        proxy.may(TokenScope::Verify.into())?;
+        let proxy = admit_proxy(request, &state).await?;
+        // A token says who the proxy is, but not that it writes X-Forwarded-For itself instead
+        // of handing on its client's: only `server.trusted_proxies` makes that the peer.
+        if peer::behind_proxy(request, server).is_none() {
+            peer = proxy.peer(request, server);
+        }
     }
     let headers = request.headers();
     let (method, target) = asked(headers)?;
     let lines: Vec<_> =
         headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let received = Request { method, target, headers: &lines, body: Body::Unseen };
-    let case = Case { request: received, profile: None, session: session(headers) };
+    let exchange = Exchange::of(request);
+    let case = Case {
+        request: received,
+        profile: None,
+        session: None,
+        counts: true,
+        peer,
+        signers: None,
+        seen: exchange.seen(),
+    };
     match state.verdicts.judge(&case).await? {
-        Ok(verdict) => accepted(&verdict, headers),
+        Ok(verdict) => {
+            connection::serve(request);
+            accepted(&verdict)
+        }
         // nginx hands on one challenge, the first: to whoever asked there, that is for a signature.
         Err(denied) => Err(Problem::denied(&denied, status).for_signature_alone()),
     }
+}
+
+/// The proxy, whose token may ask for verdicts. What is wrong with it is told to the operator: the
+/// proxy hands the answer on to a client, who has no part in it and could mend nothing.
+async fn admit_proxy(request: &HttpRequest, state: &State) -> Result<Caller, Problem> {
+    let asked = credentials::of_proxy(request, state).await.and_then(|proxy| {
+        Exchange::of(request).set_caller(proxy.clone());
+        proxy.may(TokenScope::Verify.into()).map(|()| proxy)
+    });
+    asked.map_err(|problem| {
+        let code = problem.code();
+        if !matches!(code, Code::Unauthenticated | Code::Forbidden) {
+            return problem;
+        }
+        state.metrics.forward_auth_refused.inc();
+        tracing::warn!(
+            peer = %peer::of(request, &state.config.server),
+            why = problem.detail(),
+            "a proxy may not ask for verdicts: its configuration must send a token with the scope \
+             verify in X-Onceguard-Token"
+        );
+        Problem::new(code, NOT_JUDGED).for_signature_alone()
+    })
 }
 
 /// The method and the target of the request to judge.
@@ -137,17 +184,6 @@ fn invalid(detail: impl Into<String>) -> Problem {
     Problem::new(Code::ForwardHeadersInvalid, detail.into())
 }
 
-/// The session that the request names; it must be signed. What is no id names a session that
-/// nobody has, so that it is refused where its turn comes.
-fn session(headers: &HeaderMap) -> Option<SessionId> {
-    let mut sent = headers.get_all(SESSION_FIELD);
-    let id = match (sent.next()?, sent.next()) {
-        (one, None) => one.to_str().ok().and_then(|text| SessionId::parse(text.trim()).ok()),
-        (_, Some(_)) => None,
-    };
-    Some(id.unwrap_or_else(SessionId::generate))
-}
-
 const fn status(code: Code) -> StatusCode {
     match code {
         Code::SignatureKeyRevoked | Code::SignatureNotAParty | Code::ClaimQuotaReached => {
@@ -160,23 +196,22 @@ const fn status(code: Code) -> StatusCode {
     }
 }
 
-fn accepted(verdict: &Verdict, headers: &HeaderMap) -> Result<HttpResponse, Problem> {
+/// What is handed on is what was signed, written by us: never a header's own text.
+fn accepted(verdict: &Verdict) -> Result<HttpResponse, Problem> {
     let mut response = HttpResponse::Ok();
-    let mut add = |name: HeaderName, value: &[u8]| {
-        let value = HeaderValue::from_bytes(value)
+    let mut add = |name: HeaderName, value: &str| {
+        let value = HeaderValue::from_str(value)
             .map_err(|error| Problem::internal(format!("{name} cannot be written: {error}")))?;
         response.insert_header((name, value));
         Ok::<_, Problem>(())
     };
-    add(DID, verdict.did.as_str().as_bytes())?;
-    add(KEYID, verdict.keyid.as_bytes())?;
+    add(DID, verdict.did.as_str())?;
+    add(KEYID, &verdict.keyid)?;
     if let Some(id) = verdict.session {
-        add(SESSION, id.to_string().as_bytes())?;
+        add(SESSION, &id.to_string())?;
     }
-    // Whenever it was sent it is covered: every profile asks for that.
-    let digest: Vec<_> = headers.get_all(CONTENT_DIGEST).map(HeaderValue::as_bytes).collect();
-    if !digest.is_empty() {
-        add(DIGEST, &digest.join(&b", "[..]))?;
+    if let Some(digest) = &verdict.content_digest {
+        add(DIGEST, &digest.to_string())?;
     }
     Ok(response.finish())
 }

@@ -7,12 +7,13 @@ use std::fmt::Display;
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderName;
 use percent_encoding::percent_decode_str;
+use serde_json::value::RawValue;
 
 use super::exchange::Exchange;
-use super::fields::{Fields, Invalid, whole_text, without_duplicates};
+use super::fields::{Fields, Invalid, mistyped, whole_text, without_duplicates};
 use super::node::{Member, Node};
 use super::problem::Problem;
-use crate::domain::{Cursor, Did, MAX_PAGE, PageRequest};
+use crate::domain::{Cursor, Did, MAX_PAGE, Metadata, PageRequest};
 
 const DEFAULT_PAGE: u32 = 50;
 
@@ -20,6 +21,8 @@ pub(super) struct Input<'a> {
     request: &'a HttpRequest,
     query: Vec<Member<'a>>,
     body: Fields<'a>,
+    /// What `body` was read from.
+    text: &'a [u8],
     invalid: Invalid,
 }
 
@@ -27,14 +30,18 @@ impl<'a> Input<'a> {
     pub(super) fn without_body(request: &'a HttpRequest) -> Self {
         let mut invalid = Invalid::default();
         let query = read_query(request.query_string(), &mut invalid);
-        Self { request, query, body: Fields::default(), invalid }
+        Self { request, query, body: Fields::default(), text: &[], invalid }
     }
 
     /// # Errors
     /// `validation_failed` when the body is not an object.
-    pub(super) fn with_body(request: &'a HttpRequest, body: Node<'a>) -> Result<Self, Problem> {
+    pub(super) fn with_body(
+        request: &'a HttpRequest,
+        body: Node<'a>,
+        text: &'a [u8],
+    ) -> Result<Self, Problem> {
         let body = Fields::of(body).map_err(|invalid| Problem::invalid(invalid.into_errors()))?;
-        Ok(Self { body, ..Self::without_body(request) })
+        Ok(Self { body, text, ..Self::without_body(request) })
     }
 
     /// A segment of the path, percent-decoded once.
@@ -131,6 +138,32 @@ impl<'a> Input<'a> {
         read: impl FnOnce(Node<'a>) -> Result<T, Invalid>,
     ) -> Option<T> {
         self.body.optional(name, read)
+    }
+
+    /// The body's member `metadata`, from its text: a [`Node`] has rounded its numbers.
+    pub(super) fn metadata(&mut self) -> Option<Metadata> {
+        #[derive(serde::Deserialize)]
+        struct Body<'t> {
+            #[serde(borrow)]
+            metadata: Option<&'t RawValue>,
+        }
+
+        let text = self.text;
+        self.body.optional("metadata", |node| {
+            if !matches!(node, Node::Object(_)) {
+                return Err(mistyped("an object", &node));
+            }
+            // A member that is there twice is refused already.
+            let body: Body<'_> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+            let text = body.metadata.ok_or("is missing")?;
+            Metadata::parse(text).map_err(|errors| {
+                let mut invalid = Invalid::default();
+                for error in errors {
+                    invalid.push(error.pointer, error.detail);
+                }
+                invalid
+            })
+        })
     }
 
     /// Refuses the input for a reason that no single field shows.

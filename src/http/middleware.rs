@@ -1,5 +1,4 @@
-//! Around every request: its id, the security headers, its metrics and its one line in the access
-//! log (target `onceguard::access`). Never writes down bodies, headers, queries, tokens or nonces.
+//! Around every request: its id, the security headers, its metrics and its line in the access log.
 
 use std::cell::RefCell;
 use std::future::{Ready, ready};
@@ -21,8 +20,12 @@ use futures_util::future::LocalBoxFuture;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::State;
-use super::exchange::{Exchange, REQUEST_ID};
+use super::access_log::{self, Listener, StrangersLines};
+use super::exchange::{Exchange, PROBLEMS, REQUEST_ID};
+use crate::budget::Place;
+use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::origin::Origin;
 
 /// Set where the answer does not say otherwise.
 const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 4] = [
@@ -42,17 +45,11 @@ const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000");
 #[derive(Clone)]
 pub struct Observe {
     metrics: Arc<Metrics>,
+    config: Arc<Config>,
     listener: Listener,
+    strangers: Arc<StrangersLines>,
     draining: Arc<AtomicBool>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Listener {
-    Api {
-        tls: bool,
-    },
-    /// Probes and scrapes: not counted, and logged at debug level.
-    Ops,
+    problems: Arc<str>,
 }
 
 impl Observe {
@@ -70,8 +67,19 @@ impl Observe {
     }
 
     fn new(state: &State, listener: Listener) -> Self {
-        let (metrics, draining) = (Arc::clone(&state.metrics), Arc::clone(&state.draining));
-        Self { metrics, listener, draining }
+        let url = state.config.server.public_url.as_ref();
+        let problems = match url {
+            Some(url) => format!("{}://{}{PROBLEMS}", url.scheme, url.authority).into(),
+            None => PROBLEMS.into(),
+        };
+        Self {
+            metrics: Arc::clone(&state.metrics),
+            config: Arc::clone(&state.config),
+            listener,
+            strangers: Arc::clone(&state.strangers_lines),
+            draining: Arc::clone(&state.draining),
+            problems,
+        }
     }
 }
 
@@ -88,8 +96,15 @@ where
 
     fn new_transform(&self, service: S) -> Self::Future {
         let series = Rc::new(Series::new(Arc::clone(&self.metrics)));
-        let draining = Arc::clone(&self.draining);
-        ready(Ok(Observed { service, series, listener: self.listener, draining }))
+        ready(Ok(Observed {
+            service,
+            series,
+            config: Arc::clone(&self.config),
+            listener: self.listener,
+            strangers: Arc::clone(&self.strangers),
+            draining: Arc::clone(&self.draining),
+            problems: Rc::from(&*self.problems),
+        }))
     }
 }
 
@@ -97,8 +112,11 @@ where
 pub struct Observed<S> {
     service: S,
     series: Rc<Series>,
+    config: Arc<Config>,
     listener: Listener,
+    strangers: Arc<StrangersLines>,
     draining: Arc<AtomicBool>,
+    problems: Rc<str>,
 }
 
 impl<S, B> Service<ServiceRequest> for Observed<S>
@@ -114,33 +132,46 @@ where
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let started = Instant::now();
-        let exchange = Rc::new(Exchange::new(request.headers()));
+        let exchange = Rc::new(Exchange::new(request.headers(), Rc::clone(&self.problems)));
         request.extensions_mut().insert(Rc::clone(&exchange));
+        let place = request.conn_data::<Rc<Place>>().cloned();
+        if let Some(place) = &place {
+            place.begin_request();
+        }
         let api = matches!(self.listener, Listener::Api { .. });
         let in_flight = api.then(|| InFlight::enter(&self.series.metrics.http_in_flight));
         let series = Rc::clone(&self.series);
         let listener = self.listener;
-        let draining = Arc::clone(&self.draining);
+        let (strangers, draining) = (Arc::clone(&self.strangers), Arc::clone(&self.draining));
+        let config = Arc::clone(&self.config);
+        let origin = Origin::Request(exchange.request_id().clone());
+        // No other protocol is spoken here. actix does not read on after such a request.
+        let upgrade = request.head().connection_type() == ConnectionType::Upgrade;
         let answer = self.service.call(request);
-        Box::pin(async move {
+        Box::pin(origin.run(async move {
             let mut response = answer.await?;
+            let refused = !response.status().is_success() && !response.status().is_redirection();
+            let closes = place.is_some_and(|place| place.end_request(refused));
             complete(response.headers_mut(), &exchange, listener);
-            if draining.load(Ordering::Relaxed) {
-                // The client comes back on a new connection, to an instance that stays.
+            if upgrade || closes || draining.load(Ordering::Relaxed) {
+                // The client comes back on a new connection; while this instance stops, to
+                // another one.
                 response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
             let took = started.elapsed();
             if api {
                 series.record(&response, &exchange, took);
             }
-            log(&response, &exchange, took, listener);
+            access_log::log(&response, &exchange, took, listener, &strangers, &config.server);
             Ok(response.map_body(|_, body| Sent { body, _in_flight: in_flight }))
-        })
+        }))
     }
 }
 
 fn complete(headers: &mut HeaderMap, exchange: &Exchange, listener: Listener) {
-    headers.insert(REQUEST_ID, exchange.request_id_header());
+    if let Ok(id) = HeaderValue::from_str(exchange.request_id().as_str()) {
+        headers.insert(REQUEST_ID, id);
+    }
     for (name, value) in DEFAULT_HEADERS {
         if !headers.contains_key(&name) {
             headers.insert(name, value);
@@ -149,38 +180,6 @@ fn complete(headers: &mut HeaderMap, exchange: &Exchange, listener: Listener) {
     if listener == (Listener::Api { tls: true }) {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
     }
-}
-
-fn log<B>(response: &ServiceResponse<B>, exchange: &Exchange, took: Duration, listener: Listener) {
-    /// `tracing` fixes a level per call site.
-    macro_rules! line {
-        ($level:ident) => {
-            tracing::$level!(
-                target: "onceguard::access",
-                request_id = exchange.request_id(),
-                method = %response.request().method(),
-                route = exchange.route(),
-                path = loggable(exchange.route(), response.request().uri().path()),
-                status = response.status().as_u16(),
-                duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-                caller = exchange.caller().map(super::auth::Caller::name),
-                "request"
-            )
-        };
-    }
-    match listener {
-        Listener::Api { .. } => line!(info),
-        Listener::Ops => line!(debug),
-    }
-}
-
-/// A path without the nonce that it may hold, however either of them is spelt.
-fn loggable<'a>(route: &str, path: &'a str) -> &'a str {
-    if !route.ends_with("/{nonce}") {
-        return path;
-    }
-    let before: usize = path.split_inclusive('/').take(5).map(str::len).sum();
-    path.get(..before).unwrap_or_default()
 }
 
 /// A body that counts its request as in flight until the connection has taken all of it: a
@@ -286,15 +285,6 @@ fn method_label(method: &Method) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_nonce_in_a_path_is_not_logged() {
-        let route = "/v1/sessions/{id}/nonces/{nonce}";
-        assert_eq!(loggable(route, "/v1/sessions/s/nonces/secret"), "/v1/sessions/s/nonces/");
-        assert_eq!(loggable(route, "/v1/sessions/s/%6Eonces/secret"), "/v1/sessions/s/%6Eonces/");
-        let claim = "/v1/sessions/{id}/nonces";
-        assert_eq!(loggable(claim, "/v1/sessions/s/nonces"), "/v1/sessions/s/nonces");
-    }
 
     #[test]
     fn an_odd_method_has_no_label_of_its_own() {

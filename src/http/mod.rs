@@ -1,18 +1,22 @@
 //! The HTTP edge: bytes become domain values here, and outcomes become answers.
 //!
 //! `routes` is the whole table; a request goes `middleware` → `routes` → `call` (size, credential,
-//! scope) → the resource's handler → a response or a `problem`. Nothing below this module knows
+//! scope, body) → the resource's handler → a response or a `problem`. Nothing below this module knows
 //! HTTP, and nothing here decides whether a nonce is fresh or changes a database but through the
 //! services.
 
+pub mod access_log;
 pub mod middleware;
 pub mod ops;
 pub mod routes;
 
 mod auth;
+mod body;
 mod call;
 mod claims;
 mod code;
+mod connection;
+mod credentials;
 mod dids;
 mod docs;
 mod etag;
@@ -23,33 +27,42 @@ mod identifiers;
 mod input;
 mod node;
 mod nonces;
+mod peer;
 mod problem;
 mod problems;
 mod sessions;
 mod stats;
 mod target;
+mod time;
 mod values;
 mod verify;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use self::access_log::StrangersLines;
+use crate::budget::Shares;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
-use crate::services::{Claims, Dids, Sessions, Tokens, Verdicts};
+use crate::services::{Agents, Claims, Dids, Readiness, Sessions, Tokens, Verdicts};
 use crate::storage::Store;
 
 /// What handlers work with. Both listeners get it as `web::Data<State>`.
 pub struct State {
+    pub agents: Agents,
     pub sessions: Sessions,
     pub claims: Claims,
     pub dids: Dids,
     pub tokens: Tokens,
     pub verdicts: Verdicts,
+    pub readiness: Readiness,
     pub store: Store,
+    /// The room that bodies share while they arrive.
+    pub bodies: Shares,
     pub metrics: Arc<Metrics>,
+    pub strangers_lines: Arc<StrangersLines>,
     pub clock: Clock,
     pub config: Arc<Config>,
     pub started_at: Timestamp,

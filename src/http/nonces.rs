@@ -10,7 +10,8 @@ use super::claims::{IDEMPOTENCY_KEY, IdempotencyKey, mark_replayed};
 use super::code::Code;
 use super::fields::text;
 use super::problem::Problem;
-use super::values::{Time, json};
+use super::time::Time;
+use super::values::json;
 use crate::domain::{Accepted, Claim, Nonce, Outcome, Refusal, Scope, SessionId};
 
 /// A nonce to claim.
@@ -43,7 +44,7 @@ pub(super) struct AcceptedView<'a> {
         ("id" = String, Path, description = "The session: a UUID, or its 22-character base64url form.",
             example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55"),
         ("Idempotency-Key" = Option<String>, Header, example = "c0f1b2d8-6a0e-4c0b-8a34-3f6f3f1f7f10",
-            description = "Fresh and random. Whoever repeats the claim with it within 10 minutes gets the first outcome."),
+            description = "Fresh and random. The same claim, repeated with it within 10 minutes, gets the first outcome."),
     ),
     request_body(content = Body, example = json!({"nonce": "n-0S6_WzA2Mj"})),
     responses((status = 201, description = "Accepted, and committed to disk.", body = AcceptedView,
@@ -54,7 +55,7 @@ pub(super) struct AcceptedView<'a> {
     ]))),
 )]
 pub(super) async fn claim(call: Call) -> Result<HttpResponse, Problem> {
-    call.state.claims.must_have_room()?;
+    call.state.claims.must_have_room_in_session()?;
     let (session, body, key) = read(&call)?;
     call.must_be_party(session).await?;
     let nonce = body.nonce;
@@ -94,17 +95,13 @@ fn read(call: &Call) -> Result<(SessionId, Body, Option<IdempotencyKey>), Proble
 fn refused(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::SessionNotFound => Problem::session_not_found(),
-        Refusal::SessionEnded { ended_at, reason } => {
-            Problem::over(Code::SessionEnded, ended_at, reason)
-        }
-        Refusal::SessionExpired { ended_at, reason } => {
-            Problem::over(Code::SessionExpired, ended_at, reason)
-        }
+        Refusal::SessionOver(end) => Problem::over(end),
         Refusal::DidRevoked => Problem::new(Code::DidRevoked, "a party of the session is revoked"),
         Refusal::ClaimQuotaReached | Refusal::SessionUsedUp => Problem::new(
             Code::ClaimQuotaReached,
             "the session has used all of its max_claims; open a new one",
-        ),
+        )
+        .for_good(),
         Refusal::Expired => Problem::internal("a session's claim has no expiry of its own"),
     }
 }
@@ -136,7 +133,7 @@ pub(super) async fn used(call: Call) -> Result<HttpResponse, Problem> {
     let nonce = input.path("nonce", Nonce::parse);
     let (id, nonce) = input.finish(|| Some((id?, nonce?)))?;
     let used = call.state.claims.used(id, &nonce).await?.ok_or_else(|| {
-        Problem::new(Code::NonceUnused, "nobody has claimed this nonce in this session")
+        Problem::new(Code::NonceUnused, "this nonce has not been claimed in this session")
     })?;
     let view = UsedView {
         nonce: nonce.as_str(),

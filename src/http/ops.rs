@@ -2,7 +2,6 @@
 //! reachable from outside.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::web::{self, ServiceConfig};
@@ -13,12 +12,11 @@ use super::State;
 use super::problem::Problem;
 use super::routes::{Path, register};
 use super::values::json;
-use crate::storage::{Store, StoreError};
+use crate::clock::TOLERANCE;
+use crate::services::Ability;
 
 /// Prometheus' text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// How long the database may take to answer a probe.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Above this utilisation of the pool the service is degraded.
 const BUSY_POOL: f64 = 0.85;
 /// The purge lags when it has not finished for this many of its intervals.
@@ -59,6 +57,7 @@ struct Readiness {
     database: DatabaseView,
     pool: PoolView,
     purge: PurgeView,
+    clock: ClockView,
 }
 
 #[derive(Serialize)]
@@ -66,6 +65,8 @@ struct DatabaseView {
     backend: &'static str,
     /// Whether it answered.
     reachable: bool,
+    /// Whether it took a write, within the last second.
+    writable: bool,
     milliseconds: f64,
     /// Migrations this binary has and the database has not; null when that is not known.
     pending_migrations: Option<usize>,
@@ -85,49 +86,28 @@ struct PurgeView {
     lag_seconds: Option<i64>,
 }
 
-/// What the database said to a probe.
-struct Probe {
-    pending_migrations: usize,
-    purge_lag_seconds: Option<i64>,
+#[derive(Serialize)]
+struct ClockView {
+    /// By how much the machine's clock jumped, while that is not believed; else null.
+    jump_seconds: Option<i64>,
+    /// By how much the database's clock is ahead of the machine's; null when that is not known.
+    database_ahead_seconds: Option<i64>,
 }
 
 async fn ready(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let state = state(&request)?;
-    let started = Instant::now();
-    let probe = tokio::time::timeout(PROBE_TIMEOUT, probe(&state.store)).await;
-    let took = started.elapsed();
-    let probe = match probe {
-        Ok(Ok(probe)) => Some(probe),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the database did not answer a readiness probe");
-            None
-        }
-        Err(_) => {
-            tracing::warn!("the database did not answer a readiness probe in time");
-            None
-        }
-    };
-    let (status, view) = judge(state, probe.as_ref(), took);
+    let ability = state.readiness.ability().await;
+    let (status, view) = judge(state, &ability);
     json(status, &view)
 }
 
-async fn probe(store: &Store) -> Result<Probe, StoreError> {
-    store.now().await?;
-    let migrations = store.migrations().await?;
-    let pending_migrations = migrations.iter().filter(|one| one.known && !one.applied).count();
-    let lease = if pending_migrations == 0 { store.lease("purge").await? } else { None };
-    let purge_lag_seconds = lease.and_then(|lease| {
-        lease.finished_at.map(|finished| (lease.observed_at - finished).num_seconds().max(0))
-    });
-    Ok(Probe { pending_migrations, purge_lag_seconds })
-}
-
-fn judge(state: &State, probe: Option<&Probe>, took: Duration) -> (StatusCode, Readiness) {
+fn judge(state: &State, ability: &Ability) -> (StatusCode, Readiness) {
+    let answer = ability.answer.as_ref();
     let draining = state.draining.load(Ordering::Relaxed);
     let pool = state.store.pool_status();
     let utilisation =
         if pool.max == 0 { 0.0 } else { f64::from(pool.in_use) / f64::from(pool.max) };
-    let lag = probe.and_then(|probe| probe.purge_lag_seconds);
+    let lag = answer.and_then(|answer| answer.purge_lag_seconds);
     // A purge that has never finished is late when it could have by now.
     let waited = lag.unwrap_or_else(|| (state.clock.now() - state.started_at).num_seconds());
     let late = (state.config.jobs.purge_interval * LATE_INTERVALS).as_secs();
@@ -136,19 +116,36 @@ fn judge(state: &State, probe: Option<&Probe>, took: Duration) -> (StatusCode, R
     if draining {
         unhealthy.push("the service is stopping");
     }
-    match probe {
-        None => unhealthy.push("the database does not answer"),
-        Some(probe) if probe.pending_migrations > 0 => {
+    match answer {
+        None => unhealthy.push(ability.refusal.unwrap_or("the database does not answer")),
+        Some(answer) if answer.pending_migrations > 0 => {
             unhealthy.push("migrations are pending: run `onceguard migrate up`");
         }
+        Some(_) if !ability.writes => unhealthy.push(ability.refusal.unwrap_or(
+            "the database answers, but takes no writes: is its disk full, or a synchronous \
+             standby away?",
+        )),
         Some(_) => {}
     }
     let mut degraded = Vec::new();
     if utilisation > BUSY_POOL {
         degraded.push("the connection pool is nearly used up");
     }
-    if probe.is_some() && u64::try_from(waited).is_ok_and(|waited| waited > late) {
+    if answer.is_some() && u64::try_from(waited).is_ok_and(|waited| waited > late) {
         degraded.push("the purge has not finished for a long time");
+    }
+    let jump = state.clock.jump();
+    let apart = answer.is_some_and(|answer| answer.ahead.abs() > TOLERANCE);
+    if jump.is_some() {
+        degraded.push(
+            "the machine's clock jumped: nothing is purged until it is right again, or has stood \
+             for 10 minutes",
+        );
+    } else if apart {
+        degraded.push(
+            "the clocks of the database and of this machine differ: nothing is purged until NTP \
+             has set both",
+        );
     }
     let (code, status) = match (unhealthy.is_empty(), degraded.is_empty()) {
         (true, true) => (StatusCode::OK, "healthy"),
@@ -162,12 +159,17 @@ fn judge(state: &State, probe: Option<&Probe>, took: Duration) -> (StatusCode, R
         draining,
         database: DatabaseView {
             backend: state.store.backend(),
-            reachable: probe.is_some(),
-            milliseconds: took.as_secs_f64() * 1000.0,
-            pending_migrations: probe.map(|probe| probe.pending_migrations),
+            reachable: answer.is_some(),
+            writable: ability.writes,
+            milliseconds: ability.took.as_secs_f64() * 1000.0,
+            pending_migrations: answer.map(|answer| answer.pending_migrations),
         },
         pool: PoolView { max: pool.max, open: pool.open, in_use: pool.in_use, utilisation },
         purge: PurgeView { lag_seconds: lag },
+        clock: ClockView {
+            jump_seconds: jump.map(|by| by.num_seconds()),
+            database_ahead_seconds: answer.map(|answer| answer.ahead.num_seconds()),
+        },
     };
     (code, view)
 }

@@ -4,6 +4,7 @@
 //! A 5xx says nothing about the inside: its cause goes to the log, beside the request id, once.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -12,9 +13,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::code::Code;
-use super::exchange::Exchange;
-use super::values::Time;
-use crate::domain::{Did, EndReason, Session, SessionState, Timestamp};
+use super::fields::FieldError;
+use super::time::Time;
+use crate::domain::{Did, End, Session, SessionState, Timestamp};
 use crate::services::{Denied, ServiceError};
 use crate::storage::StoreError;
 
@@ -23,20 +24,11 @@ const BEARER: HeaderValue = HeaderValue::from_static(r#"Bearer realm="onceguard"
 /// `Retry-After` in seconds, where the code has none of its own.
 const RETRY_AFTER: u32 = 5;
 
-/// One thing that is wrong in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(super) struct FieldError {
-    /// A JSON pointer into the body, or the name of a parameter or header.
-    pub(super) pointer: String,
-    /// What is wrong, and what is allowed.
-    pub(super) detail: String,
-}
-
 /// The body of every error.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(super) struct Body<'a> {
-    /// The page of the code.
+    /// The page of the code: absolute where the service knows its URL, `server.public_url`.
     #[serde(rename = "type")]
     #[schema(example = "/problems/validation_failed")]
     kind: String,
@@ -76,8 +68,10 @@ struct Content {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether a 401 asks for a token; it always asks for a signature.
     takes_token: bool,
+    /// Whether a 429 or a 503 passes by itself, so that it says when to try again.
+    passes: bool,
     first_used_at: Option<Timestamp>,
-    ended: Option<(Timestamp, EndReason)>,
+    end: Option<End>,
     /// For the log alone.
     cause: Option<String>,
 }
@@ -91,8 +85,9 @@ impl Problem {
             errors: Vec::new(),
             headers: Vec::new(),
             takes_token: true,
+            passes: true,
             first_used_at: None,
-            ended: None,
+            end: None,
             cause: None,
         }))
     }
@@ -148,10 +143,7 @@ impl Problem {
         let mut problem = Self::new(code, denied.to_string()).with_status(status(code));
         match denied {
             Denied::Replayed { first_used_at } => problem.0.first_used_at = Some(*first_used_at),
-            Denied::SessionEnded { ended_at, reason }
-            | Denied::SessionExpired { ended_at, reason } => {
-                problem.0.ended = Some((*ended_at, *reason));
-            }
+            Denied::SessionOver(end) => problem.0.end = Some(*end),
             _ => {}
         }
         problem
@@ -160,6 +152,12 @@ impl Problem {
     /// The agent that calls has no part in the session.
     pub(super) fn not_a_party() -> Self {
         Self::new(Code::SignatureNotAParty, Denied::NotAParty.to_string())
+    }
+
+    /// Too many in a while; another try is worth it after `wait`.
+    pub(super) fn rate_limited(detail: String, wait: Duration) -> Self {
+        let seconds = wait.as_secs().saturating_add(1);
+        Self::new(Code::RateLimited, detail).with_header(header::RETRY_AFTER, seconds.into())
     }
 
     pub(super) fn with_status(mut self, status: StatusCode) -> Self {
@@ -174,8 +172,18 @@ impl Problem {
         self
     }
 
+    /// However long the caller waits, the same call gets the same answer.
+    pub(super) fn for_good(mut self) -> Self {
+        self.0.passes = false;
+        self
+    }
+
     pub(super) const fn code(&self) -> Code {
         self.0.code
+    }
+
+    pub(super) fn detail(&self) -> &str {
+        &self.0.detail
     }
 
     pub(super) const fn status(&self) -> StatusCode {
@@ -203,17 +211,15 @@ impl Problem {
     pub(super) fn session_over(session: &Session) -> Option<Self> {
         match session.state() {
             SessionState::Active => None,
-            SessionState::Expired { at, reason } => {
-                Some(Self::over(Code::SessionExpired, at, reason))
-            }
-            SessionState::Ended { at, reason } => Some(Self::over(Code::SessionEnded, at, reason)),
+            SessionState::Over(end) => Some(Self::over(end)),
         }
     }
 
     /// 410, with when and why.
-    pub(super) fn over(code: Code, at: Timestamp, reason: EndReason) -> Self {
+    pub(super) fn over(end: End) -> Self {
+        let code = if end.reason.is_expiry() { Code::SessionExpired } else { Code::SessionEnded };
         let mut problem = Self::new(code, code.meaning().explanation);
-        problem.0.ended = Some((at, reason));
+        problem.0.end = Some(end);
         problem
     }
 
@@ -229,8 +235,9 @@ impl Problem {
         self
     }
 
-    /// The answer. Logs the cause of a failure.
-    pub(super) fn respond(self, exchange: &Exchange) -> HttpResponse {
+    /// The answer to the request of this id; `problems` is what is before a code in the URL of its
+    /// page. Logs the cause of a failure.
+    pub(super) fn into_response(self, problems: &str, request_id: &str) -> HttpResponse {
         let Content {
             code,
             status,
@@ -238,17 +245,19 @@ impl Problem {
             errors,
             headers,
             takes_token,
+            passes,
             first_used_at,
-            ended,
+            end,
             cause,
         } = *self.0;
         let meaning = code.meaning();
-        let request_id = exchange.request_id();
         if let Some(cause) = cause {
-            tracing::error!(request_id, code = meaning.word, cause, "request failed");
+            tracing::error!(code = meaning.word, cause, "request failed");
         }
         let mut response = HttpResponse::build(status);
-        let has_challenge = headers.iter().any(|(name, _)| name == header::WWW_AUTHENTICATE);
+        let has = |wanted| headers.iter().any(|(name, _)| name == wanted);
+        let has_challenge = has(header::WWW_AUTHENTICATE);
+        let has_wait = has(header::RETRY_AFTER);
         for header in headers {
             response.append_header(header);
         }
@@ -260,14 +269,16 @@ impl Problem {
                 let signature = format!("Signature error=\"{}\"", meaning.word);
                 response.append_header((header::WWW_AUTHENTICATE, signature));
             }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+                if passes && !has_wait =>
+            {
                 let seconds = meaning.retry_after.unwrap_or(RETRY_AFTER);
                 response.append_header((header::RETRY_AFTER, seconds));
             }
             _ => {}
         }
         let body = Body {
-            kind: format!("/problems/{}", meaning.word),
+            kind: [problems, meaning.word].concat(),
             title: meaning.title,
             status: status.as_u16(),
             detail: &detail,
@@ -275,14 +286,14 @@ impl Problem {
             request_id,
             errors: &errors,
             first_used_at: first_used_at.map(Time),
-            ended_at: ended.map(|(at, _)| Time(at)),
-            end_reason: ended.map(|(_, reason)| reason.as_str()),
+            ended_at: end.map(|end| Time(end.at)),
+            end_reason: end.map(|end| end.reason.as_str()),
         };
         response.content_type("application/problem+json");
         match serde_json::to_vec(&body) {
             Ok(bytes) => response.body(bytes),
             Err(error) => {
-                tracing::error!(request_id, %error, "a problem could not be written as JSON");
+                tracing::error!(%error, "a problem could not be written as JSON");
                 response.finish()
             }
         }
@@ -293,14 +304,21 @@ impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
         match error {
             ServiceError::Overloaded => Self::inside(Code::Overloaded, None),
-            ServiceError::Upstream(cause) => Self::inside(Code::UpstreamUnavailable, Some(cause)),
-            ServiceError::RateLimited => Self::inside(Code::RateLimited, None),
+            // Where it was asked, the log has a line already.
+            ServiceError::Upstream(_) | ServiceError::NoPlace { .. } => {
+                Self::inside(Code::UpstreamUnavailable, None)
+            }
+            ServiceError::RateLimited => Self::new(
+                Code::RateLimited,
+                "a caller had this DID read from its home a moment ago",
+            ),
             ServiceError::Internal(cause) => Self::internal(cause),
             ServiceError::Store(error) => {
                 let code = match error {
-                    StoreError::Unavailable(_) | StoreError::Migration(_) => {
-                        Code::StorageUnavailable
-                    }
+                    StoreError::Unavailable(_)
+                    | StoreError::Unsuitable(_)
+                    | StoreError::Locked(_)
+                    | StoreError::Migration(_) => Code::StorageUnavailable,
                     StoreError::OutcomeUnknown(_) => Code::OutcomeUnknown,
                     StoreError::Unexpected(_) => Code::InternalError,
                     StoreError::InvalidCursor(invalid) => {
@@ -327,7 +345,7 @@ mod tests {
     use super::*;
 
     async fn answer(problem: Problem) -> (HttpResponse<()>, Value) {
-        let response = problem.respond(&Exchange::with_request_id("r-1"));
+        let response = problem.into_response("/problems/", "r-1");
         let (head, body) = response.into_parts();
         let bytes = to_bytes(body).await.unwrap();
         (head.drop_body(), serde_json::from_slice(&bytes).unwrap())
@@ -357,6 +375,8 @@ mod tests {
     async fn an_inner_failure_keeps_its_cause_to_itself() {
         for (error, status, code) in [
             (StoreError::Unavailable("secret".into()), 503, "storage_unavailable"),
+            (StoreError::Unsuitable("secret".into()), 503, "storage_unavailable"),
+            (StoreError::Locked("secret".into()), 503, "storage_unavailable"),
             (StoreError::Migration("secret".into()), 503, "storage_unavailable"),
             (StoreError::OutcomeUnknown("secret".into()), 503, "outcome_unknown"),
             (StoreError::Unexpected("secret".into()), 500, "internal_error"),

@@ -1,6 +1,7 @@
 //! The whole table: path, method, the scope that a token needs and whether agents may, handler.
 
 use std::future::Future;
+use std::sync::LazyLock;
 
 use actix_web::guard;
 use actix_web::http::Method;
@@ -25,6 +26,23 @@ pub fn api(config: &mut ServiceConfig) {
     register(config, table());
 }
 
+/// The beginning of a path that some route has, too, without parameters.
+pub(super) fn known_part(path: &str) -> &str {
+    static PATTERNS: LazyLock<Vec<&'static str>> =
+        LazyLock::new(|| table().iter().map(|path| path.pattern).collect());
+    let alike = PATTERNS.iter().map(|pattern| {
+        let segments = pattern.split('/').zip(path.split('/'));
+        segments.take_while(|(known, given)| known == given && !known.contains('{')).count()
+    });
+    first_segments(path, alike.max().unwrap_or_default())
+}
+
+/// The first segments of a path, with the slash after them.
+pub(super) fn first_segments(path: &str, count: usize) -> &str {
+    let length = path.split_inclusive('/').take(count).map(str::len).sum();
+    path.get(..length).unwrap_or_default()
+}
+
 /// The paths that are asked for most come first: they are tried in this order.
 #[rustfmt::skip]
 fn table() -> Vec<Path> {
@@ -44,7 +62,9 @@ fn table() -> Vec<Path> {
         Path::new("/v1/dids/{did}").get(Dids, dids::read).put(Dids, dids::put).delete(Dids, dids::forget),
         Path::new("/v1/dids/{did}/revoke").post(or_agent(Revoke), dids::revoke),
         Path::new("/v1/dids/{did}/refresh").post(Dids, dids::refresh),
-        Path::new("/1.0/identifiers/{did}").get(Dids, identifiers::resolve),
+        Path::new("/1.0/identifiers/{did}").public(identifiers::resolve),
+        Path::new("/1.0/methods").public(identifiers::methods),
+        Path::new("/1.0/properties").public(identifiers::properties),
         Path::new("/v1/stats").get(Admin, stats::stats),
         // These ask for a credential themselves:
         Path::new("/v1/forward-auth").any(forward_auth::forward_auth),
@@ -101,7 +121,7 @@ impl Path {
                     Ok(call) => handler(call).await,
                     Err(refused) => Err(refused),
                 };
-                answer.unwrap_or_else(|problem| problem.respond(&exchange))
+                answer.unwrap_or_else(|problem| exchange.refuse(problem))
             })
         })
     }
@@ -149,7 +169,7 @@ fn answer<F: Answer>(
         async move {
             let exchange = Exchange::of(&request);
             exchange.set_route(pattern);
-            handler(request).await.unwrap_or_else(|problem| problem.respond(&exchange))
+            handler(request).await.unwrap_or_else(|problem| exchange.refuse(problem))
         }
         .boxed_local()
     }
@@ -177,13 +197,12 @@ fn method_not_allowed(request: &HttpRequest, pattern: &'static str, allow: &str)
     exchange.set_route(pattern);
     let detail = format!("this path takes {allow}");
     let allow = HeaderValue::from_str(allow).unwrap_or_else(|_| HeaderValue::from_static(""));
-    Problem::new(Code::MethodNotAllowed, detail)
-        .with_header(header::ALLOW, allow)
-        .respond(&exchange)
+    exchange.refuse(Problem::new(Code::MethodNotAllowed, detail).with_header(header::ALLOW, allow))
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
-    Problem::new(Code::NotFound, "there is nothing at this path").respond(&Exchange::of(&request))
+    let problem = Problem::new(Code::NotFound, "there is nothing at this path");
+    Exchange::of(&request).refuse(problem)
 }
 
 #[cfg(test)]

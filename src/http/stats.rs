@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 
 use super::call::Call;
 use super::problem::Problem;
-use super::values::{Time, json};
+use super::time::Time;
+use super::values::json;
 
 /// How many of the busiest clients are named.
 const TOP_CLIENTS: u32 = 10;

@@ -9,13 +9,15 @@ use utoipa::ToSchema;
 
 use super::call::Call;
 use super::code::Code;
+use super::exchange::Exchange;
 use super::fields::{Invalid, array, mistyped, text};
 use super::node::Node;
 use super::problem::Problem;
-use super::values::{Time, bytes, json};
+use super::time::Time;
+use super::values::{bytes, json};
 use crate::domain::SessionId;
 use crate::services::{Case, Denied, Verdict};
-use crate::signatures::{Body, Request, SESSION_FIELD, Target};
+use crate::signatures::{Body, NamedSession, Request, Target};
 
 /// The most lines of a request's head.
 const MAX_HEADERS: usize = 1000;
@@ -36,11 +38,11 @@ pub(super) struct Received {
     /// In standard padded base64; left out when there was none.
     #[schema(value_type = Option<String>, format = Byte, nullable = false)]
     body: Option<Vec<u8>>,
-    /// `onceguard`, when it is left out, or `sage`.
+    /// The name of a profile: `onceguard` (the default), `sage`, or one of the configuration.
     #[schema(example = "onceguard", nullable = false)]
     profile: Option<String>,
-    /// The session that the request belongs to: it must be live, and the signer a party. A sent
-    /// `x-session-id` must be the same.
+    /// The session that the request belongs to: it must be live, and the signer a party. Left out,
+    /// it is the one that the request's `x-session-id` names; both must be the same.
     #[schema(value_type = Option<String>, example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55", nullable = false)]
     session_id: Option<SessionId>,
 }
@@ -65,6 +67,7 @@ pub(super) struct View<'a> {
     /// What the signature covers. Nothing else of the request is vouched for.
     #[schema(example = json!(["\"@method\"", "\"@target-uri\""]))]
     covered: &'a [String],
+    /// The session that the request belongs to; null when it names none.
     session_id: Option<String>,
 }
 
@@ -119,8 +122,23 @@ pub(super) async fn verify(call: Call) -> Result<HttpResponse, Problem> {
         headers: &headers,
         body: Body::Seen(received.body.as_deref().unwrap_or_default()),
     };
+    if let Some(id) = received.session_id
+        && request.named_session().is_some_and(|named| named != NamedSession::Id(id))
+    {
+        let detail = "must be the x-session-id that the request has, once";
+        return Err(Problem::invalid_field("/session_id", detail));
+    }
     let profile = received.profile.as_deref();
-    let case = Case { request, profile, session: received.session_id };
+    let exchange = Exchange::of(&call.request);
+    let case = Case {
+        request,
+        profile,
+        session: received.session_id,
+        counts: true,
+        peer: call.caller.peer(&call.request, &call.state.config.server),
+        signers: None,
+        seen: exchange.seen(),
+    };
     match call.state.verdicts.judge(&case).await? {
         Ok(verdict) => json(StatusCode::OK, &View::of(&verdict)),
         Err(denied @ Denied::UnknownProfile(_)) => {
@@ -146,11 +164,6 @@ fn read(call: &Call) -> Result<Received, Problem> {
     let body = input.optional("body", bytes);
     let profile = input.optional("profile", text(|name| Ok::<_, String>(name.to_owned())));
     let session_id = input.optional("session_id", text(SessionId::parse));
-    if let (Some(id), Some(headers)) = (session_id, &headers)
-        && !agrees(id, headers)
-    {
-        input.refuse("/session_id", "must be the x-session-id that the request has, once");
-    }
     input.finish(|| {
         Some(Received { method: method?, url: url?, headers: headers?, body, profile, session_id })
     })
@@ -185,15 +198,5 @@ fn field_name(text: &str) -> Result<String, &'static str> {
     match HeaderName::from_bytes(text.as_bytes()) {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err("must be the name of a header"),
-    }
-}
-
-/// Whether the request names no other session in its head.
-fn agrees(id: SessionId, headers: &[(String, String)]) -> bool {
-    let mut sent = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(SESSION_FIELD));
-    match (sent.next(), sent.next()) {
-        (None, _) => true,
-        (Some((_, value)), None) => SessionId::parse(value.trim()) == Ok(id),
-        (Some(_), Some(_)) => false,
     }
 }

@@ -1,8 +1,10 @@
-//! Work that nobody calls for: the purge, finishing revocations, sampling gauges.
+//! Work that nobody calls for: the purge, finishing revocations, sampling gauges, watching the clock.
 //!
 //! Each job has an interval, with jitter so that instances do not march in step. A job that
 //! must run once whatever the number of instances takes a lease in the database first.
 
+mod certificates;
+mod clock;
 pub mod purge;
 mod revocations;
 mod sample;
@@ -13,10 +15,12 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::config;
 use crate::domain::Actor;
 use crate::metrics::Metrics;
 use crate::storage::Store;
+use crate::tls::Certificates;
 
 use scheduler::Schedule;
 pub use scheduler::{JobError, LeaseKeeper};
@@ -34,6 +38,8 @@ impl Jobs {
     pub fn start(
         store: &Store,
         metrics: &Arc<Metrics>,
+        clock: &Clock,
+        certificates: Option<&Arc<Certificates>>,
         purge: purge::Limits,
         config: &config::Jobs,
         holder: &str,
@@ -49,11 +55,28 @@ impl Jobs {
             metrics: metrics.clone(),
             stop: stop.clone(),
         };
-        let (s, m) = (store.clone(), metrics.clone());
+        let (c, m) = (clock.clone(), metrics.clone());
+        running.spawn(schedule(clock::NAME, clock::INTERVAL, false).run(
+            async move |_: &mut LeaseKeeper| {
+                clock::run(&c, &m);
+                Ok(())
+            },
+        ));
+        if let Some(certificates) = certificates {
+            let c = certificates.clone();
+            running.spawn(schedule(certificates::NAME, certificates::INTERVAL, false).run(
+                async move |_: &mut LeaseKeeper| {
+                    certificates::run(&c);
+                    Ok(())
+                },
+            ));
+        }
+        let (s, m, c) = (store.clone(), metrics.clone(), clock.clone());
         running.spawn(schedule(purge::NAME, config.purge_interval, true).run(
             async move |keeper: &mut LeaseKeeper| {
-                let purged = purge::run(&s, &m, &purge, Actor::Job(purge::NAME), keeper).await?;
-                tracing::info!(job = purge::NAME, ?purged, "purged");
+                let actor = Actor::Job(purge::NAME);
+                let purged = purge::run(&s, &m, &c, &purge, actor, keeper).await?;
+                purge::log(&purged);
                 Ok(())
             },
         ));

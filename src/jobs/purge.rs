@@ -1,11 +1,12 @@
 //! The purge: records the end of overdue sessions and removes what is past its retention, in
-//! small batches that leave room for claims.
+//! small batches that leave room for claims. It removes nothing while the time cannot be relied on.
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::{JobError, LeaseKeeper};
+use crate::clock::{BELIEVED_AFTER, Clock, TOLERANCE};
 use crate::config;
 use crate::domain::{Actor, AuditEvent, Cursor, EndReason};
 use crate::metrics::Metrics;
@@ -56,12 +57,13 @@ impl Limits {
 pub async fn run(
     store: &Store,
     metrics: &Metrics,
+    clock: &Clock,
     limits: &Limits,
     actor: Actor,
     keeper: &mut LeaseKeeper,
 ) -> Result<Purged, JobError> {
     let mut total = Purged::default();
-    let finished = every_step(store, metrics, limits, keeper, &mut total).await;
+    let finished = every_step(store, metrics, clock, limits, keeper, &mut total).await;
     if total != Purged::default() {
         store.audit(event(actor, &total)).await?;
     }
@@ -71,6 +73,7 @@ pub async fn run(
 async fn every_step(
     store: &Store,
     metrics: &Metrics,
+    clock: &Clock,
     limits: &Limits,
     keeper: &mut LeaseKeeper,
     total: &mut Purged,
@@ -79,6 +82,7 @@ async fn every_step(
         let mut from = Some(Cursor::default());
         while let Some(cursor) = from {
             keeper.renew().await?;
+            check_clocks(store, clock).await?;
             let PurgeBatch { purged, next } = store.purge(step, &cursor, limits.batch).await?;
             count(metrics, &purged);
             *total += purged;
@@ -87,6 +91,29 @@ async fn every_step(
             }
             from = next;
         }
+    }
+    Ok(())
+}
+
+/// A clock that is ahead would have nonces removed whose messages can still be accepted. Two
+/// clocks that differ cannot both be right.
+async fn check_clocks(store: &Store, clock: &Clock) -> Result<(), JobError> {
+    if let Some(by) = clock.jump() {
+        return Err(JobError::Clock(format!(
+            "the machine's clock jumped by {} s; nothing is purged until it is right again, or has \
+             stood for {} minutes",
+            by.num_seconds(),
+            BELIEVED_AFTER.num_minutes()
+        )));
+    }
+    let apart = store.now().await? - clock.now();
+    if apart.abs() > TOLERANCE {
+        return Err(JobError::Clock(format!(
+            "the database's clock is {} s ahead of this machine's; nothing is purged until they are \
+             within {} s of each other: set both by NTP",
+            apart.num_seconds(),
+            TOLERANCE.num_seconds()
+        )));
     }
     Ok(())
 }
@@ -115,6 +142,21 @@ fn event(actor: Actor, purged: &Purged) -> AuditEvent {
             "dids_deleted": dids_deleted,
         }),
     }
+}
+
+/// Tells what a run has removed, as numbers.
+pub(super) fn log(purged: &Purged) {
+    tracing::info!(
+        job = NAME,
+        sessions_expired = purged.sessions_expired,
+        sessions_idle = purged.sessions_idle,
+        sessions_deleted = purged.sessions_deleted,
+        session_nonces_deleted = purged.session_nonces_deleted,
+        signer_nonces_deleted = purged.signer_nonces_deleted,
+        audit_events_deleted = purged.audit_events_deleted,
+        dids_deleted = purged.dids_deleted,
+        "purged"
+    );
 }
 
 fn count(metrics: &Metrics, batch: &Purged) {

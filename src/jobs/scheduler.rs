@@ -21,6 +21,9 @@ const RETRY: Duration = Duration::from_secs(5);
 pub enum JobError {
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// The time cannot be relied on.
+    #[error("{0}")]
+    Clock(String),
     #[error("another instance took the lease over")]
     LeaseLost,
     #[error("stopped")]
@@ -128,8 +131,8 @@ impl Schedule {
                     let retry = RETRY.saturating_mul(2_u32.saturating_pow(failures));
                     failures += 1;
                     wait = retry.min(self.interval);
-                    let next = wait.as_secs();
-                    tracing::warn!(job = self.name, %error, failures, "failed; next try in {next} s");
+                    let wait_seconds = wait.as_secs();
+                    tracing::warn!(job = self.name, %error, failures, wait_seconds, "failed");
                 }
             }
         }

@@ -5,6 +5,7 @@ mod body;
 mod client;
 pub mod did_key;
 mod operated;
+mod places;
 mod registry;
 mod universal;
 mod web;
@@ -15,12 +16,20 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use crate::config;
-use crate::domain::{Did, DidDocument};
+use crate::domain::{Did, DidDocument, InvalidDocument, InvalidMultikey};
 use crate::metrics::Metrics;
+use crate::origin::Origin;
 
+use places::Places;
+pub use places::{Account, Full};
 use registry::Registry;
 use universal::Universal;
 use web::Web;
+
+/// The resolvers' names: the `source` of what they read, and their label in metrics.
+const WEB: &str = "web";
+const REGISTRY: &str = "registry";
+const UNIVERSAL: &str = "universal";
 
 /// What a resolver says of a DID.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,14 +54,62 @@ pub enum Answer {
         /// The finalized block in which it already was so, where there are blocks.
         finalized_at: Option<u64>,
     },
-    /// It is no DID of its method, or what its home gave may not be used; the text says why.
-    Unusable(String),
+    /// There is nothing to use, and why.
+    Unusable(Unusable),
 }
 
-/// The DID's home could not be asked, or gave no answer.
+/// Why a DID has no document that may be used, although its home can be asked. The texts are
+/// safe to show.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unreachable(pub String);
+pub enum Unusable {
+    /// It is no DID of its method.
+    #[error("{0}")]
+    Did(String),
+    /// It is one, but its key is of a type that nothing signs with here.
+    #[error("{0}")]
+    KeyType(String),
+    /// It is a DID that is not read here.
+    #[error("{0}")]
+    Method(String),
+    /// Its document has no form that is read here.
+    #[error("{0}")]
+    Representation(String),
+    /// Its document may not be used.
+    #[error("{0}")]
+    Document(String),
+}
+
+impl From<InvalidDocument> for Unusable {
+    fn from(error: InvalidDocument) -> Self {
+        Self::Document(error.to_string())
+    }
+}
+
+impl From<InvalidMultikey> for Unusable {
+    fn from(error: InvalidMultikey) -> Self {
+        match error {
+            InvalidMultikey::Unsupported(_) => Self::KeyType(error.to_string()),
+            _ => Self::Did(error.to_string()),
+        }
+    }
+}
+
+/// The DID's home said nothing of the DID.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// It could not be asked, or gave no answer that can be used.
+    #[error("{0}")]
+    Failed(String),
+    /// It was not asked.
+    #[error(transparent)]
+    Full(#[from] Full),
+}
+
+impl Unreachable {
+    pub(crate) fn no_resolver(did: &Did) -> Self {
+        Self::Failed(format!("no resolver reads did:{}", did.method()))
+    }
+}
 
 /// Who reads a DID's method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +139,17 @@ pub struct InvalidResolver {
     pub message: String,
 }
 
+/// What reads DIDs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reader {
+    /// The `source` of what it reads.
+    pub source: &'static str,
+    /// The methods that it reads; empty for every method that no other reads.
+    pub methods: Vec<String>,
+    /// For how long its answers hold; `None` for ever.
+    pub ttl: Option<Duration>,
+}
+
 enum Resolver {
     Web(Arc<Web>),
     Registry(Arc<Registry>),
@@ -96,9 +164,14 @@ impl Resolvers {
         metrics: Arc<Metrics>,
         runtime: Handle,
     ) -> Result<Self, InvalidResolver> {
-        let web = config.web.enabled.then(|| Web::new(&config.web)).transpose()?;
-        let registry = config.registry.as_ref().map(Registry::new).transpose()?;
-        let universal = config.universal.as_ref().map(Universal::new).transpose()?;
+        let places = |resolver| Places::new(resolver, &config.places, Arc::clone(&metrics));
+        let web = config.web.enabled.then(|| Web::new(&config.web, places(WEB))).transpose()?;
+        let registry = config.registry.as_ref();
+        let registry =
+            registry.map(|config| Registry::new(config, places(REGISTRY))).transpose()?;
+        let universal = config.universal.as_ref();
+        let universal =
+            universal.map(|config| Universal::new(config, places(UNIVERSAL))).transpose()?;
         Ok(Self {
             web: web.map(Arc::new),
             registry: registry.map(Arc::new),
@@ -106,6 +179,26 @@ impl Resolvers {
             metrics,
             runtime,
         })
+    }
+
+    /// All that read DIDs here, did:key's own reader first.
+    #[must_use]
+    pub fn readers(&self) -> Vec<Reader> {
+        let key = Reader { source: "key", methods: vec![did_key::METHOD.to_owned()], ttl: None };
+        let resolvers = [
+            self.web.clone().map(|web| (vec![web::METHOD.to_owned()], Resolver::Web(web))),
+            self.registry
+                .clone()
+                .map(|registry| (vec![registry::METHOD.to_owned()], Resolver::Registry(registry))),
+            self.universal
+                .clone()
+                .map(|universal| (universal.methods().to_vec(), Resolver::Universal(universal))),
+        ];
+        let reader = |(methods, resolver): (Vec<String>, Resolver)| {
+            let Home { source, ttl } = resolver.home();
+            Reader { source, methods, ttl: Some(ttl) }
+        };
+        std::iter::once(key).chain(resolvers.into_iter().flatten().map(reader)).collect()
     }
 
     /// Who reads this DID; `None` when nobody does.
@@ -117,21 +210,25 @@ impl Resolvers {
     /// Reads a DID from its home. Goes on, and ends, whoever stops waiting for it.
     ///
     /// # Errors
-    /// [`Unreachable`] when its home gave no answer, or nobody reads this DID.
-    pub async fn resolve(&self, did: &Did) -> Result<Resolution, Unreachable> {
+    /// [`Unreachable`] when its home gave no answer or was not asked, or nobody reads this DID.
+    pub async fn resolve(&self, did: &Did, account: Account) -> Result<Resolution, Unreachable> {
         let Some(resolver) = self.resolver(did) else {
-            return Err(Unreachable(format!("no resolver reads did:{}", did.method())));
+            return Err(Unreachable::no_resolver(did));
         };
         let (source, did) = (resolver.home().source, did.clone());
         let began = Instant::now();
-        let reading = self.runtime.spawn(async move { resolver.resolve(&did).await });
-        let result = reading.await.unwrap_or_else(|error| Err(Unreachable(error.to_string())));
+        let reading = Origin::current().run(async move { resolver.resolve(&did, &account).await });
+        let reading = self.runtime.spawn(reading);
+        let result =
+            reading.await.unwrap_or_else(|error| Err(Unreachable::Failed(error.to_string())));
         let outcome = match &result {
             Ok(Resolution { answer: Answer::Document { .. }, .. }) => "found",
             Ok(Resolution { answer: Answer::NotFound, .. }) => "not_found",
             Ok(Resolution { answer: Answer::Deactivated { .. }, .. }) => "deactivated",
             Ok(Resolution { answer: Answer::Unusable(_), .. }) => "unusable",
-            Err(Unreachable(_)) => "unreachable",
+            Err(Unreachable::Failed(_)) => "unreachable",
+            // That is counted where it is refused: nothing was read.
+            Err(Unreachable::Full(_)) => return result,
         };
         self.metrics.resolutions.with_label_values(&[source, outcome]).inc();
         let seconds = self.metrics.resolution_seconds.with_label_values(&[source]);
@@ -158,17 +255,17 @@ impl Resolvers {
 impl Resolver {
     fn home(&self) -> Home {
         match self {
-            Self::Web(web) => Home { source: "web", ttl: web.ttl() },
-            Self::Registry(registry) => Home { source: "registry", ttl: registry.ttl() },
-            Self::Universal(universal) => Home { source: "universal", ttl: universal.ttl() },
+            Self::Web(web) => Home { source: WEB, ttl: web.ttl() },
+            Self::Registry(registry) => Home { source: REGISTRY, ttl: registry.ttl() },
+            Self::Universal(universal) => Home { source: UNIVERSAL, ttl: universal.ttl() },
         }
     }
 
-    async fn resolve(&self, did: &Did) -> Result<Resolution, Unreachable> {
+    async fn resolve(&self, did: &Did, account: &Account) -> Result<Resolution, Unreachable> {
         match self {
-            Self::Web(web) => web.resolve(did).await,
-            Self::Registry(registry) => registry.resolve(did).await,
-            Self::Universal(universal) => universal.resolve(did).await,
+            Self::Web(web) => web.resolve(did, account).await,
+            Self::Registry(registry) => registry.resolve(did, account).await,
+            Self::Universal(universal) => universal.resolve(did, account).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How a use case fails, apart from the answers that its own result names.
 
 use crate::data_dir::DataDirError;
+use crate::resolvers::Full;
 use crate::storage::StoreError;
 
 /// Why a use case could not be carried out. None of the texts reaches a caller of the API.
@@ -14,6 +15,13 @@ pub enum ServiceError {
     /// Where a DID lives could not be asked, and nothing that was read before will do.
     #[error("the DID could not be read: {0}")]
     Upstream(String),
+    /// Where a DID lives was not asked: as many DIDs are being read as may be.
+    #[error("the DID was not read: {full}")]
+    NoPlace {
+        full: Full,
+        /// Whether something is stored about the DID.
+        known: bool,
+    },
     /// A DID was forced to be read again too soon after the last time.
     #[error("the DID was read a moment ago")]
     RateLimited,

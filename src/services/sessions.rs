@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{Sealer, ServiceError};
 use crate::config;
 use crate::domain::{
-    Actor, AuditEvent, Did, EndReason, NewSession, Page, PageRequest, Session, SessionFilter,
-    SessionId, SessionPatch,
+    Actor, AuditEvent, Did, EndReason, Metadata, NewSession, Page, PageRequest, Session,
+    SessionFilter, SessionId, SessionPatch,
 };
 use crate::metrics::Metrics;
 use crate::storage::{Changed, Opened, Parties, Store};
@@ -42,7 +43,7 @@ pub struct OpenSession {
     pub ttl_seconds: Option<u32>,
     pub idle_timeout_seconds: Option<u32>,
     pub max_claims: Option<u64>,
-    pub metadata: Map<String, Value>,
+    pub metadata: Metadata,
     pub user_agent: Option<String>,
     pub ip_address: Option<IpAddr>,
 }
@@ -50,7 +51,7 @@ pub struct OpenSession {
 /// What a caller asks to change; `None` leaves a field as it is.
 #[derive(Debug, Default)]
 pub struct UpdateSession {
-    pub metadata: Option<Map<String, Value>>,
+    pub metadata: Option<Metadata>,
     pub session_key: Option<Zeroizing<Vec<u8>>>,
     /// From now; the deadline stays.
     pub ttl_seconds: Option<u32>,
@@ -70,7 +71,8 @@ impl Sessions {
     }
 
     pub async fn open(&self, asked: OpenSession) -> Result<Opened, ServiceError> {
-        let id = asked.id.unwrap_or_else(SessionId::generate);
+        // Ordered by time, so that new rows lie together in the indexes.
+        let id = asked.id.unwrap_or_else(|| SessionId(Uuid::now_v7()));
         let session_key = asked
             .session_key
             .map(|key| self.sealer.seal(&key, id, &asked.client_did, &asked.server_did))
@@ -111,6 +113,23 @@ impl Sessions {
         Ok(Some((session, key)))
     }
 
+    /// Writes down that `reader` is about to be given a session's key. It is committed before the
+    /// key is handed out, which waits for that and fails with it: a key that was read without a
+    /// trace cannot be taken back, and a refusal can be repeated.
+    pub async fn record_key_reading(
+        &self,
+        session: &Session,
+        reader: Actor,
+    ) -> Result<(), ServiceError> {
+        let event = AuditEvent {
+            actor: reader,
+            action: "session.key.read",
+            subject: session.id.to_string(),
+            detail: json!({}),
+        };
+        Ok(self.store.audit(event).await?)
+    }
+
     /// The party of a session that is revoked, if one is. Its sessions end with it, but not at
     /// the very moment.
     pub async fn revoked_party(&self, session: &Session) -> Result<Option<Did>, ServiceError> {
@@ -130,11 +149,23 @@ impl Sessions {
         Ok(self.store.list_sessions(filter, page).await?)
     }
 
+    /// Changes a session on behalf of `actor`. A new key or a new expiry is written down.
     pub async fn update(
         &self,
         id: SessionId,
         asked: UpdateSession,
+        actor: Actor,
     ) -> Result<Changed, ServiceError> {
+        let changes_trust = asked.session_key.is_some() || asked.ttl_seconds.is_some();
+        let event = changes_trust.then(|| AuditEvent {
+            actor,
+            action: "session.change",
+            subject: id.to_string(),
+            detail: json!({
+                "session_key": asked.session_key.is_some(),
+                "ttl_seconds": asked.ttl_seconds,
+            }),
+        });
         let session_key = match asked.session_key {
             None => None,
             Some(key) => {
@@ -150,6 +181,7 @@ impl Sessions {
             session_key,
             ttl_seconds: asked.ttl_seconds,
             expected_version: asked.expected_version,
+            audit: event,
         };
         Ok(self.store.update_session(id, patch).await?)
     }

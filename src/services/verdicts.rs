@@ -4,23 +4,20 @@
 //! come before cryptography, and the nonce is spent only after the signature verified, so that
 //! a forged message costs its supposed signer nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use moka::future::Cache;
-
-use super::{Claims, Dids, Lookup, ResolvedDid, ServiceError, Sessions};
+use super::{Asker, Claims, Dids, Lookup, ResolvedDid, ServiceError, Sessions};
 use crate::clock::Clock;
+use crate::config::AllowedAgents;
 use crate::domain::{
-    Claim, Did, DidUrl, EndReason, Outcome, Refusal as ClaimRefusal, Scope, SessionId,
+    Claim, Did, DidUrl, End, Outcome, Peer, Refusal as ClaimRefusal, Scope, SessionId,
     SessionState, Timestamp,
 };
-use crate::signatures::{self, Checked, KeyId, Profile, Refused, Request, VerifyingKey};
-
-/// For how long a signer whose quota was full is refused before its signature is looked at.
-/// The claim decides; this only spares the cryptography.
-const FULL_FOR: Duration = Duration::from_secs(1);
-const FULL_SIGNERS: u64 = 10_000;
+use crate::metrics::Metrics;
+use crate::signatures::{
+    self, Checked, ContentDigest, KeyId, NamedSession, Profile, Refused, Request, VerifyingKey,
+};
 
 /// Judges signed requests. Clones share everything.
 #[derive(Clone)]
@@ -32,7 +29,7 @@ pub struct Verdicts {
     profiles: Arc<[Profile]>,
     /// For how long past its time a key may sign while its home cannot be asked.
     max_stale: Duration,
-    full: Cache<Did, ()>,
+    metrics: Arc<Metrics>,
 }
 
 /// A request to judge.
@@ -41,8 +38,93 @@ pub struct Case<'a> {
     pub request: Request<'a>,
     /// The profile's name; `None` is `onceguard`.
     pub profile: Option<&'a str>,
-    /// The session that the request belongs to: it must be live, and the signer a party.
+    /// The session that the request belongs to, as its receiver knows it. It, or the one that the
+    /// request itself names, must be live, and the signer a party; no request belongs to two.
     pub session: Option<SessionId>,
+    /// Whether the request counts as a claim in its session. A call of this service itself does
+    /// not: its signature is the caller's credential.
+    pub counts: bool,
+    /// Who had it judged: what the look-ups of its key cost is on this account.
+    pub peer: Peer,
+    /// The only signers to look at, where it matters; another is refused before its key is
+    /// looked up.
+    pub signers: Option<&'a AllowedAgents>,
+    /// Learns what is found out of the request.
+    pub seen: &'a Seen,
+}
+
+/// What is found out of a request while it is judged, also when it is refused.
+#[derive(Debug, Default)]
+pub struct Seen {
+    profile: OnceLock<String>,
+    signer: OnceLock<Did>,
+    accepted: OnceLock<()>,
+}
+
+/// The code of a request that passed every check.
+pub const ACCEPTED: &str = "accepted";
+
+impl Seen {
+    /// The name of the profile that it was judged by.
+    #[must_use]
+    pub fn profile(&self) -> Option<&str> {
+        self.profile.get().map(String::as_str)
+    }
+
+    /// Who signed: by the request's own word, unless it was accepted.
+    #[must_use]
+    pub fn signer(&self) -> Option<&Did> {
+        self.signer.get()
+    }
+
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.accepted.get().is_some()
+    }
+}
+
+impl Case<'_> {
+    /// The session that must be live. Of two there is none.
+    fn belongs_to(&self) -> Option<NamedSession> {
+        match (self.request.named_session(), self.session) {
+            (None, known) => known.map(NamedSession::Id),
+            (Some(NamedSession::Id(named)), Some(known)) if named != known => {
+                Some(NamedSession::Unreadable)
+            }
+            (named, _) => named,
+        }
+    }
+}
+
+/// A request whose signature verified. Until [`Verdicts::accept`] has spent its nonce, it may
+/// still be a replay.
+pub struct Verified<'a> {
+    checked: Checked<'a>,
+    key_id: DidUrl,
+    alg: &'static str,
+    session: Option<NamedSession>,
+    counts: bool,
+    seen: &'a Seen,
+    metrics: &'a Metrics,
+}
+
+impl Verified<'_> {
+    /// Who signed.
+    #[must_use]
+    pub const fn did(&self) -> &Did {
+        self.key_id.did()
+    }
+
+    /// Check 11, and what check 6 asks of a body, where the body was awaited: it is here now.
+    ///
+    /// # Errors
+    /// The check that it did not pass.
+    pub fn check_content(&self, content: &[u8]) -> Result<(), Denied> {
+        let checked = self.checked.check_content(content).map_err(Denied::from);
+        checked.inspect_err(|denied| {
+            count(self.metrics, denied.code(), &self.checked.profile().name);
+        })
+    }
 }
 
 /// A request that passed every check, and whose nonce is now spent.
@@ -57,6 +139,8 @@ pub struct Verdict {
     pub nonce: String,
     /// The covered components, as identifiers (RFC 9421, section 2).
     pub covered: Vec<String>,
+    /// What the signed `Content-Digest` says. The body was compared with it where it was seen.
+    pub content_digest: Option<ContentDigest>,
     pub session: Option<SessionId>,
 }
 
@@ -68,6 +152,8 @@ pub enum Denied {
     /// The checks that need nothing but the request and the key.
     #[error(transparent)]
     Signature(#[from] Refused),
+    #[error("the setting agents.allow does not let {0} call")]
+    NotAllowed(Did),
     #[error("{0}")]
     KeyUnknown(String),
     #[error("{0} could not be read from where it lives")]
@@ -80,10 +166,8 @@ pub enum Denied {
     QuotaReached,
     #[error("there is no such session")]
     SessionNotFound,
-    #[error("the session was ended")]
-    SessionEnded { ended_at: Timestamp, reason: EndReason },
-    #[error("the session has expired")]
-    SessionExpired { ended_at: Timestamp, reason: EndReason },
+    #[error("the session {}", if .0.reason.is_expiry() { "has expired" } else { "was ended" })]
+    SessionOver(End),
     #[error("the session has used all of its max_claims")]
     SessionUsedUp,
     #[error("the signer is not a party to the session")]
@@ -104,27 +188,47 @@ impl Verdicts {
         profiles: Arc<[Profile]>,
         max_stale: Duration,
         clock: Clock,
+        metrics: Arc<Metrics>,
     ) -> Self {
-        Self {
-            dids,
-            claims,
-            sessions,
-            clock,
-            profiles,
-            max_stale,
-            full: Cache::builder().max_capacity(FULL_SIGNERS).time_to_live(FULL_FOR).build(),
-        }
+        Self { dids, claims, sessions, clock, profiles, max_stale, metrics }
     }
 
-    /// Judges a request and, if everything else passed, spends its nonce.
+    /// Judges a request of which nothing is awaited and, if everything else passed, spends its
+    /// nonce.
     ///
     /// # Errors
     /// [`ServiceError`] when it cannot be said. The inner error is the check that failed.
     pub async fn judge(&self, case: &Case<'_>) -> Result<Result<Verdict, Denied>, ServiceError> {
+        match self.verify(case).await? {
+            Ok(verified) => self.accept(&verified).await,
+            Err(denied) => Ok(Err(denied)),
+        }
+    }
+
+    /// Checks 1 to 11; the body's part in them is left to [`Verified::check_content`] where the
+    /// body is awaited. Nothing is spent.
+    ///
+    /// # Errors
+    /// [`ServiceError`] when it cannot be said. The inner error is the check that failed.
+    pub async fn verify<'a>(
+        &'a self,
+        case: &Case<'a>,
+    ) -> Result<Result<Verified<'a>, Denied>, ServiceError> {
         let profile = match self.profile(case.profile) {
             Ok(profile) => profile,
             Err(denied) => return Ok(Err(denied)),
         };
+        // A request is judged once.
+        let _ = case.seen.profile.set(profile.name.clone());
+        let verified = self.verify_by(profile, case).await?;
+        Ok(verified.inspect_err(|denied| count(&self.metrics, denied.code(), &profile.name)))
+    }
+
+    async fn verify_by<'a>(
+        &'a self,
+        profile: &'a Profile,
+        case: &Case<'a>,
+    ) -> Result<Result<Verified<'a>, Denied>, ServiceError> {
         let checked = match signatures::check(&case.request, profile, self.clock.now()) {
             Ok(checked) => checked,
             Err(refused) => return Ok(Err(refused.into())),
@@ -134,8 +238,12 @@ impl Verdicts {
             let reason = format!("the profile {} has no way to find keys", profile.name);
             return Ok(Err(Denied::KeyUnknown(reason)));
         };
-        let resolved = match self.dids.get(key_id.did(), None).await {
-            Err(ServiceError::Upstream(_)) => {
+        let _ = case.seen.signer.set(key_id.did().clone());
+        if case.signers.is_some_and(|signers| !signers.allow(key_id.did())) {
+            return Ok(Err(Denied::NotAllowed(key_id.did().clone())));
+        }
+        let resolved = match self.dids.get(key_id.did(), None, Asker::Stranger(case.peer)).await {
+            Err(ServiceError::Upstream(_) | ServiceError::NoPlace { .. }) => {
                 return Ok(Err(Denied::KeyUnavailable(key_id.did().clone())));
             }
             Err(error) => return Err(error),
@@ -144,12 +252,23 @@ impl Verdicts {
                 let reason = format!("no key is known of {}", key_id.did());
                 return Ok(Err(Denied::KeyUnknown(reason)));
             }
-            Ok(Lookup::Unresolvable(reason)) => return Ok(Err(Denied::KeyUnknown(reason))),
+            Ok(Lookup::Unresolvable(why)) => {
+                return Ok(Err(Denied::KeyUnknown(format!("{}: {why}", key_id.did()))));
+            }
         };
-        match self.verify(&checked, &key_id, &resolved) {
-            Ok(alg) => self.spend(&checked, &key_id, case.session, alg).await,
-            Err(denied) => Ok(Err(denied)),
+        let proven = self.prove(&checked, &key_id, &resolved).await;
+        if proven.is_ok() {
+            self.dids.keep(&resolved).await?;
         }
+        Ok(proven.map(|alg| Verified {
+            checked,
+            key_id,
+            alg,
+            session: case.belongs_to(),
+            counts: case.counts,
+            seen: case.seen,
+            metrics: &self.metrics,
+        }))
     }
 
     fn profile(&self, name: Option<&str>) -> Result<&Profile, Denied> {
@@ -159,7 +278,7 @@ impl Verdicts {
     }
 
     /// Steps 7 to 11, and the part of 4 that needs the key; the algorithm's name.
-    fn verify(
+    async fn prove(
         &self,
         checked: &Checked<'_>,
         key_id: &DidUrl,
@@ -184,22 +303,48 @@ impl Verdicts {
         if resolved.stale_for.is_some_and(|stale_for| stale_for > self.max_stale) {
             return Err(Denied::RevocationStale(did.clone()));
         }
-        if self.full.contains_key(did) {
+        if !self.claims.may_have_room(did).await {
             return Err(Denied::QuotaReached);
         }
         bound.verify()?;
         Ok(bound.algorithm().as_str())
     }
 
-    /// Steps 12 and 13.
+    /// Steps 12 and 13: the request is accepted once its nonce is spent.
+    ///
+    /// # Errors
+    /// [`ServiceError`] when it cannot be said. The inner error is the check that failed.
+    pub async fn accept(
+        &self,
+        verified: &Verified<'_>,
+    ) -> Result<Result<Verdict, Denied>, ServiceError> {
+        let verdict = self.spend(verified).await?;
+        let code = match &verdict {
+            Ok(_) => {
+                let _ = verified.seen.accepted.set(());
+                ACCEPTED
+            }
+            Err(denied) => denied.code(),
+        };
+        count(&self.metrics, code, &verified.checked.profile().name);
+        Ok(verdict)
+    }
+
     async fn spend(
         &self,
-        checked: &Checked<'_>,
-        key_id: &DidUrl,
-        session: Option<SessionId>,
-        alg: &'static str,
+        verified: &Verified<'_>,
     ) -> Result<Result<Verdict, Denied>, ServiceError> {
-        let did = key_id.did();
+        let Verified { checked, alg, session, counts, .. } = verified;
+        let did = verified.did();
+        let content_digest = match checked.content_digest() {
+            Ok(digest) => digest,
+            Err(mismatch) => return Ok(Err(Refused::from(mismatch).into())),
+        };
+        let session = match *session {
+            None => None,
+            Some(NamedSession::Id(id)) => Some(id),
+            Some(NamedSession::Unreadable) => return Ok(Err(Denied::SessionNotFound)),
+        };
         if let Some(id) = session
             && let Some(denied) = self.deny_in_session(id, did).await?
         {
@@ -209,7 +354,7 @@ impl Verdicts {
             scope: Scope::Signer {
                 did: did.clone(),
                 expires_at: checked.keep_nonce_until(&self.profiles),
-                session,
+                session: session.filter(|_| *counts),
             },
             nonce: checked.nonce().clone(),
             idempotency: None,
@@ -229,6 +374,7 @@ impl Verdicts {
                     expires: checked.expires(),
                     nonce: checked.nonce().to_string(),
                     covered: checked.covered().iter().map(|c| c.identifier.clone()).collect(),
+                    content_digest,
                     session,
                 }));
             }
@@ -236,25 +382,17 @@ impl Verdicts {
             Outcome::Refused(refusal) => match refusal {
                 ClaimRefusal::Expired => Denied::ExpiredMeanwhile,
                 ClaimRefusal::DidRevoked => Denied::KeyRevoked(did.clone()),
-                ClaimRefusal::ClaimQuotaReached => {
-                    self.full.insert(did.clone(), ()).await;
-                    Denied::QuotaReached
-                }
+                ClaimRefusal::ClaimQuotaReached => Denied::QuotaReached,
                 ClaimRefusal::SessionUsedUp => Denied::SessionUsedUp,
                 ClaimRefusal::SessionNotFound => Denied::SessionNotFound,
-                ClaimRefusal::SessionEnded { ended_at, reason } => {
-                    Denied::SessionEnded { ended_at, reason }
-                }
-                ClaimRefusal::SessionExpired { ended_at, reason } => {
-                    Denied::SessionExpired { ended_at, reason }
-                }
+                ClaimRefusal::SessionOver(end) => Denied::SessionOver(end),
             },
         };
         Ok(Err(denied))
     }
 
-    /// Why `did` may not act in a session. The claim looks again, atomically, whether the
-    /// session is live; its parties never change.
+    /// Why `did` may not act in a session; of sessions of others, their parties alone learn more.
+    /// The claim looks again, atomically, whether the session is live; its parties never change.
     async fn deny_in_session(
         &self,
         id: SessionId,
@@ -263,15 +401,12 @@ impl Verdicts {
         let Some(session) = self.sessions.read(id).await? else {
             return Ok(Some(Denied::SessionNotFound));
         };
+        if !session.has_party(did) {
+            return Ok(Some(Denied::NotAParty));
+        }
         Ok(match session.state() {
-            SessionState::Ended { at, reason } => {
-                Some(Denied::SessionEnded { ended_at: at, reason })
-            }
-            SessionState::Expired { at, reason } => {
-                Some(Denied::SessionExpired { ended_at: at, reason })
-            }
-            SessionState::Active if session.has_party(did) => None,
-            SessionState::Active => Some(Denied::NotAParty),
+            SessionState::Active => None,
+            SessionState::Over(end) => Some(Denied::SessionOver(end)),
         })
     }
 }
@@ -284,9 +419,13 @@ fn select<'a>(key_id: &DidUrl, resolved: &'a ResolvedDid) -> Result<&'a Verifyin
     match (key_id.fragment(), all.next(), all.next()) {
         (Some(_), ..) => {
             let named = methods().find(|method| method.id == url);
-            named
-                .map(|method| &method.verifying_key)
-                .ok_or_else(|| unknown(format!("{} has no key {url} that may sign", key_id.did())))
+            named.map(|method| &method.verifying_key).ok_or_else(|| {
+                let unusable = resolved.unusable_methods.iter();
+                match unusable.into_iter().find(|method| method.id.as_ref() == Some(&url)) {
+                    Some(method) => unknown(format!("{url} cannot be used: {}", method.reason)),
+                    None => unknown(format!("{} has no key {url} that may sign", key_id.did())),
+                }
+            })
         }
         (None, Some(only), None) => Ok(&only.verifying_key),
         (None, None, _) => Err(unknown(format!("{} has no key that may sign", key_id.did()))),
@@ -297,6 +436,10 @@ fn select<'a>(key_id: &DidUrl, resolved: &'a ResolvedDid) -> Result<&'a Verifyin
     }
 }
 
+fn count(metrics: &Metrics, code: &str, profile: &str) {
+    metrics.verdicts.with_label_values(&[code, profile]).inc();
+}
+
 impl Denied {
     /// The code in answers.
     #[must_use]
@@ -304,17 +447,57 @@ impl Denied {
         match self {
             Self::UnknownProfile(_) => "validation_failed",
             Self::Signature(refused) => refused.code(),
+            Self::NotAllowed(_) => "forbidden",
             Self::KeyUnknown(_) => "signature_key_unknown",
             Self::KeyUnavailable(_) => "signature_key_unavailable",
             Self::KeyRevoked(_) => "signature_key_revoked",
             Self::RevocationStale(_) => "signature_revocation_stale",
             Self::QuotaReached | Self::SessionUsedUp => "claim_quota_reached",
             Self::SessionNotFound => "session_not_found",
-            Self::SessionEnded { .. } => "session_ended",
-            Self::SessionExpired { .. } => "session_expired",
+            Self::SessionOver(end) if end.reason.is_expiry() => "session_expired",
+            Self::SessionOver(_) => "session_ended",
             Self::NotAParty => "signature_not_a_party",
             Self::Replayed { .. } => "signature_replayed",
             Self::ExpiredMeanwhile => "signature_window_invalid",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signatures::{Body, Target};
+
+    #[test]
+    fn a_request_belongs_to_one_session_at_most() {
+        let [one, other] = [(); 2].map(|()| SessionId(uuid::Uuid::now_v7()));
+        let (id, unreadable) = (NamedSession::Id, Some(NamedSession::Unreadable));
+        for (named, known, belongs_to) in [
+            (None, None, None),
+            (None, Some(one), Some(id(one))),
+            (Some(one.to_string()), None, Some(id(one))),
+            (Some(one.to_string()), Some(one), Some(id(one))),
+            (Some(one.to_string()), Some(other), unreadable),
+            (Some("nonsense".to_owned()), None, unreadable),
+            (Some("nonsense".to_owned()), Some(one), unreadable),
+        ] {
+            let headers: Vec<_> = named.iter().map(|id| ("X-Session-Id", id.as_bytes())).collect();
+            let request = Request {
+                method: "GET",
+                target: Target::parse("https://service.example/").unwrap(),
+                headers: &headers,
+                body: Body::Unseen,
+            };
+            let case = Case {
+                request,
+                profile: None,
+                session: known,
+                counts: true,
+                peer: Peer::of_address([192, 0, 2, 1].into()),
+                signers: None,
+                seen: &Seen::default(),
+            };
+            assert_eq!(case.belongs_to(), belongs_to, "{named:?} {known:?}");
         }
     }
 }

@@ -10,10 +10,17 @@ pub enum StoreError {
     /// The database cannot be reached, or refused or cancelled the statement. Nothing changed.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// Another transaction holds a lock that was needed. Nothing changed, and what was asked
+    /// together with this may go better without it.
+    #[error("another transaction holds a lock in the database: {0}")]
+    Locked(String),
     /// The connection was lost after a change was sent and before its answer came: it may have
     /// been committed.
     #[error("the connection was lost before the database's answer: {0}")]
     OutcomeUnknown(String),
+    /// The database, or the role, is not what onceguard needs: the text says what it must be.
+    #[error("the database cannot be used: {0}")]
+    Unsuitable(String),
     /// The schema is not the one this binary needs.
     #[error("{0}")]
     Migration(String),

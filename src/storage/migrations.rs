@@ -1,4 +1,6 @@
-//! What is known of a migration, whichever database it is for.
+//! Migrations: what is known of them, applying and reverting them.
+
+use super::{Result, Store, on};
 
 /// One migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,4 +11,93 @@ pub struct MigrationStatus {
     pub applied: bool,
     /// Whether this binary has it; a migration of a newer binary is applied but not known.
     pub known: bool,
+}
+
+/// A migration that the database has and this binary has not.
+#[must_use]
+pub fn unknown(all: &[MigrationStatus]) -> Option<&str> {
+    all.iter().find(|migration| !migration.known).map(|migration| migration.name.as_str())
+}
+
+/// The data that reverting each migration deletes, where it deletes any.
+const LOSSES: [(&str, Option<&str>); 9] = [
+    (
+        "2026-11-20-000001_sessions",
+        Some("every session and its nonces, which can then be accepted again"),
+    ),
+    (
+        "2026-11-20-000002_dids",
+        Some(
+            "every DID, revocations included, and the nonces of signers, which can then be \
+             accepted again",
+        ),
+    ),
+    (
+        "2026-11-20-000003_access",
+        Some("every API token, the audit log, and what is known of sealing keys"),
+    ),
+    ("2026-11-20-000004_leases", Some("when jobs were last done")),
+    ("2026-11-20-000005_did_documents", Some("what was read of DIDs that are not revoked")),
+    ("2026-11-20-000006_nonces_of_sessions", None),
+    ("2026-11-20-000007_signer_nonces", None),
+    ("2026-11-20-000008_session_activity", None),
+    (
+        "2026-11-29-000080_history",
+        Some(
+            "the record of how far nonces were purged: those that were purged while a clock was \
+             ahead can be accepted again",
+        ),
+    ),
+];
+
+/// What is deleted when the migration of this name is reverted; `None` when nothing is.
+#[must_use]
+pub fn lost_by_reverting(name: &str) -> Option<&'static str> {
+    match LOSSES.iter().find(|(known, _)| *known == name) {
+        Some((_, lost)) => *lost,
+        None => Some("everything in the tables that it made"),
+    }
+}
+
+impl Store {
+    /// Every migration this binary knows or the database has, oldest first.
+    pub async fn migrations(&self) -> Result<Vec<MigrationStatus>> {
+        on!(self, store => store.migrations().await)
+    }
+
+    /// The instances that serve on this database now, each by where it is connected from. On SQLite
+    /// the lock of the database tells, and this is empty.
+    pub async fn serving(&self) -> Result<Vec<String>> {
+        match self {
+            Self::Postgres(store) => store.serving().await,
+            Self::Sqlite(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Applies all pending migrations, one transaction each, and returns their names. Two
+    /// instances that start at once take turns.
+    pub async fn migrate_up(&self) -> Result<Vec<String>> {
+        on!(self, store => store.migrate_up().await)
+    }
+
+    /// Reverts the newest `count` migrations (`None`: all), and returns their names.
+    pub async fn migrate_down(&self, count: Option<u32>) -> Result<Vec<String>> {
+        on!(self, store => store.migrate_down(count).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_migration_says_what_reverting_it_deletes() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
+        let mut names: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, LOSSES.map(|(name, _)| name.to_owned()));
+    }
 }

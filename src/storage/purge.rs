@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::{Result, Store, on};
 use crate::domain::Cursor;
 
 /// What one batch of the purge ended or removed.
@@ -74,4 +75,17 @@ pub enum PurgeStep {
     DeleteAuditEvents { retention: Duration },
     /// Deletes DIDs that a resolver read, are not revoked, and were not read for `unused`.
     DeleteUnusedDids { unused: Duration },
+}
+
+impl Store {
+    /// Runs one batch of at most `limit` rows, from `from` on: the beginning, or where the batch
+    /// before says. A batch that found nothing to do returns zeros.
+    pub async fn purge(&self, step: PurgeStep, from: &Cursor, limit: u32) -> Result<PurgeBatch> {
+        on!(self, store => store.purge(step, from, limit).await)
+    }
+
+    /// What [`Self::purge`] would end or remove now, over all steps.
+    pub async fn purge_preview(&self, steps: &[PurgeStep]) -> Result<Purged> {
+        on!(self, store => store.purge_preview(steps).await)
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::dids::ed25519;
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Agent, Message, TestApp, a_did};
+use crate::support::{Agent, Answer, Message, TestApp, a_did};
 
 const NONE: &str = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55";
 
@@ -67,7 +67,7 @@ async fn an_agent_acts_in_its_own_sessions(
         let ended = party.json(&app, "POST", "/v1/sessions/end", &parties).send().await.is(200);
         assert_eq!(ended["ended"], 1);
     }
-    assert_eq!(app.audited().await, Vec::<String>::new(), "parties end what is theirs");
+    assert_eq!(app.audited().await, ["session.key.read"; 2], "parties end what is theirs");
 }
 
 #[rstest]
@@ -77,24 +77,12 @@ async fn an_agent_may_do_nothing_else(#[values(Sqlite, Postgres)] on: Database) 
     let agent = Agent::new(KeyType::Ed25519);
     let (one, other) = (Agent::new(KeyType::Ed25519), a_did());
     let own = session(&app, &agent, &one).await;
-    let theirs = app.open_with(json!({"session_key": "a2V5"})).await.text_of("id");
-    let (own, path) = (format!("/v1/sessions/{own}"), format!("/v1/sessions/{theirs}"));
+    let own = format!("/v1/sessions/{own}");
     let me = agent.did.as_str();
     let stranger = "signature_not_a_party";
     let signer = json!({"signer": me, "nonce": "n", "expires_at": "2026-01-01T00:00:00Z"});
     let verify = json!({"method": "GET", "url": "https://a.example", "headers": []});
     for (method, path, body, code) in [
-        ("GET", path.clone(), None, stranger),
-        ("GET", format!("{path}/key"), None, stranger),
-        ("POST", format!("{path}/touch"), None, stranger),
-        ("DELETE", path.clone(), None, stranger),
-        ("POST", format!("{path}/nonces"), Some(json!({"nonce": "n"})), stranger),
-        (
-            "POST",
-            "/v1/claims".into(),
-            Some(json!({"claims": [{"session_id": theirs, "nonce": "n"}]})),
-            stranger,
-        ),
         ("POST", "/v1/claims".into(), Some(json!({"claims": [signer]})), "forbidden"),
         (
             "POST",
@@ -131,9 +119,93 @@ async fn an_agent_may_do_nothing_else(#[values(Sqlite, Postgres)] on: Database) 
         request.send().await.refused(403, code);
         assert_eq!(before, state(&app).await, "{method} {path}");
     }
-    let missing = format!("/v1/sessions/{NONE}");
-    agent.request(&app, "GET", &missing).send().await.refused(404, "session_not_found");
-    agent.request(&app, "DELETE", &missing).send().await.refused(404, "session_not_found");
+}
+
+/// An agent cannot tell a session of others from one that does not exist, whatever became of it.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_others_do_not_exist_for_an_agent(#[values(Sqlite, Postgres)] on: Database) {
+    let app = TestApp::start(on).await;
+    let agent = Agent::new(KeyType::Ed25519);
+    let own = session(&app, &agent, &Agent::new(KeyType::Ed25519)).await;
+    let open = || app.open_with(json!({"session_key": "a2V5", "idle_timeout_seconds": 10}));
+    let (live, ended) = (open().await.text_of("id"), open().await.text_of("id"));
+    app.delete(&format!("/v1/sessions/{ended}")).await.is(204);
+    let calls = |id: &str| {
+        let path = format!("/v1/sessions/{id}");
+        let nonce = json!({"nonce": "n"});
+        [
+            agent.request(&app, "GET", &path),
+            agent.request(&app, "GET", &format!("{path}/key")),
+            agent.request(&app, "POST", &format!("{path}/touch")),
+            agent.request(&app, "DELETE", &path),
+            agent.json(&app, "POST", &format!("{path}/nonces"), &nonce),
+        ]
+    };
+    let claim = |ids: &[&str]| {
+        let claims: Vec<_> = ids.iter().map(|id| json!({"session_id": id, "nonce": "n"})).collect();
+        agent.json(&app, "POST", "/v1/claims", &json!({"claims": claims}))
+    };
+    let said = |answer: &Answer| {
+        let mut problem = answer.json().clone();
+        problem["request_id"] = Value::Null;
+        problem
+    };
+    let before = state(&app).await;
+    for (at, missing) in calls(NONE).into_iter().enumerate() {
+        let missing = missing.send().await.refused(404, "session_not_found");
+        for theirs in [&live, &ended] {
+            let theirs = calls(theirs).into_iter().nth(at).unwrap();
+            // A token does not add to what the signer may do.
+            let theirs = theirs.header("authorization", &format!("Bearer {}", app.token_text()));
+            let theirs = theirs.send().await.refused(404, "session_not_found");
+            assert_eq!(said(&theirs), said(&missing));
+        }
+        // On its own API, too, a session that a request names is judged.
+        for (named, status, code) in [
+            (NONE, 404, "session_not_found"),
+            (&live, 404, "session_not_found"),
+            (&ended, 404, "session_not_found"),
+            ("nonsense", 404, "session_not_found"),
+        ] {
+            let url = format!("{}/v1/sessions/{own}", app.base());
+            let message = Message::new("GET", &url).with("x-session-id", named);
+            let message = message.signed(&agent, now(&app));
+            message.to_http(&app.anybody()).send().await.refused(status, code);
+        }
+    }
+    assert_eq!(before, state(&app).await);
+
+    // In a batch each claim has its own outcome.
+    let answer = claim(&[&live, &own, NONE, &ended, &own]).send().await.is(200);
+    let outcomes: Vec<_> =
+        answer["results"].as_array().unwrap().iter().map(|one| one["outcome"].clone()).collect();
+    let none = "session_not_found";
+    assert_eq!(outcomes, [none, "accepted", none, none, "replayed"]);
+    for path in [format!("/v1/sessions/{live}/nonces/n"), format!("/v1/sessions/{ended}/nonces/n")]
+    {
+        app.get(&path).await.refused(404, "nonce_unused");
+    }
+    app.get(&format!("/v1/sessions/{live}")).await.is(200);
+}
+
+/// A signed call of the service belongs to the session that it names, and does not count in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_may_name_its_session() {
+    let app = TestApp::start(Sqlite).await;
+    let agent = Agent::new(KeyType::Ed25519);
+    let counted = json!({"client_did": agent.did.as_str(), "max_claims": 1});
+    let own = app.open_with(counted).await.text_of("id");
+    let path = format!("/v1/sessions/{own}");
+    let read = || {
+        let message = Message::new("GET", &format!("{}{path}", app.base()));
+        let message = message.with("x-session-id", &own).signed(&agent, now(&app));
+        message.to_http(&app.anybody())
+    };
+    assert_eq!(read().send().await.is(200)["claims"], 0);
+    assert_eq!(app.get(&path).await["claims"], 0);
+    app.delete(&path).await.is(204);
+    read().send().await.refused(410, "session_ended");
 }
 
 /// What an agent could change: everything but the nonces that its signatures spend.
@@ -199,7 +271,7 @@ async fn a_broken_signature_is_refused(#[values(Sqlite, Postgres)] on: Database)
     other_method.method = "PUT".to_owned();
     other_method.url = format!("{}/v1/dids/did:web:a.example", app.base());
     let used = signed();
-    used.to_http(&app.anybody()).send().await.refused(403, "signature_not_a_party");
+    used.to_http(&app.anybody()).send().await.refused(404, "session_not_found");
     let hour = chrono::Duration::hours(1);
     for (message, code) in [
         (message.clone().with("signature", ""), "signature_malformed"),
@@ -274,7 +346,8 @@ async fn a_signature_is_accepted_once(#[values(Sqlite, Postgres)] on: Database) 
             .is(200);
     }
     let more = Message::new("GET", &list).signed(&agent, now(&app)).to_http(&app.anybody());
-    app.refuses(more, 429, "claim_quota_reached").await;
+    let full = app.refuses(more, 429, "claim_quota_reached").await;
+    assert!(full.header("retry-after").is_some(), "some of the signer's nonces expire");
     message.to_http(&app.anybody()).send().await;
 }
 

@@ -25,13 +25,25 @@ async fn only_json_is_taken() {
         ", application/json",
     ] {
         let request = post().header("content-type", media_type);
-        app.refuses(request, 415, "unsupported_media_type").await;
+        let answer = app.refuses(request, 415, "unsupported_media_type").await;
+        assert_eq!(answer.header("accept"), Some("application/json"));
+        assert_eq!(answer.header("accept-encoding"), None);
     }
     app.refuses(post(), 415, "unsupported_media_type").await;
     for coding in ["gzip", "br", "deflate", "gzip, identity"] {
         let request = post().header("content-type", "application/json");
-        let request = request.header("content-encoding", coding);
-        app.refuses(request, 415, "unsupported_media_type").await;
+        for request in [
+            request.header("content-encoding", coding),
+            post()
+                .header("content-type", "application/json")
+                .header("content-encoding", "identity")
+                .header("content-encoding", coding),
+        ] {
+            let answer = app.refuses(request, 415, "unsupported_media_type").await;
+            assert_eq!(answer.header("accept-encoding"), Some("identity"));
+            assert_eq!(answer.header("accept"), None);
+            assert!(answer.text_of("title").contains("coding"), "{answer:?}");
+        }
     }
     for media_type in ["application/json", "Application/JSON", "application/json; charset=utf-8"] {
         post().header("content-type", media_type).send().await.is(201);
@@ -160,7 +172,25 @@ async fn each_field_of_a_session_has_its_bounds(#[values(Sqlite, Postgres)] on: 
         let answer = app.refuses(request, 422, "validation_failed").await;
         assert_eq!(answer.pointers(), [format!("/{field}")], "{body}");
     }
-    // PostgreSQL's jsonb cannot hold it: refused everywhere.
+    // What PostgreSQL's jsonb cannot hold, or would change, is refused everywhere.
+    for (metadata, pointers) in [
+        (r#"{"n":-0}"#, &["/metadata/n"][..]),
+        (r#"{"list":[1,-0.0,{"b":-0e1}]}"#, &["/metadata/list/1", "/metadata/list/2/b"]),
+        (r#"{"a":1,"\u0061":2}"#, &["/metadata/a"]),
+    ] {
+        let body = format!(
+            r#"{{"client_did":"did:web:a","server_did":"did:web:b","metadata":{metadata}}}"#
+        );
+        let request = app.request("POST", "/v1/sessions").text(body);
+        app.refuses(request, 422, "validation_failed").await.names(pointers);
+    }
+    // Half a character, and a number beyond all that a double can be: no JSON to us.
+    for value in [r#""\ud800""#, "1e400", "-1e99999"] {
+        let body = format!(
+            r#"{{"client_did":"did:web:a","server_did":"did:web:b","metadata":{{"a":{value}}}}}"#
+        );
+        app.refuses(app.request("POST", "/v1/sessions").text(body), 400, "invalid_request").await;
+    }
     let nul = r#"{"client_did":"did:web:a","server_did":"did:web:b","metadata":{"a":["\u0000"]}}"#;
     let request = app.request("POST", "/v1/sessions").text(nul);
     app.refuses(request, 422, "validation_failed").await.names(&["/metadata/a/0"]);
@@ -182,6 +212,33 @@ async fn each_field_of_a_session_has_its_bounds(#[values(Sqlite, Postgres)] on: 
             assert_eq!(answer[field], value);
         }
     }
+}
+
+/// Every digit and every character: no number is rounded, whichever database keeps it.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_reads_as_it_was_sent(#[values(Sqlite, Postgres)] on: Database) {
+    let app = TestApp::start(on).await;
+    let kept = r#"{"a":"é \" \\ /","n":12345678901234567890123,"list":[1.10,0.1000000000000000055511151231257827,-2.0,18446744073709551616,100,0.00001500],"empty":{}}"#;
+    // With spaces, escapes and exponents that mean the same.
+    let sent = r#" { "n" : 12345678901234567890123 , "empty" : { } , "a" : "\u00e9 \" \\ \/",
+        "list" : [ 1.10 , 0.1000000000000000055511151231257827 , -2.0 , 18446744073709551616, 1e2, 15.00e-6 ] } "#;
+    let patched = r#"{"changed":1e300}"#;
+    let raw = |answer: &crate::support::Answer| {
+        let body: std::collections::HashMap<String, Box<serde_json::value::RawValue>> =
+            serde_json::from_slice(&answer.body).unwrap();
+        body["metadata"].get().to_owned()
+    };
+    let body =
+        format!(r#"{{"client_did":"did:web:a","server_did":"did:web:b","metadata":{sent}}}"#);
+    let opened = app.request("POST", "/v1/sessions").text(body).send().await.is(201);
+    assert_eq!(raw(&opened), kept);
+    let path = format!("/v1/sessions/{}", opened.text_of("id"));
+    assert_eq!(raw(&app.get(&path).await), kept);
+    assert!(app.get("/v1/sessions").await.text().contains(kept));
+    let body = format!("{{\"metadata\":{patched}}}");
+    let changed = app.request("PATCH", &path).text(body).send().await.is(200);
+    assert_eq!(raw(&changed), format!("{{\"changed\":1{}}}", "0".repeat(300)));
 }
 
 #[rstest]

@@ -10,6 +10,9 @@ use crate::routing::PATHS;
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{Answer, TestApp};
 
+/// What is served to callers without a credential, too, or checks it itself.
+const UNGUARDED: [&str; 4] =
+    ["GET /openapi.json", "GET /v1/forward-auth", "GET /1.0/methods", "GET /1.0/properties"];
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 /// The session and the DID of the examples.
 const SESSION: &str = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55";
@@ -124,8 +127,7 @@ async fn the_document_is_openapi_3_1_and_whole() {
     assert_eq!(document["info"]["title"], "onceguard");
 
     // Every path and method of the service, and no other.
-    let mut served =
-        BTreeSet::from(["GET /openapi.json", "GET /v1/forward-auth"].map(str::to_owned));
+    let mut served = BTreeSet::from(UNGUARDED.map(str::to_owned));
     for (path, methods) in PATHS {
         let path = path.replace(SESSION, "{id}").replace("did:web:a.example", "{did}");
         let path = path.replace("nonces/n", "nonces/{nonce}").replace("{nonce}onces", "nonces");
@@ -146,6 +148,7 @@ async fn the_document_is_openapi_3_1_and_whole() {
             let statuses = match path.as_str() {
                 "/v1/forward-auth" => &["401", "403", "503"][..],
                 "/1.0/identifiers/{did}" => &["401", "403", "413", "500", "501", "503"],
+                "/1.0/methods" | "/1.0/properties" => &["401", "403", "413", "500", "503"],
                 _ => &["401", "403", "413", "422", "500", "503"],
             };
             for status in statuses {

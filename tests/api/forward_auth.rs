@@ -1,6 +1,9 @@
 //! `/v1/forward-auth`: verdicts for proxies, which understand four statuses.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use onceguard::domain::{KeyType, Timestamp, TokenScope};
+use onceguard::signatures::content_digest;
 use rstest::rstest;
 use serde_json::json;
 
@@ -104,16 +107,27 @@ async fn a_proxy_has_a_token(#[values(Sqlite, Postgres)] on: Database) {
         request.header("authorization", "Basic dXNlcjpwYXNz")
     };
     own(&token).send().await.is(200);
-    for token in ["", "og_x", "Bearer og_x"] {
-        let answer = app.refuses(own(token), 401, "unauthenticated").await;
-        let answer = refused(answer, 401, "unauthenticated");
-        assert_eq!(challenges(&answer).len(), 2, "{answer:?}");
-    }
-    let twice = own(&token).header("x-onceguard-token", &token);
-    app.refuses(twice, 401, "unauthenticated").await;
-    refused(ask(&anybody, &message()).send().await, 401, "unauthenticated");
     let (_, other) = app.token(&[TokenScope::Sessions], None).await;
-    refused(own(&other).send().await, 403, "forbidden");
+    let wrong = [
+        (own(""), 401, "unauthenticated"),
+        (own("og_x"), 401, "unauthenticated"),
+        (own("Bearer og_x"), 401, "unauthenticated"),
+        (own(&token).header("x-onceguard-token", &token), 401, "unauthenticated"),
+        (ask(&anybody, &message()), 401, "unauthenticated"),
+        (ask(&anybody, &message()).header("authorization", "Basic eA=="), 401, "unauthenticated"),
+        (own(&other), 403, "forbidden"),
+    ];
+    let count = wrong.len();
+    for (request, status, code) in wrong {
+        let answer = refused(app.refuses(request, status, code).await, status, code);
+        // The proxy hands it on to a client, for whom the proxy's token is nothing.
+        assert!(!answer.text().to_lowercase().contains("token"), "{answer:?}");
+        assert!(answer.text_of("detail").contains("only its operator can mend"), "{answer:?}");
+        let challenge = format!("Signature error=\"{code}\"");
+        assert_eq!(challenges(&answer), if status == 401 { vec![challenge] } else { vec![] });
+    }
+    let told = app.metric("onceguard_forward_auth_refused_total", &[]).await;
+    assert_eq!(told, f64::from(u32::try_from(count).unwrap()));
 
     app.restart_with(|config| config.forward_auth.public = true).await;
     let message = || get().signed(&agent, now(&app));
@@ -241,4 +255,113 @@ async fn a_message_is_for_one_url_behind_a_proxy() {
         refused(ask(&app, &other).send().await, 401, code);
     }
     ask(&app, &message).send().await.is(200);
+}
+
+/// The digest that is handed on is the signed one, in one form, whatever the signer's form was.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_digest_handed_on_is_the_one_that_was_signed(#[values(Sqlite, Postgres)] on: Database) {
+    let app = TestApp::start(on).await;
+    let agent = Agent::new(KeyType::Ed25519);
+    let signed = content_digest(&post().body);
+    let evil = content_digest(b"{\"amount\":1000}");
+    let message = |digests: &[&str], identifier: &str, value: &str| {
+        let message =
+            digests.iter().fold(post(), |message, line| message.with("content-digest", line));
+        let url = message.url.clone();
+        let covered = [
+            ("\"@method\"", "POST"),
+            ("\"@target-uri\"", &url),
+            (identifier, value),
+            ("\"content-type\"", "application/json"),
+        ];
+        message.signed_over(&agent, now(&app), &covered)
+    };
+    let (plain, strict, binary) =
+        ("\"content-digest\"", "\"content-digest\";sf", "\"content-digest\";bs");
+    let as_bytes = |line: &str| format!(":{}:", STANDARD.encode(line));
+    let both = format!("md5=:AA==:, {signed};q=1");
+    let spaced = format!("{signed} ,  md5=:AA==:");
+    let written = format!("{signed}, md5=:AA==:");
+    for message in [
+        message(&[&signed], plain, &signed),
+        message(&[&signed], strict, &signed),
+        message(&[&both], plain, &both),
+        message(&[&spaced], strict, &written),
+        message(&["md5=:AA==:", &signed], plain, &format!("md5=:AA==:, {signed}")),
+        message(&[&signed], binary, &as_bytes(&signed)),
+    ] {
+        let answer = ask(&app, &message).send().await.is(200);
+        assert_eq!(answer.header("x-onceguard-content-digest"), Some(signed.as_str()));
+    }
+    let two = format!("{evil}, {signed}");
+    for (message, code) in [
+        // A parser keeps the last member of a name, and forgets the others.
+        (message(&[&two], strict, &signed), "signature_invalid"),
+        (message(&[&evil, &signed], strict, &signed), "signature_invalid"),
+        (message(&[&signed, &evil], strict, &signed), "signature_invalid"),
+        (
+            message(&[&format!("{signed};q=1;q=2")], strict, &format!("{signed};q=2")),
+            "signature_invalid",
+        ),
+        // Signed, but of two meanings, or of none.
+        (message(&[&two], plain, &two), "signature_digest_mismatch"),
+        (message(&[&evil, &signed], plain, &two), "signature_digest_mismatch"),
+        (
+            message(
+                &[&evil, &signed],
+                binary,
+                &format!("{}, {}", as_bytes(&evil), as_bytes(&signed)),
+            ),
+            "signature_digest_mismatch",
+        ),
+        (message(&["md5=:AA==:"], plain, "md5=:AA==:"), "signature_digest_mismatch"),
+        (message(&["sha-256=:AA==:"], plain, "sha-256=:AA==:"), "signature_digest_mismatch"),
+        (message(&["sha-256"], plain, "sha-256"), "signature_digest_mismatch"),
+        (
+            message(&[&signed], "\"content-digest\";key=\"sha-256\"", &signed),
+            "signature_components_incomplete",
+        ),
+    ] {
+        let answer = refused(app.refuses(ask(&app, &message), 401, code).await, 401, code);
+        assert_eq!(answer.header("x-onceguard-content-digest"), None);
+    }
+}
+
+/// Whatever form it is signed in, a session is named once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_named_once() {
+    let app = TestApp::start(Sqlite).await;
+    let agent = Agent::new(KeyType::Ed25519);
+    let (own, theirs) = (session_of(&app, &agent.did).await, app.session().await);
+    let message = |sent: &[&str], identifier: &str, value: &str| {
+        let message = sent.iter().fold(get(), |message, id| message.with("x-session-id", id));
+        let url = message.url.clone();
+        let covered = [("\"@method\"", "GET"), ("\"@target-uri\"", &url), (identifier, value)];
+        message.signed_over(&agent, now(&app), &covered)
+    };
+    let plain = "\"x-session-id\"";
+    let as_bytes = |id: &str| format!(":{}:", STANDARD.encode(id));
+    let binary = "\"x-session-id\";bs";
+    for message in [message(&[&own], plain, &own), message(&[&own], binary, &as_bytes(&own))] {
+        let answer = ask(&app, &message).send().await.is(200);
+        assert_eq!(answer.header("x-onceguard-session"), Some(own.as_str()));
+    }
+    let two = format!("{theirs}, {own}");
+    let two_binary = format!("{}, {}", as_bytes(&theirs), as_bytes(&own));
+    for (message, code) in [
+        (message(&[&theirs, &own], plain, &two), "session_not_found"),
+        (message(&[&own, &own], plain, &format!("{own}, {own}")), "session_not_found"),
+        (message(&[&two], plain, &two), "session_not_found"),
+        (message(&[&theirs, &own], binary, &two_binary), "session_not_found"),
+        (message(&[&format!("{own};q=1")], plain, &format!("{own};q=1")), "session_not_found"),
+        (message(&["a", "a"], "\"x-session-id\";sf", "a"), "signature_invalid"),
+        (
+            message(&["a=1, a=2"], "\"x-session-id\";key=\"a\"", "2"),
+            "signature_components_incomplete",
+        ),
+        (message(&[&own], "\"x-session-id\";bs;sf", &own), "signature_components_incomplete"),
+    ] {
+        refused(app.refuses(ask(&app, &message), 401, code).await, 401, code);
+    }
 }

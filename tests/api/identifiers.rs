@@ -16,7 +16,7 @@ use crate::support::{
 const RESULT: &str = "application/did-resolution";
 const LEGACY_RESULT: &str = "application/ld+json;profile=\"https://w3id.org/did-resolution\"";
 
-fn path_of(did: &Did) -> String {
+pub(crate) fn path_of(did: &Did) -> String {
     format!("/1.0/identifiers/{did}")
 }
 
@@ -27,7 +27,7 @@ async fn start(on: Database) -> (TestApp, Upstream) {
 }
 
 /// A DID that lives upstream, with the key of this number.
-fn did_at(upstream: &Upstream, number: u8) -> Did {
+pub(crate) fn did_at(upstream: &Upstream, number: u8) -> Did {
     let did = an_upstream_did();
     upstream.has(&did, &a_public_key(number));
     did
@@ -41,7 +41,7 @@ async fn get_as(app: &TestApp, path: &str, accept: &str) -> Answer {
 
 /// The answer is a result with this error alone, in today's form.
 #[track_caller]
-fn failed(answer: Answer, status: u16, name: &str) -> String {
+pub(crate) fn failed(answer: Answer, status: u16, name: &str) -> String {
     let answer = answer.is(status);
     assert_eq!(answer.header("content-type"), Some(RESULT), "{answer:?}");
     assert_eq!(answer.header("cache-control"), Some("no-store"), "{answer:?}");
@@ -82,6 +82,9 @@ async fn a_document_is_given_in_each_form(#[values(Sqlite, Postgres)] on: Databa
         ("application/did", "application/did", &document),
         ("application/did+ld+json", "application/did+ld+json", &document),
         ("application/did+json;q=0.5", "application/did+json", &document),
+        ("application/json", "application/did+json", &document),
+        ("application/json, text/plain, */*", "application/did+json", &document),
+        ("application/ld+json", "application/did+ld+json", &document),
     ] {
         let answer = get_as(&app, &path, accept).await.is(200);
         assert_eq!(answer.header("content-type"), Some(content_type), "{accept}");
@@ -250,7 +253,7 @@ async fn errors_say_what_is_not_known(#[values(Sqlite, Postgres)] on: Database) 
     upstream.says(&wrong, Says::Document(json!({ "id": "did:example:another" })));
     failed(app.get(&path_of(&wrong)).await, 500, "INVALID_DID_DOCUMENT");
 
-    for accept in ["text/html", "application/json", "application/ld+json", "*/*;q=0"] {
+    for accept in ["text/html", "application/cbor", "*/*;q=0"] {
         let answer = get_as(&app, &path_of(&unknown), accept).await;
         failed(answer, 406, "REPRESENTATION_NOT_SUPPORTED");
     }

@@ -16,16 +16,20 @@
 mod support;
 
 mod agents;
+mod audit;
 mod batches;
 mod bodies;
 mod did_paths;
 mod dids;
+mod document_keys;
 mod documents;
 mod etags;
 mod forward_auth;
 mod hosts;
 mod idempotency;
 mod identifiers;
+mod identifiers_public;
+mod identifiers_refused;
 mod nonces;
 mod operations;
 mod profiles;
@@ -39,6 +43,7 @@ mod session_keys;
 mod session_lists;
 mod sessions;
 mod starts;
+mod strangers;
 mod tls;
 mod tokens;
 mod verify;

@@ -137,7 +137,8 @@ async fn a_session_takes_as_many_claims_as_was_agreed(#[values(Sqlite, Postgres)
     }
     for _ in 0..2 {
         let request = app.request("POST", &path).json(&nonce("n-4"));
-        app.refuses(request, 429, "claim_quota_reached").await;
+        let used_up = app.refuses(request, 429, "claim_quota_reached").await;
+        assert_eq!(used_up.header("retry-after"), None, "no wait makes room in the session");
     }
     let request = app.request("POST", &path).json(&nonce("n-1"));
     app.refuses(request, 409, "nonce_replayed").await;

@@ -85,10 +85,42 @@ async fn a_did_is_read_from_its_home_once(#[values(Sqlite, Postgres)] on: Databa
     assert_eq!(upstream.asked(), 2);
 }
 
+/// What was read by a clock that was ahead is not believed until it is so late.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_by_a_clock_that_was_ahead_is_read_again(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let (mut app, upstream) = start(on).await;
+    let agent = agent_at(&upstream);
+    let path = path_of(&agent.did);
+    let read = app.get(&path).await.is(200);
+    let raw = app.store().raw();
+    let [fetched, stale] = ["fetched_at", "stale_at"]
+        .map(|member| raw.time(time(&read[member]) + chrono::Duration::days(2)));
+    raw.execute(&format!("UPDATE dids SET fetched_at = {fetched}, stale_at = {stale}")).await;
+    for _ in 0..2 {
+        app.restart().await;
+        let again = app.get(&path).await.is(200);
+        assert!(
+            time(&again["stale_at"]) - time(&read["stale_at"]) < chrono::Duration::minutes(5),
+            "{again:?}"
+        );
+        assert_eq!(upstream.asked(), 2, "once, and what was read then stands");
+    }
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_at_once_ask_once(#[values(Sqlite, Postgres)] on: Database) {
-    let (app, upstream) = start(on).await;
+    let upstream = Upstream::start().await;
+    let app = TestApp::start_with(on, |config| {
+        upstream.configure(config);
+        // They all connect before any of them shows its token, and a client may open more
+        // connections than it makes calls.
+        config.limits.stranger_connections_per_peer = 2000;
+    })
+    .await;
     let agent = agent_at(&upstream);
     upstream.hold();
     let path = path_of(&agent.did);

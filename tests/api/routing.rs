@@ -1,5 +1,6 @@
 //! What happens before a call is understood: routes, sizes, the order of refusals, request ids.
 
+use onceguard::config::PublicUrl;
 use rstest::rstest;
 use serde_json::json;
 
@@ -179,6 +180,86 @@ async fn a_body_may_have_256_kib_and_no_more() {
 
 fn padded(json: &str, size: usize) -> String {
     format!("{json}{}", " ".repeat(size - json.len()))
+}
+
+/// A client may offer another protocol, such as HTTP/2 in plain text; it is answered in HTTP/1.1.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_is_ignored_and_no_body_is_waited_for() {
+    let app = TestApp::start(Sqlite).await;
+    let (token, address) = (app.token_text().to_owned(), app.api_address());
+    let ask = |request_line: &str, rest: &str| {
+        let request = format!(
+            "{request_line} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{rest}\r\n"
+        );
+        send_bytes(address, request.into_bytes())
+    };
+    let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
+    let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let new = r#"{"client_did":"did:web:a","server_did":"did:web:b"}"#;
+    let body = |text: &str| {
+        format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}", new.len())
+    };
+    for upgrade in [h2c, websocket] {
+        let session = format!("/v1/sessions/{}", app.session().await);
+        for (request_line, rest, status) in [
+            ("GET /v1/sessions".to_owned(), String::new(), 200),
+            (format!("POST {session}/touch"), String::new(), 204),
+            (format!("DELETE {session}"), String::new(), 204),
+            ("GET /v1/forward-auth".to_owned(), String::new(), 403),
+            ("GET /nothing".to_owned(), String::new(), 404),
+            ("POST /v1/sessions".to_owned(), body(new), 201),
+            // What follows the body is no part of it.
+            ("POST /v1/sessions".to_owned(), body(&format!("{new}GET / HTTP/1.1")), 201),
+            ("POST /v1/sessions".to_owned(), "Content-Length: 0\r\n".to_owned(), 415),
+        ] {
+            let (answered, head, body) = ask(&request_line, &format!("{upgrade}{rest}")).await;
+            assert_eq!(answered, status, "{request_line}: {head} {body}");
+            // The client must not take the connection for one that stays.
+            assert!(head.contains("connection: close"), "{request_line}: {head}");
+            assert!(!head.contains("upgrade"), "{request_line}: {head}");
+        }
+    }
+    for stays in ["", "Connection: keep-alive\r\n"] {
+        let (_, head, _) = ask("GET /v1/sessions", stays).await;
+        assert!(!head.contains("connection: close"), "{head}");
+    }
+}
+
+/// A listener for IPv6 gets IPv4 connections, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ipv4_address_is_stored_as_one() {
+    let any = std::net::SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
+    let app = TestApp::start_with(Sqlite, |config| config.server.listen = any).await;
+    let over_ipv4 = std::net::SocketAddr::from(([127, 0, 0, 1], app.api_address().port()));
+    let new = r#"{"client_did":"did:web:a","server_did":"did:web:b"}"#;
+    let request = format!(
+        "POST /v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{new}",
+        app.token_text(),
+        new.len(),
+    );
+    let (status, _, body) = send_bytes(over_ipv4, request.into_bytes()).await;
+    assert_eq!(status, 201, "{body}");
+    assert!(body.contains("\"ip_address\":\"127.0.0.1\""), "{body}");
+}
+
+/// What is answered behind a proxy leads back through it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_problem_leads_to_its_page() {
+    let mut app = TestApp::start(Sqlite).await;
+    for path in ["/v1/sessions/x", "/nothing", "/v1/forward-auth"] {
+        let problem = app.get(path).await;
+        assert_eq!(problem.text_of("type"), format!("/problems/{}", problem.code()), "{path}");
+    }
+    let authority = "guard.example:8443".to_owned();
+    let url = PublicUrl { scheme: "https", authority };
+    app.restart_with(|config| config.server.public_url = Some(url)).await;
+    for path in ["/v1/sessions/x", "/nothing", "/v1/forward-auth"] {
+        let problem = app.get(path).await;
+        let page = format!("https://guard.example:8443/problems/{}", problem.code());
+        assert_eq!(problem.text_of("type"), page, "{path}");
+    }
+    app.anybody().request("GET", "/v1/sessions").send().await.is(401);
 }
 
 #[tokio::test(flavor = "multi_thread")]

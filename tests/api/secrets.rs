@@ -97,7 +97,7 @@ fn assert_hidden(secrets: &[(&str, Vec<u8>)], place: &str, text: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_shows_anywhere(#[values(Sqlite, Postgres)] on: Database) {
     let log = Log::listen();
-    let sealing_key: [u8; 32] = *b"sealing-key-that-nobody-may-see!";
+    let sealing_key: [u8; 32] = *b"a-sealing-key-that-none-may-see!";
     let session_key = b"the session key that two parties share";
     let mut app = TestApp::start_with(on, |config| {
         config.sealing.key = Some(SealingKeyBytes(Zeroizing::new(sealing_key)));
@@ -110,7 +110,7 @@ async fn no_secret_shows_anywhere(#[values(Sqlite, Postgres)] on: Database) {
         ("token", token.clone().into_bytes()),
         ("admin token", app.token_text().as_bytes().to_vec()),
     ];
-    if let onceguard::storage::DatabaseUrl::Postgres(options) = app.store().url() {
+    if let onceguard::config::DatabaseUrl::Postgres(options) = app.store().url() {
         let password = options.connection.get_password().expect("the tests' server has one");
         secrets.push(("database password", password.to_vec()));
     }

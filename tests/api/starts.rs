@@ -3,17 +3,16 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use onceguard::app::{Application, StartError};
-use onceguard::config::{Config, Need, SealingKeyBytes, Sources};
+use onceguard::app::StartError;
+use onceguard::config::{Config, DatabaseUrl, Need, SealingKeyBytes, Sources, SqliteLocation};
 use onceguard::domain::Actor;
 use onceguard::services::AdminToken;
-use onceguard::storage::{DatabaseUrl, SqliteLocation};
 use rstest::rstest;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Caller, TestApp, http_client};
+use crate::support::{Caller, TestApp, http_client, start_application};
 
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -121,7 +120,7 @@ async fn on_sqlite_a_sealing_key_is_made_and_kept() {
 async fn fails(app: &TestApp, change: impl FnOnce(&mut Config)) -> StartError {
     let mut config = app.config().clone();
     change(&mut config);
-    let started = Application::start(config, app.store().clock().clone()).await;
+    let started = start_application(config, app.store().clock()).await;
     started.err().expect("this must not start")
 }
 
@@ -233,7 +232,7 @@ async fn memory_serves_until_the_stop() {
     config.server.listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     config.ops.listen = config.server.listen;
     config.database.url = DatabaseUrl::Sqlite(SqliteLocation::Memory);
-    let app = Application::start(config, onceguard::clock::Clock::system()).await.unwrap();
+    let app = start_application(config, &onceguard::clock::Clock::system()).await.unwrap();
     let token = std::fs::read_to_string(folder.path().join("admin.token")).unwrap();
     let base = format!("http://{}", app.api_address);
     let caller = Caller::new(http_client().build().unwrap(), base, Some(token.trim()));

@@ -1,17 +1,25 @@
 //! The API over TLS, with the certificate and key of the configuration.
 
 use onceguard::app::StartError;
-use onceguard::config::{Host, Tls};
+use onceguard::config::{Config, Host, Tls};
 use onceguard::domain::KeyType;
 use rstest::rstest;
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Agent, Caller, Message, TestApp, http_client};
+use crate::support::{Agent, Caller, Message, TestApp, http_client, start_application};
+
+/// Serves over TLS.
+pub(crate) fn over_tls(config: &mut Config, tls: Tls) {
+    config.server.tls = Some(tls);
+    // With TLS, keys may leave this machine.
+    config.server.listen = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+    config.server.allowed_hosts = Host::parse("localhost").map(|host| vec![host]);
+}
 
 /// A certificate for `localhost`, and its files.
-fn certificate() -> (String, Tls, TempDir) {
+pub(crate) fn certificate() -> (String, Tls, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (cert, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
@@ -24,13 +32,7 @@ fn certificate() -> (String, Tls, TempDir) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_is_served_over_tls_and_tls_alone(#[values(Sqlite, Postgres)] on: Database) {
     let (pem, tls, _folder) = certificate();
-    let app = TestApp::start_with(on, |config| {
-        config.server.tls = Some(tls);
-        // With TLS, keys may leave this machine.
-        config.server.listen = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
-        config.server.allowed_hosts = Host::parse("localhost").map(|host| vec![host]);
-    })
-    .await;
+    let app = TestApp::start_with(on, |config| over_tls(config, tls)).await;
     let root = reqwest::Certificate::from_pem(pem.as_bytes()).unwrap();
     let http = http_client().tls_certs_only([root]).build().unwrap();
     let port = app.api_address().port();
@@ -81,8 +83,7 @@ async fn a_certificate_that_cannot_be_read_stops_the_start() {
     ] {
         let mut config = app.config().clone();
         config.server.tls = Some(Tls { cert: cert.clone(), key: key.clone() });
-        let clock = app.store().clock().clone();
-        let started = onceguard::app::Application::start(config, clock).await;
+        let started = start_application(config, app.store().clock()).await;
         match started.err() {
             Some(StartError::Setting { key, .. }) => assert_eq!(key, named),
             other => panic!("{named}: {other:?}"),

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 
 use onceguard::domain::{Did, DidUrl, KeyType, Timestamp};
 use onceguard::signatures::{Component, KeyId, Profile};
+use onceguard::storage::PurgeStep;
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::sessions::{members, time};
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Agent, Answer, Message, TestApp, a_did, minutes};
+use crate::support::{Agent, Answer, Message, TestApp, a_did, minutes, purge_batch, wait_for};
 
 pub(crate) const PATH: &str = "/v1/verify";
 const URL: &str = "https://service.example/orders?id=1";
@@ -276,6 +277,48 @@ async fn a_named_session_is_live_and_the_signers(#[values(Sqlite, Postgres)] on:
     last.refused(403, "claim_quota_reached");
 }
 
+/// A session that the message names is judged, whether or not the caller of `/v1/verify` knows it.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_the_message_names_is_never_ignored(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let app = TestApp::start(on).await;
+    let agent = Agent::new(KeyType::Ed25519);
+    let counted = json!({"client_did": agent.did.as_str(), "max_claims": 10});
+    let own = app.open_with(counted).await.text_of("id");
+    let (theirs, unknown) = (app.session().await, "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55");
+    let naming = |ids: &[&str]| {
+        let message = ids.iter().fold(order(), |message, id| message.with("X-Session-Id", id));
+        message.signed(&agent, now(&app))
+    };
+    let answer = verify(&app, &naming(&[&own])).await.is(200);
+    assert_eq!(answer["session_id"], own);
+    assert_eq!(app.get(&format!("/v1/sessions/{own}")).await["claims"], 1);
+
+    let over = session_of(&app, &agent.did).await;
+    app.delete(&format!("/v1/sessions/{over}")).await.is(204);
+    let theirs_over = app.session().await;
+    app.delete(&format!("/v1/sessions/{theirs_over}")).await.is(204);
+    for (ids, code) in [
+        (&[over.as_str()][..], "session_ended"),
+        (&[&theirs], "signature_not_a_party"),
+        // Of sessions of others, a stranger does not learn that they ended, or why.
+        (&[&theirs_over], "signature_not_a_party"),
+        (&[unknown], "session_not_found"),
+        (&["nonsense"], "session_not_found"),
+        (&[""], "session_not_found"),
+        (&[&own, &own], "session_not_found"),
+        (&[&own, &over], "session_not_found"),
+    ] {
+        let request = app.request("POST", PATH).json(&naming(ids).to_verify());
+        app.refuses(request, 403, code).await;
+    }
+    // Not signed, it is not judged as if it were not there.
+    let added = order().signed(&agent, now(&app)).with("x-session-id", &own);
+    verify(&app, &added).await.refused(403, "signature_components_incomplete");
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signer_has_a_quota(#[values(Sqlite, Postgres)] on: Database) {
@@ -290,6 +333,80 @@ async fn a_signer_has_a_quota(#[values(Sqlite, Postgres)] on: Database) {
         app.refuses(request, 403, "claim_quota_reached").await;
     }
     verify(&app, &order().signed(&Agent::new(KeyType::Ed25519), now(&app))).await.is(200);
+}
+
+/// Check 9 goes before check 10 for as long as the quota is full and no longer, however it was
+/// filled; a signer who has room is judged by the signature.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_quota_is_seen_before_the_signature_is_looked_at(
+    #[values(Sqlite, Postgres)] on: Database,
+    #[values(true, false)] by_verdicts: bool,
+) {
+    const QUOTA: usize = 3;
+    let app = TestApp::start_with(on, |config| {
+        config.claims.quota_per_signer = QUOTA as u64;
+    })
+    .await;
+    let (agent, other) = (Agent::new(KeyType::Ed25519), Agent::new(KeyType::Ed25519));
+    let forged = |agent: &Agent| {
+        let mut message = order().signed(agent, now(&app));
+        message.url = message.url.replace("id=1", "id=2");
+        message
+    };
+    for number in 0..QUOTA {
+        verify(&app, &forged(&agent)).await.refused(403, "signature_invalid");
+        if by_verdicts {
+            verify(&app, &order().signed(&agent, now(&app))).await.is(200);
+        } else {
+            let expires_at = now(&app) + minutes(5);
+            let claim = json!({
+                "signer": agent.did.as_str(), "nonce": format!("nonce-{number}"),
+                "expires_at": expires_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
+            });
+            app.post("/v1/claims", &json!({"claims": [claim]})).await.is(200);
+        }
+    }
+    verify(&app, &forged(&agent)).await.refused(403, "claim_quota_reached");
+    verify(&app, &forged(&other)).await.refused(403, "signature_invalid");
+    // What was seen once is looked at again, and is as it was.
+    tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    verify(&app, &forged(&agent)).await.refused(403, "claim_quota_reached");
+
+    app.store().pass(minutes(30)).await;
+    let margin = minutes(1);
+    purge_batch(app.store(), PurgeStep::DeleteSignerNonces { margin }, 100).await;
+    // For no longer than a moment after there is room again.
+    wait_for("room", async || {
+        let verdict = verify(&app, &forged(&agent)).await;
+        (verdict.code() == "signature_invalid").then_some(())
+    })
+    .await;
+    verify(&app, &order().signed(&agent, now(&app))).await.is(200);
+}
+
+/// An instance learns from the first claim that is refused that others have filled a quota.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_was_filled_elsewhere_is_seen_from_the_first_refusal_on(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let mut app = TestApp::start_with(on, |config| config.claims.quota_per_signer = 3).await;
+    let agent = Agent::new(KeyType::Ed25519);
+    let order = |app: &TestApp| order().signed(&agent, now(app));
+    let forged = |app: &TestApp| {
+        let mut message = order(app);
+        message.url = message.url.replace("id=1", "id=2");
+        message
+    };
+    for _ in 0..3 {
+        verify(&app, &order(&app)).await.is(200);
+    }
+    // It counts anew, as another instance does.
+    app.restart().await;
+    verify(&app, &forged(&app)).await.refused(403, "signature_invalid");
+    verify(&app, &order(&app)).await.refused(403, "claim_quota_reached");
+    verify(&app, &forged(&app)).await.refused(403, "claim_quota_reached");
 }
 
 #[rstest]

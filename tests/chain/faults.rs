@@ -4,16 +4,17 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use alloy_sol_types::SolCall;
-use onceguard::resolvers::Resolvers;
+use onceguard::resolvers::{Account, Full, Resolvers, Unreachable};
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::node::{Call, Node, Reply};
 use crate::script::{CONTRACT, DID, Script, calls, getAgentByDIDCall, getKeyCall, returned};
+use crate::support::{a_peer, an_account};
 use crate::{did, ed25519, found, resolvers, signers};
 
 async fn unreachable(resolvers: &Resolvers) -> String {
-    resolvers.resolve(&did(DID)).await.unwrap_err().0
+    resolvers.resolve(&did(DID), an_account()).await.unwrap_err().to_string()
 }
 
 /// The answer to one method, or function of the contract, is another.
@@ -139,7 +140,7 @@ async fn a_node_is_not_believed(
 
     let honest = Script::new().node().await;
     let both = resolvers(CONTRACT, &[&liar.url(), &honest.url()]);
-    let (document, ..) = found(both.resolve(&did(DID)).await);
+    let (document, ..) = found(both.resolve(&did(DID), an_account()).await);
     assert_eq!(signers(&document), [("key-1", ed25519(1))]);
 }
 
@@ -202,11 +203,11 @@ async fn a_node_that_is_down_is_named_without_its_url() {
 async fn the_next_node_is_asked_only_when_one_fails() {
     let (first, second) = (Script::new().node().await, Script::new().node().await);
     let resolvers = resolvers(CONTRACT, &[&first.url(), &second.url()]);
-    found(resolvers.resolve(&did(DID)).await);
-    resolvers.resolve(&did("did:sage:ethereum:nobody")).await.unwrap();
+    found(resolvers.resolve(&did(DID), an_account()).await);
+    resolvers.resolve(&did("did:sage:ethereum:nobody"), an_account()).await.unwrap();
     assert!(second.calls().is_empty());
     drop(first);
-    found(resolvers.resolve(&did(DID)).await);
+    found(resolvers.resolve(&did(DID), an_account()).await);
     assert!(!second.calls().is_empty());
 }
 
@@ -237,7 +238,7 @@ async fn a_reading_that_fails_for_a_moment_is_repeated_from_a_new_block(#[case] 
             if fails { fault.clone() } else { reply }
         })
         .await;
-    found(resolvers(CONTRACT, &[&node.url()]).resolve(&did(DID)).await);
+    found(resolvers(CONTRACT, &[&node.url()]).resolve(&did(DID), an_account()).await);
     let blocks = node.calls().iter().filter(|call| call.method == "eth_getBlockByNumber").count();
     assert_eq!(blocks, 2);
 }
@@ -271,17 +272,25 @@ async fn a_node_that_cannot_answer_a_call_is_still_asked() {
     }
 }
 
+/// Whoever asks, and however many they are: known DIDs have places that are theirs alone.
 #[tokio::test]
 async fn so_many_are_read_at_the_same_time_and_no_more() {
     let node = Script::new().node_with(|_, _| Reply::Silence).await;
     let resolvers = resolvers(CONTRACT, &[&node.url()]);
-    let readings = (0..65).map(|n| {
-        let (resolvers, did) = (resolvers.clone(), did(&format!("did:sage:ethereum:{n}")));
-        async move { resolvers.resolve(&did).await.unwrap_err().0 }
-    });
-    let told = futures_util::future::join_all(readings).await;
-    let refused = told.iter().filter(|told| *told == "64 DIDs are being read already").count();
-    assert_eq!(refused, 1, "{told:?}");
+    let read = |known: bool| {
+        let readings = (0..65).map(|n| {
+            let (resolvers, did) = (resolvers.clone(), did(&format!("did:sage:ethereum:{n}")));
+            let account = Account { peer: a_peer(n), known };
+            async move { resolvers.resolve(&did, account).await.unwrap_err() }
+        });
+        futures_util::future::join_all(readings)
+    };
+    let (new, known) = tokio::join!(read(false), read(true));
+    let refused = |told: &[Unreachable], full| {
+        told.iter().filter(|told| **told == Unreachable::Full(full)).count()
+    };
+    assert_eq!(refused(&new, Full::New), 65 - 48, "{new:?}");
+    assert_eq!(refused(&known, Full::Total), 65 - 16, "{known:?}");
 }
 
 #[tokio::test]

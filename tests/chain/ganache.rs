@@ -14,15 +14,15 @@ use crate::evm::{
 };
 use crate::node::{Node, Reply};
 use crate::script::{calls, getAgentByDIDCall};
-use crate::support::{Agent, Database, Message, TestApp};
+use crate::support::{Agent, Database, Message, TestApp, an_account};
 use crate::{configured, did, found, point, resolvers, resolvers_of_chain, signers};
 
 async fn answer(resolvers: &Resolvers, agent: &Did) -> Answer {
-    resolvers.resolve(agent).await.unwrap().answer
+    resolvers.resolve(agent, an_account()).await.unwrap().answer
 }
 
 async fn unreachable(resolvers: &Resolvers, agent: &Did) -> String {
-    resolvers.resolve(agent).await.unwrap_err().0
+    resolvers.resolve(agent, an_account()).await.unwrap_err().to_string()
 }
 
 #[tokio::test]
@@ -35,7 +35,8 @@ async fn a_registered_agent_is_read_with_its_keys() {
     chain.add(&agent, X25519, new_key(KeyType::Ed25519).public_key().as_bytes()).await;
     let node = chain.node().await;
 
-    let (document, owner, block) = found(chain.resolvers(&[&node]).resolve(&agent).await);
+    let (document, owner, block) =
+        found(chain.resolvers(&[&node]).resolve(&agent, an_account()).await);
     assert_eq!(signers(&document), [("key-1", ed25519), ("key-2", secp256k1)]);
     assert_eq!(document.json()["keyAgreement"], json!([format!("{agent}#key-3")]));
     assert_eq!(owner.to_ascii_lowercase(), chain.account().await);
@@ -49,18 +50,18 @@ async fn an_added_key_is_there_and_a_revoked_one_is_gone() {
     let (agent, first) = chain.agent_with_key().await;
     let node = chain.node().await;
     let resolvers = chain.resolvers(&[&node]);
-    let (document, _, before) = found(resolvers.resolve(&agent).await);
+    let (document, _, before) = found(resolvers.resolve(&agent, an_account()).await);
     assert_eq!(signers(&document), [("key-1", first.clone())]);
 
     let second = new_key(KeyType::Ed25519).public_key().clone();
     chain.add(&agent, ED25519, second.as_bytes()).await;
-    let (document, _, after) = found(resolvers.resolve(&agent).await);
+    let (document, _, after) = found(resolvers.resolve(&agent, an_account()).await);
     assert_eq!(signers(&document), [("key-1", first.clone()), ("key-2", second.clone())]);
     assert!(after > before);
 
     // The last key takes the place of the revoked one.
     chain.revoke(&agent, first.as_bytes()).await;
-    let (document, ..) = found(resolvers.resolve(&agent).await);
+    let (document, ..) = found(resolvers.resolve(&agent, an_account()).await);
     assert_eq!(signers(&document), [("key-1", second)]);
 }
 
@@ -72,7 +73,7 @@ async fn a_key_that_loses_its_flag_signs_no_more() {
     let (agent, key) = chain.agent_with_key().await;
     chain.send(setVerifiedCall { keyHash: keccak256(key.as_bytes()), verified: false }).await;
     let node = chain.node().await;
-    let (document, ..) = found(chain.resolvers(&[&node]).resolve(&agent).await);
+    let (document, ..) = found(chain.resolvers(&[&node]).resolve(&agent, an_account()).await);
     assert_eq!(signers(&document), []);
 }
 
@@ -86,7 +87,7 @@ async fn a_deactivated_agent_may_be_activated_again() {
     chain.send(setActiveCall { did: agent.to_string(), active: false }).await;
     assert_eq!(answer(&resolvers, &agent).await, Answer::Deactivated { finalized_at: None });
     chain.send(setActiveCall { did: agent.to_string(), active: true }).await;
-    let (document, ..) = found(resolvers.resolve(&agent).await);
+    let (document, ..) = found(resolvers.resolve(&agent, an_account()).await);
     assert_eq!(signers(&document), [("key-1", key)]);
 }
 
@@ -95,7 +96,8 @@ async fn a_deactivated_agent_may_be_activated_again() {
 async fn an_unknown_agent_is_not_found() {
     let chain = Chain::new();
     let node = chain.node().await;
-    let resolution = chain.resolvers(&[&node]).resolve(&did("did:sage:ethereum:0x00")).await;
+    let resolution =
+        chain.resolvers(&[&node]).resolve(&did("did:sage:ethereum:0x00"), an_account()).await;
     assert!(matches!(resolution, Ok(Resolution { answer: Answer::NotFound, version: Some(1..) })));
 }
 
@@ -129,10 +131,10 @@ async fn the_next_node_is_asked_when_one_is_down() {
     let (agent, key) = chain.agent_with_key().await;
     let (first, second) = (chain.node().await, chain.node().await);
     let resolvers = chain.resolvers(&[&first, &second]);
-    found(resolvers.resolve(&agent).await);
+    found(resolvers.resolve(&agent, an_account()).await);
     assert!(second.calls().is_empty());
     drop(first);
-    let (document, ..) = found(resolvers.resolve(&agent).await);
+    let (document, ..) = found(resolvers.resolve(&agent, an_account()).await);
     assert_eq!(signers(&document), [("key-1", key)]);
     drop(second);
     let told = unreachable(&resolvers, &agent).await;
@@ -165,7 +167,8 @@ async fn a_node_may_lie_about_the_block(
         .await;
     let told = unreachable(&chain.resolvers(&[&liar]), &agent).await;
     assert!(told.contains(why), "{told}");
-    let (document, ..) = found(chain.resolvers(&[&liar, &honest]).resolve(&agent).await);
+    let (document, ..) =
+        found(chain.resolvers(&[&liar, &honest]).resolve(&agent, an_account()).await);
     assert_eq!(signers(&document), [("key-1", key)]);
 }
 
@@ -189,7 +192,7 @@ async fn a_node_that_hides_new_blocks_tells_of_old_ones() {
             }
         })
         .await;
-    let (document, _, block) = found(chain.resolvers(&[&liar]).resolve(&agent).await);
+    let (document, _, block) = found(chain.resolvers(&[&liar]).resolve(&agent, an_account()).await);
     assert_eq!(signers(&document), [("key-1", key)]);
     assert_eq!(format!("{block:#x}"), old["number"]);
     assert!(block < number);
@@ -220,10 +223,11 @@ async fn a_change_in_the_middle_of_a_reading_is_not_seen_in_half() {
         .await
     };
     let resolvers = chain.resolvers(&[&node]);
-    let (document, _, before) = found(resolvers.resolve(&agent).await);
+    let (document, _, before) = found(resolvers.resolve(&agent, an_account()).await);
     assert_eq!(signers(&document), [("key-1", first)]);
     let honest = chain.node().await;
-    let (document, _, after) = found(chain.resolvers(&[&honest]).resolve(&agent).await);
+    let (document, _, after) =
+        found(chain.resolvers(&[&honest]).resolve(&agent, an_account()).await);
     assert_eq!(signers(&document), [("key-1", second)]);
     assert!(after > before);
 }

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use onceguard::clock::Clock;
-use onceguard::domain::{Claim, Outcome, Refusal, Session, Timestamp};
-use onceguard::storage::{ClaimLimits, DatabaseUrl, PurgeStep, SqliteLocation, Store};
+use onceguard::config::{DatabaseUrl, SqliteLocation};
+use onceguard::domain::{Actor, Claim, Outcome, Refusal, Session, Timestamp};
+use onceguard::jobs::{JobError, LeaseKeeper, purge};
+use onceguard::storage::{ClaimLimits, PurgeStep, Purged, Store};
 use rstest::rstest;
 use serde_json::json;
 
 use crate::services::metrics;
 use crate::support::{
     Database, TestApp, a_did, a_nonce, a_session, by_signer, claim, claim_all, count,
-    database_config, days, in_seconds, in_session, minutes, opened, purge_batch,
+    database_config, days, in_seconds, in_session, minutes, opened, purge_batch, wait_for,
 };
 
 /// The same file, opened by a machine whose clock stands there.
@@ -70,7 +72,7 @@ async fn a_clock_set_back_behind_a_purge_and_a_restart_reopens_nothing() {
     let clock = Clock::system();
     let store = open(&folder, &clock).await;
     let before = accept(&store).await;
-    clock.shift(chrono::Duration::hours(3));
+    clock.pass(chrono::Duration::hours(3));
     let late = claim(&store, &before.late).await;
     assert_eq!(late, Outcome::Refused(Refusal::Expired));
     assert_eq!(purge(&store).await, 20, "the signer's nonces are gone");
@@ -91,9 +93,9 @@ async fn a_session_deleted_before_the_clock_was_set_back_accepts_nothing() {
     let clock = Clock::system();
     let store = open(&folder, &clock).await;
     let before = accept(&store).await;
-    clock.shift(chrono::Duration::hours(3));
+    clock.pass(chrono::Duration::hours(3));
     purge(&store).await;
-    clock.shift(chrono::Duration::days(8));
+    clock.pass(chrono::Duration::days(8));
     assert_eq!(purge(&store).await, 20, "the session's nonces are gone");
     store.close().await;
 
@@ -114,7 +116,7 @@ async fn a_clock_set_back_in_a_running_process_reopens_nothing(
     let clock = Clock::system();
     let mut store = open(&folder, &clock).await;
     let before = accept(&store).await;
-    clock.shift(chrono::Duration::hours(-5));
+    clock.step(chrono::Duration::hours(-5));
     if restarted {
         store.close().await;
         store = open(&folder, &clock).await;
@@ -129,6 +131,109 @@ async fn a_clock_set_back_in_a_running_process_reopens_nothing(
     assert!(matches!(fresh, Outcome::Accepted(_)), "{fresh:?}");
 }
 
+/// The right clock serves at once, though a purge ran while the machine's was two days ahead.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_ahead_for_a_moment_harms_nobody(#[values(false, true)] restarted: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::system();
+    let mut store = open(&folder, &clock).await;
+    let before = accept(&store).await;
+    clock.step(chrono::Duration::days(2));
+    assert_eq!(claim(&store, &before.late).await, Outcome::Refused(Refusal::Expired));
+    assert_eq!(purge(&store).await, 20, "as if it were right");
+    clock.step(chrono::Duration::days(-2));
+    if restarted {
+        store.close().await;
+        store = open(&folder, &clock).await;
+    }
+    // What was purged is refused, and so is what expires no later.
+    for by_signer in before.by_signer.iter().chain([&before.late]) {
+        assert_eq!(claim(&store, by_signer).await, Outcome::Refused(Refusal::Expired));
+    }
+    let until = store.purged_until().await.unwrap().unwrap();
+    let signer = a_did();
+    let at_the_edge = claim(&store, &by_signer_until(&signer, until)).await;
+    assert_eq!(at_the_edge, Outcome::Refused(Refusal::Expired));
+    let later = by_signer_until(&signer, until + chrono::Duration::microseconds(1));
+    assert!(matches!(claim(&store, &later).await, Outcome::Accepted(_)));
+}
+
+/// Removes what has expired, as a job would.
+async fn purge_job(app: &TestApp) -> Result<Purged, JobError> {
+    let (store, clock) = (&**app.store(), app.store().clock());
+    let holder = "a test's".to_owned();
+    let mut keeper = LeaseKeeper::take(store, "purge of a test", holder).await.unwrap().unwrap();
+    let limits = purge::Limits::new(app.config());
+    purge::run(store, &metrics(), clock, &limits, Actor::Operator, &mut keeper).await
+}
+
+/// A signer's claim that expires in a minute, and whether its nonce is still there.
+async fn spend(app: &TestApp) {
+    let expires_at = in_seconds(app.store(), 60).await;
+    let spent = claim(app.store(), &by_signer_until(&a_did(), expires_at)).await;
+    assert!(matches!(spent, Outcome::Accepted(_)), "{spent:?}");
+}
+
+/// Waits until the metric tells of such a jump.
+async fn told(app: &TestApp, jump: f64) {
+    wait_for("the metric", async || {
+        let seconds = app.metric("onceguard_clock_jump_seconds", &[]).await;
+        ((seconds - jump).abs() < 60.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_purged_by_a_clock_that_jumped() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let clock = app.store().clock();
+    clock.pass(chrono::Duration::hours(1));
+    assert_eq!(clock.jump(), None);
+    spend(&app).await;
+    for days in [2, -2] {
+        clock.step(chrono::Duration::days(days.into()));
+        let refused = purge_job(&app).await.unwrap_err();
+        assert!(refused.to_string().contains("clock jumped"), "{refused}");
+        let ready = app.ops().get("/readyz").await.is(200);
+        assert_eq!(ready["status"], "degraded", "{ready:?}");
+        assert!(ready.text().contains("the machine's clock jumped"), "{ready:?}");
+        let jump = ready["clock"]["jump_seconds"].as_i64().unwrap();
+        assert!((jump - i64::from(days * 86_400)).abs() < 60, "{jump}");
+        told(&app, f64::from(days * 86_400)).await;
+        clock.step(chrono::Duration::days((-days).into()));
+        told(&app, 0.0).await;
+        assert_eq!(app.ops().get("/readyz").await.is(200)["clock"]["jump_seconds"], json!(null));
+    }
+    assert_eq!(app.metric("onceguard_clock_jumps_total", &[]).await, 2.0);
+    assert_eq!(app.store().raw().number("count(*) FROM signer_nonces").await, 1);
+    spend(&app).await;
+
+    // A new time is believed when it has stood.
+    clock.step(chrono::Duration::days(2));
+    assert!(purge_job(&app).await.is_err());
+    clock.pass(chrono::Duration::minutes(11));
+    assert_eq!(purge_job(&app).await.unwrap().signer_nonces_deleted, 2);
+}
+
+/// Two clocks that differ cannot both be right.
+#[rstest]
+#[case::behind(-5)]
+#[case::ahead(5)]
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_nothing_is_purged_while_the_clocks_differ(#[case] hours: i64) {
+    let app = TestApp::start(Database::Postgres).await;
+    spend(&app).await;
+    app.store().pass(Duration::from_hours(1)).await;
+    app.store().clock().step(chrono::Duration::hours(hours));
+    let refused = purge_job(&app).await.unwrap_err().to_string();
+    assert!(refused.contains("the database's clock"), "{refused}");
+    let ready = app.ops().get("/readyz").await.is(200);
+    assert!(ready.text().contains("the clocks of the database and of this machine"), "{ready:?}");
+    app.store().clock().step(chrono::Duration::hours(-hours));
+    assert_eq!(purge_job(&app).await.unwrap().signer_nonces_deleted, 1);
+}
+
 /// PostgreSQL has a clock of its own, and the process's is of no importance.
 #[rstest]
 #[case::behind(-5)]
@@ -136,7 +241,7 @@ async fn a_clock_set_back_in_a_running_process_reopens_nothing(
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_the_process_may_have_any_time(#[case] hours: i64) {
     let app = TestApp::start(Database::Postgres).await;
-    app.store().clock().shift(chrono::Duration::hours(hours));
+    app.store().clock().step(chrono::Duration::hours(hours));
     let opened = app.open_with(json!({ "ttl_seconds": 60 })).await;
     let session = format!("/v1/sessions/{}", opened.text_of("id"));
     app.get(&session).await.is(200);

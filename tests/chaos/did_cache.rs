@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use onceguard::domain::{Did, PublicKey};
 use onceguard::metrics::Metrics;
-use onceguard::services::{Dids, Lookup};
+use onceguard::services::{Asker, Dids, Lookup};
 use onceguard::storage::{NewDid, Store};
 use serde_json::json;
 use tokio::task::{JoinHandle, JoinSet};
@@ -17,8 +17,8 @@ use crate::instances::Pair;
 use crate::services::{dids_with, metrics};
 use crate::support::Database::Postgres;
 use crate::support::{
-    ChaosProxy, Home, RawSql, a_public_key, an_audit_event, database_url, did, store_at, unique,
-    wait_for,
+    ChaosProxy, Home, RawSql, a_peer, a_public_key, an_audit_event, database_url, did, store_at,
+    unique, wait_for,
 };
 
 /// How often a key changes while others read it.
@@ -31,7 +31,7 @@ fn homeless() -> Did {
 
 async fn put(store: &Store, did: &Did, key: u8) {
     let new = NewDid { did: did.clone(), key: a_public_key(key), owner_address: None };
-    store.put_did(new).await.unwrap();
+    store.put_did(new, an_audit_event("did.put", &"x")).await.unwrap();
 }
 
 async fn hang_up(raw: &RawSql) {
@@ -63,7 +63,7 @@ impl Instance {
     }
 
     async fn key(&self, did: &Did) -> PublicKey {
-        match self.dids.get(did, None).await.unwrap() {
+        match self.dids.get(did, None, Asker::Trusted(a_peer(1))).await.unwrap() {
             Lookup::Found(found) => found.key.clone().unwrap(),
             other => panic!("{other:?}"),
         }
@@ -80,7 +80,7 @@ impl Instance {
     }
 
     async fn is_revoked(&self, did: &Did) -> bool {
-        match self.dids.get(did, None).await.unwrap() {
+        match self.dids.get(did, None, Asker::Trusted(a_peer(1))).await.unwrap() {
             Lookup::Found(found) => found.is_revoked(),
             other => panic!("{other:?}"),
         }

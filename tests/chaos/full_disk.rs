@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::load::{caller, ops};
-use crate::support::{Database, Home};
+use crate::support::{Database, Home, wait_for};
 
 /// A limit on the size of every file, in the shell's blocks, stands in for the full disk: writes
 /// beyond it fail. The signal that comes with it is ignored, as it has no counterpart there.
@@ -43,6 +43,21 @@ async fn a_full_disk_is_503_and_loses_nothing() {
     let refused = refused.is(503);
     let codes = ["storage_unavailable", "outcome_unknown"];
     assert!(codes.contains(&refused.code()), "{refused:?}");
+    // When not even a page can be written, no probe takes it for ready.
+    let mut number = 0;
+    let unready = wait_for("the disk to be full", async || {
+        for _ in 0..100 {
+            number += 1;
+            let claim = json!({ "nonce": format!("one-{number}-{}", "x".repeat(200)) });
+            limited.post(&format!("/v1/sessions/{id}/nonces"), &claim).await;
+        }
+        let answer = ops.get("/readyz").await;
+        (answer.status == 503).then_some(answer)
+    })
+    .await;
+    assert_eq!(unready["database"]["writable"], false, "{unready:?}");
+    let reason = unready["reasons"][0].as_str().unwrap();
+    assert!(reason.contains("disk full"), "{reason}");
     // It still answers what it knows.
     limited.get(&format!("/v1/sessions/{id}")).await.is(200);
     ops.get("/livez").await.is(200);

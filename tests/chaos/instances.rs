@@ -25,6 +25,11 @@ impl Pair {
         Self { homes, processes: [first, second], callers }
     }
 
+    /// Sends the first one a signal, such as `STOP`.
+    pub fn signal_first(&self, name: &str) {
+        self.processes[0].signal(name);
+    }
+
     /// Whoever asks their operations listeners.
     pub fn ops(&self) -> [Caller; 2] {
         self.processes.each_ref().map(ops)

@@ -3,8 +3,8 @@
 //!
 //! `scripts/throwaway-postgres run -- cargo test --test chaos`
 //!
-//! No test measures time. Waiting for an event has a generous deadline, which only a test that
-//! fails reaches.
+//! No test measures time, but for `strangers`, which compares it with a moment before. Waiting for
+//! an event has a generous deadline, which only a test that fails reaches.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,13 +27,19 @@ mod contention;
 mod cut_connection;
 mod data_folder;
 mod did_cache;
+mod failover;
 mod full_disk;
 mod graceful_stop;
 mod instances;
 mod killed;
+mod locked_rows;
+mod log_sink;
 mod one_winner;
 mod overload;
 mod postgres_crash;
+mod power_cut;
 mod revocation;
 mod sealing;
+mod standby;
+mod strangers;
 mod verdicts;

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::load::{caller, ops};
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Home, wait_for};
+use crate::support::{Home, RawSql, wait_for};
 
 const QUEUE: usize = 4;
 const CALLERS: usize = 64;
@@ -22,16 +22,12 @@ async fn a_full_queue_refuses_the_surplus_and_keeps_the_rest(
         .set("database.claim_statement_timeout_seconds", 60);
     let process = home.start().await;
     let (caller, ops, raw) = (caller(&home, &process), ops(&process), home.raw().await);
+    prepare_to_hold_up(&raw, on).await;
     let id = caller.session().await;
     let path = format!("/v1/sessions/{id}/nonces");
 
     for round in 0..3 {
-        // Holds up every writer of nonces, until the end of this transaction.
-        raw.execute(match on {
-            Postgres => "BEGIN; LOCK TABLE nonces IN ACCESS EXCLUSIVE MODE",
-            _ => "BEGIN IMMEDIATE",
-        })
-        .await;
+        hold_up(&raw, on).await;
         let mut calls = JoinSet::new();
         for number in 0..CALLERS {
             let body = json!({ "nonce": format!("{round}-{number}") });
@@ -50,7 +46,7 @@ async fn a_full_queue_refuses_the_surplus_and_keeps_the_rest(
         assert!(overloaded >= 1.0, "{overloaded}");
         assert!(ops.metric("onceguard_claim_queue_depth", &[]).await > 0.0);
         caller.get(&format!("/v1/sessions/{id}")).await.is(200);
-        raw.execute("ROLLBACK").await;
+        let_go(&raw, on).await;
 
         // Who waited has been accepted; who was refused has changed nothing, and may come again.
         while let Some(call) = calls.join_next().await {
@@ -76,6 +72,80 @@ async fn a_full_queue_refuses_the_surplus_and_keeps_the_rest(
             (ops.metric("onceguard_claim_queue_depth", &[]).await == 0.0).then_some(())
         })
         .await;
+    }
+    assert_eq!(process.stop().await.code(), 0);
+}
+
+/// So that [`hold_up`] can. A lock would not do on PostgreSQL, where claims wait for none.
+async fn prepare_to_hold_up(raw: &RawSql, on: Database) {
+    if on == Postgres {
+        raw.execute(
+            "CREATE TABLE held_up (whatever int);
+             CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 WHILE EXISTS (SELECT FROM held_up) LOOP PERFORM pg_sleep(0.01); END LOOP;
+                 RETURN NULL;
+             END $$;
+             CREATE TRIGGER hold_up BEFORE INSERT ON nonces
+                 FOR EACH STATEMENT EXECUTE FUNCTION hold_up()",
+        )
+        .await;
+    }
+}
+
+/// Holds up every writer of nonces.
+async fn hold_up(raw: &RawSql, on: Database) {
+    raw.execute(match on {
+        Postgres => "INSERT INTO held_up VALUES (1)",
+        _ => "BEGIN IMMEDIATE",
+    })
+    .await;
+}
+
+async fn let_go(raw: &RawSql, on: Database) {
+    raw.execute(if on == Postgres { "DELETE FROM held_up" } else { "ROLLBACK" }).await;
+}
+
+/// What does not fit is refused, and takes no room from what does.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_does_not_fit_refuses_no_other(#[values(Sqlite, Postgres)] on: Database) {
+    let home = Home::on(on)
+        .await
+        .set("claims.queue", QUEUE)
+        .set("claims.max_batch", 1)
+        .set("database.claim_statement_timeout_seconds", 60);
+    let process = home.start().await;
+    let (caller, ops, raw) = (caller(&home, &process), ops(&process), home.raw().await);
+    prepare_to_hold_up(&raw, on).await;
+    let id = caller.session().await;
+    let path = format!("/v1/sessions/{id}/nonces");
+    hold_up(&raw, on).await;
+    let mut waiting = JoinSet::new();
+    let mut wait = async |number: usize, depth: f64| {
+        let request = caller.request("POST", &path).json(&json!({ "nonce": format!("{number}") }));
+        waiting.spawn(request.send());
+        wait_for("the claim to wait", async || {
+            (ops.metric("onceguard_claim_queue_depth", &[]).await == depth).then_some(())
+        })
+        .await;
+    };
+    // One is on its way, and two wait where four can.
+    wait(0, 0.0).await;
+    wait(1, 1.0).await;
+    wait(2, 2.0).await;
+    let claim = |number| json!({ "session_id": id, "nonce": format!("large-{number}") });
+    for count in [QUEUE - 1, QUEUE + 1] {
+        let claims: Vec<_> = (0..count).map(claim).collect();
+        let large = caller.post("/v1/claims", &json!({ "claims": claims })).await;
+        large.refused(503, "overloaded");
+    }
+    wait(3, 3.0).await;
+    wait(4, 4.0).await;
+    caller.post(&path, &json!({ "nonce": "5" })).await.refused(503, "overloaded");
+    let_go(&raw, on).await;
+    while let Some(answer) = waiting.join_next().await {
+        answer.unwrap().is(201);
     }
     assert_eq!(process.stop().await.code(), 0);
 }

@@ -1,5 +1,6 @@
 //! `onceguard config`, and how a wrong configuration stops every command.
 
+use crate::doctor::with_certificate;
 use crate::support::{Database, Home, SEALING_KEY};
 use crate::{assert_failed, json};
 
@@ -32,9 +33,34 @@ async fn every_problem_stops_the_start_by_name() {
 async fn the_examples_in_the_repository_are_valid() {
     let root = env!("CARGO_MANIFEST_DIR");
     let home = Home::at("postgres://onceguard:secret@db.example.com/onceguard?sslmode=verify-full");
+    // The files that they name exist where they are used.
+    let home = with_certificate(home, -1..90);
     for file in ["default.toml", "production.toml"] {
         let file = format!("{root}/config/{file}");
         home.run(&["config", "check", "--config", &file]).await.success();
+    }
+}
+
+/// Left out, or empty as an unset variable of a compose file is, it must not become a new SQLite
+/// database.
+#[tokio::test]
+async fn the_example_for_production_needs_its_database() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let file = format!("{root}/config/production.toml");
+    let home = Home::at("postgres://onceguard:secret@localhost/onceguard").set("data_dir", "./no");
+    for empty in [false, true] {
+        for command in ["serve", "doctor"] {
+            let mut command = home.command(&[command, "--config", &file]);
+            command.env_remove("DATABASE_URL");
+            if empty {
+                command.env("DATABASE_URL", "");
+            }
+            let finished = home.spawn(command).finished().await;
+            assert!([1, 2].contains(&finished.code()), "{finished:?}");
+            let told = format!("{}{}", finished.stdout, finished.stderr);
+            assert!(told.contains("database.url = ***"), "{finished:?}");
+            assert!(told.contains("names no database; DATABASE_URL"), "{finished:?}");
+        }
     }
 }
 
@@ -80,6 +106,33 @@ async fn a_secret_in_a_broken_value_is_not_repeated() {
     let words = ["database.url = *** (from DATABASE_URL)", "sealing.key = *** (from "];
     assert_failed(&finished, 2, &words);
     assert!(!finished.stderr.contains("hunter2"), "{finished:?}");
+}
+
+#[tokio::test]
+async fn the_help_of_every_command_has_an_example() {
+    let home = Home::on(Database::Sqlite).await;
+    let mut parents = vec![vec![]];
+    let mut looked_at = 0;
+    while let Some(command) = parents.pop() {
+        let help = home.run(&[&command[..], &["--help"]].concat()).await.success();
+        let listed: Vec<_> = help
+            .lines()
+            .skip_while(|line| *line != "Commands:")
+            .skip(1)
+            .map_while(|line| line.strip_prefix("  "))
+            // A description goes on, further to the right.
+            .filter(|line| !line.starts_with(' '))
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|name| *name != "help")
+            .map(|name| -> &'static str { name.to_owned().leak() })
+            .collect();
+        if listed.is_empty() || command.is_empty() {
+            assert!(help.contains("Example"), "{command:?}: {help}");
+            looked_at += 1;
+        }
+        parents.extend(listed.into_iter().map(|name| [&command[..], &[name]].concat()));
+    }
+    assert!(looked_at > 20, "{looked_at}");
 }
 
 #[tokio::test]

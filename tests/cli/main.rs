@@ -1,5 +1,6 @@
 //! The binary as operators and scripts see it: what it prints, where, and its exit codes.
 
+#![allow(clippy::float_cmp, reason = "the metrics compared are counts")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,7 +15,9 @@ mod support;
 mod config;
 mod doctor;
 mod key;
+mod logs;
 mod migrate;
+mod papers;
 mod purge;
 mod sealing;
 mod seed;

@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use crate::support::{
     Database::{self, Postgres, Sqlite},
-    Home, PostgresDatabase,
+    Home, PostgresDatabase, wait_for,
 };
 use crate::{assert_failed, json, migrated};
 
@@ -44,7 +44,19 @@ async fn up_applies_once_and_status_tells(#[values(Sqlite, Postgres)] on: Databa
 async fn down_does_nothing_without_a_yes(#[values(Sqlite, Postgres)] on: Database) {
     let home = migrated(on).await;
     let finished = home.run(&["migrate", "down"]).await;
-    assert_failed(&finished, 4, &["deletes everything in the tables", "pass --yes"]);
+    assert_failed(
+        &finished,
+        4,
+        &["This deletes the record of how far nonces were purged", "pass --yes"],
+    );
+    let all = home.run(&["migrate", "down", "--all"]).await;
+    let words = ["every session and its nonces", "every DID, revocations included", "API token"];
+    assert_failed(&all, 4, &words);
+    // What swaps a function or an index deletes nothing.
+    home.run(&["migrate", "down", "1", "--yes"]).await.success();
+    let swaps = home.run(&["migrate", "down", "3"]).await;
+    assert_failed(&swaps, 4, &["_session_activity, ", "_signer_nonces, ", "No data is deleted."]);
+    home.run(&["migrate", "up"]).await.success();
     assert_eq!(json(home.run(&["migrate", "status", "--json"]).await)["pending"], 0);
 }
 
@@ -102,12 +114,62 @@ async fn a_start_on_postgresql_waits_for_its_operator() {
     let home = empty(Postgres).await;
     assert_failed(&home.run(&["serve"]).await, 4, &["pending", "onceguard migrate up"]);
     assert!(!home.has_listened());
-    let doctor = home.run(&["doctor"]).await;
-    assert_eq!(doctor.code(), 1, "{doctor:?}");
-    assert!(doctor.stdout.contains("pending; run `onceguard migrate up`"), "{doctor:?}");
+    // As docs/operations.md has it: the doctor comes first.
+    let doctor = home.run(&["doctor"]).await.success();
+    let pending = doctor.lines().find(|line| line.contains("migrations")).unwrap();
+    assert!(
+        pending.starts_with("warn  ") && pending.contains("`onceguard migrate up`"),
+        "{doctor}"
+    );
+    assert!(!doctor.contains("fail  "), "{doctor}");
 
     let home = home.set("database.migrate_on_start", true);
     home.start().await.stop().await.success();
     let doctor = home.run(&["doctor"]).await.success();
     assert!(doctor.lines().all(|line| line.starts_with("ok    ")), "{doctor}");
+}
+
+/// What is pending here may be what the newer version did without.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn up_fills_no_gap_below_a_newer_migration(#[values(Sqlite, Postgres)] on: Database) {
+    let home = migrated(on).await;
+    home.run(&["migrate", "down", "--yes"]).await.success();
+    home.raw()
+        .await
+        .execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('99991231000001')")
+        .await;
+    for command in [&["migrate", "up"][..], &["serve"]] {
+        let finished = home.run(command).await;
+        assert_failed(&finished, 4, &["99991231000001", "newer version"]);
+    }
+    let status = json(home.run(&["migrate", "status", "--json"]).await);
+    assert_eq!(status["pending"], 1, "nothing was applied");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_reverted_below_an_instance_that_serves(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let home = migrated(on).await;
+    let serving = home.start().await;
+    // It listens for changes of DIDs a moment later than for requests.
+    let word = if on == Postgres { "1 onceguard instance is serving" } else { "another" };
+    wait_for("the instance to be seen", async || {
+        let dry = home.run(&["migrate", "down"]).await;
+        dry.stderr.contains(word).then_some(())
+    })
+    .await;
+    for command in [&["migrate", "down", "--yes"][..], &["migrate", "redo", "--yes"]] {
+        assert_failed(&home.run(command).await, 4, &[word, "stop it"]);
+    }
+    // Commands are no instances, and to apply is allowed on PostgreSQL while others serve.
+    if on == Postgres {
+        home.run(&["migrate", "up"]).await.success();
+    }
+    let status = json(home.run(&["migrate", "status", "--json"]).await);
+    assert_eq!(status["pending"], 0);
+    serving.stop().await.success();
+    home.run(&["migrate", "redo", "--yes"]).await.success();
 }

@@ -2,9 +2,15 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::sync::Arc;
+
+use rustls::DigitallySignedStruct;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::assert_failed;
-use crate::support::{Database, Home};
+use crate::doctor::with_certificate;
+use crate::support::{Database, Home, PostgresDatabase, Process, wait_for};
 
 #[tokio::test]
 async fn a_first_start_prints_a_line_that_works_when_pasted() {
@@ -55,6 +61,171 @@ async fn a_data_folder_is_served_once() {
     let second = home.run(&["serve"]).await;
     assert_failed(&second, 4, &["another `onceguard serve` uses this data folder"]);
     assert_failed(&home.run(&["migrate", "redo", "--yes"]).await, 4, &["uses this data folder"]);
+    serving.stop().await.success();
+}
+
+/// Whatever the file is called, and wherever the data folder is.
+#[tokio::test]
+async fn a_database_is_served_once() {
+    let home = Home::on(Database::Sqlite).await;
+    let serving = home.start().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let database = home.folder().join("onceguard.db");
+    let link = elsewhere.path().join("link.db");
+    std::os::unix::fs::symlink(&database, &link).unwrap();
+    let roundabout = home.folder().join("../").join(home.folder().file_name().unwrap());
+    for path in [&database, &link, &roundabout.join("onceguard.db")] {
+        let other = Home::at(&format!("sqlite://{}", path.display()));
+        for command in [&["serve"][..], &["migrate", "up"], &["migrate", "down", "--yes"]] {
+            let second = other.run(command).await;
+            assert_failed(&second, 4, &["another `onceguard serve` uses this database"]);
+        }
+        assert!(!other.has_listened());
+        // A command that writes beside it does, as before.
+        other.run(&["token", "create", "--name", "a", "--scope", "nonces"]).await.success();
+    }
+    serving.stop().await.success();
+    std::fs::hard_link(&database, elsewhere.path().join("hard.db")).unwrap();
+    assert_failed(&home.run(&["serve"]).await, 4, &["2 names (hard links)"]);
+    std::fs::remove_file(elsewhere.path().join("hard.db")).unwrap();
+    home.start().await.stop().await.success();
+}
+
+/// An empty one in its place would accept again what the lost one had accepted.
+#[tokio::test]
+async fn a_database_that_is_gone_is_not_replaced_by_an_empty_one() {
+    let home = Home::on(Database::Sqlite).await;
+    home.start().await.stop().await.success();
+    let database = home.folder().join("onceguard.db");
+    let away = home.folder().join("away.db");
+    std::fs::rename(&database, &away).unwrap();
+    for kept in [&["sealing.key", "admin.token"][..], &["sealing.key"], &["admin.token"]] {
+        let aside = tempfile::tempdir().unwrap();
+        for name in ["sealing.key", "admin.token"] {
+            if !kept.contains(&name) {
+                std::fs::rename(home.folder().join(name), aside.path().join(name)).unwrap();
+            }
+        }
+        let words = ["does not exist", kept[0], "put the database back", "onceguard migrate up"];
+        assert_failed(&home.run(&["serve"]).await, 4, &words);
+        let doctor = home.run(&["doctor"]).await;
+        assert_eq!(doctor.code(), 1, "{doctor:?}");
+        assert!(doctor.stdout.contains("put the database back"), "{doctor:?}");
+        assert!(!database.exists());
+        for entry in std::fs::read_dir(aside.path()).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), home.folder().join(entry.file_name())).unwrap();
+        }
+    }
+    // Both ways out.
+    std::fs::rename(&away, &database).unwrap();
+    home.start().await.stop().await.success();
+    std::fs::remove_file(&database).unwrap();
+    home.run(&["migrate", "up"]).await.success();
+    home.start().await.stop().await.success();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_postgresql_does_not_replace_one_that_is_lost() {
+    let empty = PostgresDatabase::create(false).await;
+    let home = Home::with(empty).set("database.migrate_on_start", true);
+    home.start().await.stop().await.success();
+    home.run(&["migrate", "down", "--all", "--yes"]).await.success();
+    let words = ["the database is empty", "admin.token", "onceguard migrate up"];
+    assert_failed(&home.run(&["serve"]).await, 4, &words);
+    home.run(&["migrate", "up"]).await.success();
+    home.start().await.stop().await.success();
+}
+
+/// The certificate that the service shows.
+async fn shown(serving: &Process) -> Vec<u8> {
+    let verifier = Arc::new(Anyone(rustls::crypto::ring::default_provider()));
+    let config = rustls::ClientConfig::builder_with_provider(verifier.0.clone().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect(serving.api).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = connector.connect(name, stream).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+/// Takes any certificate, to look at it.
+#[derive(Debug)]
+struct Anyone(rustls::crypto::CryptoProvider);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[tokio::test]
+async fn a_hangup_reads_the_certificate_again_and_a_bad_one_changes_nothing() {
+    let home = with_certificate(Home::on(Database::Sqlite).await, -1..90);
+    let serving = home.start().await;
+    let first = shown(&serving).await;
+    let told = async |words: &str, times: usize| {
+        let told = async || (serving.output().matches(words).count() >= times).then_some(());
+        wait_for(words, told).await;
+    };
+    std::fs::write(home.folder().join("tls.key"), "not PEM").unwrap();
+    serving.signal("HUP");
+    told("the new certificate cannot be used", 1).await;
+    assert_eq!(shown(&serving).await, first);
+
+    let home = with_certificate(home, -1..60);
+    serving.signal("HUP");
+    told("read the certificate again", 1).await;
+    let second = shown(&serving).await;
+    assert_ne!(second, first);
+    assert_eq!(home.run(&["health"]).await.success(), "ready\n");
+    serving.stop().await.success();
+}
+
+/// As a shell or `systemctl reload` sends it, also while the service starts.
+#[tokio::test]
+async fn a_hangup_ends_nothing() {
+    let home = Home::on(Database::Sqlite).await;
+    let serving = home.start().await;
+    for _ in 0..3 {
+        serving.signal("HUP");
+    }
+    let told = async || serving.output().contains("nothing to read again").then_some(());
+    wait_for("the signal to be told", told).await;
+    assert_eq!(home.run(&["health"]).await.success(), "ready\n");
     serving.stop().await.success();
 }
 

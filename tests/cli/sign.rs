@@ -212,7 +212,7 @@ async fn what_cannot_be_signed_is_refused() {
         (&["GET", url, "--nonce", "short"], "16 characters"),
         (&["GET", url, "--nonce", "a b"], "visible ASCII"),
         (&["GET", url, "--keyid", "https://a.example"], "must be a DID"),
-        (&["GET", url, "--profile", "other"], "onceguard or sage"),
+        (&["GET", url, "--profile", "other"], "it has onceguard, sage"),
         (&["GET", url, "--profile", "sage"], "no algorithm for a key of type P256"),
     ] {
         assert_failed(&agent.sign(arguments), 2, &[word]);

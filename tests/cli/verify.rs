@@ -275,3 +275,97 @@ async fn a_terminal_gets_nothing_to_obey() {
     let refused = verify(&agent, request.as_bytes(), &[]);
     assert!(refused.stdout.contains("\\u{9b}31mred") && !refused.stdout.contains('\u{9b}'));
 }
+
+/// RFC 9421, section B.2.6: no profile of ours takes it, but what it is over can be shown.
+const RFC_EXAMPLE: &str = "POST /foo?param=Value&Pet=dog HTTP/1.1\r\n\
+    Host: example.com\r\n\
+    Date: Tue, 20 Apr 2021 02:07:55 GMT\r\n\
+    Content-Type: application/json\r\n\
+    Content-Length: 18\r\n\
+    Signature-Input: sig-b26=(\"date\" \"@method\" \"@path\" \"@authority\" \"content-type\" \
+    \"content-length\");created=1618884473;keyid=\"test-key-ed25519\"\r\n\
+    Signature: sig-b26=:wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw==:\r\n\
+    \r\n{\"hello\": \"world\"}";
+const RFC_KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
+    MCowBQYDK2VwAyEAJrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=\n-----END PUBLIC KEY-----\n";
+
+#[tokio::test]
+async fn what_a_refused_signature_is_over_is_shown() {
+    let agent = Agent::with("ed25519").await;
+    std::fs::write(agent.file("rfc.pem"), RFC_KEY).unwrap();
+    for (key, is_the_keys, word) in [
+        (&["--key", "rfc.pem"][..], json!(true), "the signature over it is the key's"),
+        (&["--key", &agent.did], json!(false), "the signature over it is not the key's"),
+        (&[], Value::Null, "--key would tell"),
+    ] {
+        let problem = &judged(&agent, RFC_EXAMPLE.as_bytes(), key)["problem"];
+        assert_eq!(problem["code"], "signature_tag_invalid");
+        assert_eq!(problem["signature_is_the_keys"], is_the_keys);
+        let base = problem["signature_base"].as_str().unwrap();
+        assert!(base.starts_with("\"date\": Tue, 20 Apr 2021"), "{base}");
+        assert!(base.ends_with(";keyid=\"test-key-ed25519\""), "{base}");
+        let printed = verify(&agent, RFC_EXAMPLE.as_bytes(), key).stdout;
+        assert!(printed.contains(word), "{printed}");
+        for line in base.lines() {
+            assert!(printed.contains(&format!("\n   | {line}\n")), "{printed}");
+        }
+    }
+    // Of none, or of several, none is meant.
+    for request in [
+        replaced(RFC_EXAMPLE.as_bytes(), "Signature", "X"),
+        replaced(
+            &replaced(RFC_EXAMPLE.as_bytes(), "Signature: ", "Signature: a=:AAAA:, "),
+            "Signature-Input: ",
+            "Signature-Input: a=(), ",
+        ),
+    ] {
+        let problem = &judged(&agent, &request, &[])["problem"];
+        assert_eq!(problem["signature_base"], Value::Null, "{problem:#}");
+    }
+}
+
+/// The service finds no key by such a keyid, whatever key is given here.
+#[tokio::test]
+async fn a_keyid_that_is_no_did_is_refused_and_its_signature_shown() {
+    let agent = Agent::with("ed25519").await;
+    let other = Agent::with("ed25519").await;
+    let sent = agent.send(&POST, BODY);
+    let keyid = format!("keyid=\"{}", agent.did);
+    for to in ["keyid=\"test-key", "keyid=\"https://a.example/key"] {
+        let flawed = replaced(&sent, &keyid, to);
+        for key in [&agent.did, &other.did] {
+            let problem = &judged(&agent, &flawed, &["--key", key])["problem"];
+            assert_eq!(problem["code"], "signature_key_unknown");
+            assert_eq!(problem["step"], 7);
+            let base = problem["signature_base"].as_str().unwrap();
+            assert!(base.contains(to), "{base}");
+            // The keyid is signed, too.
+            assert_eq!(problem["signature_is_the_keys"], false);
+        }
+    }
+}
+
+#[tokio::test]
+async fn profiles_are_those_of_the_configuration() {
+    let agent = Agent::with("ed25519").await;
+    let config = "[signatures.profiles.partners]\ntag = \"partners\"\nmax_window_seconds = 60\n";
+    std::fs::write(agent.file("config.toml"), config).unwrap();
+    let configured = ["--config", "config.toml", "--profile", "partners"];
+    let sent = agent.send(&[&POST[..], &configured].concat(), BODY);
+    assert!(String::from_utf8_lossy(&sent).contains("tag=\"partners\""));
+    let verdict = judged(&agent, &sent, &configured);
+    assert_eq!((&verdict["valid"], &verdict["profile"]), (&json!(true), &json!("partners")));
+    assert_eq!(judged(&agent, &sent, &[])["problem"]["code"], "signature_tag_invalid");
+
+    for (more, words) in [
+        (&["--profile", "partners"][..], ["--profile partners", "onceguard, sage"]),
+        (
+            &["--config", "config.toml", "--profile", "x"],
+            ["--profile x", "onceguard, sage, partners"],
+        ),
+        (&["--config", "none.toml"], ["none.toml", "none.toml"]),
+    ] {
+        let refused = agent.run(&[&["verify", "request"], more].concat());
+        assert_failed(&refused, 2, &words);
+    }
+}

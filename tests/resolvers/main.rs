@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod service;
 mod site;
 mod universal;
 mod web;

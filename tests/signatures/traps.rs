@@ -201,8 +201,9 @@ fn high_s_is_refused() {
     }
 }
 
+/// One value of v is right: neither 27 more, as Ethereum's wallets write it, nor no v at all.
 #[test]
-fn the_recovery_id_must_be_right() {
+fn the_recovery_id_has_one_form() {
     let sage = Profile::sage();
     let message = Message::get().signed(&signer(KeyType::Secp256k1, sage.clone()));
     let key = verifying(&key(KeyType::Secp256k1));
@@ -212,10 +213,34 @@ fn the_recovery_id_must_be_right() {
         let mut changed = signature.clone();
         changed[64] = v;
         let accepted = with_signature_bytes(&message, &changed).judge(&sage, &key).is_ok();
-        let right = v == signature[64] || v == signature[64] + 27;
-        assert_eq!(accepted, right, "v = {v}");
+        assert_eq!(accepted, v == signature[64], "v = {v}");
     }
-    assert!(with_signature_bytes(&message, &signature[..64]).judge(&sage, &key).is_err());
+    for other_length in [&signature[..64], &[&signature[..], &[0]].concat()] {
+        assert!(with_signature_bytes(&message, other_length).judge(&sage, &key).is_err());
+    }
+}
+
+/// What other systems write for the same r and s (RFC 3279, section 2.2.3) is no second form.
+#[test]
+fn der_is_refused() {
+    for (key_type, profile) in [
+        (KeyType::Secp256k1, Profile::onceguard()),
+        (KeyType::Secp256k1, Profile::sage()),
+        (KeyType::P256, Profile::onceguard()),
+    ] {
+        let message = Message::get().signed(&signer(key_type, profile.clone()));
+        let signature = signature_of(&message);
+        let der = match key_type {
+            KeyType::P256 => {
+                p256::ecdsa::Signature::from_slice(&signature[..64]).unwrap().to_der().to_bytes()
+            }
+            _ => k256::ecdsa::Signature::from_slice(&signature[..64]).unwrap().to_der().to_bytes(),
+        };
+        let key = verifying(&key(key_type));
+        assert_eq!(message.judge(&profile, &key), Ok(()));
+        let result = with_signature_bytes(&message, &der).judge(&profile, &key);
+        assert_eq!(result, Err(Refused::Invalid(NotVerified::Signature)), "{key_type}");
+    }
 }
 
 #[test]
@@ -375,6 +400,54 @@ fn a_body_that_is_not_seen() {
         .with("Content-Digest", &content_digest(b""))
         .signed_as(&Input { components, ..Input::good() }.text());
     assert_eq!(delete.judge(&Profile::onceguard(), &key), Ok(()));
+}
+
+/// Where nobody here compares the body, the digest must still be one that somebody can compare.
+#[test]
+fn a_digest_of_a_body_that_is_not_seen() {
+    let key = verifying(&key(KeyType::Ed25519));
+    let components = "\"@method\" \"@target-uri\" \"content-digest\"";
+    let input = Input { components, ..Input::good() }.text();
+    let right = content_digest(b"x");
+    let judge = |digests: &[&str]| {
+        let message = Message { body: None, ..Message::get() };
+        let message = digests.iter().fold(message, |m, digest| m.with("Content-Digest", digest));
+        message.signed_as(&input).judge(&Profile::onceguard(), &key)
+    };
+    assert_eq!(judge(&[&right]), Ok(()));
+    assert_eq!(judge(&["md5=:AA==:", &right]), Ok(()));
+    for digests in [&["md5=:AA==:"][..], &["sha-256=:AA==:"], &["x"], &[""], &[&right, &right]] {
+        assert_eq!(code(&judge(digests)), "signature_digest_mismatch", "{digests:?}");
+    }
+}
+
+/// Where a field has two members, or parameters, of one name, a parser forgets the first, which
+/// another reader of the same field takes.
+#[test]
+fn a_field_that_says_a_thing_twice_is_not_signed() {
+    let key = verifying(&key(KeyType::Ed25519));
+    for (component, signed, sent) in [
+        ("\"note\";sf", &["a=2"][..], &["a=1, a=2"][..]),
+        ("\"note\";sf", &["a=2"], &["a=1", "a=2"]),
+        ("\"note\";sf", &["a=2, b=1"], &["a=1, b=1, a=2"]),
+        ("\"note\";sf", &["a=1;x=2"], &["a=1;x=1;x=2"]),
+        ("\"note\";sf", &["a=(1;x=2)"], &["a=(1;x=1;x=2)"]),
+        ("\"note\";sf", &["a=(1);x=2"], &["a=(1);x=1;x=2"]),
+        ("\"note\";sf", &["1, 2;x=2"], &["1, 2;x=1;x=2"]),
+        ("\"note\";sf", &["(1 2);x=2"], &["(1 2);x=1;x=2"]),
+        ("\"note\";sf", &["a/b;x=2"], &["a/b;x=1;x=2"]),
+        ("\"note\";key=\"a\"", &["a=2"], &["a=1, a=2"]),
+        ("\"note\";key=\"b\"", &["a=2, b=1"], &["a=1, a=2, b=1"]),
+    ] {
+        let components = format!("\"@method\" \"@target-uri\" {component}");
+        let input = Input { components: &components, ..Input::good() }.text();
+        let with = |lines: &[&str]| lines.iter().fold(Message::get(), |m, l| m.with("Note", l));
+        let message = with(signed).signed_as(&input);
+        assert_eq!(message.judge(&Profile::onceguard(), &key), Ok(()), "{signed:?}");
+        let message = sent.iter().fold(message.without("Note"), |m, line| m.with("Note", line));
+        let result = message.judge(&Profile::onceguard(), &key);
+        assert_eq!(code(&result), "signature_invalid", "{sent:?}");
+    }
 }
 
 /// However the keyid is spelled, the signer is one DID.

@@ -1,6 +1,7 @@
 //! `Idempotency-Key`: a repeat of a claim gets the first outcome, whatever happened since.
 
 use onceguard::domain::{Accepted, Ask, Claim, EndReason, Outcome, Refusal, Scope};
+use onceguard::storage::{Asked, OnLock};
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
@@ -151,8 +152,10 @@ async fn a_row_is_told_through_a_refusal_when_it_is_wanted(
     let claimed = in_session(session.id, a_nonce());
     let first = ask(&store, &claimed).await;
     store.end_session(session.id, EndReason::Ended, None).await.unwrap();
-    let facts = store.claim(&[Ask { claim: &claimed, wants_row: true }]).await;
-    let facts = *facts[0].as_ref().unwrap();
+    let asked = Ask { claim: &claimed, wants_row: true, counted: false };
+    let asked = store.claim(&[asked], OnLock::Skip).await;
+    let Ok(Asked::Decided(facts)) = asked[0] else { panic!("{asked:?}") };
     assert_eq!((facts.row, facts.inserted), (first.row, false));
-    assert!(matches!(facts.refusal, Some(Refusal::SessionEnded { .. })));
+    let Some(Refusal::SessionOver(end)) = facts.refusal else { panic!("{facts:?}") };
+    assert_eq!(end.reason, EndReason::Ended);
 }

@@ -132,12 +132,7 @@ async fn a_session_that_is_not_live_accepts_nothing(
             let facts = ask(&store, &claimed).await;
             assert!(!facts.inserted && facts.row.is_none(), "{facts:?}");
             let expected = match read(&store, session.id).await.state() {
-                SessionState::Ended { at, reason } => {
-                    Refusal::SessionEnded { ended_at: at, reason }
-                }
-                SessionState::Expired { at, reason } => {
-                    Refusal::SessionExpired { ended_at: at, reason }
-                }
+                SessionState::Over(end) => Refusal::SessionOver(end),
                 SessionState::Active => panic!("still active"),
             };
             assert_eq!(facts.refusal, Some(expected));

@@ -55,7 +55,7 @@ async fn a_change_of_sqlite_by_another_process_may_be_anything() {
     let store = Sqlite.store().await;
     let mut changes = store.watch_dids();
     hears(&mut changes, DidChange::Everything).await;
-    store.put_did(a_new_did()).await.unwrap();
+    store.put_did(a_new_did(), an_audit_event("did.put", &"x")).await.unwrap();
     store.raw().execute("DELETE FROM dids").await;
     hears(&mut changes, DidChange::Everything).await;
     let page = PageRequest { limit: 10, after: None };
@@ -72,15 +72,18 @@ async fn changes_through_another_store_are_told() {
 
     let new = a_new_did();
     let read = a_did();
-    other.put_did(new.clone()).await.unwrap();
+    other.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
     hears(&mut changes, changed(&new.did)).await;
     // The same once more, and a session's opening, change nothing that is told.
-    other.put_did(new.clone()).await.unwrap();
-    other.put_did(NewDid { key: a_public_key(2), ..new.clone() }).await.unwrap();
+    other.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+    other
+        .put_did(NewDid { key: a_public_key(2), ..new.clone() }, an_audit_event("did.put", &"x"))
+        .await
+        .unwrap();
     hears(&mut changes, changed(&new.did)).await;
-    other.forget_did(&new.did).await.unwrap();
+    other.forget_did(&new.did, an_audit_event("did.forget", &"x")).await.unwrap();
     hears(&mut changes, changed(&new.did)).await;
-    other.forget_did(&new.did).await.unwrap();
+    other.forget_did(&new.did, an_audit_event("did.forget", &"x")).await.unwrap();
 
     let reading = Reading { version: Some(1), ..a_reading(&other, &read, 1).await };
     other.record_did(reading.clone()).await.unwrap();
@@ -158,7 +161,7 @@ async fn a_lost_connection_is_told_and_replaced() {
         hears(&mut changes, DidChange::Blind).await;
         hears(&mut changes, DidChange::Everything).await;
         let new = a_new_did();
-        other.put_did(new.clone()).await.unwrap();
+        other.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
         hears(&mut changes, changed(&new.did)).await;
     }
 }
@@ -174,7 +177,7 @@ async fn a_connection_that_fell_silent_is_told_and_replaced() {
     proxy.freeze(true);
     hears(&mut changes, DidChange::Blind).await;
     let new = a_new_did();
-    store.put_did(new.clone()).await.unwrap();
+    store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
     proxy.freeze(false);
     // Nothing of the connection that was given up comes late.
     hears(&mut changes, DidChange::Everything).await;
@@ -191,10 +194,10 @@ async fn a_server_that_is_away_is_waited_for() {
     proxy.cut();
     let mut changes = far.watch_dids();
     let new = a_new_did();
-    store.put_did(new.clone()).await.unwrap();
+    store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
     proxy.refuse(false);
     hears(&mut changes, DidChange::Everything).await;
-    store.forget_did(&new.did).await.unwrap();
+    store.forget_did(&new.did, an_audit_event("did.forget", &"x")).await.unwrap();
     hears(&mut changes, changed(&new.did)).await;
 }
 
@@ -253,18 +256,21 @@ async fn no_change_is_lost_in_a_gap() {
         for round in 0..60_u8 {
             for (number, did) in dids.iter().enumerate() {
                 if (usize::from(round) + number) % 7 == 0 {
-                    other.forget_did(did).await.unwrap();
+                    other.forget_did(did, an_audit_event("did.forget", &"x")).await.unwrap();
                 } else {
                     let key = a_public_key(round);
                     let new = NewDid { did: did.clone(), key, owner_address: None };
-                    other.put_did(new).await.unwrap();
+                    other.put_did(new, an_audit_event("did.put", &"x")).await.unwrap();
                 }
             }
             if round % 6 == 0 {
                 hang_up(&store).await;
             }
         }
-        other.put_did(NewDid { did: last.clone(), ..a_new_did() }).await.unwrap();
+        other
+            .put_did(NewDid { did: last.clone(), ..a_new_did() }, an_audit_event("did.put", &"x"))
+            .await
+            .unwrap();
     };
     let follow = async {
         while mirror.keys[&last].is_none() {

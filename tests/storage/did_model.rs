@@ -110,10 +110,14 @@ impl Tested {
                 }
                 Operation::Put { key } => {
                     let new = NewDid { did, key: a_public_key(key), owner_address: None };
-                    running.spawn(async move { store.put_did(new).await.map(drop) });
+                    running.spawn(async move {
+                        store.put_did(new, an_audit_event("did.put", &"x")).await.map(drop)
+                    });
                 }
                 Operation::Forget => {
-                    running.spawn(async move { store.forget_did(&did).await.map(drop) });
+                    running.spawn(async move {
+                        store.forget_did(&did, an_audit_event("did.forget", &"x")).await.map(drop)
+                    });
                 }
                 Operation::Revoke => {
                     let event = an_audit_event("did.revoke", &did);

@@ -179,7 +179,7 @@ async fn a_key_stored_by_hand_gives_way(
     // Asked for before the key was stored.
     let reading = a_reading(&store, &did, 2).await;
     let new = NewDid { did: did.clone(), owner_address: Some("0x1".into()), ..a_new_did() };
-    store.put_did(new.clone()).await.unwrap();
+    store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
     if is_gone {
         let stands = recorded(&store, gone(&reading, Gone::NotFound)).await.unwrap();
         assert_eq!((stands.gone, &stands.key), (Some(Gone::NotFound), &Some(new.key)));
@@ -204,7 +204,10 @@ async fn storing_by_hand_forgets_what_was_read(#[values(Sqlite, Memory, Postgres
     let reading = Reading { version: Some(5), ..a_reading(&store, &did, 2).await };
     recorded(&store, reading.clone()).await;
     recorded(&store, gone(&reading, Gone::Deactivated)).await;
-    store.put_did(NewDid { did: did.clone(), ..a_new_did() }).await.unwrap();
+    store
+        .put_did(NewDid { did: did.clone(), ..a_new_did() }, an_audit_event("did.put", &"x"))
+        .await
+        .unwrap();
     let stands = find(&store, &did).await.unwrap();
     assert_eq!(
         (stands.document, stands.gone, stands.version, stands.stale_at),
@@ -221,7 +224,10 @@ async fn no_reading_touches_a_revoked_did(#[values(Sqlite, Memory, Postgres)] on
     let store = on.store().await;
     let (read, stored, unseen) = (a_did(), a_did(), a_did());
     recorded(&store, a_reading(&store, &read, 1).await).await;
-    store.put_did(NewDid { did: stored.clone(), ..a_new_did() }).await.unwrap();
+    store
+        .put_did(NewDid { did: stored.clone(), ..a_new_did() }, an_audit_event("did.put", &"x"))
+        .await
+        .unwrap();
     for did in [&read, &stored, &unseen] {
         revoke(&store, did).await;
         let before = find(&store, did).await;

@@ -1,6 +1,7 @@
 //! What was answered is kept: across restarts, lost connections and clocks that are set back.
 
-use onceguard::domain::{Claim, Outcome, Session, SessionState, Timestamp};
+use onceguard::config::{DatabaseUrl, SqliteLocation};
+use onceguard::domain::{Claim, Outcome, Scope, Session, SessionState, Timestamp};
 use onceguard::storage::{PurgeStep, Store, StoreError};
 use rstest::rstest;
 
@@ -42,6 +43,31 @@ async fn a_restart_forgets_nothing(#[values(Sqlite, Postgres)] on: Database) {
     store.close().await;
 }
 
+/// What a process that was killed left in the WAL may be in the system's memory only: it is in the
+/// database, and synced, before anything is answered from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_left_is_durable_before_it_is_answered_from() {
+    let killed = Sqlite.store().await;
+    let spent = in_session(opened(&killed, a_session()).await.id, a_nonce());
+    assert_eq!(claim(&killed, &spent).await.as_str(), "accepted");
+    let DatabaseUrl::Sqlite(SqliteLocation::File(from)) = killed.url() else { panic!("a file") };
+    let (left, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = |folder: &tempfile::TempDir| folder.path().join("test.db");
+    let open = async |folder: &tempfile::TempDir| {
+        store_at(&DatabaseUrl::Sqlite(SqliteLocation::File(file(folder)))).await
+    };
+    std::fs::copy(from, file(&left)).unwrap();
+    std::fs::copy(from.with_extension("db-wal"), left.path().join("test.db-wal")).unwrap();
+
+    let store = open(&left).await;
+    std::fs::copy(file(&left), file(&cut)).unwrap();
+    let without_its_wal = open(&cut).await;
+    for store in [store, without_its_wal] {
+        assert_eq!(claim(&store, &spent).await.as_str(), "replayed");
+        store.close().await;
+    }
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_store_accepts_nothing(#[values(Sqlite, Memory, Postgres)] on: Database) {
@@ -60,8 +86,73 @@ async fn purged_claim(store: &TestStore) -> Claim {
     store.pass(minutes(10)).await;
     let step = PurgeStep::DeleteSignerNonces { margin: minutes(1) };
     assert_eq!(purge_batch(store, step, 10).await.signer_nonces_deleted, 1);
-    store.clock().shift(chrono::Duration::minutes(-30));
+    store.clock().step(chrono::Duration::minutes(-30));
     spent
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_records_the_latest_expiry_of_what_it_removed(
+    #[values(Sqlite, Memory, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    let expiries = [60, 90, 70, 7200];
+    for seconds in expiries {
+        let claimed = by_signer(&a_did(), a_nonce(), in_seconds(&store, seconds).await);
+        assert_eq!(claim(&store, &claimed).await.as_str(), "accepted");
+    }
+    let before = store.purged_until().await.unwrap();
+    let now = store.now().await.unwrap();
+    assert!(before.is_none_or(|until| until < now), "{before:?}");
+    store.pass(minutes(10)).await;
+    let step = PurgeStep::DeleteSignerNonces { margin: minutes(1) };
+    assert_eq!(purge_batch(&store, step, 10).await.signer_nonces_deleted, 3);
+    let until = store.steady(store.purged_until().await.unwrap().unwrap());
+    let after = (until - now).num_seconds();
+    assert!((89..=95).contains(&after), "{after}");
+    // Another purge, which removes what had expired earlier, lowers nothing.
+    let later = claim(&store, &by_signer(&a_did(), a_nonce(), in_seconds(&store, 1).await)).await;
+    assert_eq!(later.as_str(), "accepted");
+    store.pass(minutes(2)).await;
+    assert_eq!(purge_batch(&store, step, 10).await.signer_nonces_deleted, 1);
+    assert!(store.steady(store.purged_until().await.unwrap().unwrap()) > until);
+}
+
+/// Whatever the clock says: on PostgreSQL the database's may have been ahead, too.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expires_no_later_than_what_was_purged_is_refused(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    let session = opened(&store, a_session()).await;
+    let client = &session.client_did;
+    let until = in_seconds(&store, 60).await;
+    let after = until + chrono::Duration::microseconds(1);
+    let kept = by_signer(client, a_nonce(), after);
+    assert_eq!(claim(&store, &kept).await.as_str(), "accepted");
+    let literal = store.raw().time(until);
+    store.raw().execute(&format!("UPDATE history SET purged_until = {literal}")).await;
+    let in_the_session = |expires_at| Claim {
+        scope: Scope::Signer { did: client.clone(), expires_at, session: Some(session.id) },
+        ..by_signer(client, a_nonce(), expires_at)
+    };
+    let strangers = [a_did(), a_did()];
+    for (claimed, outcome) in [
+        (&by_signer(&strangers[0], a_nonce(), until), "expired"),
+        (&by_signer(client, a_nonce(), until), "expired"),
+        (&in_the_session(until), "expired"),
+        (&kept, "replayed"),
+        (&by_signer(&strangers[1], a_nonce(), after), "accepted"),
+        (&by_signer(client, a_nonce(), after), "accepted"),
+        (&in_the_session(after), "accepted"),
+    ] {
+        assert_eq!(claim(&store, claimed).await.as_str(), outcome, "{claimed:?}");
+    }
+    // What is refused leaves nothing behind.
+    let key = store.raw().signer(strangers[0].signer_key());
+    let counters = format!("count(*) FROM signers WHERE signer = {key}");
+    assert_eq!(store.raw().number(&counters).await, 0);
 }
 
 /// SQLite has no clock of its own. A nonce that the purge removed as expired must not become
@@ -91,7 +182,7 @@ async fn a_clock_that_is_set_back_revives_no_session(#[values(Sqlite, Memory)] o
     let session = opened(&store, a_session()).await;
     store.pass(minutes(61)).await;
     assert_ne!(read(&store, session.id).await.state(), SessionState::Active);
-    store.clock().shift(chrono::Duration::minutes(-30));
+    store.clock().step(chrono::Duration::minutes(-30));
     assert_ne!(read(&store, session.id).await.state(), SessionState::Active);
     let outcome = claim(&store, &in_session(session.id, a_nonce())).await;
     assert_eq!(outcome.as_str(), "session_expired");

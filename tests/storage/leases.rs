@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
-use crate::support::minutes;
+use crate::support::{days, minutes};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -81,4 +81,17 @@ async fn of_many_that_take_a_lease_at_once_one_has_it(
         }
         assert_eq!(taken, 1);
     }
+}
+
+/// One that was taken while the clock was ahead must not hold the job back until it is so late.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_a_clock_that_was_ahead_is_free(#[values(Sqlite, Postgres)] on: Database) {
+    let store = on.store().await;
+    store.take_lease("purge", "a", minutes(1)).await.unwrap();
+    let lease = store.lease("purge").await.unwrap().unwrap();
+    let [taken, until] = [lease.taken_at, lease.until].map(|time| store.raw().time(time + days(2)));
+    store.raw().execute(&format!("UPDATE leases SET taken_at = {taken}, until = {until}")).await;
+    assert!(store.take_lease("purge", "b", minutes(1)).await.unwrap());
+    assert!(!store.take_lease("purge", "a", minutes(1)).await.unwrap());
 }

@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod assumptions;
 mod audit;
 mod claim_batches;
 mod claim_limits;
@@ -26,8 +27,10 @@ mod did_readings;
 mod dids;
 mod durability;
 mod leases;
+mod metadata;
 mod migrations;
 mod model;
+mod poolers;
 mod purge;
 mod quick_claims;
 mod sealing;
@@ -40,3 +43,4 @@ mod statistics;
 mod tables;
 mod tls;
 mod tokens;
+mod unreadable_rows;

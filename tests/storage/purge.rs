@@ -81,7 +81,7 @@ async fn overdue_sessions_are_recorded_as_what_they_were(
     let mut before = Vec::new();
     for id in &ids {
         let session = read(&store, *id).await;
-        assert_eq!((session.ended_at, session.state().as_str()), (None, "expired"));
+        assert_eq!((session.end, session.state().as_str()), (None, "expired"));
         before.push(session);
     }
 
@@ -90,11 +90,11 @@ async fn overdue_sessions_are_recorded_as_what_they_were(
     for session in before {
         let after = read(&store, session.id).await;
         assert_eq!(after.state(), session.state(), "reads as before");
-        assert!(after.ended_at.is_some());
+        assert!(after.end.is_some());
         assert_eq!(after.version, session.version + 1);
         assert_eq!(store.session_key(session.id).await.unwrap().unwrap().1, None);
     }
-    assert_eq!(read(&store, live.id).await.ended_at, None);
+    assert_eq!(read(&store, live.id).await.end, None);
 }
 
 #[rstest]
@@ -327,7 +327,7 @@ async fn dids_that_nobody_asks_for_leave(#[values(Sqlite, Memory, Postgres)] on:
     let gone = a_reading(&store, &unused[0], 1).await;
     let gone = Reading { answer: Answer::Gone(Gone::NotFound), ..gone };
     store.record_did(gone).await.unwrap();
-    store.put_did(stored.clone()).await.unwrap();
+    store.put_did(stored.clone(), an_audit_event("did.put", &"x")).await.unwrap();
     for did in [&revoked, &a_did()] {
         store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap();
     }

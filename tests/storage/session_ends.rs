@@ -18,7 +18,7 @@ async fn open_between(store: &Store, client: &Did, server: &Did) -> onceguard::d
 }
 
 fn is_over(session: &onceguard::domain::Session, reason: EndReason) -> bool {
-    matches!(session.state(), SessionState::Ended { reason: r, .. } if r == reason)
+    matches!(session.state(), SessionState::Over(end) if end.reason == reason)
 }
 
 #[rstest]
@@ -31,12 +31,12 @@ async fn an_end_is_recorded_once(#[values(Sqlite, Memory, Postgres)] on: Databas
     else {
         panic!("not done")
     };
-    assert!(ended.ended_at.unwrap() >= before);
+    assert!(ended.end.unwrap().at >= before);
     assert!(is_over(&ended, EndReason::Ended));
 
     let again = store.end_session(session.id, EndReason::Restored, None).await.unwrap();
     let Changed::Over(over) = again else { panic!("{again:?}") };
-    assert_eq!((over.ended_at, over.end_reason), (ended.ended_at, Some(EndReason::Ended)));
+    assert_eq!(over.end, ended.end);
     assert_eq!(store.audit_events(10).await.unwrap(), [], "no event was given");
 }
 
@@ -72,7 +72,7 @@ async fn an_end_wipes_the_key_and_keeps_the_nonces(
             purge_batch(&store, onceguard::storage::PurgeStep::EndOverdueSessions, 10).await;
         }
     }
-    assert!(read(&store, session.id).await.ended_at.is_some());
+    assert!(read(&store, session.id).await.end.is_some());
     assert_eq!(store.session_key(session.id).await.unwrap().unwrap().1, None);
     let left = "count(*) FROM sessions WHERE session_key IS NOT NULL OR key_id IS NOT NULL";
     assert_eq!(store.raw().number(left).await, 0);

@@ -164,6 +164,6 @@ async fn a_list_narrows_to_states_recorded_or_not(
     };
     check().await;
     purge_batch(&store, onceguard::storage::PurgeStep::EndOverdueSessions, 100).await;
-    assert_eq!(read(&store, idle).await.end_reason, Some(EndReason::Idle), "now recorded");
+    assert_eq!(read(&store, idle).await.end.unwrap().reason, EndReason::Idle, "now recorded");
     check().await;
 }

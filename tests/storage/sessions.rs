@@ -1,18 +1,18 @@
 //! Opening, reading, changing and touching one session.
 
-use onceguard::domain::{EndReason, SessionPatch, SessionState};
+use onceguard::domain::{End, EndReason, Metadata, SessionPatch, SessionState};
 use onceguard::storage::{Changed, Opened};
 use rstest::rstest;
-use serde_json::{Map, Value, json};
+use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
     a_sealed_key, a_session, an_audit_event, claim, in_session, minutes, nonce, opened, read,
 };
 
-fn metadata(value: Value) -> Map<String, Value> {
-    let Value::Object(map) = value else { panic!("not an object: {value}") };
-    map
+fn metadata(value: &Value) -> Metadata {
+    Metadata::parse(&to_raw_value(value).unwrap()).unwrap()
 }
 
 #[rstest]
@@ -24,7 +24,7 @@ async fn a_session_reads_as_it_was_opened(#[values(Sqlite, Memory, Postgres)] on
     new.max_ttl_seconds = 7_200;
     new.idle_timeout_seconds = Some(60);
     new.max_claims = Some(5);
-    new.metadata = metadata(json!({"a": [1, "ü", null, {"b": 1.5}], "": "", "big": u64::MAX}));
+    new.metadata = metadata(&json!({"a": [1, "ü", null, {"b": 1.5}], "": "", "big": u64::MAX}));
     new.user_agent = Some("agent/1 \"quoted\" ü".into());
     new.ip_address = Some("2001:db8::1".parse().unwrap());
 
@@ -40,7 +40,7 @@ async fn a_session_reads_as_it_was_opened(#[values(Sqlite, Memory, Postgres)] on
     assert_eq!((session.id, &session.client_did), (new.id, &new.client_did));
     assert_eq!(session.server_did, new.server_did);
     assert_eq!((session.idle_timeout_seconds, session.max_claims), (Some(60), Some(5)));
-    assert_eq!((session.claims, session.ended_at, session.end_reason), (0, None, None));
+    assert_eq!((session.claims, session.end), (0, None));
     assert_eq!(session.metadata, new.metadata);
     assert_eq!((&session.user_agent, session.ip_address), (&new.user_agent, new.ip_address));
 
@@ -148,17 +148,17 @@ async fn a_patch_changes_what_it_names(#[values(Sqlite, Memory, Postgres)] on: D
     let store = on.store().await;
     store.add_sealing_key("k1", b"check").await.unwrap();
     let mut new = a_session();
-    new.metadata = metadata(json!({"old": 1}));
+    new.metadata = metadata(&json!({"old": 1}));
     let key = a_sealed_key("k1");
     new.session_key = Some(key.clone());
     let before = opened(&store, new).await;
 
     let patch =
-        SessionPatch { metadata: Some(metadata(json!({"new": 2}))), ..SessionPatch::default() };
+        SessionPatch { metadata: Some(metadata(&json!({"new": 2}))), ..SessionPatch::default() };
     let Changed::Done(after) = store.update_session(before.id, patch).await.unwrap() else {
         panic!("not done")
     };
-    assert_eq!(after.metadata, metadata(json!({"new": 2})), "replaced, not merged");
+    assert_eq!(after.metadata, metadata(&json!({"new": 2})), "replaced, not merged");
     assert_eq!(after.version, before.version + 1);
     assert_eq!(after.expires_at, before.expires_at);
     assert_eq!(store.session_key(before.id).await.unwrap().unwrap().1, Some(key));
@@ -214,7 +214,7 @@ async fn a_patch_of_another_version_changes_nothing(
     let store = on.store().await;
     let session = opened(&store, a_session()).await;
     let patch = |version, value: i32| SessionPatch {
-        metadata: Some(metadata(json!({"value": value}))),
+        metadata: Some(metadata(&json!({"value": value}))),
         expected_version: Some(version),
         ..SessionPatch::default()
     };
@@ -224,7 +224,7 @@ async fn a_patch_of_another_version_changes_nothing(
     let second = store.update_session(session.id, patch(session.version, 2)).await.unwrap();
     let Changed::VersionMismatch(current) = second else { panic!("{second:?}") };
     assert_eq!(current.version, session.version + 1);
-    assert_eq!(read(&store, session.id).await.metadata, metadata(json!({"value": 1})));
+    assert_eq!(read(&store, session.id).await.metadata, metadata(&json!({"value": 1})));
 }
 
 #[rstest]
@@ -238,7 +238,7 @@ async fn of_many_patches_of_one_version_one_is_done(
         .map(|value| {
             let (store, id, version) = ((*store).clone(), session.id, session.version);
             let patch = SessionPatch {
-                metadata: Some(metadata(json!({"value": value}))),
+                metadata: Some(metadata(&json!({"value": value}))),
                 expected_version: Some(version),
                 ..SessionPatch::default()
             };
@@ -273,7 +273,7 @@ async fn a_session_that_is_over_changes_no_more(
     assert_eq!(before.state().as_str(), how);
 
     let patch = SessionPatch {
-        metadata: Some(metadata(json!({"late": true}))),
+        metadata: Some(metadata(&json!({"late": true}))),
         ttl_seconds: Some(3_600),
         ..SessionPatch::default()
     };
@@ -323,7 +323,7 @@ async fn a_touch_moves_activity_beyond_the_granularity(
     assert_eq!(read(&store, session.id).await.state(), SessionState::Active, "touched in time");
     store.pass(minutes(3)).await;
     let idle = read(&store, session.id).await;
-    let SessionState::Expired { at, reason } = idle.state() else { panic!("{idle:?}") };
+    let SessionState::Over(End { at, reason }) = idle.state() else { panic!("{idle:?}") };
     assert_eq!(reason, EndReason::Idle);
     assert_eq!(at, idle.last_activity + chrono::Duration::seconds(605), "timeout + granularity");
     assert!(matches!(store.touch_session(session.id).await.unwrap(), Changed::Over(_)));
@@ -341,6 +341,6 @@ async fn activity_does_not_move_the_expiry(#[values(Sqlite, Memory, Postgres)] o
     let session = read(&store, session.id).await;
     assert_eq!(
         session.state(),
-        SessionState::Expired { at: session.expires_at, reason: EndReason::Expired }
+        SessionState::Over(End { at: session.expires_at, reason: EndReason::Expired })
     );
 }

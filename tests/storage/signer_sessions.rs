@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onceguard::config;
-use onceguard::domain::{Claim, Did, EndReason, Outcome, Refusal, Scope, Session, SessionId};
+use onceguard::domain::{Claim, Did, End, EndReason, Outcome, Refusal, Scope, Session, SessionId};
 use onceguard::metrics::Metrics;
 use onceguard::services::Claims;
 use onceguard::storage::Store;
 use rstest::rstest;
+use uuid::Uuid;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
@@ -102,7 +103,7 @@ async fn each_refusal_in_its_order(#[values(Sqlite, Memory, Postgres)] on: Datab
     store.pass(Duration::from_mins(2)).await;
     let over = refusal(&store, &expired).await;
     assert!(
-        matches!(over, Refusal::SessionExpired { reason: EndReason::Idle, .. }),
+        matches!(over, Refusal::SessionOver(End { reason: EndReason::Idle, .. })),
         "before the signer's revocation: {over:?}"
     );
     let ended = opened(&store, a_session()).await;
@@ -110,10 +111,10 @@ async fn each_refusal_in_its_order(#[values(Sqlite, Memory, Postgres)] on: Datab
     revoke(&store, &ended.client_did).await;
     let over = refusal(&store, &naming(expired.clone(), ended.id)).await;
     assert!(
-        matches!(over, Refusal::SessionEnded { reason: EndReason::Ended, .. }),
+        matches!(over, Refusal::SessionOver(End { reason: EndReason::Ended, .. })),
         "before a party's revocation: {over:?}"
     );
-    let unknown = naming(expired, SessionId::generate());
+    let unknown = naming(expired, SessionId(Uuid::now_v7()));
     assert_eq!(refusal(&store, &unknown).await, Refusal::SessionNotFound);
 }
 
@@ -152,7 +153,7 @@ async fn a_refused_claim_leaves_nothing_behind(#[values(Sqlite, Postgres)] on: D
     revoke(&store, &lost.server_did).await;
     let live = counted(&store, 5).await;
     let mut refused = Vec::new();
-    for session in [full.id, ended.id, lost.id, SessionId::generate()] {
+    for session in [full.id, ended.id, lost.id, SessionId(Uuid::now_v7())] {
         refused.push(fresh(&store, &a_did(), session).await);
     }
     let past = in_seconds(&store, -5).await;

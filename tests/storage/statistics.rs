@@ -31,8 +31,8 @@ async fn counts_tell_what_there_is(#[values(Sqlite, Postgres)] on: Database) {
     ];
     claim_all(&store, &claims).await;
     let known = a_new_did();
-    store.put_did(known.clone()).await.unwrap();
-    store.put_did(a_new_did()).await.unwrap();
+    store.put_did(known.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+    store.put_did(a_new_did(), an_audit_event("did.put", &"x")).await.unwrap();
     store.revoke_did(&known.did, an_audit_event("did.revoke", &known.did)).await.unwrap();
     // PostgreSQL estimates nonces from its planner's statistics.
     store.raw().execute("ANALYZE").await;
@@ -114,7 +114,7 @@ async fn a_database_holds_data_from_the_first_row_on(
             claim(&store, &by_signer(&a_did(), a_nonce(), expires_at)).await;
         }
         "did" => {
-            store.put_did(a_new_did()).await.unwrap();
+            store.put_did(a_new_did(), an_audit_event("did.put", &"x")).await.unwrap();
         }
         _ => {
             let did = a_did();

@@ -59,7 +59,7 @@ async fn nonces_leave_with_their_session(#[values(Sqlite, Postgres)] on: Databas
 #[tokio::test(flavor = "multi_thread")]
 async fn a_did_is_known_or_revoked(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store().await;
-    store.put_did(a_new_did()).await.unwrap();
+    store.put_did(a_new_did(), an_audit_event("did.put", &"x")).await.unwrap();
     refused(&store, "UPDATE dids SET public_key = NULL, key_type = NULL").await;
     refused(&store, "UPDATE dids SET document = '{}', key_type = NULL").await;
     refused(&store, "UPDATE dids SET gone = 'elsewhere'").await;
@@ -77,7 +77,7 @@ async fn a_did_is_known_or_revoked(#[values(Sqlite, Postgres)] on: Database) {
 async fn no_statement_takes_a_revocation_back(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store().await;
     let new = a_new_did();
-    store.put_did(new.clone()).await.unwrap();
+    store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
     store.revoke_did(&new.did, an_audit_event("did.revoke", &new.did)).await.unwrap();
     refused(&store, "UPDATE dids SET revoked = false").await;
     refused(&store, "UPDATE dids SET revoked = false, revoked_at = NULL").await;
@@ -91,7 +91,7 @@ async fn no_statement_takes_a_revocation_back(#[values(Sqlite, Postgres)] on: Da
 async fn a_change_of_a_did_by_hand_is_dated(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store().await;
     let new = a_new_did();
-    store.put_did(new.clone()).await.unwrap();
+    store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
     if on == Sqlite {
         store.raw().execute("UPDATE dids SET updated_at = updated_at - 60000000").await;
     } else {

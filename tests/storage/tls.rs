@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use onceguard::clock::Clock;
+use onceguard::config::DatabaseUrl;
 use onceguard::metrics::Metrics;
-use onceguard::storage::{ClaimLimits, DatabaseUrl, DidChange, Store, StoreError};
+use onceguard::storage::{ClaimLimits, DidChange, Store, StoreError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio_postgres::NoTls;

@@ -1,6 +1,8 @@
 //! API tokens.
 
-use onceguard::domain::{NewToken, TokenHash, TokenScope, TokenScopes};
+use std::collections::HashMap;
+
+use onceguard::domain::{NewToken, SessionId, TokenHash, TokenScope, TokenScopes};
 use rstest::rstest;
 use uuid::Uuid;
 
@@ -37,6 +39,34 @@ async fn a_token_is_found_by_its_hash(#[values(Sqlite, Memory, Postgres)] on: Da
     assert_eq!(found, created);
     assert_eq!(store.token(&a_token().hash).await.unwrap(), None);
     assert_eq!(store.audit_events(10).await.unwrap()[0].action, "token.create");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tokens_are_found_at_once(#[values(Sqlite, Postgres)] on: Database) {
+    let store = on.store().await;
+    let known: Vec<_> = (0..3).map(|_| a_token()).collect();
+    for new in &known {
+        store.create_token(new.clone(), an_audit_event("token.create", &new.id)).await.unwrap();
+    }
+    // One that this version cannot read, because a later one made it.
+    let raw = store.raw();
+    let scopes = match on {
+        Postgres => {
+            raw.execute("ALTER TABLE api_tokens DROP CONSTRAINT api_tokens_scopes_known").await;
+            "'{of-the-future}'"
+        }
+        _ => "'[\"of-the-future\"]'",
+    };
+    let id = raw.id(SessionId(known[1].id));
+    raw.execute(&format!("UPDATE api_tokens SET scopes = {scopes} WHERE id = {id}")).await;
+
+    let asked = (0..500).map(|_| a_token().hash).chain(known.iter().map(|new| new.hash));
+    let found: HashMap<_, _> = store.tokens(asked.collect()).await.unwrap().into_iter().collect();
+    assert_eq!(found.len(), 3);
+    assert_eq!(found[&known[0].hash].as_ref().unwrap().id, known[0].id);
+    assert!(found[&known[1].hash].is_err());
+    assert_eq!(found[&known[2].hash].as_ref().unwrap().id, known[2].id);
 }
 
 #[rstest]

@@ -116,6 +116,27 @@ impl Message {
         self
     }
 
+    /// Signed by an Ed25519 agent over these components, as another signer may choose them: each
+    /// with its identifier and its value.
+    #[must_use]
+    pub fn signed_over(self, agent: &Agent, now: Timestamp, covered: &[(&str, &str)]) -> Self {
+        let created = now.timestamp();
+        let identifiers: Vec<_> = covered.iter().map(|(identifier, _)| *identifier).collect();
+        let input = format!(
+            "({});created={created};expires={};nonce=\"nonce-of-an-agent-{}\";keyid=\"{}\";tag=\"onceguard\"",
+            identifiers.join(" "),
+            created + 300,
+            unique(),
+            agent.did,
+        );
+        let lines = covered.iter().map(|(identifier, value)| format!("{identifier}: {value}\n"));
+        let base = format!("{}\"@signature-params\": {input}", lines.collect::<String>());
+        let key = ed25519_dalek::SigningKey::from_bytes(&agent.signer.key.expose_bytes());
+        let signature = ed25519_dalek::Signer::sign(&key, base.as_bytes()).to_bytes();
+        self.with("signature-input", &format!("sig1={input}"))
+            .with("signature", &format!("sig1=:{}:", STANDARD.encode(signature)))
+    }
+
     /// As `POST /v1/verify` takes it.
     pub fn to_verify(&self) -> Value {
         let mut body = json!({"method": self.method, "url": self.url, "headers": self.headers});

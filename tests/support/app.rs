@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use onceguard::app::Application;
+use onceguard::app::{Application, StartError};
+use onceguard::clock::Clock;
 use onceguard::config::{Config, Need, SealingKeyBytes, Sources};
 use onceguard::domain::{Actor, ApiToken, TokenScope, TokenScopes};
+use onceguard::metrics::Metrics;
 use onceguard::services::Tokens;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -45,7 +48,7 @@ impl TestApp {
         config.database.pool.max = 8;
         config.database.sqlite_readers = 8;
         change(&mut config);
-        let application = Application::start(config.clone(), store.clock().clone()).await.unwrap();
+        let application = start_application(config.clone(), store.clock()).await.unwrap();
         let (admin, ops) = callers(&application, &config);
         Self { admin, ops, application: Some(application), config, store, folder }
     }
@@ -60,8 +63,8 @@ impl TestApp {
             self.stop().await;
         }
         change(&mut self.config);
-        let clock = self.store.clock().clone();
-        let application = Application::start(self.config.clone(), clock).await.unwrap();
+        let application = start_application(self.config.clone(), self.store.clock());
+        let application = application.await.unwrap();
         (self.admin, self.ops) = callers(&application, &self.config);
         self.application = Some(application);
     }
@@ -187,6 +190,15 @@ impl Drop for TestApp {
             tokio::runtime::Handle::current().block_on(application.stop());
         });
     }
+}
+
+/// Starts the service with metrics of its own.
+///
+/// # Errors
+/// Why it does not start.
+pub async fn start_application(config: Config, clock: &Clock) -> Result<Application, StartError> {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    Application::start(config, clock.clone(), metrics).await
 }
 
 /// The defaults, on free ports, with sealing keys of a test's own.

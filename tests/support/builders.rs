@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use onceguard::domain::{
     Actor, Ask, AuditEvent, Claim, Cursor, Did, DidDocument, Facts, IdempotencyDigest, KeyType,
-    NewSession, Nonce, Outcome, PublicKey, Scope, SealedKey, Session, SessionId, Timestamp, judge,
+    Metadata, NewSession, Nonce, Outcome, Peer, PublicKey, Scope, SealedKey, Session, SessionId,
+    Timestamp, judge,
 };
-use onceguard::resolvers::did_key;
-use onceguard::storage::{Answer, NewDid, Opened, PurgeStep, Purged, Reading, Store, StoreError};
+use onceguard::resolvers::{Account, did_key};
+use onceguard::storage::{
+    Answer, Asked, NewDid, OnLock, Opened, PurgeStep, Purged, Reading, Store, StoreError,
+};
 use serde_json::json;
+use uuid::Uuid;
 
 /// A number that this process has not used yet.
 pub fn unique() -> u64 {
@@ -17,9 +21,19 @@ pub fn unique() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// That of a network, for DIDs of which nothing is stored.
+pub fn an_account() -> Account {
+    Account { peer: a_peer(1), known: false }
+}
+
+/// A network of this number.
+pub fn a_peer(number: u8) -> Peer {
+    Peer::of_address([198, 51, 100, number].into())
+}
+
 /// A DID that nobody else has.
 pub fn a_did() -> Did {
-    did(&format!("did:web:agent-{}.example", uuid::Uuid::now_v7().simple()))
+    did(&format!("did:web:agent-{}.example", Uuid::now_v7().simple()))
 }
 
 pub fn did(text: &str) -> Did {
@@ -38,7 +52,7 @@ pub fn a_nonce() -> Nonce {
 /// A session between two new DIDs, without key, idle timeout or limit.
 pub fn a_session() -> NewSession {
     NewSession {
-        id: SessionId::generate(),
+        id: SessionId(Uuid::now_v7()),
         client_did: a_did(),
         server_did: a_did(),
         session_key: None,
@@ -46,7 +60,7 @@ pub fn a_session() -> NewSession {
         max_ttl_seconds: 86_400,
         idle_timeout_seconds: None,
         max_claims: None,
-        metadata: serde_json::Map::new(),
+        metadata: Metadata::default(),
         user_agent: None,
         ip_address: None,
     }
@@ -151,13 +165,37 @@ pub async fn in_seconds(store: &Store, seconds: i64) -> Timestamp {
     store.now().await.unwrap() + chrono::Duration::seconds(seconds)
 }
 
-/// Asks a store what it does with claims of different scopes or nonces.
+/// Asks a store what it does with claims of different scopes or nonces. As the service does, it
+/// asks again for those in sessions that limit them, and for those that a lock is in the way of.
 pub async fn ask_all(store: &Store, claims: &[Claim]) -> Vec<Result<Facts, StoreError>> {
-    let asks: Vec<_> =
-        claims.iter().map(|claim| Ask { claim, wants_row: claim.idempotency.is_some() }).collect();
-    let facts = store.claim(&asks).await;
-    assert_eq!(facts.len(), claims.len(), "one answer for each ask");
-    facts
+    let mut on_lock = OnLock::Skip;
+    let mut counted = vec![false; claims.len()];
+    let mut answers: Vec<_> =
+        claims.iter().map(|_| Err(StoreError::Locked("never decided".into()))).collect();
+    for _ in 0..100 {
+        let is_open = |answer: &Result<_, _>| matches!(answer, Err(StoreError::Locked(_)));
+        let open: Vec<_> = (0..claims.len()).filter(|index| is_open(&answers[*index])).collect();
+        if open.is_empty() {
+            break;
+        }
+        let ask = |index: &usize| {
+            let claim = &claims[*index];
+            let wants_row = claim.idempotency.is_some();
+            Ask { claim, wants_row, counted: counted[*index] }
+        };
+        let asks: Vec<_> = open.iter().map(ask).collect();
+        let asked = store.claim(&asks, on_lock).await;
+        assert_eq!(asked.len(), asks.len(), "one answer for each ask");
+        for (index, asked) in open.into_iter().zip(asked) {
+            match asked {
+                Ok(Asked::Decided(facts)) => answers[index] = Ok(facts),
+                Ok(Asked::Counted) => counted[index] = true,
+                Ok(Asked::Busy) => on_lock = OnLock::Wait,
+                Err(error) => answers[index] = Err(error),
+            }
+        }
+    }
+    answers
 }
 
 pub async fn ask(store: &Store, claim: &Claim) -> Facts {

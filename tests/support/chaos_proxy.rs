@@ -18,7 +18,7 @@ pub struct ChaosProxy {
 }
 
 struct Orders {
-    upstream: SocketAddr,
+    upstream: Mutex<SocketAddr>,
     refuse: AtomicBool,
     /// Counts the orders to cut every connection.
     cuts: watch::Sender<u64>,
@@ -53,17 +53,11 @@ const READY_FOR_QUERY: [u8; 5] = [b'Z', 0, 0, 0, 5];
 impl ChaosProxy {
     /// Starts a proxy in front of the PostgreSQL of this URL.
     pub async fn in_front_of(url: &str) -> Self {
-        let config: tokio_postgres::Config = url.parse().unwrap();
-        let host = match config.get_hosts() {
-            [tokio_postgres::config::Host::Tcp(host)] => host.clone(),
-            other => panic!("a URL with one TCP host is needed, not {other:?}"),
-        };
-        let port = config.get_ports().first().copied().unwrap_or(5432);
-        let upstream = tokio::net::lookup_host((host, port)).await.unwrap().next().unwrap();
+        let upstream = address_of(url).await;
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let orders = Arc::new(Orders {
-            upstream,
+            upstream: Mutex::new(upstream),
             refuse: AtomicBool::new(false),
             cuts: watch::Sender::new(0),
             frozen: watch::Sender::new(false),
@@ -85,6 +79,12 @@ impl ChaosProxy {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Leads new connections to the PostgreSQL of this URL from now on.
+    pub async fn lead_to(&self, url: &str) {
+        let upstream = address_of(url).await;
+        *self.orders.upstream.lock().unwrap() = upstream;
     }
 
     /// Cuts every connection now.
@@ -145,6 +145,16 @@ impl Drop for ChaosProxy {
     }
 }
 
+async fn address_of(url: &str) -> SocketAddr {
+    let config: tokio_postgres::Config = url.parse().unwrap();
+    let host = match config.get_hosts() {
+        [tokio_postgres::config::Host::Tcp(host)] => host.clone(),
+        other => panic!("a URL with one TCP host is needed, not {other:?}"),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    tokio::net::lookup_host((host, port)).await.unwrap().next().unwrap()
+}
+
 async fn listen(socket: TcpListener, orders: Arc<Orders>) {
     loop {
         let Ok((client, _)) = socket.accept().await else { return };
@@ -158,7 +168,8 @@ async fn listen(socket: TcpListener, orders: Arc<Orders>) {
 
 /// Relays one connection until either side closes it or an order cuts it.
 async fn relay(mut client: TcpStream, orders: Arc<Orders>, mut cuts: watch::Receiver<u64>) {
-    let Ok(mut server) = TcpStream::connect(orders.upstream).await else { return };
+    let upstream = *orders.upstream.lock().unwrap();
+    let Ok(mut server) = TcpStream::connect(upstream).await else { return };
     let (mut request, mut answer) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     // While `Some`, the end of the answer that is kept back.
     let mut kept_back: Option<Vec<u8>> = None;

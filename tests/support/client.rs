@@ -303,7 +303,8 @@ impl Answer {
             .unwrap_or_else(|| panic!("an unknown code: {self:?}"));
         assert!(statuses.contains(&self.status), "{code} has another status: {self:?}");
         assert_eq!(body["status"], self.status, "{self:?}");
-        assert_eq!(body["type"], format!("/problems/{code}"), "{self:?}");
+        let kind = self.text_of("type");
+        assert!(kind.ends_with(&format!("/problems/{code}")), "{self:?}");
         assert_eq!(body["request_id"], request_id, "{self:?}");
         for name in ["title", "detail"] {
             assert!(!self.text_of(name).is_empty(), "{self:?}");
@@ -359,8 +360,11 @@ impl Answer {
             assert!(challenges.is_empty(), "{self:?}");
         }
         let retry_after = self.header("retry-after").map(|seconds| seconds.parse::<u32>().unwrap());
-        let retried = [429, 503].contains(&self.status);
-        assert_eq!(retry_after.is_some_and(|seconds| seconds > 0), retried, "{self:?}");
+        let waits = retry_after.is_some_and(|seconds| seconds > 0);
+        // A signer's quota has room again some time; a session that is used up has none.
+        if (self.status, code) != (429, "claim_quota_reached") {
+            assert_eq!(waits, [429, 503].contains(&self.status), "{self:?}");
+        }
         assert_eq!(self.header("allow").is_some(), self.status == 405, "{self:?}");
     }
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use onceguard::clock::Clock;
 use onceguard::config;
+use onceguard::config::{DatabaseUrl, PostgresOptions, SqliteLocation, SslMode};
+use onceguard::domain::{ApiToken, TokenHash};
 use onceguard::metrics::Metrics;
-use onceguard::storage::{
-    ClaimLimits, DatabaseUrl, PostgresOptions, SqliteLocation, SslMode, Store,
-};
+use onceguard::storage::{self, ClaimLimits, Store};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -134,6 +134,12 @@ impl TestStore {
         open(&self.url, self.limits, &self.clock).await
     }
 
+    /// The token with this hash, valid or not.
+    pub async fn token(&self, hash: &TokenHash) -> storage::Result<Option<ApiToken>> {
+        let found = self.tokens(vec![*hash]).await?.pop();
+        found.map(|(_, token)| token).transpose()
+    }
+
     pub fn url(&self) -> &DatabaseUrl {
         &self.url
     }
@@ -155,7 +161,7 @@ impl TestStore {
     /// decides and cannot be moved: on PostgreSQL all rows move into the past instead.
     pub async fn pass(&self, time: Duration) {
         if self.store.backend() == "sqlite" {
-            self.clock.shift(chrono::Duration::from_std(time).unwrap());
+            self.clock.pass(chrono::Duration::from_std(time).unwrap());
         } else {
             self.raw().age_all_rows(time).await;
             *self.aged.lock().unwrap() += time;
@@ -286,9 +292,15 @@ async fn make_template() -> String {
         ] {
             admin.batch_execute(&sql).await.unwrap();
         }
-        let store = store_at(&postgres_url(&server_url(), Some(&unfinished))).await;
-        store.migrate_up().await.unwrap();
-        store.close().await;
+        let url = postgres_url(&server_url(), Some(&unfinished));
+        let migrate = async move {
+            let store = store_at(&url).await;
+            store.migrate_up().await.unwrap();
+            store.close().await;
+        };
+        // Migrations block their thread. The runtime of the test that comes first may have only one.
+        let apart = || tokio::runtime::Runtime::new().unwrap().block_on(migrate);
+        tokio::task::spawn_blocking(apart).await.unwrap();
         // A database is copied only while nobody is connected to it.
         for sql in [
             format!("ALTER DATABASE {unfinished} WITH ALLOW_CONNECTIONS false"),

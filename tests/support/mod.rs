@@ -17,11 +17,12 @@ mod client;
 mod databases;
 mod private_postgres;
 mod process;
+mod raw_http;
 mod raw_sql;
 mod upstream;
 
 pub use agent::{Agent, Message};
-pub use app::TestApp;
+pub use app::{TestApp, start_application};
 pub use builders::*;
 pub use chaos_proxy::{ChaosProxy, Cut};
 pub use client::{Answer, CODES, Caller, Request, http_client, send_bytes};
@@ -30,5 +31,6 @@ pub use databases::{
 };
 pub use private_postgres::PrivatePostgres;
 pub use process::{DEADLINE, Finished, Home, Process, Running, SEALING_KEY, wait_for};
+pub use raw_http::RawHttp;
 pub use raw_sql::RawSql;
 pub use upstream::{Says, Upstream, an_upstream_did, document as upstream_document};

@@ -7,6 +7,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::process::wait_for;
+use super::raw_sql::RawSql;
 use super::unique;
 
 /// Stopped and removed when dropped.
@@ -18,22 +20,40 @@ pub struct PrivatePostgres {
 impl PrivatePostgres {
     /// Starts one; takes a second or two.
     pub fn start() -> Self {
-        // Under `make test` its folder lies where that command finds and stops it, should this
-        // process be killed.
-        let folder = tempfile::Builder::new()
-            .prefix(&format!("private-{}-", unique()))
-            .tempdir_in(
-                std::env::var_os("TEST_POSTGRES_DIR")
-                    .map_or_else(std::env::temp_dir, PathBuf::from),
-            )
-            .unwrap();
+        let folder = folder();
         let url = last_line(&script(&["start"], folder.path()));
         Self { folder, url }
+    }
+
+    /// Starts a hot standby of this one. Until [`Self::wait_for_standby`] it is asynchronous.
+    pub fn standby(&self) -> Self {
+        let (folder, primary) = (folder(), self.folder.path().to_str().unwrap());
+        let url = last_line(&script(&["standby", primary], folder.path()));
+        Self { folder, url }
+    }
+
+    /// Lets every commit of this one wait for its standby from now on, which must be running.
+    pub async fn wait_for_standby(&self) {
+        let raw = self.raw().await;
+        raw.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'").await;
+        raw.execute("SELECT pg_reload_conf()").await;
+        let synchronous = "count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        wait_for("the standby", async || (raw.number(synchronous).await > 0).then_some(())).await;
+    }
+
+    /// Makes a primary of a standby.
+    pub fn promote(&self) {
+        script(&["promote"], self.folder.path());
     }
 
     /// The URL of its database `postgres`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// SQL in that database.
+    pub async fn raw(&self) -> RawSql {
+        RawSql::postgres(&self.url.parse().unwrap()).await
     }
 
     /// Writes a file of its data folder, which only the server's user can read. A file that the
@@ -84,6 +104,14 @@ impl Drop for PrivatePostgres {
         // A second panic would hide the first.
         let _ = std::panic::catch_unwind(|| script(&["stop", "immediate"], self.folder.path()));
     }
+}
+
+/// Under `make test` it lies where that command finds and stops the server, should this process
+/// be killed.
+fn folder() -> TempDir {
+    let parent =
+        std::env::var_os("TEST_POSTGRES_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    tempfile::Builder::new().prefix(&format!("private-{}-", unique())).tempdir_in(parent).unwrap()
 }
 
 /// Runs `throwaway-postgres ACTION FOLDER [REST]` and returns what it printed.

@@ -270,11 +270,11 @@ impl Finished {
 }
 
 impl Running {
-    /// Starts a command whose output is piped.
+    /// Starts a command, and captures what it writes to pipes of its own.
     pub fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let stdout = Captured::of(child.stdout.take().unwrap());
-        let stderr = Captured::of(child.stderr.take().unwrap());
+        let stdout = Captured::of(child.stdout.take());
+        let stderr = Captured::of(child.stderr.take());
         Self { child, stdout, stderr }
     }
 
@@ -316,16 +316,19 @@ struct Captured {
 }
 
 impl Captured {
-    fn of(mut pipe: impl Read + Send + 'static) -> Self {
+    /// `None` is output that goes elsewhere.
+    fn of(pipe: Option<impl Read + Send + 'static>) -> Self {
         let text = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&text);
-        let reader = std::thread::spawn(move || {
-            let mut part = [0; 8192];
-            while let Ok(length @ 1..) = pipe.read(&mut part) {
-                kept.lock().unwrap().extend_from_slice(&part[..length]);
-            }
+        let reader = pipe.map(|mut pipe| {
+            std::thread::spawn(move || {
+                let mut part = [0; 8192];
+                while let Ok(length @ 1..) = pipe.read(&mut part) {
+                    kept.lock().unwrap().extend_from_slice(&part[..length]);
+                }
+            })
         });
-        Self { text, reader: Some(reader) }
+        Self { text, reader }
     }
 
     fn so_far(&self) -> String {

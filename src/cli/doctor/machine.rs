@@ -9,7 +9,7 @@ use rustix::fs::{Access, access, statvfs};
 
 use super::Check;
 use crate::cli::{format, health};
-use crate::config::Config;
+use crate::config::{Config, DatabaseUrl, SqliteLocation};
 use crate::services::{ADMIN_TOKEN_FILE, KEY_FILE};
 
 /// Less free space than this is worth a look.
@@ -17,9 +17,10 @@ const SPACE_WARNING: u64 = 1 << 30;
 /// Less free space than this will soon be none.
 const SPACE_FAILURE: u64 = 64 << 20;
 
-/// The data folder can be written to, and keeps its secrets to its owner.
-pub(super) fn folder(path: &Path) -> Check {
+/// The data folder can be written to, and it and the database are their owner's only.
+pub(super) fn folder(config: &Config) -> Check {
     const NAME: &str = "data folder";
+    let path = config.data_dir.as_path();
     let shown = path.display();
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {}
@@ -35,7 +36,11 @@ pub(super) fn folder(path: &Path) -> Check {
             format!("{shown} cannot be written to ({error}); give it to the user that serves"),
         );
     }
-    for secret in [ADMIN_TOKEN_FILE, KEY_FILE].map(|name| path.join(name)) {
+    let mut secrets = vec![path.join(ADMIN_TOKEN_FILE), path.join(KEY_FILE)];
+    if let DatabaseUrl::Sqlite(SqliteLocation::File(database)) = &config.database.url {
+        secrets.push(database.clone());
+    }
+    for secret in secrets {
         let mode = std::fs::metadata(&secret).map_or(0, |metadata| metadata.permissions().mode());
         if mode & 0o077 != 0 {
             let secret = secret.display();

@@ -1,6 +1,9 @@
-//! `onceguard doctor`: checks what serving needs, changes nothing, and says what to do.
+//! `onceguard doctor`: checks what serving needs, changes nothing, and says what to do. What only
+//! the running instance can see, it is asked for.
 
+mod instance;
 mod machine;
+pub(super) mod settings;
 mod storage;
 
 use clap::Args;
@@ -97,10 +100,12 @@ impl Doctor {
 
 async fn examine(config: &Config) -> Vec<Check> {
     let mut checks = vec![Check::ok("configuration", "every key is valid")];
-    checks.push(machine::folder(&config.data_dir));
+    checks.extend(settings::checks(config));
+    checks.push(machine::folder(config));
     checks.push(machine::space(&config.data_dir));
     checks.extend(storage::checks(config).await);
     checks.push(machine::port("API port", config.server.listen, config));
     checks.push(machine::port("ops port", config.ops.listen, config));
+    checks.push(instance::check(config));
     checks
 }

@@ -4,11 +4,13 @@
 use std::time::Instant;
 
 use super::Check;
-use crate::cli::database;
+use crate::app;
+use crate::cli::{database, format};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DatabaseUrl, SqliteLocation};
 use crate::services::{Sealer, SealingKeys, check_keys};
-use crate::storage::{DatabaseUrl, SqliteLocation, Store};
+use crate::storage::migrations::unknown;
+use crate::storage::{Finding, Store};
 
 /// Clocks further apart than this are worth a look.
 const SKEW_WARNING_SECONDS: i64 = 2;
@@ -25,6 +27,9 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
             )];
         }
         DatabaseUrl::Sqlite(SqliteLocation::File(path)) if !path.exists() => {
+            if let Some(why) = app::lost_database(config) {
+                return vec![Check::fail(NAME, why)];
+            }
             let path = path.display();
             return vec![Check::ok(
                 NAME,
@@ -37,12 +42,14 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
         Ok(store) => store,
         Err(failure) => return vec![Check::fail(NAME, failure.to_string())],
     };
-    let checks = vec![
-        answers(&store).await,
-        migrations(&store, config).await,
-        clock(&store).await,
-        sealing(&store, config).await,
-    ];
+    let mut checks = vec![answers(&store).await];
+    checks.extend(server(&store).await);
+    let (migrations, complete) = migrations(&store, config).await;
+    checks.push(migrations);
+    checks.push(clock(&store, complete).await);
+    if complete {
+        checks.push(sealing(&store, config).await);
+    }
     store.close().await;
     checks
 }
@@ -59,35 +66,79 @@ async fn answers(store: &Store) -> Check {
     }
 }
 
-async fn migrations(store: &Store, config: &Config) -> Check {
+/// One line each; what every connection needs was seen when it was opened.
+async fn server(store: &Store) -> Vec<Check> {
+    const NAME: &str = "server";
+    if matches!(store, Store::Sqlite(_)) {
+        return Vec::new();
+    }
+    let findings = match store.findings().await {
+        Ok(findings) => findings,
+        Err(error) => return vec![Check::fail(NAME, error.to_string())],
+    };
+    if findings.is_empty() {
+        return vec![Check::ok(NAME, "takes writes, keeps them, and keeps sessions apart")];
+    }
+    let check = |Finding { fatal, what }| {
+        if fatal { Check::fail(NAME, what) } else { Check::warn(NAME, what) }
+    };
+    findings.into_iter().map(check).collect()
+}
+
+/// Also says whether every table is there, as the other checks need them. To be run before
+/// `onceguard migrate up`, it does not fail because that is still to be run.
+async fn migrations(store: &Store, config: &Config) -> (Check, bool) {
     const NAME: &str = "migrations";
     let migrations = match store.migrations().await {
         Ok(migrations) => migrations,
-        Err(error) => return Check::fail(NAME, error.to_string()),
+        Err(error) => return (Check::fail(NAME, error.to_string()), false),
     };
-    if let Some(newer) = migrations.iter().find(|migration| !migration.known) {
-        let name = &newer.name;
-        return Check::fail(NAME, format!("{name} is of a newer onceguard; install that"));
-    }
     let pending = migrations.iter().filter(|migration| !migration.applied).count();
-    if pending == 0 {
+    let check = if let Some(newer) = unknown(&migrations) {
+        Check::fail(NAME, format!("{newer} is of a newer onceguard; install that"))
+    } else if pending == 0 {
         Check::ok(NAME, format!("all {} applied", migrations.len()))
     } else if !config.database.is_postgres() || config.database.migrate_on_start {
         Check::ok(NAME, format!("{pending} pending; the next start applies them"))
     } else {
-        Check::fail(NAME, format!("{pending} pending; run `onceguard migrate up`"))
-    }
+        let advice = "run `onceguard migrate up` before `onceguard serve`, and then this again";
+        Check::warn(NAME, format!("{pending} pending; {advice}"))
+    };
+    (check, pending == 0)
 }
 
-/// Compares the two clocks, halfway through the question.
-async fn clock(store: &Store) -> Check {
+/// SQLite's clock is the machine's, which cannot be compared with another; but a purge may have shown
+/// that it was wrong. PostgreSQL's is compared with the machine's, halfway through the question.
+async fn clock(store: &Store, complete: bool) -> Check {
     const NAME: &str = "clock";
+    let purged_until = if complete { store.purged_until().await } else { Ok(None) };
+    let purged_until = match purged_until {
+        Ok(purged_until) => purged_until,
+        Err(error) => return Check::fail(NAME, error.to_string()),
+    };
     let own = Clock::system();
     let before = own.now();
     let database = match store.now().await {
         Ok(database) => database,
         Err(error) => return Check::fail(NAME, error.to_string()),
     };
+    if let Some(until) = purged_until.filter(|until| *until > database) {
+        return Check::warn(
+            NAME,
+            format!(
+                "while a clock was ahead, a purge removed nonces that expire up to {until}; claims by \
+                 signers that expire by then are refused until then, and others are not: nothing \
+                 needs to be done, but to keep the clock right by NTP",
+                until = format::time(until)
+            ),
+        );
+    }
+    if let Store::Sqlite(_) = store {
+        return Check::ok(
+            NAME,
+            format!("{}, the machine's: keep it right by NTP", format::time(database)),
+        );
+    }
     let middle = before + (own.now() - before) / 2;
     let skew = (database - middle).abs();
     let detail = format!("{} ms from the database's", skew.num_milliseconds());

@@ -9,11 +9,11 @@ use serde_json::json;
 use super::{Failure, database, out};
 use crate::config::{Config, Sessions};
 use crate::domain::{
-    Actor, Ask, AuditEvent, DidFilter, MAX_PAGE, NewSession, PageRequest, SessionFilter,
-    StateFilter,
+    Actor, Ask, AuditEvent, Did, DidFilter, MAX_PAGE, Metadata, NewSession, PageRequest,
+    SessionFilter, StateFilter,
 };
 use crate::services::{Sealer, SealingKeys, admit_keys};
-use crate::storage::{NewDid, Opened, Store};
+use crate::storage::{Asked, NewDid, OnLock, Opened, Store};
 
 use set::Set;
 
@@ -90,7 +90,7 @@ async fn holds_only(store: &Store, set: &Set) -> Result<bool, Failure> {
 async fn put_dids(store: &Store, set: &Set) -> Result<(), Failure> {
     for sample in &set.dids {
         let new = NewDid { did: sample.did.clone(), key: sample.key.clone(), owner_address: None };
-        store.put_did(new).await?;
+        store.put_did(new, event("did.put", &sample.did)).await?;
     }
     Ok(())
 }
@@ -114,7 +114,7 @@ async fn open_sessions(
             max_ttl_seconds: seconds,
             idle_timeout_seconds: None,
             max_claims: None,
-            metadata: serde_json::Map::from_iter([("sample".to_owned(), true.into())]),
+            metadata: Metadata::kept(r#"{"sample":true}"#.to_owned()),
             user_agent: None,
             ip_address: None,
         };
@@ -132,9 +132,11 @@ async fn open_sessions(
 async fn use_nonces(store: &Store, set: &Set) -> Result<usize, Failure> {
     let mut used = 0;
     for claims in set.claims.chunks(500) {
-        let asks: Vec<_> = claims.iter().map(|claim| Ask { claim, wants_row: false }).collect();
-        for facts in store.claim(&asks).await {
-            used += usize::from(facts?.inserted);
+        let ask = |claim| Ask { claim, wants_row: false, counted: false };
+        let asks: Vec<_> = claims.iter().map(ask).collect();
+        for asked in store.claim(&asks, OnLock::Wait).await {
+            // No session of the set limits its claims.
+            used += usize::from(matches!(asked?, Asked::Decided(facts) if facts.inserted));
         }
     }
     Ok(used)
@@ -142,13 +144,16 @@ async fn use_nonces(store: &Store, set: &Set) -> Result<usize, Failure> {
 
 async fn revoke(store: &Store, set: &Set) -> Result<(), Failure> {
     for sample in set.dids.iter().filter(|sample| sample.revoked) {
-        let event = AuditEvent {
-            actor: Actor::Operator,
-            action: "did.revoke",
-            subject: sample.did.to_string(),
-            detail: json!({ "sample": true }),
-        };
-        store.revoke_did(&sample.did, event).await?;
+        store.revoke_did(&sample.did, event("did.revoke", &sample.did)).await?;
     }
     Ok(())
+}
+
+fn event(action: &'static str, did: &Did) -> AuditEvent {
+    AuditEvent {
+        actor: Actor::Operator,
+        action,
+        subject: did.to_string(),
+        detail: json!({ "sample": true }),
+    }
 }

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::domain::{Claim, Did, KeyType, Nonce, PublicKey, Scope, SessionId};
+use crate::signatures::SigningKey;
 
 /// Everything that one seed puts into a database.
 pub(super) struct Set {
@@ -102,19 +103,8 @@ fn half(digest: &[u8; 32]) -> [u8; 16] {
 
 /// The public key of the secret key that is the digest of `name`.
 fn key(key_type: KeyType, name: &str) -> Result<PublicKey, String> {
-    let secret = digest(name);
-    let bytes = match key_type {
-        KeyType::Ed25519 => {
-            ed25519_dalek::SigningKey::from_bytes(&secret).verifying_key().to_bytes().to_vec()
-        }
-        KeyType::Secp256k1 => {
-            k256::SecretKey::from_slice(&secret).map_err(text)?.public_key().to_sec1_bytes().into()
-        }
-        KeyType::P256 => {
-            p256::SecretKey::from_slice(&secret).map_err(text)?.public_key().to_sec1_bytes().into()
-        }
-    };
-    PublicKey::new(key_type, &bytes).map_err(text)
+    let secret = SigningKey::from_bytes(key_type, &digest(name)).map_err(text)?;
+    Ok(secret.public_key().clone())
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub(super) fn evidence(refused: &Refused, request: &Request<'_>) -> Vec<String> 
         | Refused::Components(_)
         | Refused::KeyUnknown(_)
         | Refused::Invalid(NotVerified::NoBase(_)) => lines("Signature-Input", request),
-        // The signature base shows more.
+        // The signature base, which is shown, says more.
         Refused::Required | Refused::Invalid(NotVerified::Signature) => Vec::new(),
         Refused::Digest(_) => {
             let mut shown = lines("Content-Digest", request);
@@ -44,7 +44,7 @@ fn lines(name: &str, request: &Request<'_>) -> Vec<String> {
 }
 
 /// A text without what a terminal would obey.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() {
@@ -69,7 +69,9 @@ pub(super) fn help(refused: &Refused, profile: &Profile, at: Timestamp) -> Strin
         Refused::Window(window) => of_window(*window, profile, at),
         Refused::Components(components) => of_components(components),
         Refused::KeyUnknown(_) => {
-            "the keyid must be a DID, or a DID and # and the name of one of its keys".to_owned()
+            "the keyid must be a DID, or a DID and # and the name of one of its keys: the service \
+             finds the key by it, whatever --key says here"
+                .to_owned()
         }
         Refused::Invalid(NotVerified::NoBase(no_base)) => format!(
             "the signer had a value for {}: look for who removed or changed it on the way, or do \

@@ -2,10 +2,11 @@
 //! the service calls, and what they leave to their caller.
 
 use super::explain;
-use crate::domain::{PublicKey, Timestamp};
+use crate::domain::{DidUrl, PublicKey, Timestamp};
 use crate::resolvers::did_key;
 use crate::signatures::{
     Algorithm, Checked, KeyId, NotVerified, Profile, Refused, Request, Target, VerifyingKey, check,
+    inspect,
 };
 
 /// The checks that need the running service.
@@ -30,9 +31,17 @@ pub(super) struct Problem {
     pub(super) detail: String,
     /// What of the request it is about.
     pub(super) evidence: Vec<String>,
-    /// The signature base, where the signature is not the key's over it.
-    pub(super) signature_base: Option<String>,
     pub(super) help: String,
+    /// What was signed, and by whom, whatever the checks between say; `None` where it is not
+    /// clear which signature is meant, or what it is over.
+    pub(super) signed: Option<Signed>,
+}
+
+/// What a refused signature is over.
+pub(super) struct Signed {
+    pub(super) base: String,
+    /// Whether it is the key's that is at hand.
+    pub(super) by_key: Option<bool>,
 }
 
 /// Judges a request. `given` is the key for a signer whose DID is no did:key.
@@ -43,24 +52,39 @@ pub(super) fn judge<'a>(
     at: Timestamp,
 ) -> Judgement<'a> {
     let mut judgement = Judgement { profile, at, checked: None, algorithm: None, problem: None };
-    let checked = match check(request, profile, at) {
-        Ok(checked) => checked,
-        Err(refused) => {
-            let passed_below = refused.step();
-            judgement.problem = Some(problem(&refused, passed_below, request, profile, at));
-            return judgement;
+    let outcome = match check(request, profile, at) {
+        Ok(checked) => {
+            let outcome = judge_with_key(request, &checked, given, at);
+            judgement.checked = Some(checked);
+            outcome
         }
+        Err(refused) => Err(problem(&refused, refused.step(), request, profile, at)),
     };
-    let outcome = judge_with_key(request, &checked, given, at);
-    judgement.checked = Some(checked);
     match outcome {
         Ok(algorithm) => judgement.algorithm = Some(algorithm),
-        Err(problem) => judgement.problem = Some(problem),
+        Err(problem) => {
+            let signed = signed(request, profile, given);
+            judgement.problem = Some(Problem { signed, ..problem });
+        }
     }
     judgement
 }
 
+/// What the refused signature is over, by the key that was given, or that the keyid is.
+fn signed(request: &Request<'_>, profile: &Profile, given: Option<&PublicKey>) -> Option<Signed> {
+    let inspected = inspect(request, profile)?;
+    let of_keyid = || {
+        let url = DidUrl::parse(inspected.keyid.as_deref()?).ok()?;
+        let is_key = url.did().method() == did_key::METHOD;
+        is_key.then(|| did_key::resolve(url.did()).ok()).flatten()
+    };
+    let key = given.cloned().or_else(of_keyid).and_then(|key| VerifyingKey::new(&key).ok());
+    let by_key = key.map(|key| inspected.verifies(&key, profile));
+    Some(Signed { base: inspected.base, by_key })
+}
+
 /// Check 7, the rest of 4, 10 and 11.
+#[allow(clippy::result_large_err, reason = "a command makes one")]
 fn judge_with_key(
     request: &Request<'_>,
     checked: &Checked<'_>,
@@ -78,14 +102,13 @@ fn judge_with_key(
         Ok(()) => Ok(bound.algorithm()),
         Err(refused) => {
             let mut problem = problem(&refused, refused.step(), request, profile, at);
-            if refused == Refused::Invalid(NotVerified::Signature) {
-                problem.signature_base = checked.signature_base().ok();
-                if let Some(scheme) = scheme_that_verifies(request, profile, &key, at) {
-                    problem.help = format!(
-                        "it was signed for {scheme}://: if that is how the request came, pass \
-                         --url-scheme {scheme}; else sign the URL that the request is sent to"
-                    );
-                }
+            if refused == Refused::Invalid(NotVerified::Signature)
+                && let Some(scheme) = scheme_that_verifies(request, profile, &key, at)
+            {
+                problem.help = format!(
+                    "it was signed for {scheme}://: if that is how the request came, pass \
+                     --url-scheme {scheme}; else sign the URL that the request is sent to"
+                );
             }
             Err(problem)
         }
@@ -108,6 +131,7 @@ fn scheme_that_verifies(
 }
 
 /// Check 7, without a resolver for anything but did:key.
+#[allow(clippy::result_large_err, reason = "a command makes one")]
 fn find_key(key_id: &KeyId, given: Option<&PublicKey>) -> Result<PublicKey, Problem> {
     let KeyId::DidUrl(url) = key_id else {
         return given.cloned().ok_or_else(|| unavailable(key_id));
@@ -131,7 +155,7 @@ fn find_key(key_id: &KeyId, given: Option<&PublicKey>) -> Result<PublicKey, Prob
     match given {
         Some(given) if *given != key => Err(unknown(
             format!("the keyid is {did}, which is not the key of --key"),
-            "the request was signed by somebody else; without --key, it is judged by the keyid",
+            "another key signed the request; without --key, the keyid decides which key is used",
         )),
         _ => Ok(key),
     }
@@ -148,8 +172,8 @@ fn unavailable(key_id: &KeyId) -> Problem {
 }
 
 fn key_problem(code: &'static str, detail: String, help: String) -> Problem {
-    let (evidence, signature_base) = (Vec::new(), None);
-    Problem { step: 7, passed_below: 7, code, detail, evidence, signature_base, help }
+    let evidence = Vec::new();
+    Problem { step: 7, passed_below: 7, code, detail, evidence, help, signed: None }
 }
 
 fn problem(
@@ -165,7 +189,7 @@ fn problem(
         code: refused.code(),
         detail: refused.to_string(),
         evidence: explain::evidence(refused, request),
-        signature_base: None,
         help: explain::help(refused, profile, at),
+        signed: None,
     }
 }

@@ -12,29 +12,32 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use self::raw_request::RawRequest;
-use super::{Failure, format, key};
+use super::{Failure, format, key, profile};
 use crate::clock::Clock;
+use crate::config::Sources;
 use crate::domain::{Did, PublicKey, Timestamp};
 use crate::resolvers::did_key;
-use crate::signatures::{Body, Profile, Request};
+use crate::signatures::{Body, Request};
 
 #[derive(Debug, Args)]
 #[command(after_help = "FILE is a request as it was received: the request line, the headers, a \
     blank line, the body.\nExits with 0 when every check passed, and with 1 when one did not. \
-    Whether the nonce was used\nbefore, and the key revoked, only the running service knows.\n\n\
+    Whether the nonce was used\nbefore, and the key revoked, only the running service knows. Of \
+    a refused signature, the signature\nbase is shown, and whether the key at hand made it.\n\n\
     Examples:\n  \
     onceguard verify request.http\n  \
     onceguard verify - --url-scheme http --at 2026-11-20T12:00:00Z < request.http\n  \
-    onceguard verify request.http --key agent.pub.pem")]
+    onceguard verify request.http --key agent.pub.pem\n  \
+    onceguard verify request.http --config config/production.toml --profile partners")]
 pub(super) struct Verify {
     /// The request; - reads standard input
     file: PathBuf,
     /// The signer's key: a did:key, or a PEM file; needed when the keyid is no did:key
     #[arg(long, value_name = "DID|FILE")]
     key: Option<String>,
-    /// onceguard or sage
-    #[arg(long, default_value = "onceguard", value_parser = format::parse_profile)]
-    profile: Profile,
+    /// A profile of the configuration: onceguard, sage, or one of your own
+    #[arg(long, default_value = "onceguard")]
+    profile: String,
     /// How the request was sent; its first line does not say it
     #[arg(long, value_name = "SCHEME", default_value = "https")]
     url_scheme: Scheme,
@@ -62,7 +65,8 @@ impl Scheme {
 }
 
 impl Verify {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
+        let profile = profile::find(sources, &self.profile)?;
         let name = self.file.display();
         let content =
             read(&self.file).map_err(|e| Failure::Failed(format!("cannot read {name}: {e}")))?;
@@ -76,7 +80,7 @@ impl Verify {
         let given = self.key.as_deref().map(given_key).transpose()?;
         let now = self.at.unwrap_or_else(|| Clock::system().now());
 
-        let judgement = judge::judge(&request, &self.profile, given.as_ref(), now);
+        let judgement = judge::judge(&request, &profile, given.as_ref(), now);
         report::print(&judgement, &request, &raw.notes, self.json)?;
         match judgement.problem {
             None => Ok(()),

@@ -130,7 +130,7 @@ fn body_of(
 fn single(headers: &[(String, Vec<u8>)], wanted: &str) -> Result<Option<String>, String> {
     let mut values = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
     match (values.next(), values.next()) {
-        (_, Some(_)) => Err(format!("it has {wanted} twice: which one counts, nobody can say")),
+        (_, Some(_)) => Err(format!("it has {wanted} twice, so it is not clear which one counts")),
         (Some((_, value)), None) => String::from_utf8(value.trim_ascii().to_vec())
             .map(Some)
             .map_err(|_| format!("{wanted} is not ASCII")),

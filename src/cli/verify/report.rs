@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::{Failure, format, out};
-use super::judge::{Judgement, OF_THE_SERVICE, Problem};
+use super::explain;
+use super::judge::{Judgement, OF_THE_SERVICE, Problem, Signed};
 use crate::domain::Did;
 use crate::signatures::{Algorithm, Body, Checked, Component, KeyId, Request};
 
@@ -85,22 +86,28 @@ pub(super) fn print(
     out::line("")?;
     match &judgement.problem {
         None => out::line(CLOSING),
-        Some(problem) => explain(problem),
+        Some(problem) => print_problem(problem),
     }
 }
 
-fn explain(problem: &Problem) -> Result<(), Failure> {
-    let Problem { step, code, detail, evidence, signature_base, help, .. } = problem;
+fn print_problem(problem: &Problem) -> Result<(), Failure> {
+    let Problem { step, code, detail, evidence, help, signed, .. } = problem;
     out::line(format!("error[{code}]: {detail}"))?;
     out::line(format!("  --> check {step}"))?;
-    if signature_base.is_some() {
-        out::line("  the signature base, as rebuilt from this request:")?;
-    }
-    let base = signature_base.iter().flat_map(|base| base.lines());
-    for line in evidence.iter().map(String::as_str).chain(base) {
+    for line in evidence {
         out::line(format!("   | {line}"))?;
     }
-    out::line(format!("  help: {}", help.replace('\n', "\n      ")))
+    out::line(format!("  help: {}", help.replace('\n', "\n      ")))?;
+    let Some(Signed { base, by_key }) = signed else { return Ok(()) };
+    out::line("  the signature base, as rebuilt from this request:")?;
+    for line in base.lines() {
+        out::line(format!("   | {}", explain::printable(line)))?;
+    }
+    out::line(match by_key {
+        Some(true) => "  the signature over it is the key's",
+        Some(false) => "  the signature over it is not the key's",
+        None => "  whose signature is over it, --key would tell",
+    })
 }
 
 /// What was found where a check has passed.
@@ -138,7 +145,8 @@ fn as_json(judgement: &Judgement<'_>, request: &Request<'_>, notes: &[String]) -
             "code": problem.code,
             "detail": problem.detail,
             "evidence": problem.evidence,
-            "signature_base": problem.signature_base,
+            "signature_base": problem.signed.as_ref().map(|signed| &signed.base),
+            "signature_is_the_keys": problem.signed.as_ref().and_then(|signed| signed.by_key),
             "help": problem.help,
         })),
         "method": request.method,

@@ -1,6 +1,7 @@
 //! `[resolvers]`: where DIDs are read from.
 
 mod endpoint;
+mod places;
 mod registry;
 mod universal;
 mod web;
@@ -8,6 +9,7 @@ mod web;
 use super::reader::Reader;
 
 pub use endpoint::Endpoint;
+pub use places::Places;
 pub use registry::Registry;
 pub use universal::Universal;
 pub use web::Web;
@@ -15,6 +17,7 @@ pub use web::Web;
 /// `[resolvers]`.
 #[derive(Debug, Clone)]
 pub struct Resolvers {
+    pub places: Places,
     pub web: Web,
     /// `None` when it has no endpoints.
     pub registry: Option<Registry>,
@@ -25,6 +28,7 @@ pub struct Resolvers {
 impl Resolvers {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
+            places: Places::read(reader),
             web: Web::read(reader),
             registry: Registry::read(reader),
             universal: Universal::read(reader),

@@ -1,5 +1,6 @@
-//! In which form a client would have its answer: the whole result or the document alone, as
-//! `Accept` says (RFC 9110, section 12.5.1).
+//! In which form a client would have its answer: the whole result or only the document, as
+//! `Accept` says (RFC 9110, section 12.5.1). `application/json` and `application/ld+json` ask for
+//! the document, as at DIF's Universal Resolver.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{Accept, Header as _, Quality, QualityItem};
@@ -67,11 +68,15 @@ impl Form {
         match (essence, self) {
             ("*/*", _) => Some(0),
             ("application/*", _) => Some(1),
+            ("application/json", Self::JsonDocument) => Some(2),
+            ("application/ld+json", Self::JsonLdDocument) => {
+                range.get_param("profile").is_none().then_some(2)
+            }
             ("application/ld+json", Self::LegacyResult) => {
                 let profiles = range.get_param("profile")?;
-                profiles.as_str().split_ascii_whitespace().any(|one| one == PROFILE).then_some(2)
+                profiles.as_str().split_ascii_whitespace().any(|one| one == PROFILE).then_some(3)
             }
-            _ => (essence == self.media_type()).then_some(2),
+            _ => (essence == self.media_type()).then_some(3),
         }
     }
 }
@@ -117,6 +122,15 @@ mod tests {
             (&["application/did+ld+json;q=0.1, */*"], Form::Result),
             (&["application/did-resolution;q=0, */*"], Form::LegacyResult),
             (&["application/did;charset=utf-8"], Form::Document),
+            (&["application/json"], Form::JsonDocument),
+            (&["application/json;charset=utf-8"], Form::JsonDocument),
+            (&["application/ld+json"], Form::JsonLdDocument),
+            // As HTTP libraries send it of their own accord.
+            (&["application/json, text/plain, */*"], Form::JsonDocument),
+            (&["application/json;q=0.5, */*"], Form::Result),
+            (&["application/ld+json, application/json"], Form::JsonLdDocument),
+            (&["application/json, application/did-resolution"], Form::Result),
+            (&["application/json", legacy], Form::LegacyResult),
             (&[legacy, "application/did+ld+json"], Form::LegacyResult),
             (
                 &[
@@ -132,13 +146,15 @@ mod tests {
     #[test]
     fn who_asks_for_something_else_gets_nothing() {
         for accept in [
-            "application/json",
-            "application/ld+json",
             "application/ld+json;profile=\"https://www.w3.org/ns/json-ld#compacted\"",
             "text/html",
             "text/*",
             "*/*;q=0",
             "application/did;q=0",
+            "application/json;q=0",
+            // Both name one form, and the more specific one counts.
+            "application/json, application/did+json;q=0",
+            "application/cbor",
             "application/did-url-dereferencing",
         ] {
             assert_eq!(asked_for(&[accept]), None, "{accept}");

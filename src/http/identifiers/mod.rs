@@ -6,22 +6,27 @@
 //! of the binding take that for an internal error of the resolver.
 
 mod form;
+mod readers;
 mod result;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::HttpResponse;
+use actix_web::dev::Payload;
+use actix_web::{FromRequest as _, HttpRequest, HttpResponse, web};
 use url::form_urlencoded;
 
-use super::call::Call;
+use super::body::Incoming;
 use super::dids::set_age;
+use super::exchange::Exchange;
+use super::input::Input;
 use super::problem::Problem;
-use crate::domain::InvalidDid;
-use crate::resolvers::did_key;
-use crate::services::{Lookup, ResolvedDid, ServiceError};
+use super::{State, call, credentials, peer};
+use crate::domain::{InvalidDid, TokenScope};
+use crate::services::{Asker, Lookup, ResolvedDid, ServiceError};
 
 use form::Form;
+pub(super) use readers::{__path_methods, __path_properties, methods, properties};
 use result::{Error, View};
 
 /// Resolve a DID, as W3C DID Resolution has it.
@@ -36,7 +41,7 @@ use result::{Error, View};
         ("noCache" = Option<bool>, Query, description = "Whether to read the DID from where it lives, now.", example = false),
     ),
     responses(
-        (status = 200, description = "The DID's document, in a result or alone, by `Accept`.",
+        (status = 200, description = "The DID's document, with or without a resolution result, by `Accept`.",
             content(
                 (View = "application/did-resolution"),
                 (View = "application/ld+json;profile=\"https://w3id.org/did-resolution\""),
@@ -75,7 +80,7 @@ use result::{Error, View};
                 "didResolutionMetadata": {"error": {
                     "type": "https://www.w3.org/ns/did#REPRESENTATION_NOT_SUPPORTED",
                     "title": "Representation not supported",
-                    "detail": "Accept has none of application/did-resolution, application/did, application/did+ld+json and application/did+json",
+                    "detail": "Accept has none of application/did-resolution, application/did, application/did+ld+json, application/did+json, application/ld+json and application/json",
                 }},
                 "didDocumentMetadata": {},
             })),
@@ -95,7 +100,7 @@ use result::{Error, View};
                 }},
                 "didDocumentMetadata": {},
             })),
-        (status = 501, description = "`METHOD_NOT_SUPPORTED`, `FEATURE_NOT_SUPPORTED`.", body = View,
+        (status = 501, description = "`METHOD_NOT_SUPPORTED`, `UNSUPPORTED_PUBLIC_KEY_TYPE`, `FEATURE_NOT_SUPPORTED`.", body = View,
             content_type = "application/did-resolution", example = json!({
                 "didDocument": null,
                 "didResolutionMetadata": {"error": {
@@ -107,17 +112,19 @@ use result::{Error, View};
             })),
     ),
     extensions(("x-scope" = json!("dids")), ("x-all-errors" = json!([
-        "unauthenticated", "forbidden", "payload_too_large", "internal_error",
-        "upstream_unavailable", "storage_unavailable",
+        "unauthenticated", "forbidden", "payload_too_large", "internal_error", "upstream_unavailable",
+        "storage_unavailable",
     ]))),
 )]
-pub(super) async fn resolve(call: Call) -> Result<HttpResponse, Problem> {
-    let Some(form) = Form::asked_for(&call.request) else {
+pub(super) async fn resolve(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (state, asker) = admit(&request).await?;
+    let Some(form) = Form::asked_for(&request) else {
         let detail = "Accept has none of application/did-resolution, application/did, \
-                      application/did+ld+json and application/did+json";
+                      application/did+ld+json, application/did+json, application/ld+json and \
+                      application/json";
         return result::refused(Error::RepresentationNotSupported, detail, Form::Result);
     };
-    let resolved = match look_up(&call).await? {
+    let resolved = match look_up(&request, &state, asker).await? {
         Ok(resolved) => resolved,
         Err((error, detail)) => return result::refused(error, &detail, form),
     };
@@ -132,18 +139,46 @@ pub(super) async fn resolve(call: Call) -> Result<HttpResponse, Problem> {
     Ok(response)
 }
 
+/// Lets in who may resolve DIDs: with `identifiers.public`, those who do not say who they are, too.
+async fn admit(request: &HttpRequest) -> Result<(web::Data<State>, Asker), Problem> {
+    let state = call::state_of(request)?;
+    let server = &state.config.server;
+    if state.config.identifiers.public && credentials::is_nobody(request) {
+        let asker = Asker::Stranger(peer::of(request, server));
+        return Ok((state, asker));
+    }
+    let access = TokenScope::Dids.into();
+    let caller = if credentials::is_signed(request) {
+        // Refused in any case, before its body would be read: with what is wrong with it.
+        let payload = web::Payload::from_request(request, &mut Payload::None).await;
+        let payload = payload.map_err(|error| Problem::internal(error.to_string()))?;
+        let mut body = Incoming::of(request, payload)?;
+        Box::pin(credentials::by_signature(request, &mut body, access, &state)).await?.0
+    } else {
+        credentials::by_token(request, &state).await?
+    };
+    Exchange::of(request).set_caller(caller.clone());
+    let asker = Asker::Trusted(caller.peer(request, server));
+    caller.may(access)?;
+    Ok((state, asker))
+}
+
 /// What is known of the DID, or why it is not resolved.
-async fn look_up(call: &Call) -> Result<Result<Arc<ResolvedDid>, (Error, String)>, Problem> {
+async fn look_up(
+    request: &HttpRequest,
+    state: &State,
+    asker: Asker,
+) -> Result<Result<Arc<ResolvedDid>, (Error, String)>, Problem> {
     let refused = |error, detail: &str| Ok(Err((error, detail.to_owned())));
-    let Some(did) = call.input().path_did("did") else {
+    let Some(did) = Input::without_body(request).path_did("did") else {
         return refused(Error::InvalidDid, &InvalidDid.to_string());
     };
-    let no_cache = match no_cache(call.request.query_string()) {
+    let no_cache = match no_cache(request.query_string()) {
         Ok(no_cache) => no_cache,
         Err((error, detail)) => return refused(error, detail),
     };
-    let dids = &call.state.dids;
-    let lookup = match dids.get(&did, no_cache.then_some(Duration::ZERO)).await {
+    let dids = &state.dids;
+    let lookup = match dids.get(&did, no_cache.then_some(Duration::ZERO), asker).await {
         Err(ServiceError::RateLimited) => {
             let detail = "noCache is not permitted so soon after the DID was read; try without";
             return refused(Error::FeatureNotSupported, detail);
@@ -158,10 +193,7 @@ async fn look_up(call: &Call) -> Result<Result<Arc<ResolvedDid>, (Error, String)
         Lookup::NotFound => {
             refused(Error::MethodNotSupported, &format!("no resolver reads did:{}", did.method()))
         }
-        Lookup::Unresolvable(why) if did.method() == did_key::METHOD => {
-            refused(Error::InvalidDid, &why)
-        }
-        Lookup::Unresolvable(why) => refused(Error::InvalidDidDocument, &why),
+        Lookup::Unresolvable(why) => refused(Error::of(&why), &why.to_string()),
     }
 }
 

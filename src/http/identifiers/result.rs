@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::form::Form;
 use crate::domain::Timestamp;
 use crate::http::problem::Problem;
+use crate::resolvers::Unusable;
 use crate::services::ResolvedDid;
 
 /// A DID resolution result.
@@ -110,6 +111,7 @@ pub(super) enum Error {
     RepresentationNotSupported,
     InvalidDidDocument,
     MethodNotSupported,
+    UnsupportedPublicKeyType,
     FeatureNotSupported,
 }
 
@@ -124,6 +126,16 @@ struct Meaning {
 }
 
 impl Error {
+    pub(super) const fn of(unusable: &Unusable) -> Self {
+        match unusable {
+            Unusable::Did(_) => Self::InvalidDid,
+            Unusable::KeyType(_) => Self::UnsupportedPublicKeyType,
+            Unusable::Method(_) => Self::MethodNotSupported,
+            Unusable::Representation(_) => Self::RepresentationNotSupported,
+            Unusable::Document(_) => Self::InvalidDidDocument,
+        }
+    }
+
     const fn meaning(self) -> Meaning {
         let (status, name, legacy_name, title) = match self {
             Self::InvalidDid => {
@@ -150,6 +162,14 @@ impl Error {
                 "METHOD_NOT_SUPPORTED",
                 "methodNotSupported",
                 "DID method not supported",
+            ),
+            // Of the did:key method. The binding has 500 for errors that are not its own; but
+            // nothing has failed here.
+            Self::UnsupportedPublicKeyType => (
+                StatusCode::NOT_IMPLEMENTED,
+                "UNSUPPORTED_PUBLIC_KEY_TYPE",
+                "unsupportedPublicKeyType",
+                "Key type not supported",
             ),
             Self::FeatureNotSupported => (
                 StatusCode::NOT_IMPLEMENTED,

@@ -3,7 +3,6 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
@@ -11,9 +10,9 @@ use super::super::call::Call;
 use super::super::etag::IfMatch;
 use super::super::fields::{text, whole};
 use super::super::problem::Problem;
-use super::super::values::{json, metadata, session_key};
+use super::super::values::{json, session_key};
 use super::{View, answer, done, precondition_failed};
-use crate::domain::{Did, SessionId};
+use crate::domain::{Did, Metadata, SessionId};
 use crate::services::UpdateSession;
 use crate::storage::Parties;
 
@@ -24,7 +23,7 @@ use crate::storage::Parties;
 pub(in crate::http) struct Change {
     /// Replaces the whole object, at most 16 KiB.
     #[schema(value_type = Option<Object>, example = json!({"purpose": "tour"}), nullable = false)]
-    metadata: Option<Map<String, Value>>,
+    metadata: Option<Metadata>,
     /// 1 to 4096 bytes in standard padded base64.
     #[schema(value_type = Option<String>, format = Byte, nullable = false)]
     session_key: Option<Zeroizing<Vec<u8>>>,
@@ -53,8 +52,7 @@ pub(in crate::http) async fn change(call: Call) -> Result<HttpResponse, Problem>
     let expected_version = match if_match {
         None | Some(IfMatch::Any) => None,
         Some(tags) => {
-            let session =
-                call.state.sessions.read(id).await?.ok_or_else(Problem::session_not_found)?;
+            let session = call.session(id).await?;
             if let Some(over) = Problem::session_over(&session) {
                 return Err(over);
             }
@@ -70,7 +68,7 @@ pub(in crate::http) async fn change(call: Call) -> Result<HttpResponse, Problem>
         ttl_seconds: change.ttl_seconds,
         expected_version,
     };
-    let session = done(call.state.sessions.update(id, update).await?)?;
+    let session = done(call.state.sessions.update(id, update, call.caller.actor()).await?)?;
     answer(StatusCode::OK, &session)
 }
 
@@ -82,7 +80,7 @@ fn read(call: &Call) -> Result<(SessionId, Change, Option<IfMatch>), Problem> {
     if input.body_is_empty() {
         input.refuse("", "must have at least one of metadata, session_key and ttl_seconds");
     }
-    let metadata = input.optional("metadata", metadata);
+    let metadata = input.metadata();
     let session_key = input.optional("session_key", session_key);
     let ttl_seconds = input.optional("ttl_seconds", whole(1..=max_ttl));
     input.finish(|| Some((id?, Change { metadata, session_key, ttl_seconds }, if_match)))
@@ -148,7 +146,8 @@ pub(in crate::http) struct EndedView {
     post, path = "/v1/sessions/end", operation_id = "end_sessions", tag = "sessions",
     request_body(content = EndParties, example = json!({"client_did": "did:web:client.example"})),
     responses((status = 200, description = "How many were ended.", body = EndedView)),
-    extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true))),
+    extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true)),
+        ("x-errors" = json!(["signature_not_a_party"]))),
 )]
 pub(in crate::http) async fn end_all(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.json()?;

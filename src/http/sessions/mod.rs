@@ -20,14 +20,14 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use serde::Serialize;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::code::Code;
 use super::etag::etag;
 use super::problem::Problem;
-use super::values::{Time, json};
-use crate::domain::{EndReason, Session, SessionState};
+use super::time::Time;
+use super::values::json;
+use crate::domain::{Metadata, Session, SessionState};
 use crate::storage::Changed;
 
 /// A session, without its key.
@@ -68,7 +68,7 @@ pub(super) struct View<'a> {
     /// Exact where `max_claims` is set; elsewhere it moves with activity.
     claims: u64,
     #[schema(value_type = Object)]
-    metadata: &'a Map<String, Value>,
+    metadata: &'a Metadata,
     user_agent: Option<&'a str>,
     #[schema(value_type = Option<String>)]
     ip_address: Option<IpAddr>,
@@ -80,11 +80,9 @@ pub(super) struct View<'a> {
 impl<'a> View<'a> {
     fn of(session: &'a Session) -> Self {
         let state = session.state();
-        let (ended_at, end_reason) = match state {
-            SessionState::Active => (None, None),
-            SessionState::Expired { at, reason } | SessionState::Ended { at, reason } => {
-                (Some(Time(at)), Some(EndReason::as_str(reason)))
-            }
+        let end = match state {
+            SessionState::Active => None,
+            SessionState::Over(end) => Some(end),
         };
         Self {
             id: session.id.to_string(),
@@ -101,8 +99,8 @@ impl<'a> View<'a> {
             metadata: &session.metadata,
             user_agent: session.user_agent.as_deref(),
             ip_address: session.ip_address,
-            ended_at,
-            end_reason,
+            ended_at: end.map(|end| Time(end.at)),
+            end_reason: end.map(|end| end.reason.as_str()),
         }
     }
 }

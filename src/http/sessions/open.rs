@@ -3,17 +3,17 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::super::call::Call;
 use super::super::code::Code;
 use super::super::fields::{text, whole};
+use super::super::peer;
 use super::super::problem::Problem;
-use super::super::values::{MAX_CLAIMS, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, metadata, session_key};
+use super::super::values::{MAX_CLAIMS, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, session_key};
 use super::{View, answer};
-use crate::domain::{Did, SessionId};
+use crate::domain::{Did, Metadata, SessionId};
 use crate::services::OpenSession;
 use crate::storage::Opened;
 
@@ -45,9 +45,10 @@ pub(in crate::http) struct Body {
     /// The most nonces that may be claimed in the session.
     #[schema(minimum = 1, nullable = false)]
     max_claims: Option<u64>,
-    /// Any object of at most 16 KiB.
+    /// Any object of at most 16 KiB. It reads as it was sent, but for the order of its members and
+    /// the exponents of its numbers, which are written out.
     #[schema(value_type = Option<Object>, example = json!({"purpose": "tour"}), nullable = false)]
-    metadata: Option<Map<String, Value>>,
+    metadata: Option<Metadata>,
 }
 
 /// Open a session between a client and a server DID.
@@ -63,7 +64,7 @@ pub(in crate::http) struct Body {
         ("Location" = String, description = "The session's path."),
         ("ETag" = String, description = "For If-Match."),
     ))),
-    extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true)), ("x-errors" = json!(["did_revoked", "session_exists"]))),
+    extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true)), ("x-errors" = json!(["did_revoked", "session_exists", "rate_limited"]))),
 )]
 pub(in crate::http) async fn open(call: Call) -> Result<HttpResponse, Problem> {
     let asked = read(&call)?;
@@ -72,6 +73,11 @@ pub(in crate::http) async fn open(call: Call) -> Result<HttpResponse, Problem> {
             Code::Forbidden,
             "an agent opens sessions as their client: client_did must be its own DID",
         ));
+    }
+    if let Some(agent) = call.caller.agent() {
+        let peer = call.caller.peer(&call.request, &call.state.config.server);
+        let allowed = call.state.agents.may_open(agent, &asked.server_did, peer).await?;
+        allowed.map_err(|(too_many, wait)| Problem::rate_limited(too_many.to_string(), wait))?;
     }
     let opening = OpenSession {
         id: asked.id,
@@ -83,7 +89,7 @@ pub(in crate::http) async fn open(call: Call) -> Result<HttpResponse, Problem> {
         max_claims: asked.max_claims,
         metadata: asked.metadata.unwrap_or_default(),
         user_agent: user_agent(&call.request),
-        ip_address: call.request.peer_addr().map(|peer| peer.ip()),
+        ip_address: Some(peer::address(&call.request, &call.state.config.server)),
     };
     match call.state.sessions.open(opening).await? {
         Opened::Created(session) => {
@@ -112,7 +118,7 @@ fn read(call: &Call) -> Result<Body, Problem> {
     let idle_timeout_seconds =
         input.optional("idle_timeout_seconds", whole(MIN_IDLE_TIMEOUT..=MAX_IDLE_TIMEOUT));
     let max_claims = input.optional("max_claims", whole(1..=MAX_CLAIMS));
-    let metadata = input.optional("metadata", metadata);
+    let metadata = input.metadata();
     input.finish(|| {
         Some(Body {
             id,

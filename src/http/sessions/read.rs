@@ -27,8 +27,7 @@ pub(in crate::http) async fn read(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
     let id = input.path("id", SessionId::parse);
     let id = input.finish(|| id)?;
-    let session = call.state.sessions.read(id).await?.ok_or_else(Problem::session_not_found)?;
-    call.caller.must_be_party(&session)?;
+    let session = call.session(id).await?;
     match Problem::session_over(&session) {
         Some(over) => Err(over),
         None => answer(StatusCode::OK, &session),
@@ -67,9 +66,10 @@ pub(in crate::http) async fn key(call: Call) -> Result<HttpResponse, Problem> {
             "session keys are not sent over a listener that is neither loopback nor TLS; set server.tls, or server.allow_plaintext_keys where a proxy ends TLS",
         ));
     }
+    // Before anything is unsealed.
+    call.must_be_party(id).await?;
     let found = call.state.sessions.key(id).await?;
     let (session, key) = found.ok_or_else(Problem::session_not_found)?;
-    call.caller.must_be_party(&session)?;
     if let Some(over) = Problem::session_over(&session) {
         return Err(over);
     }
@@ -77,6 +77,7 @@ pub(in crate::http) async fn key(call: Call) -> Result<HttpResponse, Problem> {
         return Err(Problem::party_revoked(&did));
     }
     let key = key.ok_or_else(|| Problem::new(Code::NotFound, "the session has no key"))?;
+    call.state.sessions.record_key_reading(&session, call.caller.actor()).await?;
     let session_key = Zeroizing::new(base64(&key));
     json(StatusCode::OK, &KeyView { session_key: &session_key })
 }
@@ -88,7 +89,7 @@ pub(in crate::http) async fn key(call: Call) -> Result<HttpResponse, Problem> {
         ("client_did" = Option<String>, Query, example = "did:web:client.example"),
         ("server_did" = Option<String>, Query, example = "did:web:server.example"),
         ("state" = Option<String>, Query, description = "active (the default), ended, expired or all", example = "active"),
-        ("limit" = Option<u32>, Query, description = "1 to 500; 50 when left out", example = 50),
+        ("limit" = Option<u32>, Query, description = "1 to 500; 50 when left out. A page of long metadata ends earlier, and has a next_cursor.", example = 50),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
     ),
     responses((status = 200, description = "A page.", body = PageView<View>)),

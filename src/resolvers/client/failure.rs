@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rustls::CertificateError;
 
-use super::names::NotDialled;
 use crate::resolvers::body::BadBody;
+use crate::resolvers::places::Full;
 
 /// Why a host gave no answer that can be used. The text goes on from the host's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,10 +26,23 @@ pub(in crate::resolvers) enum Failure {
     Broken,
     #[error("answers with too many bytes")]
     TooLarge,
+    /// A status that says that the host is unwell.
     #[error("answers {0}")]
-    Status(u16),
+    Unwell(u16),
     #[error("does not answer within {} s", .0.as_secs_f32())]
     Late(Duration),
+    /// Another status than those that say what became of a DID.
+    #[error("answers {0}")]
+    OtherStatus(u16),
+    #[error("redirects ({0}): that is not followed")]
+    Redirect(u16),
+    #[error("answers with a Content-Encoding, which was not asked for")]
+    Encoded,
+    #[error("answers with what is not JSON")]
+    NotJson,
+    /// It is not asked for any more DIDs now.
+    #[error("is not asked: {0}")]
+    Full(#[from] Full),
     /// Nobody can be asked.
     #[error("is not asked: {0}")]
     Setup(String),
@@ -46,18 +59,8 @@ impl From<BadBody> for Failure {
 
 impl Failure {
     pub(super) fn of(error: &reqwest::Error) -> Self {
-        if let Some(cause) = causes(error).find_map(|cause| cause.downcast_ref::<NotDialled>()) {
-            return match cause {
-                NotDialled::Forbidden => Self::Forbidden,
-                NotDialled::NoAddress => Self::Connect("has no address"),
-                NotDialled::Busy => Self::Connect("waits for other names to be looked up"),
-            };
-        }
         if let Some(cause) = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
             return Self::Untrusted(of_tls(cause));
-        }
-        if error.is_dns() {
-            return Self::Connect("cannot be found by its name");
         }
         if error.is_connect() {
             let io = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last();
@@ -66,9 +69,31 @@ impl Failure {
         Self::Broken
     }
 
-    /// Whether to try again may help, and can do no harm.
-    pub(super) const fn is_connect(&self) -> bool {
-        matches!(self, Self::Connect(_))
+    /// Whether to try again may help, and can do no harm. A name that must not be dialled is
+    /// treated as one that cannot be found, so that the time of an answer does not tell which names
+    /// there are.
+    pub(super) const fn may_pass(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Forbidden)
+    }
+
+    /// Whether the host had better be left alone. What it answers for one DID may be that DID's
+    /// doing: those who share a host must not be able to switch it off for each other.
+    pub(in crate::resolvers) const fn is_of_host(&self) -> bool {
+        match self {
+            Self::Forbidden
+            | Self::Connect(_)
+            | Self::Untrusted(_)
+            | Self::Broken
+            | Self::Unwell(_)
+            | Self::Late(_) => true,
+            Self::TooLarge
+            | Self::OtherStatus(_)
+            | Self::Redirect(_)
+            | Self::Encoded
+            | Self::NotJson
+            | Self::Full(_)
+            | Self::Setup(_) => false,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The HTTPS client for hosts that strangers choose. It dials no address that it has not
-//! checked, follows no redirect, takes no proxy from the environment, keeps no connection and no
-//! cookie, and unpacks nothing.
+//! checked and counted, follows no redirect, takes no proxy from the environment, keeps no
+//! connection and no cookie, and unpacks nothing.
 
 mod address;
 mod failure;
@@ -8,11 +8,13 @@ mod names;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ConstantBuilder, Retryable as _};
+use reqwest::dns::{Name, Resolve, Resolving};
 use reqwest::header::ACCEPT;
 use reqwest::{Response, redirect};
 use rustls::{ClientConfig, RootCertStore};
@@ -20,6 +22,7 @@ use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 use url::{Host, Url};
 
+use super::places::Place;
 use crate::authorities::{self, InvalidAuthorities};
 
 pub(super) use failure::Failure;
@@ -31,12 +34,12 @@ const USER_AGENT: &str = concat!("onceguard/", env!("CARGO_PKG_VERSION"));
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 pub(super) struct Client {
-    names: Arc<Names>,
+    names: Names,
     /// The authorities that are trusted besides the system's.
     roots: RootCertStore,
     timeout: Duration,
     /// Made by the first that needs it: a start does not wait for the system's authorities.
-    http: OnceCell<reqwest::Client>,
+    tls: OnceCell<ClientConfig>,
 }
 
 impl Client {
@@ -52,34 +55,74 @@ impl Client {
         timeout: Duration,
     ) -> Result<Self, InvalidAuthorities> {
         let roots = ca_file.map_or_else(|| Ok(RootCertStore::empty()), authorities::of_file)?;
-        Ok(Self { names: Arc::new(names), roots, timeout, http: OnceCell::new() })
+        Ok(Self { names, roots, timeout, tls: OnceCell::new() })
     }
 
     /// Sends a request, and once more when there is no connection. The answer has any status;
-    /// its body is not read yet.
+    /// its body is not read yet. The place must be held until it is.
     ///
     /// # Errors
     /// [`Failure`] when there is no answer.
-    pub(super) async fn get(&self, url: &Url, accept: &'static str) -> Result<Response, Failure> {
-        // Addresses in URLs are dialled without asking for their names.
-        let address = match url.host() {
-            Some(Host::Ipv4(address)) => Some(address.into()),
-            Some(Host::Ipv6(address)) => Some(address.into()),
-            Some(Host::Domain(_)) | None => None,
-        };
-        if address.is_some_and(|address| !self.names.may_dial(address)) {
-            return Err(Failure::Forbidden);
-        }
-        let http = self.http.get_or_try_init(|| self.build()).await?;
+    pub(super) async fn get(
+        &self,
+        url: &Url,
+        accept: &'static str,
+        place: &Arc<Place>,
+    ) -> Result<Response, Failure> {
+        let tls = self.tls.get_or_try_init(|| self.set_up_tls()).await?;
         let send = || async {
+            let addresses = self.addresses(url, place).await?;
+            place.at(addresses.iter().map(SocketAddr::ip))?;
+            let http = self.client(tls.clone(), url, &addresses)?;
             let request = http.get(url.clone()).header(ACCEPT, accept);
             request.send().await.map_err(|error| Failure::of(&error))
         };
         let once = ConstantBuilder::default().with_delay(RETRY_DELAY).with_max_times(1);
-        send.retry(once).when(Failure::is_connect).await
+        send.retry(once).when(Failure::may_pass).await
     }
 
-    async fn build(&self) -> Result<reqwest::Client, Failure> {
+    /// The addresses that may be dialled.
+    async fn addresses(&self, url: &Url, place: &Arc<Place>) -> Result<Vec<SocketAddr>, Failure> {
+        // Addresses in URLs are dialled without asking for their names.
+        let address = match url.host() {
+            Some(Host::Ipv4(address)) => address.into(),
+            Some(Host::Ipv6(address)) => address.into(),
+            Some(Host::Domain(name)) => return self.names.addresses(name, place).await,
+            None => return Err(Failure::Forbidden),
+        };
+        self.names.check(address)?;
+        Ok(vec![SocketAddr::new(address, 0)])
+    }
+
+    /// A client for one connection: it knows these addresses of the URL's host, and no others.
+    fn client(
+        &self,
+        tls: ClientConfig,
+        url: &Url,
+        addresses: &[SocketAddr],
+    ) -> Result<reqwest::Client, Failure> {
+        reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .https_only(true)
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .dns_resolver(Arc::new(NoNames))
+            .resolve_to_addrs(url.host_str().unwrap_or_default(), addresses)
+            .connect_timeout(self.timeout)
+            // Strangers' hosts are many: their connections would pile up.
+            .pool_max_idle_per_host(0)
+            // A few bytes may unpack to very many.
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .user_agent(USER_AGENT)
+            .build()
+            .map_err(|error| Failure::Setup(error.to_string()))
+    }
+
+    async fn set_up_tls(&self) -> Result<ClientConfig, Failure> {
         let (mut roots, setup) = (self.roots.clone(), |why: String| Failure::Setup(why));
         let reading = spawn_blocking(move || {
             authorities::add_system(&mut roots);
@@ -95,23 +138,16 @@ impl Client {
             .map_err(|error| setup(error.to_string()))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .https_only(true)
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .dns_resolver(Arc::clone(&self.names))
-            .connect_timeout(self.timeout)
-            // Strangers' hosts are many: their connections would pile up.
-            .pool_max_idle_per_host(0)
-            // A few bytes may unpack to very many.
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .user_agent(USER_AGENT)
-            .build()
-            .map_err(|error| setup(error.to_string()))
+        Ok(tls)
+    }
+}
+
+/// Knows no name: what was not looked up and checked is not dialled.
+struct NoNames;
+
+impl Resolve for NoNames {
+    fn resolve(&self, name: Name) -> Resolving {
+        let why = format!("{} was not looked up", name.as_str());
+        Box::pin(async { Err(why.into()) })
     }
 }

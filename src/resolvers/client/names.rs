@@ -5,11 +5,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
+use super::Failure;
 use super::address::is_global_unicast;
+use crate::resolvers::places::Place;
+
+/// The most addresses of one name that are dialled.
+const MAX_ADDRESSES: usize = 8;
 
 /// Looks a name up; blocks. The ports are 0, for which the URL's stands in.
 type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
@@ -18,58 +21,49 @@ type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 pub(in crate::resolvers) struct Names {
     look_up: Arc<LookUp>,
     may_dial: fn(IpAddr) -> bool,
-    /// Bounds the threads of look-ups, which go on after whoever asked has given up.
-    threads: Arc<Semaphore>,
-}
-
-/// Why a name is not dialled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotDialled {
-    /// It has addresses, and none of them may be dialled.
-    #[error("no address may be dialled")]
-    Forbidden,
-    #[error("there is no address")]
-    NoAddress,
-    #[error("too many names are being looked up")]
-    Busy,
 }
 
 impl Names {
-    /// Names by the system, at most `at_once` of them at the same time; addresses of the
-    /// Internet alone, unless any address may be dialled.
-    pub(in crate::resolvers) fn of_system(any_address: bool, at_once: usize) -> Self {
+    /// Names by the system; only addresses of the Internet, unless any address may be dialled.
+    pub(in crate::resolvers) fn of_system(any_address: bool) -> Self {
         let may_dial = if any_address { |_| true } else { is_global_unicast };
-        Self::new(Arc::new(|name| Ok((name, 0).to_socket_addrs()?.collect())), may_dial, at_once)
+        Self::new(Arc::new(|name| Ok((name, 0).to_socket_addrs()?.collect())), may_dial)
     }
 
-    pub(super) fn new(look_up: Arc<LookUp>, may_dial: fn(IpAddr) -> bool, at_once: usize) -> Self {
-        Self { look_up, may_dial, threads: Arc::new(Semaphore::new(at_once)) }
+    pub(super) fn new(look_up: Arc<LookUp>, may_dial: fn(IpAddr) -> bool) -> Self {
+        Self { look_up, may_dial }
     }
 
-    pub(super) fn may_dial(&self, address: IpAddr) -> bool {
-        (self.may_dial)(address)
+    /// # Errors
+    /// [`Failure::Forbidden`] when this address may not be dialled.
+    pub(super) fn check(&self, address: IpAddr) -> Result<(), Failure> {
+        if (self.may_dial)(address) { Ok(()) } else { Err(Failure::Forbidden) }
     }
-}
 
-impl Resolve for Names {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (look_up, may_dial) = (Arc::clone(&self.look_up), self.may_dial);
-        let thread = Arc::clone(&self.threads).try_acquire_owned();
-        Box::pin(async move {
-            let thread = thread.map_err(|_| NotDialled::Busy)?;
-            let found = spawn_blocking(move || {
-                let _thread = thread;
-                look_up(name.as_str())
-            });
-            let mut addresses = found.await??;
-            if addresses.is_empty() {
-                return Err(NotDialled::NoAddress.into());
-            }
-            addresses.retain(|address| may_dial(address.ip()));
-            if addresses.is_empty() {
-                return Err(NotDialled::Forbidden.into());
-            }
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
+    /// The addresses of a name that may be dialled, at least one. A look-up cannot be broken off,
+    /// and may go on when its caller has given up: it holds the place until it ends.
+    ///
+    /// # Errors
+    /// [`Failure`] when there are none.
+    pub(super) async fn addresses(
+        &self,
+        name: &str,
+        place: &Arc<Place>,
+    ) -> Result<Vec<SocketAddr>, Failure> {
+        let (look_up, name, place) =
+            (Arc::clone(&self.look_up), name.to_owned(), Arc::clone(place));
+        let found = spawn_blocking(move || {
+            let _place = place;
+            look_up(&name)
+        });
+        let Ok(Ok(mut addresses)) = found.await else {
+            return Err(Failure::Connect("cannot be found by its name"));
+        };
+        if addresses.is_empty() {
+            return Err(Failure::Connect("has no address"));
+        }
+        addresses.retain(|address| (self.may_dial)(address.ip()));
+        addresses.truncate(MAX_ADDRESSES);
+        if addresses.is_empty() { Err(Failure::Forbidden) } else { Ok(addresses) }
     }
 }

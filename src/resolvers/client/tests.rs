@@ -10,6 +10,10 @@ use std::sync::mpsc;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::config::{self, Need, Sources};
+use crate::domain::Peer;
+use crate::metrics::Metrics;
+use crate::resolvers::places::{Account, Of, Places};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Nobody listens there.
@@ -49,6 +53,22 @@ fn client(names: Names) -> Client {
     Client::new(names, Some(file.path()), Duration::from_mins(1)).unwrap()
 }
 
+/// Places for two readings at the same time, and one of them.
+fn places() -> Arc<Places> {
+    let mut limits = Sources::default().load(Need::Everything).unwrap().config.resolvers.places;
+    limits.per_host = 2;
+    Places::new("web", &limits, Arc::new(Metrics::new().unwrap()))
+}
+
+fn enter(places: &Arc<Places>) -> Option<Arc<Place>> {
+    let account = Account { peer: Peer::of_address(HERE), known: false };
+    places.enter(&account, Of::Host(&config::Host::Name("agent.example".to_owned()))).ok()
+}
+
+fn place() -> Arc<Place> {
+    enter(&places()).unwrap()
+}
+
 /// Asks for a name that has these addresses at its look-ups, the last ones ever after. Returns
 /// what became of it, and how often the name was looked up.
 async fn ask(
@@ -69,9 +89,9 @@ async fn ask(
         count.fetch_add(1, Ordering::SeqCst);
         Ok(answers.lock().unwrap()().into_iter().map(|ip| SocketAddr::new(ip, 0)).collect())
     };
-    let client = client(Names::new(Arc::new(look_up), may_dial, 1));
+    let client = client(Names::new(Arc::new(look_up), may_dial));
     let url = Url::parse(&format!("https://agent.example:{port}/")).unwrap();
-    let result = client.get(&url, "*/*").await;
+    let result = client.get(&url, "*/*", &place()).await;
     (result, asked.load(Ordering::SeqCst))
 }
 
@@ -101,15 +121,16 @@ async fn only_the_internet_is_dialled() {
     let listener = Listener::start().await;
     let answers: [&[_]; 1] = [&[HERE, IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped()), FORBIDDEN]];
     let (result, asked) = ask(listener.port, &answers, address::is_global_unicast).await;
-    assert_eq!((result.unwrap_err(), asked), (Failure::Forbidden, 1));
+    // As often as a name that cannot be found: the time of an answer tells nothing.
+    assert_eq!((result.unwrap_err(), asked), (Failure::Forbidden, 2));
     // Nobody is asked about addresses.
     let names = || {
         let look_up = |name: &str| panic!("{name} was looked up");
-        Names::new(Arc::new(look_up), address::is_global_unicast, 1)
+        Names::new(Arc::new(look_up), address::is_global_unicast)
     };
     for host in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "127.1"] {
         let url = Url::parse(&format!("https://{host}:{}/", listener.port)).unwrap();
-        let result = client(names()).get(&url, "*/*").await;
+        let result = client(names()).get(&url, "*/*", &place()).await;
         assert_eq!(result.unwrap_err(), Failure::Forbidden, "{host}");
     }
     assert_eq!(listener.connections(), 0);
@@ -121,7 +142,7 @@ async fn a_name_without_addresses_is_looked_up_twice() {
     assert_eq!((result.unwrap_err(), asked), (Failure::Connect("has no address"), 2));
 }
 
-/// A look-up cannot be broken off: its thread counts until it ends.
+/// A look-up cannot be broken off: it keeps its place until it ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn look_ups_that_hang_do_not_pile_up() {
     let (begun, begins) = mpsc::channel();
@@ -132,21 +153,33 @@ async fn look_ups_that_hang_do_not_pile_up() {
         let _ = ended.lock().unwrap().recv();
         Ok(Vec::new())
     };
-    let client = Arc::new(client(Names::new(Arc::new(look_up), |_| true, 1)));
+    let client = client(Names::new(Arc::new(look_up), |_| true));
     let url = Url::parse("https://agent.example/").unwrap();
-    let first = {
-        let (client, url) = (Arc::clone(&client), url.clone());
-        tokio::spawn(async move { client.get(&url, "*/*").await })
-    };
-    let begins = tokio::task::spawn_blocking(move || begins.recv().map(|()| begins));
-    let begins = begins.await.unwrap().unwrap();
+    let places = places();
+    let place = enter(&places).unwrap();
+    let first = tokio::spawn(async move { client.get(&url, "*/*", &place).await });
+    tokio::task::spawn_blocking(move || begins.recv().unwrap()).await.unwrap();
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
-    let busy = client.get(&url, "*/*").await.unwrap_err();
-    assert_eq!(busy, Failure::Connect("waits for other names to be looked up"));
-    assert!(begins.try_recv().is_err());
+    let second = enter(&places);
+    assert!(second.is_some());
+    assert!(enter(&places).is_none());
     // Without a sender, look-ups end at once.
     drop(end);
-    while client.get(&url, "*/*").await.unwrap_err() == busy {}
-    begins.try_recv().unwrap();
+    while enter(&places).is_none() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What a name's addresses say is counted, and no more of them are dialled than are counted.
+#[tokio::test]
+async fn a_name_is_dialled_at_eight_addresses() {
+    let addresses: Vec<_> = (1..=20).map(|n| IpAddr::V4(Ipv4Addr::new(127, 0, 9, n))).collect();
+    let look_up = {
+        let addresses = addresses.clone();
+        move |_: &str| Ok(addresses.iter().map(|&ip| SocketAddr::new(ip, 0)).collect())
+    };
+    let names = Names::new(Arc::new(look_up), |_| true);
+    let dialled = names.addresses("agent.example", &place()).await.unwrap();
+    assert_eq!(dialled.iter().map(SocketAddr::ip).collect::<Vec<_>>(), addresses[..8]);
 }

@@ -18,6 +18,7 @@
 mod contract;
 mod node;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{Address, U256};
@@ -25,9 +26,9 @@ use alloy_sol_types::SolCall;
 use backon::{ConstantBuilder, Retryable as _};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream, try_join};
 use recloser::{AsyncRecloser, Recloser};
-use tokio::sync::Semaphore;
 
-use super::{Answer, InvalidResolver, Resolution, Unreachable, operated};
+use super::places::{Account, Of, Places};
+use super::{Answer, InvalidResolver, Resolution, Unreachable, Unusable, operated};
 use crate::config;
 use crate::domain::{Did, DidDocument, KeyAgreement, VerificationMethod};
 
@@ -36,9 +37,6 @@ use node::{Block, Fault, Node};
 
 /// The method's name.
 pub(super) const METHOD: &str = "sage";
-
-/// Readings at the same time: strangers choose which DIDs are read, and the operator pays.
-const MAX_READINGS: usize = 64;
 
 /// Requests of one reading at the same time.
 const MAX_REQUESTS: usize = 4;
@@ -57,11 +55,14 @@ pub(super) struct Registry {
     chain_id: u64,
     ttl: Duration,
     timeout: Duration,
-    readings: Semaphore,
+    places: Arc<Places>,
 }
 
 impl Registry {
-    pub(super) fn new(config: &config::Registry) -> Result<Self, InvalidResolver> {
+    pub(super) fn new(
+        config: &config::Registry,
+        places: Arc<Places>,
+    ) -> Result<Self, InvalidResolver> {
         let client = operated::client().map_err(|why| InvalidResolver {
             key: "resolvers.registry.endpoints",
             message: format!("TLS cannot be set up: {why}"),
@@ -81,7 +82,7 @@ impl Registry {
             chain_id: config.chain_id,
             ttl: config.ttl,
             timeout: config.timeout,
-            readings: Semaphore::new(MAX_READINGS),
+            places,
         })
     }
 
@@ -89,13 +90,15 @@ impl Registry {
         self.ttl
     }
 
-    pub(super) async fn resolve(&self, did: &Did) -> Result<Resolution, Unreachable> {
+    pub(super) async fn resolve(
+        &self,
+        did: &Did,
+        account: &Account,
+    ) -> Result<Resolution, Unreachable> {
         if let Err(why) = self.check(did) {
             return Ok(Resolution { answer: Answer::Unusable(why), version: None });
         }
-        let Ok(_reading) = self.readings.try_acquire() else {
-            return Err(Unreachable(format!("{MAX_READINGS} DIDs are being read already")));
-        };
+        let _place = self.places.enter(account, Of::Registry)?;
         let mut faults = Vec::new();
         for (index, (node, breaker)) in self.nodes.iter().enumerate() {
             let (number, host) = (index + 1, node.endpoint());
@@ -113,11 +116,11 @@ impl Registry {
             };
             faults.push(format!("endpoint {number} ({host}) {why}"));
         }
-        Err(Unreachable(faults.join("; ")))
+        Err(Unreachable::Failed(faults.join("; ")))
     }
 
     /// Whether this registry is the one that the DID names.
-    fn check(&self, did: &Did) -> Result<(), String> {
+    fn check(&self, did: &Did) -> Result<(), Unusable> {
         let segments: Vec<&str> = did.method_specific_id().split(':').collect();
         let chain = match segments.as_slice() {
             ["ethereum", _, ..] => return Ok(()),
@@ -125,18 +128,20 @@ impl Registry {
             ["eip155", chain, registry, _] => {
                 let own = format!("{:#x}", self.contract);
                 if *registry != own {
-                    return Err(format!("it is of another registry than {own}"));
+                    let why = format!("it is of another registry than {own}");
+                    return Err(Unusable::Method(why));
                 }
                 chain
             }
             _ => {
-                return Err("a did:sage goes on with ethereum:<agent>, or with eip155:<chain id>:\
-                            <agent> or eip155:<chain id>:<registry>:<agent>"
-                    .to_owned());
+                let why = "a did:sage goes on with ethereum:<agent>, or with eip155:<chain id>:\
+                           <agent> or eip155:<chain id>:<registry>:<agent>";
+                return Err(Unusable::Did(why.to_owned()));
             }
         };
         if *chain != self.chain_id.to_string() {
-            return Err(format!("it is of another chain than {}", self.chain_id));
+            let why = format!("it is of another chain than {}", self.chain_id);
+            return Err(Unusable::Method(why));
         }
         Ok(())
     }
@@ -173,22 +178,19 @@ impl Registry {
             return Err(nonsense::<getAgentByDIDCall>("another agent than was asked for"));
         }
         if agent.chainId != U256::from(self.chain_id) {
-            return Ok(Answer::Unusable(format!(
-                "it was registered on another chain than {}",
-                self.chain_id
-            )));
+            let why = format!("it was registered on another chain than {}", self.chain_id);
+            return Ok(Answer::Unusable(Unusable::Method(why)));
         }
         if !agent.active {
             let finalized_at = self.inactive_when_finalized(node, block, did).await?;
             return Ok(Answer::Deactivated { finalized_at });
         }
         if agent.keyHashes.len() > DidDocument::MAX_METHODS {
-            return Ok(Answer::Unusable(format!(
-                "it has more than {} keys",
-                DidDocument::MAX_METHODS
-            )));
+            let keys = agent.keyHashes.len();
+            tracing::debug!(%did, keys, "an agent has more keys than are read");
         }
-        let keys: Vec<AgentKey> = stream::iter(agent.keyHashes.clone())
+        let hashes = agent.keyHashes.clone().into_iter().take(DidDocument::MAX_METHODS);
+        let keys: Vec<AgentKey> = stream::iter(hashes)
             .map(|key_hash| async move {
                 let key = self.ask(node, block, getKeyCall { keyHash: key_hash }).await?;
                 if key.has_hash(&key_hash) {
@@ -200,13 +202,8 @@ impl Registry {
             .buffered(MAX_REQUESTS)
             .try_collect()
             .await?;
-        Ok(match document(did, &keys) {
-            Ok(document) => {
-                let owner = agent.owner.to_checksum(None);
-                Answer::Document { document, owner_address: Some(owner) }
-            }
-            Err(why) => Answer::Unusable(why),
-        })
+        let owner = agent.owner.to_checksum(None);
+        Ok(Answer::Document { document: document(did, &keys), owner_address: Some(owner) })
     }
 
     /// The node's finalized block, if the agent is there, and inactive there too. A node that
@@ -248,7 +245,7 @@ fn nonsense<C: SolCall>(problem: &'static str) -> Fault {
 
 /// The keys as a DID document. A key's fragment is `key-` and its place in the registry, from 1,
 /// as in SAGE's agent cards; the contract may give the places of revoked keys to others.
-fn document(did: &Did, keys: &[AgentKey]) -> Result<DidDocument, String> {
+fn document(did: &Did, keys: &[AgentKey]) -> DidDocument {
     let (mut signing, mut agreement) = (Vec::new(), Vec::new());
     for (index, key) in keys.iter().enumerate() {
         let id = format!("{did}#key-{}", index + 1);
@@ -258,8 +255,8 @@ fn document(did: &Did, keys: &[AgentKey]) -> Result<DidDocument, String> {
             }
             Ok(Some(Use::Agreement(x25519))) => agreement.push(KeyAgreement { id, x25519 }),
             Ok(None) => {}
-            Err(why) => return Err(format!("key-{}: {why}", index + 1)),
+            Err(why) => tracing::debug!(id, %why, "a key of an agent is left out"),
         }
     }
-    Ok(DidDocument::of_keys(did, signing, &agreement))
+    DidDocument::of_keys(did, &signing, &agreement)
 }

@@ -6,6 +6,7 @@
 
 mod result;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ConstantBuilder, Retryable as _};
@@ -13,11 +14,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use recloser::{AsyncRecloser, Recloser};
 use reqwest::StatusCode;
 use reqwest::header::ACCEPT;
-use tokio::sync::Semaphore;
 use url::Url;
 
 use super::body::{self, BadBody};
-use super::{Answer, InvalidResolver, Resolution, Unreachable, operated};
+use super::places::{Account, Of, Places};
+use super::{Answer, InvalidResolver, Resolution, Unreachable, Unusable, operated};
 use crate::config;
 use crate::domain::Did;
 
@@ -31,9 +32,6 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// The largest answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
-
-/// Readings at the same time: strangers choose which DIDs are read.
-const MAX_READINGS: usize = 64;
 
 /// How long to wait before a connection is tried once more.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -50,7 +48,7 @@ pub(super) struct Universal {
     timeout: Duration,
     client: reqwest::Client,
     breaker: AsyncRecloser,
-    readings: Semaphore,
+    places: Arc<Places>,
 }
 
 /// Why there is no answer. The text goes on from "the Universal Resolver".
@@ -62,6 +60,8 @@ enum Fault {
     BrokenOff(String),
     #[error("answers with an error (HTTP status {0})")]
     Status(u16),
+    #[error("says in `deactivated` neither true nor false")]
+    Deactivated,
     #[error("does not answer within {} s", .0.as_secs())]
     Late(Duration),
 }
@@ -73,13 +73,16 @@ impl Fault {
         match self {
             Self::NoConnection(_) | Self::BrokenOff(_) => true,
             Self::Status(status) => matches!(status, 429 | 502 | 503),
-            Self::Late(_) => false,
+            Self::Deactivated | Self::Late(_) => false,
         }
     }
 }
 
 impl Universal {
-    pub(super) fn new(config: &config::Universal) -> Result<Self, InvalidResolver> {
+    pub(super) fn new(
+        config: &config::Universal,
+        places: Arc<Places>,
+    ) -> Result<Self, InvalidResolver> {
         let invalid =
             |why: &str| InvalidResolver { key: "resolvers.universal.url", message: why.to_owned() };
         let client =
@@ -96,7 +99,7 @@ impl Universal {
             timeout: config.timeout,
             client,
             breaker: breaker.build().into(),
-            readings: Semaphore::new(MAX_READINGS),
+            places,
         })
     }
 
@@ -104,20 +107,27 @@ impl Universal {
         self.methods.is_empty() || self.methods.iter().any(|listed| listed == method)
     }
 
+    /// Those that it is asked for; empty for all.
+    pub(super) fn methods(&self) -> &[String] {
+        &self.methods
+    }
+
     pub(super) const fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    pub(super) async fn resolve(&self, did: &Did) -> Result<Resolution, Unreachable> {
-        let Ok(_reading) = self.readings.try_acquire() else {
-            return Err(Unreachable(format!("{MAX_READINGS} DIDs are being read already")));
-        };
+    pub(super) async fn resolve(
+        &self,
+        did: &Did,
+        account: &Account,
+    ) -> Result<Resolution, Unreachable> {
+        let _place = self.places.enter(account, Of::Method(did.method()))?;
         match self.breaker.call_with(Fault::is_failure, self.ask_in_time(did)).await {
             Ok(answer) => Ok(Resolution { answer, version: None }),
             Err(recloser::Error::Inner(fault)) => {
-                Err(Unreachable(format!("the Universal Resolver {fault}")))
+                Err(Unreachable::Failed(format!("the Universal Resolver {fault}")))
             }
-            Err(recloser::Error::Rejected) => Err(Unreachable(
+            Err(recloser::Error::Rejected) => Err(Unreachable::Failed(
                 "the Universal Resolver is left alone, having failed often".to_owned(),
             )),
         }
@@ -145,14 +155,15 @@ impl Universal {
         let body = match body::read(response, MAX_ANSWER).await {
             Ok(body) => body,
             Err(BadBody::TooLarge) if status == StatusCode::OK => {
-                return Ok(Answer::Unusable("its document has more than 64 KiB".to_owned()));
+                let why = "its document has more than 64 KiB".to_owned();
+                return Ok(Answer::Unusable(Unusable::Document(why)));
             }
             Err(BadBody::TooLarge) => Vec::new(),
             Err(BadBody::BrokenOff(error)) => {
                 return Err(Fault::BrokenOff(operated::reason(&error)));
             }
         };
-        result::read(did, status, &body).ok_or(Fault::Status(status.as_u16()))
+        result::read(did, status, &body)
     }
 
     /// The DID is percent-encoded, colons and all: resolvers take a path that starts with `did:`

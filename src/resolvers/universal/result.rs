@@ -4,26 +4,33 @@
 use reqwest::StatusCode;
 use serde_json::Value;
 
+use super::Fault;
 use crate::domain::{Did, DidDocument};
-use crate::resolvers::Answer;
+use crate::resolvers::{Answer, Unusable};
 
-/// What is said of the DID; `None` when nothing is.
-pub(super) fn read(did: &Did, status: StatusCode, body: &[u8]) -> Option<Answer> {
+/// What is said of the DID.
+///
+/// # Errors
+/// [`Fault`] when nothing is, or not so that it is understood.
+pub(super) fn read(did: &Did, status: StatusCode, body: &[u8]) -> Result<Answer, Fault> {
     let json: Option<Value> = serde_json::from_slice(body).ok();
-    let member = |name: &str| json.as_ref().and_then(|json| json.get(name));
-    if member("didDocumentMetadata").and_then(|metadata| metadata.get("deactivated"))
-        == Some(&Value::Bool(true))
-    {
-        return Some(Answer::Deactivated { finalized_at: None });
+    let deactivated = is_deactivated(json.as_ref());
+    if deactivated == Some(true) {
+        return Ok(Answer::Deactivated { finalized_at: None });
     }
-    let metadata = member("didResolutionMetadata");
+    let metadata = json.as_ref().and_then(|json| json.get("didResolutionMetadata"));
+    let says_nothing = Fault::Status(status.as_u16());
     match metadata.and_then(|metadata| metadata.get("error")) {
         None | Some(Value::Null) if status == StatusCode::OK => {}
-        None | Some(Value::Null) => return of_status(status),
-        Some(error) => return of_error(error),
+        None | Some(Value::Null) => return of_status(status).ok_or(says_nothing),
+        Some(error) => return of_error(error).ok_or(says_nothing),
+    }
+    // It may be out of use: it must not be taken for one that is not.
+    if deactivated.is_none() {
+        return Err(Fault::Deactivated);
     }
     let Some(mut json) = json else {
-        return Some(Answer::Unusable("the Universal Resolver's answer is not JSON".to_owned()));
+        return Ok(unusable(Unusable::Document, "answers with what is not JSON"));
     };
     let is_result = json.get("didDocument").or_else(|| json.get("didResolutionMetadata")).is_some();
     let document = if is_result {
@@ -31,10 +38,20 @@ pub(super) fn read(did: &Did, status: StatusCode, body: &[u8]) -> Option<Answer>
     } else {
         json
     };
-    Some(match DidDocument::parse(did, document) {
+    Ok(match DidDocument::parse(did, document) {
         Ok(document) => Answer::Document { document, owner_address: None },
-        Err(error) => Answer::Unusable(error.to_string()),
+        Err(error) => Answer::Unusable(error.into()),
     })
+}
+
+/// Whether the DID is deactivated (section 4.3: a boolean, and false where it is absent); `None`
+/// when something else is said.
+fn is_deactivated(json: Option<&Value>) -> Option<bool> {
+    let metadata = match json.and_then(|json| json.get("didDocumentMetadata")) {
+        None | Some(Value::Null) => return Some(false),
+        Some(metadata) => metadata.as_object()?,
+    };
+    metadata.get("deactivated").map_or(Some(false), Value::as_bool)
 }
 
 fn of_status(status: StatusCode) -> Option<Answer> {
@@ -48,7 +65,7 @@ fn of_status(status: StatusCode) -> Option<Answer> {
     }
 }
 
-/// An error of section 11: an object whose type is a URL such as
+/// An error of section 11, or of the did:key method: an object whose type is a URL such as
 /// `https://www.w3.org/ns/did#NOT_FOUND`; formerly a text such as `notFound`.
 fn of_error(error: &Value) -> Option<Answer> {
     let code = error.get("type").unwrap_or(error).as_str()?;
@@ -56,25 +73,28 @@ fn of_error(error: &Value) -> Option<Answer> {
     match code.as_str() {
         "notfound" => Some(Answer::NotFound),
         "invaliddid" => Some(invalid_did()),
-        "invaliddiddocument" => Some(unusable("calls its document invalid")),
+        "invaliddiddocument" => Some(unusable(Unusable::Document, "calls its document invalid")),
         "representationnotsupported" => Some(representation_not_supported()),
         "methodnotsupported" => Some(method_not_supported()),
+        "unsupportedpublickeytype" => {
+            Some(unusable(Unusable::KeyType, "does not know the type of its key"))
+        }
         _ => None,
     }
 }
 
 fn invalid_did() -> Answer {
-    unusable("calls it invalid")
+    unusable(Unusable::Did, "calls it invalid")
 }
 
 fn representation_not_supported() -> Answer {
-    unusable("has no JSON document of it")
+    unusable(Unusable::Representation, "has no JSON document of it")
 }
 
 fn method_not_supported() -> Answer {
-    unusable("does not read its method")
+    unusable(Unusable::Method, "does not read its method")
 }
 
-fn unusable(what: &str) -> Answer {
-    Answer::Unusable(format!("the Universal Resolver {what}"))
+fn unusable(reason: fn(String) -> Unusable, what: &str) -> Answer {
+    Answer::Unusable(reason(format!("the Universal Resolver {what}")))
 }

@@ -1,4 +1,7 @@
 //! A circuit breaker for each host: one that does not answer is left alone for a while.
+//!
+//! A host has two, since many agents may share it: strangers can name what it never serves, and
+//! what fails for new DIDs must not keep it from being asked for those that are known here.
 
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
 pub(super) struct Breakers {
     /// How long a host is left alone.
     wait: Duration,
-    hosts: Cache<String, AsyncRecloser>,
+    hosts: Cache<(bool, Box<str>), AsyncRecloser>,
 }
 
 impl Breakers {
@@ -25,8 +28,9 @@ impl Breakers {
         Self { wait, hosts }
     }
 
-    /// The breaker of this host, by its name and port.
-    pub(super) async fn of(&self, host: &str) -> AsyncRecloser {
+    /// The breaker of this host, by its name and port, for DIDs that are known here or for those
+    /// that are new.
+    pub(super) async fn of(&self, host: &str, known: bool) -> AsyncRecloser {
         let breaker = async {
             let breaker = Recloser::custom()
                 .closed_len(Self::FAILURES)
@@ -35,7 +39,7 @@ impl Breakers {
                 .open_wait(self.wait);
             breaker.build().into()
         };
-        self.hosts.get_with_by_ref(host, breaker).await
+        self.hosts.get_with((known, host.into()), breaker).await
     }
 }
 
@@ -49,7 +53,7 @@ mod tests {
 
     impl Breakers {
         async fn call(&self, host: &str, result: Result<(), ()>) -> Called {
-            self.of(host).await.call(ready(result)).await
+            self.of(host, false).await.call(ready(result)).await
         }
 
         async fn fail(&self, host: &str) {
@@ -78,6 +82,7 @@ mod tests {
         assert!(is_rejected(&breakers.call("a.example:443", Ok(())).await));
         breakers.call("a.example:444", Ok(())).await.unwrap();
         breakers.call("b.example:443", Ok(())).await.unwrap();
+        breakers.of("a.example:443", true).await.call(ready(Ok::<_, ()>(()))).await.unwrap();
     }
 
     #[tokio::test]

@@ -2,10 +2,8 @@
 //! stranger may choose.
 
 mod breakers;
-mod in_flight;
-mod place;
+mod location;
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +12,13 @@ use reqwest::header::CONTENT_ENCODING;
 
 use super::body;
 use super::client::{Client, Failure, Names};
-use super::{Answer, InvalidResolver, Resolution, Unreachable};
+use super::places::{Account, Of, Place, Places};
+use super::{Answer, InvalidResolver, Resolution, Unreachable, Unusable};
 use crate::config::{self, Host};
 use crate::domain::{Did, DidDocument};
 
 use breakers::Breakers;
-use in_flight::InFlight;
-use place::Place;
+use location::Location;
 
 /// The method's name.
 pub(super) const METHOD: &str = "web";
@@ -39,13 +37,13 @@ pub(super) struct Web {
     allowed_hosts: Vec<Host>,
     allow_private_addresses: bool,
     client: Client,
-    in_flight: Arc<InFlight>,
+    places: Arc<Places>,
     breakers: Breakers,
 }
 
 impl Web {
-    pub(super) fn new(config: &config::Web) -> Result<Self, InvalidResolver> {
-        let names = Names::of_system(config.allow_private_addresses, InFlight::MAX);
+    pub(super) fn new(config: &config::Web, places: Arc<Places>) -> Result<Self, InvalidResolver> {
+        let names = Names::of_system(config.allow_private_addresses);
         let ca_file = config.ca_file.as_deref();
         let client = Client::new(names, ca_file, config.timeout).map_err(|error| {
             let file = ca_file.map(|path| path.display().to_string()).unwrap_or_default();
@@ -57,7 +55,7 @@ impl Web {
             allowed_hosts: config.allowed_hosts.clone(),
             allow_private_addresses: config.allow_private_addresses,
             client,
-            in_flight: Arc::default(),
+            places,
             breakers: Breakers::new(BREAK),
         })
     }
@@ -66,13 +64,18 @@ impl Web {
         self.ttl
     }
 
-    pub(super) async fn resolve(&self, did: &Did) -> Result<Resolution, Unreachable> {
-        let answer = match Place::of(did, self.allow_private_addresses) {
-            Err(error) => Answer::Unusable(error.to_string()),
-            Ok(place) if !self.allows(&place.host) => {
-                Answer::Unusable(format!("{} is not in resolvers.web.allowed_hosts", place.host))
+    pub(super) async fn resolve(
+        &self,
+        did: &Did,
+        account: &Account,
+    ) -> Result<Resolution, Unreachable> {
+        let answer = match Location::of(did, self.allow_private_addresses) {
+            Err(error) => Answer::Unusable(Unusable::Did(error.to_string())),
+            Ok(location) if !self.allows(&location.host) => {
+                let why = format!("{} is not in resolvers.web.allowed_hosts", location.host);
+                Answer::Unusable(Unusable::Method(why))
             }
-            Ok(place) => self.read(did, &place).await?,
+            Ok(location) => self.read(did, &location, account).await?,
         };
         Ok(Resolution { answer, version: None })
     }
@@ -82,57 +85,58 @@ impl Web {
     }
 
     /// Asks the host, unless too much is asked already, or it did not answer lately.
-    async fn read(&self, did: &Did, place: &Place) -> Result<Answer, Unreachable> {
-        let host = place.authority();
-        let unreachable = |why: &dyn Display| Unreachable(format!("{host} {why}"));
-        let _slot = self.in_flight.enter(&host).map_err(|why| unreachable(&why))?;
+    async fn read(
+        &self,
+        did: &Did,
+        location: &Location,
+        account: &Account,
+    ) -> Result<Answer, Unreachable> {
+        let host = location.authority();
+        let place = self.places.enter(account, Of::Host(&location.host))?;
         let asked = async {
-            let asked = tokio::time::timeout(self.timeout, self.ask(did, place)).await;
-            match asked.unwrap_or(Err(Failure::Late(self.timeout))) {
-                Err(failure @ (Failure::Forbidden | Failure::TooLarge)) => {
-                    Ok(Answer::Unusable(format!("{host} {failure}")))
-                }
-                asked => asked,
-            }
+            let asked = tokio::time::timeout(self.timeout, self.ask(did, location, &place)).await;
+            asked.unwrap_or(Err(Failure::Late(self.timeout)))
         };
-        match self.breakers.of(&host).await.call(asked).await {
+        let breaker = self.breakers.of(&host, account.known).await;
+        match breaker.call_with(Failure::is_of_host, asked).await {
             Ok(answer) => Ok(answer),
-            Err(recloser::Error::Inner(failure)) => Err(unreachable(&failure)),
-            Err(recloser::Error::Rejected) => {
-                Err(unreachable(&"did not answer lately, and is not asked for now"))
+            Err(recloser::Error::Inner(Failure::Full(full))) => Err(full.into()),
+            Err(recloser::Error::Inner(failure)) => {
+                Err(Unreachable::Failed(format!("{host} {failure}")))
             }
+            Err(recloser::Error::Rejected) => Err(Unreachable::Failed(format!(
+                "{host} did not answer lately, and is not asked for now"
+            ))),
         }
     }
 
-    async fn ask(&self, did: &Did, place: &Place) -> Result<Answer, Failure> {
-        let response = self.client.get(&place.url, ACCEPT).await?;
+    /// What became of the DID is said by 404, 410 and a document. Any other answer may be a
+    /// mistake of the host's, and says nothing of the DID.
+    async fn ask(
+        &self,
+        did: &Did,
+        location: &Location,
+        place: &Arc<Place>,
+    ) -> Result<Answer, Failure> {
+        let response = self.client.get(&location.url, ACCEPT, place).await?;
         let status = response.status();
-        let unusable =
-            |why: &dyn Display| Ok(Answer::Unusable(format!("{} {why}", place.authority())));
         match status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(Answer::NotFound),
             StatusCode::GONE => return Ok(Answer::Deactivated { finalized_at: None }),
-            StatusCode::TOO_MANY_REQUESTS => return Err(Failure::Status(status.as_u16())),
-            _ if status.is_server_error() => return Err(Failure::Status(status.as_u16())),
-            _ if status.is_redirection() => {
-                return unusable(&format_args!(
-                    "redirects ({}): that is not followed",
-                    status.as_u16()
-                ));
-            }
-            _ => return unusable(&format_args!("answers {}", status.as_u16())),
+            StatusCode::TOO_MANY_REQUESTS => return Err(Failure::Unwell(status.as_u16())),
+            _ if status.is_server_error() => return Err(Failure::Unwell(status.as_u16())),
+            _ if status.is_redirection() => return Err(Failure::Redirect(status.as_u16())),
+            _ => return Err(Failure::OtherStatus(status.as_u16())),
         }
         if response.headers().contains_key(CONTENT_ENCODING) {
-            return unusable(&"answers with a Content-Encoding, which was not asked for");
+            return Err(Failure::Encoded);
         }
         let body = body::read(response, MAX_DOCUMENT).await?;
-        let Ok(json) = serde_json::from_slice(&body) else {
-            return unusable(&"answers with what is not JSON");
-        };
+        let json = serde_json::from_slice(&body).map_err(|_| Failure::NotJson)?;
         Ok(match DidDocument::parse(did, json) {
             Ok(document) => Answer::Document { document, owner_address: None },
-            Err(error) => Answer::Unusable(error.to_string()),
+            Err(error) => Answer::Unusable(error.into()),
         })
     }
 }

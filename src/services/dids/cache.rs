@@ -1,5 +1,9 @@
 //! The cache of DIDs: one read for everybody who asks at the same time, and no answer that a
 //! change has overtaken.
+//!
+//! It has two parts. What is known (because it is stored, or its key has signed something) stays
+//! for its time. What was only read because a message named it stays in a small part of its own
+//! for a moment, so that strangers push out nothing but what other strangers had read.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -13,16 +17,21 @@ use super::{Lookup, ServiceError};
 use crate::config;
 use crate::domain::Did;
 use crate::metrics::Metrics;
+use crate::resolvers::Full;
 
 /// Writes invalidate by slots of DIDs rather than one by one: see [`Epochs`].
 const EPOCHS: usize = 1024;
+/// How long what is not known yet stays at most.
+const NEW_FOR: Duration = Duration::from_mins(1);
 /// What an entry takes besides its texts and keys, in bytes.
 const ENTRY_BYTES: usize = 300;
 
 /// The cache. Clones share it.
 #[derive(Clone)]
 pub(super) struct DidCache {
-    entries: Cache<Did, Cached>,
+    known: Cache<Did, Cached>,
+    /// Every load ends here first: what is known moves on.
+    new: Cache<Did, Cached>,
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
 }
@@ -43,6 +52,8 @@ pub(super) struct Loaded {
     pub(super) age: Duration,
     /// What it takes in memory, roughly, in bytes.
     pub(super) bytes: usize,
+    /// Whether anything is stored about the DID.
+    pub(super) known: bool,
 }
 
 #[derive(Clone)]
@@ -102,11 +113,23 @@ impl Epochs {
     }
 }
 
-struct Lifetimes;
+struct Lifetimes {
+    /// The longest; `None` is for ever.
+    max: Option<Duration>,
+}
+
+impl Lifetimes {
+    fn of(&self, cached: &Cached) -> Option<Duration> {
+        match (cached.loaded.lifetime, self.max) {
+            (Some(own), Some(max)) => Some(own.min(max)),
+            (own, max) => own.or(max),
+        }
+    }
+}
 
 impl Expiry<Did, Cached> for Lifetimes {
     fn expire_after_create(&self, _: &Did, value: &Cached, _: Instant) -> Option<Duration> {
-        value.loaded.lifetime
+        self.of(value)
     }
 
     fn expire_after_update(
@@ -116,7 +139,7 @@ impl Expiry<Did, Cached> for Lifetimes {
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        value.loaded.lifetime
+        self.of(value)
     }
 }
 
@@ -124,16 +147,17 @@ impl DidCache {
     pub(super) fn new(config: &config::Dids, metrics: Arc<Metrics>) -> Self {
         // An entry weighs at least its share of the bytes, which bounds their number as well.
         let share = config.cache_bytes / config.cache_entries.max(1);
-        let weigh = move |did: &Did, cached: &Cached| {
-            let bytes = ENTRY_BYTES + 2 * did.as_str().len() + cached.loaded.bytes;
-            u32::try_from(share.max(bytes as u64)).unwrap_or(u32::MAX)
+        let part = |bytes: u64, max: Option<Duration>| {
+            let weigh = move |did: &Did, cached: &Cached| {
+                let bytes = ENTRY_BYTES + 2 * did.as_str().len() + cached.loaded.bytes;
+                u32::try_from(share.max(bytes as u64)).unwrap_or(u32::MAX)
+            };
+            let part = Cache::builder().max_capacity(bytes).weigher(weigh);
+            part.expire_after(Lifetimes { max }).build()
         };
         Self {
-            entries: Cache::builder()
-                .max_capacity(config.cache_bytes)
-                .weigher(weigh)
-                .expire_after(Lifetimes)
-                .build(),
+            known: part(config.cache_bytes, None),
+            new: part(config.new_bytes, Some(NEW_FOR)),
             shared: Arc::new(Shared { epochs: Epochs::new(), trusted: AtomicBool::new(true) }),
             metrics,
         }
@@ -149,7 +173,7 @@ impl DidCache {
     where
         F: Future<Output = Result<Loaded, ServiceError>>,
     {
-        if let Some(cached) = self.entries.get(did).await
+        if let Some(cached) = self.known.get(did).await
             && self.will_do(did, &cached, freshness)
         {
             self.metrics.did_cache_hits.inc();
@@ -169,29 +193,52 @@ impl DidCache {
         F: Future<Output = Result<Loaded, ServiceError>>,
     {
         loop {
-            let entry = self
-                .entries
-                .entry_by_ref(did)
-                .or_try_insert_with(self.fill(did, load()))
-                .await
-                .map_err(|error: Arc<ServiceError>| (*error).clone())?;
-            if entry.is_fresh() {
-                self.metrics.did_cache_misses.inc();
-                return Ok(entry.into_value().loaded.lookup);
-            }
+            let own = AtomicBool::new(false);
+            let fill = async {
+                own.store(true, Ordering::Relaxed);
+                self.fill(did, load()).await
+            };
+            let entry = match self.new.entry_by_ref(did).or_try_insert_with(fill).await {
+                Ok(entry) => entry,
+                // Another's load, for whom there was no place. This caller may have one.
+                Err(error)
+                    if matches!(*error, ServiceError::NoPlace { full: Full::Peer, .. })
+                        && !own.load(Ordering::Relaxed) =>
+                {
+                    continue;
+                }
+                Err(error) => return Err((*error).clone()),
+            };
+            let is_fresh = entry.is_fresh();
             let cached = entry.into_value();
+            if is_fresh {
+                self.metrics.did_cache_misses.inc();
+                if cached.loaded.known {
+                    self.known.insert(did.clone(), cached.clone()).await;
+                    self.new.invalidate(did).await;
+                }
+                return Ok(cached.loaded.lookup);
+            }
             if self.will_do(did, &cached, freshness) {
                 self.metrics.did_cache_hits.inc();
                 return Ok(cached.loaded.lookup);
             }
-            self.entries.invalidate(did).await;
+            self.new.invalidate(did).await;
+        }
+    }
+
+    /// This DID has proved what it is: it stays as what is known does.
+    pub(super) async fn keep(&self, did: &Did) {
+        if let Some(cached) = self.new.remove(did).await {
+            self.known.insert(did.clone(), cached).await;
         }
     }
 
     /// What is known of this DID may have changed.
     pub(super) async fn changed(&self, did: &Did) {
         self.shared.epochs.advance(did);
-        self.entries.invalidate(did).await;
+        self.known.invalidate(did).await;
+        self.new.invalidate(did).await;
     }
 
     /// Anything may have changed.
@@ -199,7 +246,8 @@ impl DidCache {
         for slot in &self.shared.epochs.slots {
             slot.fetch_add(1, Ordering::SeqCst);
         }
-        self.entries.invalidate_all();
+        self.known.invalidate_all();
+        self.new.invalidate_all();
     }
 
     /// While it is not trusted, nothing that was loaded before a call will do for it.
@@ -236,12 +284,16 @@ impl DidCache {
 mod tests {
     use super::*;
 
-    async fn fill(cache: &DidCache, number: usize, bytes: usize) {
-        let did = Did::parse(&format!("did:web:host-{number}.example")).unwrap();
+    fn numbered(number: usize) -> Did {
+        Did::parse(&format!("did:web:host-{number}.example")).unwrap()
+    }
+
+    async fn fill(cache: &DidCache, number: usize, bytes: usize, known: bool) {
+        let did = numbered(number);
         let freshness = Freshness::new(None);
         let load = async || {
             let (lookup, age) = (Lookup::NotFound, Duration::ZERO);
-            Ok(Loaded { lookup, lifetime: None, age, bytes })
+            Ok(Loaded { lookup, lifetime: None, age, bytes, known })
         };
         cache.get(&did, &freshness, load).await.unwrap();
     }
@@ -251,6 +303,7 @@ mod tests {
         let config = config::Dids {
             cache_entries: entries,
             cache_bytes: bytes,
+            new_bytes: bytes,
             cache_ttl: some_time,
             negative_ttl: some_time,
             max_stale: some_time,
@@ -263,10 +316,10 @@ mod tests {
     /// How many entries stay of many.
     async fn kept(cache: &DidCache, bytes: usize) -> u64 {
         for number in 0..500 {
-            fill(cache, number, bytes).await;
+            fill(cache, number, bytes, true).await;
         }
-        cache.entries.run_pending_tasks().await;
-        cache.entries.entry_count()
+        cache.known.run_pending_tasks().await;
+        cache.known.entry_count()
     }
 
     #[tokio::test]
@@ -279,5 +332,68 @@ mod tests {
     async fn large_entries_are_bounded_by_their_bytes() {
         let kept = kept(&cache(100, 1 << 20), 100_000).await;
         assert!((5..=10).contains(&kept), "{kept}");
+    }
+
+    /// What strangers name takes the room of what other strangers named, until it has proved
+    /// itself.
+    #[tokio::test]
+    async fn what_is_new_has_a_part_of_its_own() {
+        let cache = cache(1000, 1 << 20);
+        fill(&cache, 0, 10_000, true).await;
+        fill(&cache, 1, 10_000, false).await;
+        cache.keep(&numbered(1)).await;
+        for number in 2..500 {
+            fill(&cache, number, 100_000, false).await;
+        }
+        cache.new.run_pending_tasks().await;
+        assert!((1..=10).contains(&cache.new.entry_count()), "{}", cache.new.entry_count());
+        for (number, kept) in [(0, true), (1, true), (2, false)] {
+            assert_eq!(cache.known.get(&numbered(number)).await.is_some(), kept, "{number}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_new_stays_for_a_moment() {
+        let times = |own: Option<Duration>, max: Option<Duration>| {
+            let (lookup, age) = (Lookup::NotFound, Duration::ZERO);
+            let loaded = Loaded { lookup, lifetime: own, age, bytes: 0, known: false };
+            let cached = Cached { loaded, began: Instant::now(), epoch: 0 };
+            Lifetimes { max }.expire_after_create(&numbered(0), &cached, Instant::now())
+        };
+        let (short, long) = (Duration::from_secs(1), Duration::from_hours(1));
+        for (own, max, expected) in [
+            (None, None, None),
+            (Some(long), None, Some(long)),
+            (None, Some(short), Some(short)),
+            (Some(long), Some(short), Some(short)),
+            (Some(short), Some(long), Some(short)),
+        ] {
+            assert_eq!(times(own, max), expected);
+        }
+    }
+
+    /// A caller who joined another's load is not refused because the other had no place.
+    #[tokio::test]
+    async fn a_refusal_is_its_own_callers() {
+        let cache = cache(1000, 1 << 20);
+        let (did, freshness) = (numbered(0), Freshness::new(None));
+        let (entered, leave) = (tokio::sync::Notify::new(), tokio::sync::Notify::new());
+        let refused = cache.get(&did, &freshness, async || {
+            entered.notify_one();
+            leave.notified().await;
+            Err(ServiceError::NoPlace { full: Full::Peer, known: false })
+        });
+        let other = async {
+            entered.notified().await;
+            let found = cache.get(&did, &freshness, async || {
+                let (lookup, age) = (Lookup::NotFound, Duration::ZERO);
+                Ok(Loaded { lookup, lifetime: None, age, bytes: 0, known: false })
+            });
+            let (found, ()) = tokio::join!(found, async { leave.notify_one() });
+            found
+        };
+        let (refused, found) = tokio::join!(refused, other);
+        assert!(matches!(refused, Err(ServiceError::NoPlace { .. })));
+        assert!(matches!(found, Ok(Lookup::NotFound)));
     }
 }

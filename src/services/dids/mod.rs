@@ -3,25 +3,33 @@
 //! A read goes cache → database → resolver, once for everybody who asks at the same time. What
 //! decides a claim never reads the cache: an instance that has not heard of a revocation yet
 //! refuses all the same.
+//!
+//! Anybody can send a message that names any DID. So what was read for a message is stored only
+//! when its signature has verified ([`Dids::keep`]): until then it is nowhere but in a small part
+//! of the cache. What has no row has no say either: a DID of which nothing is stored is not
+//! revoked here because its home says so, since it has signed nothing here.
 
 mod cache;
 mod load;
 mod resolved;
+mod seldom;
 mod watch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::ServiceError;
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::{
-    Actor, AuditEvent, Did, DidFilter, DidRecord, EndReason, Page, PageRequest, Timestamp,
+    Actor, AuditEvent, Did, DidFilter, DidRecord, EndReason, Page, PageRequest, Peer, Timestamp,
 };
 use crate::metrics::Metrics;
-use crate::resolvers::{Resolvers, did_key};
+use crate::resolvers::{Reader, Resolvers, did_key};
 use crate::storage::{DidForgotten, DidStored, NewDid, Store};
 
 use cache::{DidCache, Freshness, Loaded};
@@ -38,6 +46,23 @@ pub struct Dids {
     metrics: Arc<Metrics>,
     cache: DidCache,
     loader: Loader,
+}
+
+/// Who asks for a DID, and on whose account it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// A message named it, whose signature is not verified yet: nothing is stored.
+    Stranger(Peer),
+    /// A caller with a credential for this asked for it by name: what is read is stored.
+    Trusted(Peer),
+}
+
+impl Asker {
+    const fn peer(self) -> Peer {
+        match self {
+            Self::Stranger(peer) | Self::Trusted(peer) => peer,
+        }
+    }
 }
 
 /// What came of storing a DID by hand.
@@ -79,10 +104,66 @@ impl Dids {
     ///
     /// # Errors
     /// [`ServiceError::Upstream`] when its home cannot be asked and nothing that was read before
-    /// will do; [`ServiceError::RateLimited`] when `max_age` was too small too soon after another.
-    pub async fn get(&self, did: &Did, max_age: Option<Duration>) -> Result<Lookup, ServiceError> {
+    /// will do, [`ServiceError::NoPlace`] when it is not asked now; [`ServiceError::RateLimited`]
+    /// when `max_age` forces a fresh read within the refresh interval of the last one.
+    pub async fn get(
+        &self,
+        did: &Did,
+        max_age: Option<Duration>,
+        asker: Asker,
+    ) -> Result<Lookup, ServiceError> {
         let freshness = Freshness::new(max_age);
-        self.cache.get(did, &freshness, || self.load(did, &freshness)).await
+        let lookup = self.cache.get(did, &freshness, || self.load(did, &freshness, asker)).await;
+        match lookup {
+            // What is stored now is what others will be told.
+            Ok(Lookup::Found(found))
+                if matches!(asker, Asker::Trusted(_)) && self.keep(&found).await? =>
+            {
+                let any = Freshness::new(None);
+                Box::pin(self.cache.get(did, &any, || self.load(did, &any, asker))).await
+            }
+            // For this caller there is no place; what was read before may do.
+            Err(ServiceError::NoPlace { full, known: true }) => {
+                Box::pin(self.loader.without_asking(did, &freshness, full)).await
+            }
+            lookup => lookup,
+        }
+    }
+
+    /// Remembers a DID that is in use from now on: a signature of its has verified, or a caller
+    /// with a credential asked for it. Costs nothing when it is remembered already.
+    ///
+    /// Returns whether this call was the first.
+    ///
+    /// # Errors
+    /// When it could not be stored.
+    pub async fn keep(&self, resolved: &ResolvedDid) -> Result<bool, ServiceError> {
+        if !resolved.keep() {
+            return Ok(false);
+        }
+        // On the heap: this happens once for a DID.
+        let kept = Box::pin(self.keep_new(resolved)).await;
+        if kept.is_err() {
+            resolved.keep_later();
+        }
+        kept.map(|()| true)
+    }
+
+    async fn keep_new(&self, resolved: &ResolvedDid) -> Result<(), ServiceError> {
+        if self.loader.store_reading(resolved).await? {
+            // What is stored may be newer, or revoked.
+            self.cache.changed(&resolved.did).await;
+        } else {
+            // It is its own home.
+            self.cache.keep(&resolved.did).await;
+        }
+        Ok(())
+    }
+
+    /// What reads DIDs here.
+    #[must_use]
+    pub fn readers(&self) -> Vec<Reader> {
+        self.loader.readers()
     }
 
     /// Whether DIDs of this one's method are read from where they live, or say themselves what
@@ -92,8 +173,8 @@ impl Dids {
         did.method() == did_key::METHOD || self.loader.home(did).is_some()
     }
 
-    /// Stores or replaces the key of a DID that no resolver reads.
-    pub async fn put(&self, new: NewDid) -> Result<PutDid, ServiceError> {
+    /// Stores or replaces the key of a DID that no resolver reads, on behalf of `actor`.
+    pub async fn put(&self, new: NewDid, actor: Actor) -> Result<PutDid, ServiceError> {
         if let Some(home) = self.loader.home(&new.did) {
             return Ok(PutDid::HasHome(home.source));
         }
@@ -102,14 +183,27 @@ impl Dids {
             return Ok(PutDid::KeyMismatch);
         }
         let did = new.did.clone();
-        let stored = self.store.put_did(new).await;
+        let event = AuditEvent {
+            actor,
+            action: "did.put",
+            subject: did.to_string(),
+            // The key itself may be replaced again: an operator finds here which one it was.
+            detail: json!({
+                "key_type": new.key.key_type().as_str(),
+                "public_key": STANDARD.encode(new.key.as_bytes()),
+                "owner_address": new.owner_address,
+            }),
+        };
+        let stored = self.store.put_did(new, event).await;
         self.cache.changed(&did).await;
         Ok(PutDid::Stored(stored?))
     }
 
-    /// Forgets a DID that is not revoked.
-    pub async fn forget(&self, did: &Did) -> Result<DidForgotten, ServiceError> {
-        let forgotten = self.store.forget_did(did).await;
+    /// Forgets a DID that is not revoked, on behalf of `actor`.
+    pub async fn forget(&self, did: &Did, actor: Actor) -> Result<DidForgotten, ServiceError> {
+        let event =
+            AuditEvent { actor, action: "did.forget", subject: did.to_string(), detail: json!({}) };
+        let forgotten = self.store.forget_did(did, event).await;
         self.cache.changed(did).await;
         Ok(forgotten?)
     }
@@ -157,9 +251,14 @@ impl Dids {
         self.cache.trust(heard);
     }
 
-    async fn load(&self, did: &Did, freshness: &Freshness) -> Result<Loaded, ServiceError> {
+    async fn load(
+        &self,
+        did: &Did,
+        freshness: &Freshness,
+        asker: Asker,
+    ) -> Result<Loaded, ServiceError> {
         loop {
-            match self.loader.load(did, freshness).await? {
+            match self.loader.load(did, freshness, asker).await? {
                 Found::Loaded(loaded) => return Ok(loaded),
                 // Then what is stored says so.
                 Found::RevokedAtHome(home) => {

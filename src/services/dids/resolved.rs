@@ -1,32 +1,36 @@
 //! What is known of a DID at a moment: its keys, parsed once, and what may be done with them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
 use super::ServiceError;
-use crate::domain::{Did, DidDocument, DidRecord, Gone, PublicKey, Timestamp};
-use crate::resolvers::did_key;
+use crate::domain::{Did, DidDocument, DidRecord, Gone, PublicKey, Timestamp, UnusableMethod};
+use crate::resolvers::{Unusable, did_key};
 use crate::signatures::VerifyingKey;
+use crate::storage::Answer;
 
 /// What came of looking a DID up.
 #[derive(Debug, Clone)]
 pub enum Lookup {
     Found(Arc<ResolvedDid>),
     NotFound,
-    /// It is no DID of its method, or what its home has of it may not be used; the text says why.
-    Unresolvable(String),
+    /// It has no document that may be used, and why.
+    Unresolvable(Unusable),
 }
 
 /// What is known of a DID now.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ResolvedDid {
     pub did: Did,
     /// The first that may sign. `None` for a DID that was revoked unseen, or has no such key.
     pub key: Option<PublicKey>,
     /// Every key that this service can use, in the document's order.
     pub verification_methods: Vec<VerificationMethod>,
+    /// What the document has beside them that cannot be used, and why.
+    pub unusable_methods: Vec<UnusableMethod>,
     pub owner_address: Option<String>,
     pub revoked_at: Option<Timestamp>,
     /// Its home has taken it out of use, though perhaps not for good: nothing may sign.
@@ -46,6 +50,8 @@ pub struct ResolvedDid {
     pub created_at: Option<Timestamp>,
     pub updated_at: Option<Timestamp>,
     document: Option<DidDocument>,
+    /// Whether it is remembered that this DID is in use: see [`super::Dids::keep`].
+    kept: AtomicBool,
     loaded: Instant,
     age_when_loaded: Duration,
 }
@@ -110,6 +116,33 @@ impl ResolvedDid {
         Self::known(record, times).with_parsed_keys()
     }
 
+    /// With what its home said, which was asked at that moment.
+    pub(super) fn with_document(
+        self,
+        document: DidDocument,
+        asked: Instant,
+    ) -> Result<Self, ServiceError> {
+        let key = document.first_key().cloned();
+        Self { key, document: Some(document), loaded: asked, ..self }.with_parsed_keys()
+    }
+
+    /// Whether this call is the first to keep it.
+    pub(super) fn keep(&self) -> bool {
+        // A read first: a DID that is kept already is the rule.
+        !self.kept.load(Ordering::Relaxed) && !self.kept.swap(true, Ordering::Relaxed)
+    }
+
+    /// It could not be kept.
+    pub(super) fn keep_later(&self) {
+        self.kept.store(false, Ordering::Relaxed);
+    }
+
+    /// What its home said, if there is anything to store.
+    pub(super) fn answer(&self) -> Option<Answer> {
+        let owner_address = self.owner_address.clone();
+        self.document.clone().map(|document| Answer::Document { document, owner_address })
+    }
+
     /// What its home has taken out of use before anything was seen of it.
     pub(super) fn deactivated_unseen(did: &Did, source: &str, times: Times) -> Self {
         Self { deactivated: true, source: source.to_owned(), ..Self::unseen(did, times) }
@@ -117,7 +150,11 @@ impl ResolvedDid {
 
     fn known(record: DidRecord, times: Times) -> Self {
         Self {
-            key: record.key,
+            // Of a document, what it says today: an earlier version may have seen a key in it.
+            key: match &record.document {
+                Some(document) => document.first_key().cloned(),
+                None => record.key,
+            },
             owner_address: record.owner_address,
             revoked_at: record.revoked_at,
             deactivated: record.gone == Some(Gone::Deactivated),
@@ -126,15 +163,17 @@ impl ResolvedDid {
             created_at: Some(record.created_at),
             updated_at: Some(record.updated_at),
             document: record.document,
+            kept: AtomicBool::new(true),
             ..Self::unseen(&record.did, times)
         }
     }
 
-    fn unseen(did: &Did, times: Times) -> Self {
+    pub(super) fn unseen(did: &Did, times: Times) -> Self {
         Self {
             did: did.clone(),
             key: None,
             verification_methods: Vec::new(),
+            unusable_methods: Vec::new(),
             owner_address: None,
             revoked_at: None,
             deactivated: false,
@@ -146,6 +185,7 @@ impl ResolvedDid {
             created_at: None,
             updated_at: None,
             document: None,
+            kept: AtomicBool::new(false),
             loaded: Instant::now(),
             age_when_loaded: times.age,
         }
@@ -156,6 +196,7 @@ impl ResolvedDid {
         if let Some(document) = self.document.clone().or_else(made) {
             self.verification_methods =
                 document.methods().iter().map(VerificationMethod::of).collect::<Result<_, _>>()?;
+            self.unusable_methods = document.unusable().to_vec();
         }
         Ok(self)
     }
@@ -171,7 +212,16 @@ impl ResolvedDid {
             .iter()
             .map(|method| size_of::<VerificationMethod>() + method.id.len() + 33)
             .sum();
-        size_of::<Self>() + document + methods
+        let unusable: usize = self
+            .unusable_methods
+            .iter()
+            .map(|method| {
+                let id = method.id.as_ref().map_or(0, String::len);
+                size_of::<UnusableMethod>() + id + method.pointer.len() + method.reason.len()
+            })
+            .sum();
+        // The document has a copy of them.
+        size_of::<Self>() + document + methods + 2 * unusable
     }
 }
 

@@ -152,6 +152,8 @@ fn associated_data(key_id: &str, session: SessionId, client: &Did, server: &Did)
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     fn sealer(bytes: &[u8]) -> Sealer {
@@ -161,7 +163,7 @@ mod tests {
 
     fn parties() -> (SessionId, Did, Did) {
         let did = |text| Did::parse(text).expect("a DID");
-        (SessionId::generate(), did("did:web:a"), did("did:web:b"))
+        (SessionId(Uuid::now_v7()), did("did:web:a"), did("did:web:b"))
     }
 
     #[test]
@@ -179,7 +181,7 @@ mod tests {
         let one = sealer(&[1]);
         let sealed = one.seal(b"secret", id, &client, &server).expect("sealed");
         assert!(sealer(&[2]).open(&sealed, id, &client, &server).is_err());
-        assert!(one.open(&sealed, SessionId::generate(), &client, &server).is_err());
+        assert!(one.open(&sealed, SessionId(Uuid::now_v7()), &client, &server).is_err());
         assert!(one.open(&sealed, id, &server, &client).is_err());
         for index in 0..sealed.ciphertext.len() {
             let mut damaged = sealed.clone();

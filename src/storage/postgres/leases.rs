@@ -8,17 +8,18 @@ use diesel::sql_types::{Bool, Double, Text};
 use diesel_async::RunQueryDsl;
 
 use super::PostgresStore;
+use super::connection::statement::Prepared;
 use super::schema::leases;
-use super::statement::Prepared;
 use crate::domain::Timestamp;
-use crate::storage::{Lease, Result};
+use crate::storage::{Lease, Result, TAKEN_AHEAD};
 
 const TAKE: &str = "
     INSERT INTO leases (name, holder, taken_at, until)
     VALUES ($1, $2, now(), now() + make_interval(secs => $3))
     ON CONFLICT (name) DO UPDATE
     SET holder = excluded.holder, taken_at = excluded.taken_at, until = excluded.until
-    WHERE leases.holder = excluded.holder OR leases.until <= now()";
+    WHERE leases.holder = excluded.holder OR leases.until <= now()
+        OR leases.taken_at > now() + make_interval(secs => $4)";
 
 const RELEASE: &str = "
     UPDATE leases
@@ -32,7 +33,8 @@ impl PostgresStore {
                 let query = sql_query(TAKE)
                     .bind::<Text, _>(name)
                     .bind::<Text, _>(holder)
-                    .bind::<Double, _>(ttl.as_secs_f64());
+                    .bind::<Double, _>(ttl.as_secs_f64())
+                    .bind::<Double, _>(TAKEN_AHEAD.as_secs_f64());
                 Prepared(query).execute(c).await
             })
             .await?;

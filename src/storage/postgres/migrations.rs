@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 
 use diesel::migration::{Migration, MigrationSource, MigrationVersion};
 use diesel::pg::Pg;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::{QueryResult, QueryableByName, sql_query};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::PostgresStore;
-use super::errors::{InFlight, Trouble};
-use super::statement::Prepared;
+use super::connection::errors::{InFlight, Trouble};
+use super::connection::statement::Prepared;
+use super::dids::listen::SERVING;
 use crate::storage::{MigrationStatus, Result, StoreError};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -30,6 +31,24 @@ struct Present {
 struct Applied {
     #[diesel(sql_type = Text)]
     version: String,
+}
+
+/// Who holds the lock of those who serve.
+const WHO_SERVES: &str = "
+    SELECT CASE
+            WHEN a.client_addr IS NULL THEN format('as process %s', l.pid)
+            ELSE format('from %s:%s', host(a.client_addr), a.client_port)
+        END AS place
+    FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND ((l.classid::bigint << 32) | l.objid::bigint) = $1
+    ORDER BY l.pid";
+
+#[derive(QueryableByName)]
+struct Serving {
+    #[diesel(sql_type = Text)]
+    place: String,
 }
 
 type Harness = AsyncMigrationHarness<AsyncPgConnection>;
@@ -81,6 +100,16 @@ impl PostgresStore {
         .await
     }
 
+    /// Where the instances that serve are connected from, as far as this role may see that.
+    pub async fn serving(&self) -> Result<Vec<String>> {
+        let found: Vec<Serving> = self
+            .read("serving", async |c| {
+                Prepared(sql_query(WHO_SERVES).bind::<BigInt, _>(SERVING)).load(c).await
+            })
+            .await?;
+        Ok(found.into_iter().map(|found| found.place).collect())
+    }
+
     async fn migrate<F>(&self, work: F) -> Result<Vec<String>>
     where
         F: FnOnce(&mut Harness) -> Result<Vec<String>> + Send + 'static,
@@ -88,10 +117,7 @@ impl PostgresStore {
         let connector = self.general.patient();
         // The harness blocks its thread, which only threads of the store's runtime may do.
         let task = self.runtime.spawn(async move {
-            let mut connection = connector
-                .connect()
-                .await
-                .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+            let mut connection = connector.connect().await?;
             connection
                 .batch_execute(TAKE_TURNS)
                 .await

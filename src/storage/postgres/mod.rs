@@ -1,74 +1,64 @@
 //! The PostgreSQL store: diesel-async over two pools. Claims have connections of their own, so
 //! that neither they nor anything else can starve the other.
 //!
-//! Every operation runs through `pool::Pool::run`. Nothing here decides a time: the database's
-//! clock does, in SQL.
+//! Every operation runs through `connection::pool::Pool::run`. Nothing here decides a time: the
+//! database's clock does, in SQL.
 
 mod audit;
 mod claims;
-mod connect;
-mod counted_claims;
-mod detour;
+mod connection;
 mod dids;
-mod endings;
-mod errors;
+mod health;
+mod history;
 mod leases;
-mod listen;
-mod lists;
 mod migrations;
-mod named_sessions;
-mod pool;
 mod purge;
-mod quick_claims;
-mod readings;
 mod schema;
 mod sealing;
-mod session_claims;
-mod session_row;
 mod sessions;
-mod signer_claims;
-mod signer_purge;
-mod statement;
 mod statistics;
-mod tls;
 mod tokens;
-mod work;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use diesel::sql_types::Timestamptz;
-use diesel::{QueryableByName, sql_query};
-use diesel_async::RunQueryDsl;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
-use self::connect::Connector;
-use self::detour::Detour;
-use self::pool::{Kind, Limits, Pool};
-use self::statement::Prepared;
-use self::tls::Tls;
-use self::work::Work;
-use super::{ClaimLimits, PoolStatus, PostgresOptions, Result, StoreError};
-use crate::config::Database;
-use crate::domain::Timestamp;
+use self::claims::detour::Detour;
+use self::connection::assumptions::Assumptions;
+use self::connection::connect::Connector;
+use self::connection::pool::{Kind, Limits, Pool};
+use self::connection::tls::Tls;
+use self::connection::work::Work;
+use super::{ClaimLimits, Result, StoreError};
+use crate::config::{Database, PostgresOptions};
 use crate::metrics::Metrics;
 
-/// Connections that only claims use.
-const CLAIM_CONNECTIONS: u32 = 2;
+/// Connections that only claims use: as many as there can be batches at a time, of every kind, and
+/// of claims that wait for a lock. Few of them are ever needed, so they are opened when they are.
+const CLAIM_CONNECTIONS: u32 = 16;
+/// Of these, the ones that are always open.
+const IDLE_CLAIM_CONNECTIONS: u32 = 2;
+/// How long a claim's statement waits for a lock. Everything else of its batch waits with it.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Claims run few statements, each prepared once, on tables that grow from nothing to millions
 /// of rows between two runs of ANALYZE. Whatever the statistics say, each row must be reached
 /// through an index, in a plan that is made once: a sequential scan, or a join that reads a
 /// whole table, would be right for an empty table and ruinous later.
-const CLAIM_PLANNER: &str = "SET plan_cache_mode = force_generic_plan;
-     SET enable_seqscan = off;
-     SET enable_hashjoin = off;
-     SET enable_mergejoin = off;
-     SET enable_bitmapscan = off;
-     SET jit = off;";
+const CLAIM_PLANNER: [(&str, &str); 6] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_bitmapscan", "off"),
+    ("jit", "off"),
+];
 
 /// A PostgreSQL database. Clones share its connections.
 #[derive(Clone)]
@@ -93,12 +83,6 @@ struct Pools {
     _open: TaskTrackerToken,
 }
 
-#[derive(QueryableByName)]
-struct Now {
-    #[diesel(sql_type = Timestamptz)]
-    now: Timestamp,
-}
-
 impl PostgresStore {
     pub async fn open(
         options: &PostgresOptions,
@@ -108,13 +92,17 @@ impl PostgresStore {
     ) -> Result<Self> {
         let tls = Tls::new(options, config.allow_plaintext)?;
         let instance = Uuid::now_v7();
-        let connector = |statement_timeout, planner| {
-            let metrics = Arc::clone(&metrics);
-            let tls = tls.clone();
-            Arc::new(Connector::new(options, tls, instance, statement_timeout, planner, metrics))
+        let lock_timeout = LOCK_TIMEOUT.as_millis().to_string();
+        let mut claim_settings = CLAIM_PLANNER.to_vec();
+        claim_settings.push(("lock_timeout", lock_timeout.as_str()));
+        let connector = |statement_timeout, settings| {
+            let assumptions = Assumptions::new(instance, statement_timeout, settings);
+            let patience = config.pool.acquire_timeout;
+            let (tls, metrics) = (tls.clone(), Arc::clone(&metrics));
+            Arc::new(Connector::new(options, tls, assumptions, patience, metrics))
         };
-        let general = connector(config.statement_timeout, "");
-        let claims = connector(config.claim_statement_timeout, CLAIM_PLANNER);
+        let general = connector(config.statement_timeout, &[]);
+        let claims = connector(config.claim_statement_timeout, &claim_settings);
         let general_limits = Limits {
             max: config.pool.max,
             min: config.pool.min,
@@ -122,18 +110,22 @@ impl PostgresStore {
             max_age: config.pool.max_age,
             acquire_timeout: config.pool.acquire_timeout,
             statement_timeout: config.statement_timeout,
+            lock_timeout: None,
             slow: config.slow_statement,
         };
         let claim_limits = Limits {
             max: CLAIM_CONNECTIONS,
-            min: CLAIM_CONNECTIONS,
+            min: IDLE_CLAIM_CONNECTIONS,
             statement_timeout: config.claim_statement_timeout,
+            lock_timeout: Some(LOCK_TIMEOUT),
             ..general_limits
         };
         let open = TaskTracker::new();
+        let server = Arc::new(AtomicU64::new(0));
+        let connector = Arc::clone(&general);
         let pools = Pools {
-            general: Pool::open(Arc::clone(&general), general_limits, Arc::clone(&metrics)).await?,
-            claims: Pool::open(claims, claim_limits, metrics).await?,
+            general: Pool::open(connector, general_limits, &server, Arc::clone(&metrics)).await?,
+            claims: Pool::open(claims, claim_limits, &server, metrics).await?,
             _open: open.token(),
         };
         Ok(Self {
@@ -155,18 +147,6 @@ impl PostgresStore {
         drop(pools);
         self.open.close();
         self.open.wait().await;
-    }
-
-    #[must_use]
-    pub fn pool_status(&self) -> PoolStatus {
-        self.pools().map(|pools| pools.general.status()).unwrap_or_default()
-    }
-
-    pub async fn now(&self) -> Result<Timestamp> {
-        let now: Now = self
-            .read("now", async |c| Prepared(sql_query("SELECT now() AS now")).get_result(c).await)
-            .await?;
-        Ok(now.now)
     }
 
     fn pools(&self) -> Result<Arc<Pools>> {

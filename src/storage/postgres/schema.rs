@@ -45,6 +45,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    history (only_row) {
+        only_row -> Bool,
+        purged_until -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     leases (name) {
         name -> Text,
         holder -> Text,
@@ -116,6 +123,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     api_tokens,
     audit_events,
     dids,
+    history,
     leases,
     nonces,
     sealing_keys,

@@ -8,9 +8,10 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::PostgresStore;
+use super::connection::confirm::confirm;
+use super::connection::statement::Prepared;
 use super::schema::{sealing_keys, sessions};
-use super::session_row::{did, unsigned};
-use super::statement::Prepared;
+use super::sessions::row::{did, unsigned};
 use crate::domain::{SealedKey, SessionId};
 use crate::storage::{KnownSealingKey, Result, SealedSession};
 
@@ -81,15 +82,15 @@ impl PostgresStore {
 
     pub async fn add_sealing_key(&self, key_id: &str, check_value: &[u8]) -> Result<()> {
         self.write("add_sealing_key", async |c| {
-            diesel::insert_into(sealing_keys::table)
+            let added = diesel::insert_into(sealing_keys::table)
                 .values((
                     sealing_keys::key_id.eq(key_id),
                     sealing_keys::check_value.eq(check_value),
                 ))
                 .on_conflict_do_nothing()
                 .execute(c)
-                .await
-                .map(drop)
+                .await?;
+            if added == 0 { confirm(c).await } else { Ok(()) }
         })
         .await
     }
@@ -103,6 +104,7 @@ impl PostgresStore {
             // It may not have been known at all, and so is not needed either.
             let needed = sessions::table.filter(sessions::key_id.eq(key_id));
             let needed: bool = diesel::select(diesel::dsl::exists(needed)).get_result(c).await?;
+            confirm(c).await?;
             Ok(!needed)
         })
         .await

@@ -6,8 +6,8 @@ use diesel::sql_types::{BigInt, Bool, Text};
 use diesel_async::RunQueryDsl;
 
 use super::PostgresStore;
-use super::session_row::{did, unsigned};
-use super::statement::Prepared;
+use super::connection::statement::Prepared;
+use super::sessions::row::{did, unsigned};
 use crate::storage::{Counts, Result, Statistics, TableSize};
 
 /// The rows of `$table`: counted while that is quick, and estimated as the planner does (rows

@@ -9,11 +9,15 @@ use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Text, Timestamptz, Uuid 
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
+use super::PostgresStore;
+use super::audit;
+use super::connection::confirm::confirm;
+use super::connection::statement::Prepared;
 use super::schema::api_tokens;
-use super::statement::Prepared;
-use super::{PostgresStore, audit, unreadable};
+use super::unreadable;
 use crate::domain::{ApiToken, AuditEvent, NewToken, TokenHash, TokenScope, TokenScopes};
-use crate::storage::Result;
+use crate::storage::readable::readable;
+use crate::storage::{Result, StoreError};
 
 /// Instances that start at once with the same configured token all make it; one does.
 const CREATE: &str = "
@@ -65,21 +69,42 @@ impl PostgresStore {
                 .bind::<Nullable<BigInt>, _>(new.ttl_seconds.map(i64::from));
             if Prepared(create).execute(c).await? > 0 {
                 audit::record(c, &event).await?;
+            } else {
+                confirm(c).await?;
             }
             find(c, &new.hash).await?.ok_or_else(|| unreadable("a new token is gone"))
         })
         .await
     }
 
-    pub async fn token(&self, hash: &TokenHash) -> Result<Option<ApiToken>> {
-        self.read("token", async |c| find(c, hash).await).await
+    pub async fn tokens(
+        &self,
+        hashes: Vec<TokenHash>,
+    ) -> Result<Vec<(TokenHash, Result<ApiToken>)>> {
+        let hashes: Vec<_> = hashes.iter().map(|hash| hash.0.as_slice()).collect();
+        self.read("tokens", async |c| {
+            let tokens = api_tokens::table.filter(api_tokens::hash.eq_any(&hashes));
+            let tokens = tokens.select((api_tokens::hash, TokenRow::as_select()));
+            let rows: Vec<(Vec<u8>, TokenRow)> = tokens.load(c).await?;
+            // One token that cannot be read does not hide the others.
+            let found = rows.into_iter().filter_map(|(hash, row)| {
+                let token = row.read().map_err(|error| StoreError::Unexpected(error.to_string()));
+                Some((TokenHash(hash.try_into().ok()?), token))
+            });
+            Ok(found.collect())
+        })
+        .await
     }
 
     pub async fn list_tokens(&self) -> Result<Vec<ApiToken>> {
         self.read("list_tokens", async |c| {
             let tokens = api_tokens::table.select(TokenRow::as_select());
             let rows = tokens.order((api_tokens::created_at, api_tokens::id)).load(c).await?;
-            rows.into_iter().map(TokenRow::read).collect()
+            let tokens = rows.into_iter().filter_map(|row: TokenRow| {
+                let id = row.id;
+                readable(row.read(), "token", id)
+            });
+            Ok(tokens.collect())
         })
         .await
     }
@@ -93,6 +118,8 @@ impl PostgresStore {
                 .await?;
             if revoked > 0 {
                 audit::record(c, &event).await?;
+            } else {
+                confirm(c).await?;
             }
             let row = token.select(TokenRow::as_select()).first(c).await.optional()?;
             row.map(TokenRow::read).transpose()

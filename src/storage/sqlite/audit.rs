@@ -3,11 +3,22 @@
 use diesel::prelude::*;
 use uuid::Uuid;
 
-use crate::domain::{AuditEvent, Timestamp};
-use crate::storage::AuditRecord;
-
+use super::SqliteStore;
 use super::schema::audit_events;
 use super::types::{timestamp, unreadable, uuid};
+use crate::domain::{AuditEvent, Timestamp};
+use crate::storage::readable::readable;
+use crate::storage::{AuditRecord, Result};
+
+impl SqliteStore {
+    pub async fn audit(&self, event: AuditEvent) -> Result<()> {
+        self.0.write("audit", move |conn, now| write(conn, now, &event)).await
+    }
+
+    pub async fn audit_events(&self, limit: u32) -> Result<Vec<AuditRecord>> {
+        self.0.read("audit_events", move |conn, _| newest(conn, limit)).await
+    }
+}
 
 pub(super) fn write(
     conn: &mut SqliteConnection,
@@ -28,24 +39,29 @@ pub(super) fn write(
     Ok(())
 }
 
+type Row = (Vec<u8>, i64, String, String, String, String, String);
+
 /// The newest events, newest first.
-pub(super) fn newest(conn: &mut SqliteConnection, limit: u32) -> QueryResult<Vec<AuditRecord>> {
-    type Row = (Vec<u8>, i64, String, String, String, String, String);
+fn newest(conn: &mut SqliteConnection, limit: u32) -> QueryResult<Vec<AuditRecord>> {
     let rows: Vec<Row> = audit_events::table
         .order((audit_events::at.desc(), audit_events::id.desc()))
         .limit(i64::from(limit))
         .load(conn)?;
-    rows.into_iter()
-        .map(|(id, at, actor, action, subject, outcome, detail)| {
-            Ok(AuditRecord {
-                id: uuid(&id)?,
-                at: timestamp(at)?,
-                actor,
-                action,
-                subject,
-                outcome,
-                detail: serde_json::from_str(&detail).map_err(|_| unreadable("audit detail"))?,
-            })
-        })
-        .collect()
+    let records = rows.into_iter().filter_map(|row| {
+        let id = base16ct::lower::encode_string(&row.0);
+        readable(record(row), "audit event", id)
+    });
+    Ok(records.collect())
+}
+
+fn record((id, at, actor, action, subject, outcome, detail): Row) -> QueryResult<AuditRecord> {
+    Ok(AuditRecord {
+        id: uuid(&id)?,
+        at: timestamp(at)?,
+        actor,
+        action,
+        subject,
+        outcome,
+        detail: serde_json::from_str(&detail).map_err(|_| unreadable("audit detail"))?,
+    })
 }

@@ -5,14 +5,32 @@ use std::time::Duration;
 use diesel::dsl::not;
 use diesel::prelude::*;
 
-use crate::domain::Timestamp;
-use crate::storage::Lease;
-
+use super::SqliteStore;
 use super::schema::leases;
 use super::types::{micros, optional_timestamp, timestamp};
+use crate::domain::Timestamp;
+use crate::storage::{Lease, Result, TAKEN_AHEAD};
+
+impl SqliteStore {
+    pub async fn take_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.0.write("take_lease", move |conn, now| take(conn, now, &name, &holder, ttl)).await
+    }
+
+    pub async fn release_lease(&self, name: &str, holder: &str, finished: bool) -> Result<()> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        let release = move |conn: &mut _, now| release(conn, now, &name, &holder, finished);
+        self.0.write("release_lease", release).await
+    }
+
+    pub async fn lease(&self, name: &str) -> Result<Option<Lease>> {
+        let name = name.to_owned();
+        self.0.read("lease", move |conn, now| find(conn, now, &name)).await
+    }
+}
 
 /// Takes the lease, or renews it for the same holder; `false` when another has it.
-pub(super) fn take(
+fn take(
     conn: &mut SqliteConnection,
     now: Timestamp,
     name: &str,
@@ -23,6 +41,7 @@ pub(super) fn take(
     let taken = leases::table
         .find(name)
         .filter(leases::until.gt(now))
+        .filter(leases::taken_at.le(now.saturating_add(micros(TAKEN_AHEAD))))
         .filter(not(leases::holder.eq(holder)))
         .count()
         .get_result::<i64>(conn)?;
@@ -43,7 +62,7 @@ pub(super) fn take(
     Ok(true)
 }
 
-pub(super) fn release(
+fn release(
     conn: &mut SqliteConnection,
     now: Timestamp,
     name: &str,

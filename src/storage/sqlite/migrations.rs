@@ -9,9 +9,23 @@ use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::Sqlite;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
+use super::SqliteStore;
+use super::connection::errors::store_error;
 use crate::storage::{MigrationStatus, Result, StoreError};
 
-use super::errors::store_error;
+impl SqliteStore {
+    pub async fn migrations(&self) -> Result<Vec<MigrationStatus>> {
+        self.0.read("migrations", |conn, _| Ok(status(conn))).await?
+    }
+
+    pub async fn migrate_up(&self) -> Result<Vec<String>> {
+        self.0.alone("migrate_up", up).await
+    }
+
+    pub async fn migrate_down(&self, count: Option<u32>) -> Result<Vec<String>> {
+        self.0.alone("migrate_down", move |conn| down(conn, count)).await
+    }
+}
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
@@ -79,7 +93,7 @@ impl From<Failure> for StoreError {
 }
 
 /// Every migration this binary knows or the database has, oldest first.
-pub(super) fn status(conn: &mut SqliteConnection) -> Result<Vec<MigrationStatus>> {
+fn status(conn: &mut SqliteConnection) -> Result<Vec<MigrationStatus>> {
     let applied = applied(conn).map_err(|e| store_error(&e))?;
     let mut all: BTreeMap<String, MigrationStatus> = applied
         .into_iter()
@@ -114,7 +128,7 @@ fn next_up(conn: &mut SqliteConnection) -> std::result::Result<Option<String>, F
 }
 
 /// Reverts the newest `count` migrations, or all, and returns their names.
-pub(super) fn down(conn: &mut SqliteConnection, count: Option<u32>) -> Result<Vec<String>> {
+fn down(conn: &mut SqliteConnection, count: Option<u32>) -> Result<Vec<String>> {
     let known = known()?;
     let mut names = Vec::new();
     while count.is_none_or(|count| names.len() < usize::try_from(count).unwrap_or(usize::MAX)) {

@@ -112,4 +112,11 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    history (only_row) {
+        only_row -> BigInt,
+        purged_until -> Nullable<BigInt>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(sessions, nonces);

@@ -2,13 +2,45 @@
 
 use diesel::prelude::*;
 
-use crate::domain::{SealedKey, SessionId};
-use crate::storage::{KnownSealingKey, SealedSession};
-
+use super::SqliteStore;
 use super::schema::{sealing_keys, sessions};
 use super::types::{did, number, uuid};
+use crate::domain::{SealedKey, SessionId};
+use crate::storage::{KnownSealingKey, Result, SealedSession};
 
-pub(super) fn keys(conn: &mut SqliteConnection) -> QueryResult<Vec<KnownSealingKey>> {
+impl SqliteStore {
+    pub async fn sealing_keys(&self) -> Result<Vec<KnownSealingKey>> {
+        self.0.read("sealing_keys", |conn, _| keys(conn)).await
+    }
+
+    pub async fn add_sealing_key(&self, key_id: &str, check_value: &[u8]) -> Result<()> {
+        let (key_id, check_value) = (key_id.to_owned(), check_value.to_vec());
+        self.0.write("add_sealing_key", move |conn, _| add(conn, &key_id, &check_value)).await
+    }
+
+    pub async fn retire_sealing_key(&self, key_id: &str) -> Result<bool> {
+        let key_id = key_id.to_owned();
+        self.0.write("retire_sealing_key", move |conn, _| retire(conn, &key_id)).await
+    }
+
+    pub async fn sessions_to_reseal(
+        &self,
+        key_id: &str,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<SealedSession>> {
+        let key_id = key_id.to_owned();
+        let find = move |conn: &mut _, _| to_reseal(conn, &key_id, after, limit);
+        self.0.read("sessions_to_reseal", find).await
+    }
+
+    pub async fn reseal(&self, id: SessionId, old: &SealedKey, new: &SealedKey) -> Result<bool> {
+        let (old, new) = (old.clone(), new.clone());
+        self.0.write("reseal", move |conn, _| reseal(conn, id, &old, &new)).await
+    }
+}
+
+fn keys(conn: &mut SqliteConnection) -> QueryResult<Vec<KnownSealingKey>> {
     let known: Vec<(String, Vec<u8>)> =
         sealing_keys::table.order(sealing_keys::key_id).load(conn)?;
     known
@@ -24,11 +56,7 @@ fn sessions_with(conn: &mut SqliteConnection, key_id: &str) -> QueryResult<i64> 
     sessions::table.filter(sessions::key_id.eq(key_id)).count().get_result(conn)
 }
 
-pub(super) fn add(
-    conn: &mut SqliteConnection,
-    key_id: &str,
-    check_value: &[u8],
-) -> QueryResult<()> {
+fn add(conn: &mut SqliteConnection, key_id: &str, check_value: &[u8]) -> QueryResult<()> {
     diesel::insert_into(sealing_keys::table)
         .values((sealing_keys::key_id.eq(key_id), sealing_keys::check_value.eq(check_value)))
         .on_conflict_do_nothing()
@@ -37,7 +65,7 @@ pub(super) fn add(
 }
 
 /// `false` when a session needs it.
-pub(super) fn retire(conn: &mut SqliteConnection, key_id: &str) -> QueryResult<bool> {
+fn retire(conn: &mut SqliteConnection, key_id: &str) -> QueryResult<bool> {
     if sessions_with(conn, key_id)? > 0 {
         return Ok(false);
     }
@@ -45,7 +73,7 @@ pub(super) fn retire(conn: &mut SqliteConnection, key_id: &str) -> QueryResult<b
     Ok(true)
 }
 
-pub(super) fn to_reseal(
+fn to_reseal(
     conn: &mut SqliteConnection,
     key_id: &str,
     after: Option<SessionId>,
@@ -84,7 +112,7 @@ pub(super) fn to_reseal(
 }
 
 /// Compares and swaps: `false` when the session no longer has `old`.
-pub(super) fn reseal(
+fn reseal(
     conn: &mut SqliteConnection,
     id: SessionId,
     old: &SealedKey,

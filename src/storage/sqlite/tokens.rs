@@ -4,13 +4,39 @@ use chrono::Duration;
 use diesel::prelude::*;
 use uuid::Uuid;
 
+use super::schema::api_tokens;
+use super::types::{optional_timestamp, timestamp, unreadable, uuid};
+use super::{SqliteStore, audit};
 use crate::domain::{
     ApiToken, AuditEvent, NewToken, Timestamp, TokenHash, TokenScope, TokenScopes,
 };
+use crate::storage::readable::readable;
+use crate::storage::{Result, StoreError};
 
-use super::audit;
-use super::schema::api_tokens;
-use super::types::{optional_timestamp, timestamp, unreadable, uuid};
+impl SqliteStore {
+    pub async fn create_token(&self, new: NewToken, audit: AuditEvent) -> Result<ApiToken> {
+        self.0.write("create_token", move |conn, now| create(conn, now, &new, &audit)).await
+    }
+
+    pub async fn tokens(
+        &self,
+        hashes: Vec<TokenHash>,
+    ) -> Result<Vec<(TokenHash, Result<ApiToken>)>> {
+        self.0.read("tokens", move |conn, now| find_by_hashes(conn, now, &hashes)).await
+    }
+
+    pub async fn list_tokens(&self) -> Result<Vec<ApiToken>> {
+        self.0.read("list_tokens", list).await
+    }
+
+    pub async fn revoke_token(&self, id: Uuid, audit: AuditEvent) -> Result<Option<ApiToken>> {
+        self.0.write("revoke_token", move |conn, now| revoke(conn, now, id, &audit)).await
+    }
+
+    pub async fn token_used(&self, id: Uuid) -> Result<()> {
+        self.0.write("token_used", move |conn, now| used(conn, now, id)).await
+    }
+}
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = api_tokens)]
@@ -44,7 +70,7 @@ impl TokenRow {
     }
 }
 
-pub(super) fn create(
+fn create(
     conn: &mut SqliteConnection,
     now: Timestamp,
     new: &NewToken,
@@ -76,30 +102,38 @@ fn find(conn: &mut SqliteConnection, now: Timestamp, id: Uuid) -> QueryResult<Op
         .transpose()
 }
 
-pub(super) fn find_by_hash(
+/// One token that cannot be read does not hide the others.
+fn find_by_hashes(
     conn: &mut SqliteConnection,
     now: Timestamp,
-    hash: &TokenHash,
-) -> QueryResult<Option<ApiToken>> {
-    api_tokens::table
-        .filter(api_tokens::hash.eq(hash.0.as_slice()))
-        .select(TokenRow::as_select())
-        .first(conn)
-        .optional()?
-        .map(|row| row.read(now))
-        .transpose()
+    hashes: &[TokenHash],
+) -> QueryResult<Vec<(TokenHash, Result<ApiToken>)>> {
+    let hashes = hashes.iter().map(|hash| hash.0.as_slice());
+    let rows: Vec<(Vec<u8>, TokenRow)> = api_tokens::table
+        .filter(api_tokens::hash.eq_any(hashes))
+        .select((api_tokens::hash, TokenRow::as_select()))
+        .load(conn)?;
+    let found = rows.into_iter().filter_map(|(hash, row)| {
+        let token = row.read(now).map_err(|error| StoreError::Unexpected(error.to_string()));
+        Some((TokenHash(hash.try_into().ok()?), token))
+    });
+    Ok(found.collect())
 }
 
 /// Every token, oldest first.
-pub(super) fn list(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<Vec<ApiToken>> {
+fn list(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<Vec<ApiToken>> {
     let rows = api_tokens::table
         .select(TokenRow::as_select())
         .order((api_tokens::created_at, api_tokens::id))
         .load(conn)?;
-    rows.into_iter().map(|row| row.read(now)).collect()
+    let tokens = rows.into_iter().filter_map(|row: TokenRow| {
+        let id = base16ct::lower::encode_string(&row.id);
+        readable(row.read(now), "token", id)
+    });
+    Ok(tokens.collect())
 }
 
-pub(super) fn revoke(
+fn revoke(
     conn: &mut SqliteConnection,
     now: Timestamp,
     id: Uuid,
@@ -115,7 +149,7 @@ pub(super) fn revoke(
     find(conn, now, id)
 }
 
-pub(super) fn used(conn: &mut SqliteConnection, now: Timestamp, id: Uuid) -> QueryResult<()> {
+fn used(conn: &mut SqliteConnection, now: Timestamp, id: Uuid) -> QueryResult<()> {
     diesel::update(api_tokens::table.find(id.as_bytes().as_slice()))
         .set(api_tokens::last_used_at.eq(now.timestamp_micros()))
         .execute(conn)?;

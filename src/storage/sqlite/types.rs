@@ -5,9 +5,7 @@ use chrono::DateTime;
 use diesel::result::{Error, QueryResult};
 use uuid::Uuid;
 
-use crate::domain::{Did, EndReason, Timestamp};
-
-pub(super) const MICROS_PER_SECOND: i64 = 1_000_000;
+use crate::domain::{Did, End, EndReason, Timestamp};
 
 /// An error for a stored value that does not mean what it should.
 pub(super) fn unreadable(what: &'static str) -> Error {
@@ -26,8 +24,11 @@ pub(super) fn did(text: &str) -> QueryResult<Did> {
     Did::parse(text).map_err(|_| unreadable("DID"))
 }
 
-pub(super) fn end_reason(text: Option<&str>) -> QueryResult<Option<EndReason>> {
-    text.map(|word| EndReason::parse(word).ok_or_else(|| unreadable("end reason"))).transpose()
+/// The end that a row's two columns are.
+pub(super) fn end(at: Option<i64>, reason: Option<&str>) -> QueryResult<Option<End>> {
+    let parse = |word| EndReason::parse(word).ok_or_else(|| unreadable("end reason"));
+    let (at, reason) = (optional_timestamp(at)?, reason.map(parse).transpose()?);
+    Ok(at.zip(reason).map(|(at, reason)| End { at, reason }))
 }
 
 pub(super) fn uuid(bytes: &[u8]) -> QueryResult<Uuid> {

@@ -1,6 +1,6 @@
 //! What the resolver says of a DID, in every form that it may say it.
 
-use onceguard::resolvers::Answer;
+use onceguard::resolvers::{Answer, Unusable};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -9,9 +9,15 @@ use super::{a_document, a_json_document, answer_to, resolvers_at, unreachable};
 
 const DEACTIVATED: Answer = Answer::Deactivated { finalized_at: None };
 
-async fn unusable(reply: Reply) -> String {
+const INVALID: &str = "calls it invalid";
+const NOT_READ: &str = "does not read its method";
+const NO_JSON: &str = "has no JSON document of it";
+const KEY_TYPE: &str = "does not know the type of its key";
+const DOCUMENT: &str = "calls its document invalid";
+
+async fn unusable(reply: Reply) -> Unusable {
     match answer_to(reply).await {
-        Answer::Unusable(why) => why,
+        Answer::Unusable(unusable) => unusable,
         other => panic!("{other:?}"),
     }
 }
@@ -84,22 +90,68 @@ async fn a_did_may_be_unknown(#[case] reply: Reply) {
 }
 
 #[rstest]
-#[case(answer(400, "text/plain", "SECRET"), "calls it invalid")]
-#[case(result(400, &problem("INVALID_DID")), "calls it invalid")]
-#[case(result(400, &error(&json!("invalidDid"))), "calls it invalid")]
-#[case(answer(501, "text/plain", "SECRET"), "does not read its method")]
-#[case(result(501, &problem("METHOD_NOT_SUPPORTED")), "does not read its method")]
-#[case(result(500, &error(&json!("methodNotSupported"))), "does not read its method")]
-#[case(result(406, &problem("REPRESENTATION_NOT_SUPPORTED")), "has no JSON document of it")]
-#[case(answer(406, "text/plain", "SECRET"), "has no JSON document of it")]
-#[case(result(500, &problem("INVALID_DID_DOCUMENT")), "calls its document invalid")]
+#[case(answer(400, "text/plain", "SECRET"), Unusable::Did, INVALID)]
+#[case(result(400, &problem("INVALID_DID")), Unusable::Did, INVALID)]
+#[case(result(400, &error(&json!("invalidDid"))), Unusable::Did, INVALID)]
+#[case(answer(501, "text/plain", "SECRET"), Unusable::Method, NOT_READ)]
+#[case(result(501, &problem("METHOD_NOT_SUPPORTED")), Unusable::Method, NOT_READ)]
+#[case(result(500, &error(&json!("methodNotSupported"))), Unusable::Method, NOT_READ)]
+#[case(result(406, &problem("REPRESENTATION_NOT_SUPPORTED")), Unusable::Representation, NO_JSON)]
+#[case(answer(406, "text/plain", "SECRET"), Unusable::Representation, NO_JSON)]
+#[case(result(500, &problem("UNSUPPORTED_PUBLIC_KEY_TYPE")), Unusable::KeyType, KEY_TYPE)]
+#[case(result(500, &error(&json!("unsupportedPublicKeyType"))), Unusable::KeyType, KEY_TYPE)]
+#[case(result(500, &problem("INVALID_DID_DOCUMENT")), Unusable::Document, DOCUMENT)]
 #[tokio::test]
-async fn a_did_may_be_no_did_of_its_method(#[case] reply: Reply, #[case] expected: &str) {
-    assert_eq!(unusable(reply).await, format!("the Universal Resolver {expected}"));
+async fn a_did_may_have_no_document_that_is_of_use(
+    #[case] reply: Reply,
+    #[case] kind: fn(String) -> Unusable,
+    #[case] expected: &str,
+) {
+    assert_eq!(unusable(reply).await, kind(format!("the Universal Resolver {expected}")));
+}
+
+/// What is not understood is not active: the DID may be out of use.
+#[rstest]
+#[case(json!("true"))]
+#[case(json!("false"))]
+#[case(json!(1))]
+#[case(json!(0))]
+#[case(json!(null))]
+#[case(json!([true]))]
+#[case(json!({ "value": true }))]
+#[tokio::test]
+async fn deactivated_is_true_or_false(#[case] deactivated: Value) {
+    let mut says = result_with(&a_json_document());
+    says["didDocumentMetadata"] = json!({ "deactivated": deactivated });
+    let stub = Stub::start(result(200, &says)).await;
+    let why = unreachable(&resolvers_at(&stub)).await;
+    assert_eq!(why, "the Universal Resolver says in `deactivated` neither true nor false");
+    // It is no less gone for that.
+    says["didDocument"] = Value::Null;
+    assert_eq!(answer_to(result(410, &says)).await, DEACTIVATED);
 }
 
 #[rstest]
-#[case(answer(200, "text/html", "<html>"), "the Universal Resolver's answer is not JSON")]
+#[case(json!(null), true)]
+#[case(json!({}), true)]
+#[case(json!({ "deactivated": false }), true)]
+#[case(json!("deactivated"), false)]
+#[case(json!([]), false)]
+#[tokio::test]
+async fn metadata_of_a_document_are_an_object(#[case] metadata: Value, #[case] usable: bool) {
+    let mut says = result_with(&a_json_document());
+    says["didDocumentMetadata"] = metadata;
+    let stub = Stub::start(result(200, &says)).await;
+    if usable {
+        let answer = answer_to(result(200, &says)).await;
+        assert_eq!(answer, Answer::Document { document: a_document(), owner_address: None });
+    } else {
+        unreachable(&resolvers_at(&stub)).await;
+    }
+}
+
+#[rstest]
+#[case(answer(200, "text/html", "<html>"), "the Universal Resolver answers with what is not JSON")]
 #[case(answer(200, "application/did+json", "[".repeat(60_000)), "is not JSON")]
 #[case(answer(200, "application/did+json", "null"), "the document is no JSON object with an id")]
 #[case(result(200, &result_with(&Value::Null)), "the document is no JSON object with an id")]
@@ -108,8 +160,8 @@ async fn a_did_may_be_no_did_of_its_method(#[case] reply: Reply, #[case] expecte
 #[case(answer(200, "application/did+json", json!({ "id": "did:ion:other" }).to_string()), "the document's id is not the DID")]
 #[tokio::test]
 async fn a_document_may_be_of_no_use(#[case] reply: Reply, #[case] expected: &str) {
-    let why = unusable(reply).await;
-    assert!(why.contains(expected), "{why}");
+    let unusable = unusable(reply).await;
+    assert!(matches!(&unusable, Unusable::Document(why) if why.contains(expected)), "{unusable:?}");
 }
 
 #[tokio::test]
@@ -120,7 +172,7 @@ async fn a_document_has_at_most_64_kib() {
     };
     let fits = answer_to(answer(200, "application/did+json", padded(65_536))).await;
     assert_eq!(fits, Answer::Document { document: a_document(), owner_address: None });
-    let expected = "its document has more than 64 KiB";
+    let expected = Unusable::Document("its document has more than 64 KiB".to_owned());
     assert_eq!(unusable(answer(200, "application/did+json", padded(65_537))).await, expected);
     // Without a length: what comes is counted.
     let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000)).repeat(5);

@@ -13,7 +13,7 @@ use onceguard::resolvers::{Answer, Resolution, Resolvers};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
-use crate::support::{DEADLINE, a_public_key, did};
+use crate::support::{DEADLINE, a_public_key, an_account, did};
 
 use stub::{Reply, Stub};
 
@@ -53,12 +53,13 @@ fn resolvers_at(stub: &Stub) -> Resolvers {
 /// What comes of a reply.
 async fn answer_to(reply: Reply) -> Answer {
     let stub = Stub::start(reply).await;
-    let Resolution { answer, version } = resolvers_at(&stub).resolve(&a_did()).await.unwrap();
+    let Resolution { answer, version } =
+        resolvers_at(&stub).resolve(&a_did(), an_account()).await.unwrap();
     assert_eq!(version, None);
     answer
 }
 
 /// Why there is no answer.
 async fn unreachable(resolvers: &Resolvers) -> String {
-    resolvers.resolve(&a_did()).await.unwrap_err().to_string()
+    resolvers.resolve(&a_did(), an_account()).await.unwrap_err().to_string()
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use onceguard::resolvers::Answer;
+use onceguard::domain::Did;
+use onceguard::resolvers::{Account, Answer, Full, Unreachable};
 use rstest::rstest;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::stub::{Reply, Stub, answer, raw};
 use super::{a_did, config_for, resolvers_at, resolvers_with, unreachable};
-use crate::support::did;
+use crate::support::{a_peer, an_account, did};
 
 fn not_found() -> Reply {
     answer(404, "text/plain", "")
@@ -29,7 +30,7 @@ async fn the_did_is_one_segment_below_the_url() {
         ("", "x:a%2F..%3Ab", "/1.0/identifiers/did%3Ax%3Aa%252F..%253Ab"),
     ] {
         let resolvers = resolvers_with(&config_for(&format!("http://{authority}{base}")));
-        let read = resolvers.resolve(&did(&format!("did:{id}"))).await.unwrap();
+        let read = resolvers.resolve(&did(&format!("did:{id}")), an_account()).await.unwrap();
         assert_eq!(read.answer, Answer::NotFound);
         let request = stub.requests().pop().unwrap();
         assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\n")), "{request}");
@@ -71,7 +72,8 @@ async fn it_reads_what_no_other_resolver_does() {
     assert_eq!(home(&config, "did:ebsi:a"), None);
     assert_eq!(home(&config, "did:web:a.example"), None);
     assert_eq!(home(&config, "did:key:z6Mk"), None);
-    let unread = resolvers_with(&config).resolve(&did("did:ebsi:a")).await.unwrap_err();
+    let unread =
+        resolvers_with(&config).resolve(&did("did:ebsi:a"), an_account()).await.unwrap_err();
     assert_eq!(unread.to_string(), "no resolver reads did:ebsi");
     assert_eq!(stub.connections(), 0);
 }
@@ -129,17 +131,33 @@ async fn what_may_be_one_dids_doing_is_no_failure_of_the_resolver() {
     assert_eq!(stub.requests().len(), 20);
 }
 
+/// However many peers ask, one method leaves places to the others, and new DIDs to known ones.
 #[tokio::test]
-async fn no_more_than_64_dids_are_read_at_once() {
+async fn so_many_dids_of_a_method_are_read_at_once_and_no_more() {
     let stub = Stub::start(Reply::Hang).await;
     let resolvers = Arc::new(resolvers_at(&stub));
     let mut readings = JoinSet::new();
-    for _ in 0..64 {
+    let mut read = |did: Did, account: Account| {
         let resolvers = Arc::clone(&resolvers);
-        readings.spawn(async move { resolvers.resolve(&a_did()).await });
+        readings.spawn(async move { resolvers.resolve(&did, account).await });
+    };
+    for peer in 0..32 {
+        read(a_did(), Account { peer: a_peer(peer), known: false });
     }
-    stub.wait_for_requests(64).await;
-    assert_eq!(unreachable(&resolvers).await, "64 DIDs are being read already");
+    stub.wait_for_requests(32).await;
+    let refused = |did: Did, account: Account| {
+        let resolvers = Arc::clone(&resolvers);
+        async move { resolvers.resolve(&did, account).await.unwrap_err() }
+    };
+    let of_other = |peer| Account { peer: a_peer(peer), known: false };
+    assert_eq!(refused(a_did(), of_other(99)).await, Unreachable::Full(Full::Method));
+    for peer in 0..16 {
+        read(did("did:other:a"), of_other(peer));
+    }
+    stub.wait_for_requests(48).await;
+    assert_eq!(refused(did("did:third:a"), of_other(99)).await, Unreachable::Full(Full::New));
+    read(did("did:third:a"), Account { peer: a_peer(99), known: true });
+    stub.wait_for_requests(49).await;
 }
 
 /// Nothing listens: the operating system refuses.

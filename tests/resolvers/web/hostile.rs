@@ -58,7 +58,7 @@ async fn redirects_are_not_followed() {
     .await;
     let resolvers = trusting(&authority);
     for status in [300, 301, 302, 303, 304, 307, 308] {
-        let why = unusable(&resolvers, &site.did(&format!(":{status}"))).await;
+        let why = unreachable(&resolvers, &site.did(&format!(":{status}"))).await;
         let host = format!("localhost:{}", site.port());
         assert_eq!(why, format!("{host} redirects ({status}): that is not followed"));
     }
@@ -75,7 +75,7 @@ async fn no_more_is_read_than_a_document_may_have() {
         script
     };
     for head in ["HTTP/1.1 200 OK", "HTTP/1.1 200 OK\nContent-Length: 10000000000"] {
-        let why = makes_unusable(move || with_head(head)).await;
+        let why = makes_unreachable(move || with_head(head)).await;
         assert_eq!(why, "answers with too many bytes", "{head}");
     }
     let chunks = || {
@@ -86,7 +86,7 @@ async fn no_more_is_read_than_a_document_may_have() {
         ));
         script
     };
-    assert_eq!(makes_unusable(chunks).await, "answers with too many bytes");
+    assert_eq!(makes_unreachable(chunks).await, "answers with too many bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +101,7 @@ async fn the_largest_document_is_read_and_none_larger() {
     .await;
     let resolvers = trusting(&authority);
     found(&resolvers, &site.did(":largest")).await;
-    let why = unusable(&resolvers, &site.did(":larger")).await;
+    let why = unreachable(&resolvers, &site.did(":larger")).await;
     assert_eq!(why, format!("localhost:{} answers with too many bytes", site.port()));
 }
 
@@ -141,11 +141,11 @@ async fn a_host_that_is_silent_on_tls_is_given_up() {
 async fn what_is_no_document_of_the_did_is_not_believed() {
     let not_json = "answers with what is not JSON";
     let html = "<!doctype html><title>Welcome</title>";
-    assert_eq!(makes_unusable(move || answer(200, html)).await, not_json);
-    assert_eq!(makes_unusable(|| answer(200, "")).await, not_json);
-    assert_eq!(makes_unusable(|| answer(200, b"{\"id\":\"\xff\"}")).await, not_json);
-    assert_eq!(makes_unusable(|| answer(200, "{\"id\": 1} {}")).await, not_json);
-    assert_eq!(makes_unusable(|| answer(200, "[".repeat(LARGEST))).await, not_json);
+    assert_eq!(makes_unreachable(move || answer(200, html)).await, not_json);
+    assert_eq!(makes_unreachable(|| answer(200, "")).await, not_json);
+    assert_eq!(makes_unreachable(|| answer(200, b"{\"id\":\"\xff\"}")).await, not_json);
+    assert_eq!(makes_unreachable(|| answer(200, "{\"id\": 1} {}")).await, not_json);
+    assert_eq!(makes_unreachable(|| answer(200, "[".repeat(LARGEST))).await, not_json);
     let mine = json!({"id": "did:web:mallory.example"});
     let why = makes_unusable(move || json_answer(&mine)).await;
     assert_eq!(why, "the document's id is not the DID");
@@ -168,7 +168,7 @@ async fn a_length_that_is_a_lie_spoils_the_answer() {
     })
     .await;
     let (resolvers, host) = (trusting(&authority), format!("localhost:{}", site.port()));
-    let why = unusable(&resolvers, &site.did(":short")).await;
+    let why = unreachable(&resolvers, &site.did(":short")).await;
     assert_eq!(why, format!("{host} answers with what is not JSON"));
     let why = unreachable(&resolvers, &site.did(":long")).await;
     assert_eq!(why, format!("{host} broke off its answer"));
@@ -207,11 +207,11 @@ async fn nothing_is_unpacked() {
         raw(&format!("HTTP/1.1 200 OK\nContent-Encoding: {name}\nContent-Length: {length}"), body)
     };
     for name in ["gzip", "br", "deflate", "zstd", "identity, gzip"] {
-        let why = makes_unusable(move || marked(name)).await;
+        let why = makes_unreachable(move || marked(name)).await;
         assert_eq!(why, "answers with a Content-Encoding, which was not asked for", "{name}");
     }
     assert_eq!(
-        makes_unusable(move || answer(200, packed())).await,
+        makes_unreachable(move || answer(200, packed())).await,
         "answers with what is not JSON"
     );
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::site::{Authority, within_deadline};
-use crate::support::a_public_key;
+use crate::support::{a_public_key, an_account};
 
 /// The default configuration of did:web.
 fn defaults() -> config::Resolvers {
@@ -39,6 +39,18 @@ fn trusting_with(authority: &Authority, change: impl FnOnce(&mut config::Web)) -
     config.web.ca_file = Some(authority.file());
     config.web.timeout = Duration::from_hours(1);
     change(&mut config.web);
+    resolvers(&config)
+}
+
+fn trusting_with_places(
+    authority: &Authority,
+    change: impl FnOnce(&mut config::Places),
+) -> Resolvers {
+    let mut config = defaults();
+    config.web.allow_private_addresses = true;
+    config.web.ca_file = Some(authority.file());
+    config.web.timeout = Duration::from_hours(1);
+    change(&mut config.places);
     resolvers(&config)
 }
 
@@ -66,20 +78,20 @@ fn with_keys(did: &Did, count: u8) -> Value {
 }
 
 async fn answer(resolvers: &Resolvers, did: &Did) -> Answer {
-    let read = within_deadline(resolvers.resolve(did)).await.unwrap();
+    let read = within_deadline(resolvers.resolve(did, an_account())).await.unwrap();
     assert_eq!(read.version, None);
     read.answer
 }
 
 async fn unusable(resolvers: &Resolvers, did: &Did) -> String {
     match answer(resolvers, did).await {
-        Answer::Unusable(why) => why,
+        Answer::Unusable(why) => why.to_string(),
         other => panic!("{did}: {other:?}"),
     }
 }
 
 async fn unreachable(resolvers: &Resolvers, did: &Did) -> String {
-    within_deadline(resolvers.resolve(did)).await.unwrap_err().to_string()
+    within_deadline(resolvers.resolve(did, an_account())).await.unwrap_err().to_string()
 }
 
 /// The document's first key is the one of [`document`].

@@ -9,12 +9,13 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use onceguard::domain::{
-    Accepted, Claim, Did, EndReason, Outcome, Refusal, Scope, Session, SessionId, SessionPatch,
-    SessionState,
+    Accepted, Claim, Did, End, EndReason, Outcome, Refusal, Scope, Session, SessionId,
+    SessionPatch, SessionState,
 };
 use onceguard::storage::{Changed, Opened, PurgeStep, Purged};
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
+use uuid::Uuid;
 
 use self::operations::{Attempt, Operation, PARTIES, SLOTS, Target, operation};
 use self::rule::{Model, Modelled};
@@ -43,7 +44,7 @@ impl<'a> Pair<'a> {
         Self {
             store,
             model: Model::default(),
-            slots: std::array::from_fn(|_| SessionId::generate()),
+            slots: std::array::from_fn(|_| SessionId(Uuid::now_v7())),
             parties: std::array::from_fn(|n| did(&format!("did:web:party-{n}-of-{case}.example"))),
         }
     }
@@ -58,7 +59,9 @@ impl<'a> Pair<'a> {
         ] {
             *time = self.store.steady(*time);
         }
-        session.ended_at = session.ended_at.map(|at| self.store.steady(at));
+        if let Some(end) = &mut session.end {
+            end.at = self.store.steady(end.at);
+        }
         session
     }
 
@@ -73,11 +76,8 @@ impl<'a> Pair<'a> {
             Outcome::Replayed { first_used_at } => {
                 Outcome::Replayed { first_used_at: steady(first_used_at) }
             }
-            Outcome::Refused(Refusal::SessionEnded { ended_at, reason }) => {
-                Outcome::Refused(Refusal::SessionEnded { ended_at: steady(ended_at), reason })
-            }
-            Outcome::Refused(Refusal::SessionExpired { ended_at, reason }) => {
-                Outcome::Refused(Refusal::SessionExpired { ended_at: steady(ended_at), reason })
+            Outcome::Refused(Refusal::SessionOver(End { at, reason })) => {
+                Outcome::Refused(Refusal::SessionOver(End { at: steady(at), reason }))
             }
             Outcome::Refused(_) => outcome,
         }
@@ -101,8 +101,7 @@ impl<'a> Pair<'a> {
                     self.store.end_session(self.slots[slot], EndReason::Ended, None).await;
                 let changed = changed.unwrap();
                 if let Some(session) = self.changed(slot, changed) {
-                    let reason = session.end_reason.unwrap();
-                    self.model.end(session.id, session.ended_at.unwrap(), reason);
+                    self.model.end(session.id, session.end.unwrap());
                 }
             }
             Operation::Patch { slot, ttl_minutes } => {
@@ -265,8 +264,9 @@ impl<'a> Pair<'a> {
             let live = Session { observed_at: stored.observed_at, ..session.clone() }.state()
                 == SessionState::Active;
             if revoked && live {
-                assert_eq!(stored.end_reason, Some(EndReason::DidRevoked));
-                self.model.end(id, stored.ended_at.unwrap(), EndReason::DidRevoked);
+                let end = stored.end.unwrap();
+                assert_eq!(end.reason, EndReason::DidRevoked);
+                self.model.end(id, end);
             }
         }
         self.compare_sessions().await;

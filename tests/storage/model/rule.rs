@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use onceguard::domain::{
-    Accepted, Claim, Did, EndReason, IDEMPOTENCY_WINDOW_SECONDS, Outcome, Refusal, Scope, Session,
+    Accepted, Claim, Did, End, IDEMPOTENCY_WINDOW_SECONDS, Outcome, Refusal, Scope, Session,
     SessionId, SessionState, Timestamp,
 };
 
@@ -76,11 +76,8 @@ impl Model {
             let seen = Session { observed_at: at, ..session.clone() };
             match seen.state() {
                 SessionState::Active => {}
-                SessionState::Ended { at, reason } => {
-                    return Outcome::Refused(Refusal::SessionEnded { ended_at: at, reason });
-                }
-                SessionState::Expired { at, reason } => {
-                    return Outcome::Refused(Refusal::SessionExpired { ended_at: at, reason });
+                SessionState::Over(end) => {
+                    return Outcome::Refused(Refusal::SessionOver(end));
                 }
             }
             parties.extend([session.client_did.clone(), session.server_did.clone()]);
@@ -138,24 +135,19 @@ impl Model {
         }
     }
 
-    pub(super) fn end(&mut self, id: SessionId, at: Timestamp, reason: EndReason) {
-        let session = &mut self.sessions.get_mut(&id).unwrap().session;
-        session.ended_at = Some(at);
-        session.end_reason = Some(reason);
+    pub(super) fn end(&mut self, id: SessionId, end: End) {
+        self.sessions.get_mut(&id).unwrap().session.end = Some(end);
     }
 
     pub(super) fn purge(&mut self, now: Timestamp) {
         for Modelled { session, .. } in self.sessions.values_mut() {
             session.observed_at = now;
-            if session.ended_at.is_none()
-                && let SessionState::Expired { at, reason } = session.state()
-            {
-                session.ended_at = Some(at);
-                session.end_reason = Some(reason);
+            if let SessionState::Over(end) = session.state() {
+                session.end = Some(end);
             }
         }
         self.sessions.retain(|_, Modelled { session, .. }| {
-            session.ended_at.is_none_or(|at| at + RETENTION > now)
+            session.end.is_none_or(|end| end.at + RETENTION > now)
         });
         for used in self.signers.values_mut() {
             used.retain(|_, used| used.expires_at + MARGIN > now);

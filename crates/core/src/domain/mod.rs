@@ -1,0 +1,45 @@
+//! Pure types and rules: what a session, a nonce, a claim, a DID and a key are.
+//!
+//! Nothing here does I/O or reads a clock; every time is handed in. A value of one of
+//! these types is well-formed by construction: parsing is the only way to make one.
+//!
+//! What a claim goes through on its way is `#[inline]`: the service is another crate.
+
+mod audit;
+mod claim;
+mod did;
+mod did_document;
+mod did_url;
+mod key;
+mod metadata;
+mod multikey;
+mod nonce;
+mod page;
+mod peer;
+mod session;
+mod token;
+
+pub use audit::{Actor, AuditEvent};
+pub use claim::{
+    Accepted, Ask, Claim, Facts, IDEMPOTENCY_WINDOW_SECONDS, IdempotencyDigest, Outcome, Refusal,
+    Scope, UsedNonce, judge,
+};
+pub use did::{Did, DidFilter, DidRecord, Gone, InvalidDid, SignerKey};
+pub use did_document::{
+    DidDocument, InvalidDocument, KeyAgreement, UnusableMethod, VerificationMethod,
+};
+pub use did_url::{DidUrl, InvalidDidUrl};
+pub use key::{InvalidKey, KeyType, PublicKey};
+pub use metadata::{InvalidMetadata, Metadata, pointer_to};
+pub use multikey::InvalidMultikey;
+pub use nonce::{InvalidNonce, Nonce};
+pub use page::{Cursor, InvalidCursor, MAX_PAGE, MAX_PAGE_BYTES, Page, PageFiller, PageRequest};
+pub use peer::Peer;
+pub use session::{
+    End, EndReason, InvalidSessionId, Lifetime, NewSession, SealedKey, Session, SessionFilter,
+    SessionId, SessionPatch, SessionState, StateFilter, activity_granularity,
+};
+pub use token::{ApiToken, InvalidToken, NewToken, TokenHash, TokenScope, TokenScopes, TokenText};
+
+/// A moment in UTC, with microseconds (what PostgreSQL stores).
+pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -1,0 +1,266 @@
+//! One connection: whether a credential came over it, and how much may be read from it before.
+//!
+//! Until then, no more is read than is looked at: a head that fits into a buffer, and what comes
+//! with it. A longer head takes room that all strangers share; a body waits in the client's socket
+//! until its credential was checked.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use tokio_util::sync::CancellationToken;
+
+use super::connections::{Registry, Shown, Ticket, Waiting};
+use crate::domain::Peer;
+
+/// What is read without looking at it.
+const FREE: u64 = 8 * 1024;
+/// By how much more a longer head is read, and how long it may become in all. (HTTP/1.1 heads end
+/// at 128 KiB before.)
+const MORE: u64 = 16 * 1024;
+const LONGEST: u64 = 256 * 1024;
+/// What is read after a refusal, and thrown away, so that the client sees its answer.
+const DRAINED: u64 = 1024 * 1024;
+
+/// A connection's place among all. It belongs to the thread that serves the connection.
+pub struct Place {
+    registry: Arc<Registry>,
+    peer: Option<Peer>,
+    closed: CancellationToken,
+    /// Whether a token came over it.
+    known: Cell<bool>,
+    /// Its place among strangers, while it is one.
+    stranger: Cell<Option<Ticket>>,
+    /// Signed requests that are being served.
+    serving: Cell<usize>,
+    shown: Cell<Shown>,
+    phase: Cell<Phase>,
+    /// Bytes since the phase began.
+    read: Cell<u64>,
+    /// Whether what was read was looked at, and was no whole head.
+    looked_at: Cell<bool>,
+    /// Bytes of the room that all strangers share.
+    granted: Cell<u64>,
+    reader: Cell<Option<Waker>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// A head arrives.
+    Head,
+    /// A request's credential is being checked.
+    Checking,
+    /// A request was refused; what else it sends is thrown away.
+    Draining(u64),
+}
+
+impl Place {
+    pub(super) fn new(registry: Arc<Registry>, peer: Option<Peer>) -> Self {
+        Self {
+            registry,
+            peer,
+            closed: CancellationToken::new(),
+            known: Cell::new(peer.is_none()),
+            stranger: Cell::default(),
+            serving: Cell::default(),
+            shown: Cell::new(Shown::Nothing),
+            phase: Cell::new(Phase::Head),
+            read: Cell::default(),
+            looked_at: Cell::default(),
+            granted: Cell::default(),
+            reader: Cell::default(),
+        }
+    }
+
+    /// Returns when the connection must be closed, to make room for another.
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    /// A TLS handshake is under way until this is dropped.
+    #[must_use]
+    pub fn handshake(&self) -> Handshaking<'_> {
+        let enter =
+            |peer| self.registry.enter(Waiting::Handshake, peer, &self.closed, Shown::Nothing);
+        Handshaking { place: self, ticket: self.peer.map(enter) }
+    }
+
+    /// A good token came over it: from now on it is its holder's.
+    pub fn admit(&self) {
+        if !self.known.replace(true) {
+            self.leave();
+            self.wake();
+        }
+    }
+
+    /// A signed request is being served until this is dropped.
+    #[must_use]
+    pub fn serve(self: &Rc<Self>) -> Serving {
+        self.serving.set(self.serving.get() + 1);
+        self.shown.set(Shown::Signature);
+        self.leave();
+        self.wake();
+        Serving(Rc::clone(self))
+    }
+
+    /// Whether everything may be read that comes.
+    fn is_trusted(&self) -> bool {
+        self.known.get() || self.serving.get() > 0
+    }
+
+    /// Whether it is a stranger that may yet have to wait among the others.
+    pub fn is_ahead(&self) -> bool {
+        !self.is_trusted() && self.stranger.get().is_none()
+    }
+
+    /// The client has sent nothing more. Only now does it count among strangers: nothing that it
+    /// sent still waits to be read.
+    pub fn wait(&self) {
+        self.enter();
+    }
+
+    /// A request's head was read.
+    pub fn begin_request(&self) {
+        if !self.known.get() {
+            self.begin(Phase::Checking);
+            if self.shown.get() == Shown::Nothing {
+                self.show(Shown::Request);
+            }
+        }
+    }
+
+    /// A request was answered. Whether the connection has to be closed after that: a stranger
+    /// that was refused begins anew.
+    pub fn end_request(&self, refused: bool) -> bool {
+        if self.is_trusted() {
+            if !self.known.get() {
+                self.begin(Phase::Head);
+            }
+            return false;
+        }
+        self.begin(if refused { Phase::Draining(0) } else { Phase::Head });
+        if refused {
+            self.show(Shown::Refused);
+        } else if self.shown.get() == Shown::Request {
+            self.show(Shown::Nothing);
+        }
+        refused
+    }
+
+    /// Whether the connection may be read from now.
+    pub fn poll_read(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_trusted() || self.read.get() < FREE + self.granted.get() {
+            return Poll::Ready(Ok(()));
+        }
+        match self.phase.get() {
+            // What was read may be a whole head: it is looked at before more is read.
+            Phase::Head if !self.looked_at.replace(true) => context.waker().wake_by_ref(),
+            Phase::Head => {
+                let granted = self.granted.get();
+                if granted + MORE > LONGEST || !self.registry.take_head_bytes(MORE) {
+                    return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
+                }
+                self.granted.set(granted + MORE);
+                self.looked_at.set(false);
+                return Poll::Ready(Ok(()));
+            }
+            Phase::Checking => self.reader.set(Some(context.waker().clone())),
+            Phase::Draining(drained) => {
+                let drained = drained + self.read.take();
+                if drained > DRAINED {
+                    return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
+                }
+                self.phase.set(Phase::Draining(drained));
+                context.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
+    }
+
+    /// So many bytes were read.
+    pub fn has_read(&self, bytes: usize) {
+        self.read.set(self.read.get() + bytes as u64);
+    }
+
+    fn begin(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.read.set(0);
+        self.looked_at.set(false);
+        self.give_back();
+        self.wake();
+    }
+
+    fn give_back(&self) {
+        self.registry.give_back_head_bytes(self.granted.take());
+    }
+
+    fn wake(&self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Takes the place among strangers that is due to what it has shown.
+    fn show(&self, shown: Shown) {
+        self.shown.set(shown);
+        self.leave();
+        self.enter();
+    }
+
+    fn enter(&self) {
+        if let Some(peer) = self.peer
+            && !self.is_trusted()
+            && self.stranger.get().is_none()
+        {
+            let shown = self.shown.get();
+            let ticket = self.registry.enter(Waiting::Stranger, peer, &self.closed, shown);
+            self.stranger.set(Some(ticket));
+        }
+    }
+
+    fn leave(&self) {
+        if let Some(ticket) = self.stranger.take() {
+            self.registry.leave(Waiting::Stranger, ticket);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
+        self.give_back();
+        self.registry.ended();
+    }
+}
+
+/// See [`Place::handshake`].
+pub struct Handshaking<'a> {
+    place: &'a Place,
+    ticket: Option<Ticket>,
+}
+
+impl Drop for Handshaking<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.place.registry.leave(Waiting::Handshake, ticket);
+        }
+    }
+}
+
+/// See [`Place::serve`].
+pub struct Serving(Rc<Place>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let place = &self.0;
+        place.serving.set(place.serving.get().saturating_sub(1));
+        place.enter();
+    }
+}

@@ -1,0 +1,16 @@
+//! `[identifiers]`: DIDs for clients of W3C DID Resolution.
+
+use super::reader::Reader;
+
+/// `[identifiers]`.
+#[derive(Debug, Clone)]
+pub struct Identifiers {
+    /// Answer clients that send no credential.
+    pub public: bool,
+}
+
+impl Identifiers {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self { public: reader.boolean("identifiers.public", false) }
+    }
+}

@@ -1,0 +1,30 @@
+//! Watches the machine's clock: says when it jumps, and lets a new time be believed in time. What is
+//! not done meanwhile is up to those who would do it, such as the purge.
+
+use std::time::Duration;
+
+use crate::clock::{BELIEVED_AFTER, Clock};
+use crate::metrics::Metrics;
+
+pub(super) const NAME: &str = "clock";
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+
+pub(super) fn run(clock: &Clock, metrics: &Metrics) {
+    let before = metrics.clock_jump_seconds.get();
+    let now = clock.jump().map_or(0, |by| by.num_seconds());
+    metrics.clock_jump_seconds.set(now);
+    match (before, now) {
+        (0, 0) => {}
+        (0, seconds) => {
+            metrics.clock_jumps.inc();
+            tracing::warn!(
+                seconds,
+                "the machine's clock jumped; nothing is purged until it is right again, or has \
+                 stood for {} minutes",
+                BELIEVED_AFTER.num_minutes()
+            );
+        }
+        (_, 0) => tracing::info!("the machine's clock is believed again"),
+        (_, _) => {}
+    }
+}

@@ -1,0 +1,103 @@
+//! Claims: whether a nonce is used for the first time.
+
+use super::{Result, Store, on};
+use crate::domain::{Ask, Facts, Nonce, Scope, SessionId, UsedNonce};
+
+/// The limits that the claim statement applies.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimLimits {
+    /// The most live nonces of one signer.
+    pub quota_per_signer: u64,
+}
+
+/// Claims that are worth asking together. On PostgreSQL claims of one kind take the same locks,
+/// so that what holds up one kind holds up no other; on SQLite, which has one writer, all claims
+/// are of the first kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimKind {
+    InSession,
+    /// In a session that limits its claims.
+    Counted,
+    BySigner,
+    /// By a signer that names a session.
+    BySignerInSession,
+}
+
+/// What to do about a session or a signer that another transaction has locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLock {
+    /// Its asks are [`Asked::Busy`].
+    Skip,
+    /// They wait a little. Only few transactions may be spent on this.
+    Wait,
+}
+
+/// What a store says of an ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    Decided(Facts),
+    /// Nothing was decided: the session limits its claims, so this is one of another kind.
+    Counted,
+    /// Nothing was decided: another transaction has locked what counts the claim.
+    Busy,
+}
+
+impl Store {
+    /// The kind of a claim, as far as its scope tells it: that a session limits its claims is
+    /// found when one is asked.
+    #[must_use]
+    pub const fn claim_kind(&self, scope: &Scope) -> ClaimKind {
+        match (self, scope) {
+            (Self::Sqlite(_), _) | (_, Scope::Session(_)) => ClaimKind::InSession,
+            (_, Scope::Signer { session: None, .. }) => ClaimKind::BySigner,
+            (_, Scope::Signer { .. }) => ClaimKind::BySignerInSession,
+        }
+    }
+
+    /// The kinds that [`Self::claim_kind`] tells apart.
+    #[must_use]
+    pub const fn claim_kinds(&self) -> &'static [ClaimKind] {
+        match self {
+            Self::Postgres(_) => {
+                &[ClaimKind::InSession, ClaimKind::BySigner, ClaimKind::BySignerInSession]
+            }
+            Self::Sqlite(_) => &[ClaimKind::InSession],
+        }
+    }
+
+    /// How many batches of claims of one kind it pays to commit side by side. Two of those that
+    /// lock rows would only get in each other's way.
+    #[must_use]
+    pub const fn claim_batches(&self, kind: ClaimKind) -> usize {
+        match (self, kind) {
+            (Self::Postgres(_), ClaimKind::InSession) => 2,
+            _ => 1,
+        }
+    }
+
+    /// Decides every ask, atomically each, and commits before it returns: what `inserted` says
+    /// is on disk. Asks succeed or fail independently, in the order given.
+    ///
+    /// # Errors
+    /// Per ask: [`OutcomeUnknown`](super::StoreError::OutcomeUnknown) when the connection was lost
+    /// between the send and the answer, any other error when nothing was written.
+    pub async fn claim(&self, asks: &[Ask<'_>], on_lock: OnLock) -> Vec<Result<Asked>> {
+        match self {
+            Self::Postgres(store) => store.claim(asks, on_lock).await,
+            // Nothing is locked but the whole database, for which every call waits.
+            Self::Sqlite(store) => {
+                let facts = store.claim(asks).await.into_iter();
+                facts.map(|facts| facts.map(Asked::Decided)).collect()
+            }
+        }
+    }
+
+    /// The nonce's row in a session, if it was used there.
+    pub async fn session_nonce(
+        &self,
+        session: SessionId,
+        nonce: &Nonce,
+    ) -> Result<Option<UsedNonce>> {
+        on!(self, store => store.session_nonce(session, nonce).await)
+    }
+}

@@ -1,0 +1,59 @@
+//! Whether the database answers and can be written, and what an operator should know of it.
+
+use super::{Result, Store, on};
+use crate::domain::Timestamp;
+
+/// The general pool, for `doctor`, `/readyz` and the metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolStatus {
+    pub max: u32,
+    pub open: u32,
+    pub in_use: u32,
+    /// Why the last connection could not be opened, when that will not pass by itself.
+    pub refusal: Option<&'static str>,
+}
+
+/// What an operator should know of a database before it is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether the service cannot work like this.
+    pub fatal: bool,
+    /// What was found, and what to do about it.
+    pub what: String,
+}
+
+impl Finding {
+    pub(super) fn fatal(what: impl Into<String>) -> Self {
+        Self { fatal: true, what: what.into() }
+    }
+
+    pub(super) fn warning(what: impl Into<String>) -> Self {
+        Self { fatal: false, what: what.into() }
+    }
+}
+
+impl Store {
+    /// The database's clock; also the cheapest proof that it answers.
+    pub async fn now(&self) -> Result<Timestamp> {
+        on!(self, store => store.now().await)
+    }
+
+    /// Makes a change that means nothing, as durably as any other.
+    pub async fn prove_write(&self) -> Result<()> {
+        on!(self, store => store.prove_write().await)
+    }
+
+    /// What an operator should know of the database's server: nothing, for SQLite, which has none.
+    pub async fn findings(&self) -> Result<Vec<Finding>> {
+        match self {
+            Self::Postgres(store) => store.findings().await,
+            Self::Sqlite(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The general pool at this moment.
+    #[must_use]
+    pub fn pool_status(&self) -> PoolStatus {
+        on!(self, store => store.pool_status())
+    }
+}

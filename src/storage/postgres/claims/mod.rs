@@ -1,0 +1,166 @@
+//! Claims: which asks go to which statement. Asks in sessions without a limit, in sessions with
+//! one, by signers, and by signers who name a session take different locks, so each of the four
+//! has a transaction of its own and fails alone.
+//!
+//! A transaction of claims waits for no row while it holds another one: it locks what nobody has
+//! locked ([`OnLock::Skip`]), or begins by waiting for one kind of row. So a row that stays locked
+//! holds up its own claims only, and no two transactions of claims wait for each other.
+
+mod counted;
+pub(super) mod detour;
+mod in_sessions;
+mod locks;
+mod quick;
+mod signers;
+mod signers_in_sessions;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::PostgresStore;
+use super::connection::errors::{InFlight, Trouble};
+use super::schema::nonces;
+use super::unreadable;
+use crate::domain::{
+    Ask, Facts, IdempotencyDigest, Nonce, Scope, SessionId, SignerKey, Timestamp, UsedNonce,
+};
+use crate::storage::{Asked, OnLock, Result, StoreError};
+
+/// An ask in a session, and its place among all asks.
+#[derive(Clone, Copy)]
+pub(super) struct SessionAsk<'a> {
+    pub(super) place: usize,
+    pub(super) session: Uuid,
+    pub(super) nonce: &'a str,
+    pub(super) idempotency: Option<&'a IdempotencyDigest>,
+    pub(super) wants_row: bool,
+}
+
+/// An ask by a signer, and its place among all asks.
+#[derive(Clone, Copy)]
+pub(super) struct SignerAsk<'a> {
+    pub(super) place: usize,
+    pub(super) signer: SignerKey,
+    pub(super) did: &'a str,
+    pub(super) expires_at: Timestamp,
+    pub(super) nonce: &'a str,
+    pub(super) idempotency: Option<&'a IdempotencyDigest>,
+}
+
+/// An ask by a signer that names a session.
+#[derive(Clone, Copy)]
+pub(super) struct NamedAsk<'a> {
+    pub(super) by: SignerAsk<'a>,
+    pub(super) session: Uuid,
+}
+
+/// What is known so far, in the order of the asks.
+pub(super) struct Answers(Vec<Option<Result<Asked>>>);
+
+impl Answers {
+    pub(super) fn put(&mut self, place: usize, answer: Result<Asked>) {
+        if let Some(slot) = self.0.get_mut(place) {
+            *slot = Some(answer);
+        }
+    }
+
+    pub(super) fn decide(&mut self, place: usize, facts: Facts) {
+        self.put(place, Ok(Asked::Decided(facts)));
+    }
+
+    pub(super) fn fail(&mut self, places: impl Iterator<Item = usize>, error: &StoreError) {
+        for place in places {
+            self.put(place, Err(error.clone()));
+        }
+    }
+
+    fn into_vec(self) -> Vec<Result<Asked>> {
+        let missing = || Err(StoreError::Unexpected("a claim was not answered".into()));
+        self.0.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()
+    }
+}
+
+impl PostgresStore {
+    pub async fn claim(&self, asks: &[Ask<'_>], on_lock: OnLock) -> Vec<Result<Asked>> {
+        let mut answers = Answers(asks.iter().map(|_| None).collect());
+        let (mut in_sessions, mut counted) = (Vec::new(), Vec::new());
+        let (mut by_signers, mut named) = (Vec::new(), Vec::new());
+        for (place, Ask { claim, wants_row, counted: is_counted }) in asks.iter().enumerate() {
+            let nonce = claim.nonce.as_str();
+            let idempotency = claim.idempotency.as_ref();
+            match &claim.scope {
+                Scope::Session(SessionId(session)) => {
+                    let asks = if *is_counted { &mut counted } else { &mut in_sessions };
+                    asks.push(SessionAsk {
+                        place,
+                        session: *session,
+                        nonce,
+                        idempotency,
+                        wants_row: *wants_row,
+                    });
+                }
+                Scope::Signer { did, expires_at, session } => {
+                    let by = SignerAsk {
+                        place,
+                        signer: did.signer_key(),
+                        did: did.as_str(),
+                        expires_at: *expires_at,
+                        nonce,
+                        idempotency,
+                    };
+                    match session {
+                        None => by_signers.push(by),
+                        Some(SessionId(session)) => named.push(NamedAsk { by, session: *session }),
+                    }
+                }
+            }
+        }
+        if !in_sessions.is_empty() {
+            self.claim_in_sessions(in_sessions, &mut answers).await;
+        }
+        if !counted.is_empty() {
+            self.claim_in_counted_sessions(&counted, on_lock, &mut answers).await;
+        }
+        if !by_signers.is_empty() {
+            self.claim_by_signers(by_signers, on_lock, &mut answers).await;
+        }
+        if !named.is_empty() {
+            self.claim_in_named_sessions(named, on_lock, &mut answers).await;
+        }
+        answers.into_vec()
+    }
+
+    pub async fn session_nonce(
+        &self,
+        session: SessionId,
+        nonce: &Nonce,
+    ) -> Result<Option<UsedNonce>> {
+        self.read("session_nonce", async |c| {
+            let row = nonces::table
+                .find((session.0, nonce.as_str()))
+                .select((nonces::used_at, nonces::expires_at, nonces::idempotency))
+                .first(c)
+                .await
+                .optional()?;
+            row.map(|(used_at, expires_at, digest)| used(used_at, expires_at, digest)).transpose()
+        })
+        .await
+    }
+}
+
+/// The error of the ask that met a row which cannot be read. It is no other ask's.
+pub(super) fn of_its_row(error: &diesel::result::Error) -> StoreError {
+    Trouble::of(error).into_error(InFlight::NoCommit)
+}
+
+pub(super) fn used(
+    used_at: Timestamp,
+    expires_at: Timestamp,
+    idempotency: Option<Vec<u8>>,
+) -> QueryResult<UsedNonce> {
+    let idempotency = idempotency
+        .map(|digest| digest.try_into().map_err(|_| unreadable("a digest of another length")))
+        .transpose()?;
+    Ok(UsedNonce { used_at, expires_at, idempotency })
+}

@@ -1,0 +1,219 @@
+//! Claims by signers who name no session. A signer's counter is locked before its nonces are
+//! looked at, so that the counter is exact and no claim past the quota is ever accepted.
+
+use diesel::prelude::*;
+use diesel::result::DatabaseErrorKind;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::locks::lock_signers;
+use super::{Answers, SignerAsk, of_its_row, used};
+use crate::domain::{Facts, Refusal, Timestamp, UsedNonce};
+use crate::storage::postgres::PostgresStore;
+use crate::storage::postgres::connection::pool::Kind;
+use crate::storage::postgres::connection::statement::Prepared;
+use crate::storage::{Asked, OnLock, Result, StoreError};
+
+/// How often counters are added, when the purge removes them before they can be locked.
+const ADDINGS: usize = 5;
+const GONE_MEANWHILE: &str = "a signer's counter was removed by the purge at this moment";
+
+/// Commits by itself, before any counter is locked, and only for signers who may be accepted:
+/// what is refused leaves nothing behind. A counter that is there is left out, because `ON
+/// CONFLICT` would wait for whoever counts in it.
+const ADD_SIGNERS: &str = "
+    INSERT INTO signers (signer, did)
+    SELECT DISTINCT ON (signer) signer, did
+    FROM unnest($1, $2, $3) AS new (signer, did, expires_at)
+    WHERE expires_at > greatest(now(), (SELECT purged_until FROM history))
+        AND NOT EXISTS (SELECT FROM dids WHERE dids.revoked AND dids.did = new.did)
+        AND NOT EXISTS (SELECT FROM signers WHERE signers.signer = new.signer)
+    ORDER BY signer
+    ON CONFLICT DO NOTHING";
+
+/// Runs after the lock, with a new snapshot and the clock as it is then. Nobody else inserts
+/// nonces of the locked signers now, so it knows beforehand what fits: in the order of the asks.
+const CLAIM: &str = "
+    WITH clock AS MATERIALIZED (
+        SELECT clock_timestamp() AS at, (SELECT purged_until FROM history) AS purged_until
+    ),
+    judged AS MATERIALIZED (
+        SELECT a.place, a.signer, a.nonce, a.expires_at AS asked, a.idempotency, a.locked, clock.at,
+            a.expires_at <= greatest(clock.at, clock.purged_until) AS expired,
+            $7 - g.live AS room,
+            EXISTS (SELECT FROM dids d WHERE d.revoked AND d.did = a.did) AS revoked,
+            n.used_at, n.expires_at, n.idempotency AS earlier
+        FROM clock
+        CROSS JOIN unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY
+            AS a (signer, did, nonce, expires_at, idempotency, locked, place)
+        LEFT JOIN signers g ON g.signer = a.signer
+        LEFT JOIN signer_nonces n ON n.signer = a.signer AND n.nonce = a.nonce
+    ),
+    free AS (
+        SELECT *, locked AND NOT revoked AND NOT expired AND used_at IS NULL AS free FROM judged
+    ),
+    placed AS MATERIALIZED (
+        SELECT *,
+            coalesce(
+                free AND row_number() OVER (PARTITION BY signer, free ORDER BY place) <= room,
+                false
+            ) AS fits
+        FROM free
+    ),
+    inserted AS (
+        INSERT INTO signer_nonces (signer, nonce, used_at, expires_at, idempotency)
+        SELECT signer, nonce, at, asked, idempotency FROM placed WHERE fits
+        ORDER BY signer, nonce
+    ),
+    counted AS (
+        UPDATE signers SET live = live + new.count
+        FROM (SELECT signer, count(*) FROM placed WHERE fits GROUP BY signer) AS new
+        WHERE signers.signer = new.signer
+    )
+    SELECT at, room IS NOT NULL AS known, revoked, expired, fits, used_at, expires_at, earlier
+    FROM placed ORDER BY place";
+
+#[derive(QueryableByName)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a column")]
+struct ClaimRow {
+    #[diesel(sql_type = Timestamptz)]
+    at: Timestamp,
+    /// The signer has a counter.
+    #[diesel(sql_type = Bool)]
+    known: bool,
+    #[diesel(sql_type = Bool)]
+    revoked: bool,
+    #[diesel(sql_type = Bool)]
+    expired: bool,
+    #[diesel(sql_type = Bool)]
+    fits: bool,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    used_at: Option<Timestamp>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    expires_at: Option<Timestamp>,
+    #[diesel(sql_type = Nullable<Bytea>)]
+    earlier: Option<Vec<u8>>,
+}
+
+impl PostgresStore {
+    pub(super) async fn claim_by_signers(
+        &self,
+        mut asks: Vec<SignerAsk<'_>>,
+        on_lock: OnLock,
+        answers: &mut Answers,
+    ) {
+        // Almost always every signer has a counter.
+        for adding in 0..=ADDINGS {
+            let judged = if adding == 0 {
+                self.judge_by_signers(&asks, on_lock, true).await
+            } else {
+                match self.add_signers(&asks).await {
+                    Ok(()) => self.judge_by_signers(&asks, on_lock, false).await,
+                    Err(error) => Err(error),
+                }
+            };
+            let judged = match judged {
+                Ok(judged) => judged,
+                Err(error) => return answers.fail(asks.iter().map(|ask| ask.place), &error),
+            };
+            let mut without_counter = Vec::new();
+            for (ask, judged) in asks.into_iter().zip(judged) {
+                match judged {
+                    Some(asked) => answers.put(ask.place, asked),
+                    None => without_counter.push(ask),
+                }
+            }
+            asks = without_counter;
+            if asks.is_empty() {
+                return;
+            }
+        }
+        let gone = StoreError::Unavailable(GONE_MEANWHILE.into());
+        answers.fail(asks.iter().map(|ask| ask.place), &gone);
+    }
+
+    async fn add_signers(&self, asks: &[SignerAsk<'_>]) -> Result<()> {
+        let signers: Vec<_> = asks.iter().map(|ask| ask.signer.0.as_slice()).collect();
+        let dids: Vec<_> = asks.iter().map(|ask| ask.did).collect();
+        let expiries: Vec<_> = asks.iter().map(|ask| ask.expires_at).collect();
+        let work = async |c: &mut AsyncPgConnection| {
+            let query = sql_query(ADD_SIGNERS)
+                .bind::<Array<Bytea>, _>(&signers)
+                .bind::<Array<Text>, _>(&dids)
+                .bind::<Array<Timestamptz>, _>(&expiries);
+            Prepared(query).execute(c).await
+        };
+        self.pools()?.claims.run(Kind::Repeatable, "add_signers", work).await.map(drop)
+    }
+
+    /// `None` for each ask whose signer must have a counter and has none. While they are `new`,
+    /// that is for the most part asked before anything is judged.
+    async fn judge_by_signers(
+        &self,
+        asks: &[SignerAsk<'_>],
+        on_lock: OnLock,
+        new: bool,
+    ) -> Result<Vec<Option<Result<Asked>>>> {
+        let signers: Vec<_> = asks.iter().map(|ask| ask.signer.0.as_slice()).collect();
+        let dids: Vec<_> = asks.iter().map(|ask| ask.did).collect();
+        let nonces: Vec<_> = asks.iter().map(|ask| ask.nonce).collect();
+        let expiries: Vec<_> = asks.iter().map(|ask| ask.expires_at).collect();
+        let digests: Vec<_> =
+            asks.iter().map(|ask| ask.idempotency.map(<[u8; 16]>::as_slice)).collect();
+        let quota = i64::try_from(self.limits.quota_per_signer).unwrap_or(i64::MAX);
+        let work = async |c: &mut AsyncPgConnection| {
+            let locked = lock_signers(c, &signers, on_lock).await?;
+            if new && locked.is_empty() {
+                return Ok(asks.iter().map(|_| None).collect());
+            }
+            let locked: Vec<_> = signers.iter().map(|signer| locked.contains(*signer)).collect();
+            let query = sql_query(CLAIM)
+                .bind::<Array<Bytea>, _>(&signers)
+                .bind::<Array<Text>, _>(&dids)
+                .bind::<Array<Text>, _>(&nonces)
+                .bind::<Array<Timestamptz>, _>(&expiries)
+                .bind::<Array<Nullable<Bytea>>, _>(&digests)
+                .bind::<Array<Bool>, _>(&locked)
+                .bind::<BigInt, _>(quota);
+            let rows: Vec<ClaimRow> = Prepared(query).load(c).await?;
+            let rows = rows.into_iter().zip(asks).zip(locked);
+            Ok(rows
+                .map(|((row, ask), locked)| {
+                    if row.known && !locked {
+                        return Some(Ok(Asked::Busy));
+                    }
+                    let facts = facts(row, ask).map_err(|error| of_its_row(&error));
+                    facts.map(|facts| facts.map(Asked::Decided)).transpose()
+                })
+                .collect())
+        };
+        self.pools()?.claims.run(Kind::Transaction, "claim_by_signers", work).await
+    }
+}
+
+/// `None` when the signer's counter went with its last nonce, between two of our statements.
+fn facts(row: ClaimRow, ask: &SignerAsk<'_>) -> QueryResult<Option<Facts>> {
+    let at = row.at;
+    if row.fits {
+        let (expires_at, idempotency) = (ask.expires_at, ask.idempotency.copied());
+        let row = Some(UsedNonce { used_at: at, expires_at, idempotency });
+        return Ok(Some(Facts { at, row, inserted: true, refusal: None }));
+    }
+    let existing = row.used_at.zip(row.expires_at);
+    let refusal = match existing {
+        _ if row.revoked => Some(Refusal::DidRevoked),
+        _ if row.expired => Some(Refusal::Expired),
+        None if !row.known => return Ok(None),
+        None => Some(Refusal::ClaimQuotaReached),
+        Some(_) => None,
+    };
+    let row =
+        existing.map(|(used_at, expires_at)| used(used_at, expires_at, row.earlier)).transpose()?;
+    Ok(Some(Facts { at, row, inserted: false, refusal }))
+}
+
+pub(super) fn gone_meanwhile() -> diesel::result::Error {
+    let why = Box::new(GONE_MEANWHILE.to_owned());
+    diesel::result::Error::DatabaseError(DatabaseErrorKind::SerializationFailure, why)
+}

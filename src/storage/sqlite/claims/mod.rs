@@ -1,0 +1,328 @@
+//! The claim rule on SQLite: decides every ask of a group inside the writer's transaction.
+//!
+//! The asks are taken scope by scope, in the order of their keys, so that the B-tree's pages stay
+//! warm; what is the same for a whole scope (its session, its revocations, its room) is looked up
+//! once. The insert alone decides whether a nonce is fresh.
+
+pub(super) mod sessions;
+mod statements;
+
+use diesel::prelude::*;
+
+use self::sessions::{LiveSession, NamedSessions, Passage};
+use self::statements::{AddToSigner, FindSigner, InsertSessionNonce, InsertSignerNonce, NonceRow};
+use super::SqliteStore;
+use super::connection::errors::{is_isolated, store_error};
+use super::schema::{nonces, signer_nonces};
+use super::types::{number, optional_timestamp, stored, timestamp, unreadable};
+use crate::domain::{
+    Ask, Claim, Did, Facts, IdempotencyDigest, Nonce, Refusal, Scope, SessionId, Timestamp,
+    UsedNonce,
+};
+use crate::storage::{ClaimLimits, Result};
+
+impl SqliteStore {
+    pub async fn claim(&self, asks: &[Ask<'_>]) -> Vec<Result<Facts>> {
+        self.0.claim(asks).await
+    }
+
+    pub async fn session_nonce(
+        &self,
+        session: SessionId,
+        nonce: &Nonce,
+    ) -> Result<Option<UsedNonce>> {
+        let nonce = nonce.clone();
+        let find = move |conn: &mut _, _| session_nonce(conn, session.0.as_bytes(), nonce.as_str());
+        self.0.read("session_nonce", find).await
+    }
+}
+
+type Key = [u8; 16];
+
+/// An ask that does not borrow from its caller, who may be gone before it is decided.
+pub(super) struct OwnedAsk {
+    scope: OwnedScope,
+    nonce: Nonce,
+    idempotency: Option<IdempotencyDigest>,
+    wants_row: bool,
+}
+
+enum OwnedScope {
+    Session(Key),
+    Signer { key: Key, did: Did, expires_at: Timestamp, session: Option<Key> },
+}
+
+impl OwnedScope {
+    /// Sessions before signers, each in the order of their primary keys.
+    const fn order(&self) -> (u8, Key) {
+        match self {
+            Self::Session(key) => (0, *key),
+            Self::Signer { key, .. } => (1, *key),
+        }
+    }
+}
+
+impl From<&Ask<'_>> for OwnedAsk {
+    fn from(ask: &Ask<'_>) -> Self {
+        let Claim { scope, nonce, idempotency } = ask.claim;
+        let scope = match scope {
+            Scope::Session(id) => OwnedScope::Session(id.0.into_bytes()),
+            Scope::Signer { did, expires_at, session } => OwnedScope::Signer {
+                key: did.signer_key().0,
+                did: did.clone(),
+                expires_at: *expires_at,
+                session: session.map(|SessionId(id)| id.into_bytes()),
+            },
+        };
+        let (nonce, idempotency) = (nonce.clone(), *idempotency);
+        Self { scope, nonce, idempotency, wants_row: ask.wants_row }
+    }
+}
+
+impl OwnedAsk {
+    /// The session that a signer's claim names.
+    const fn named_session(&self) -> Option<&Key> {
+        match &self.scope {
+            OwnedScope::Session(_) => None,
+            OwnedScope::Signer { session, .. } => session.as_ref(),
+        }
+    }
+}
+
+/// What came of a group's asks.
+pub(super) struct Decided {
+    /// In the order of the asks.
+    pub(super) facts: Vec<Result<Facts>>,
+    /// How many nonces were inserted in sessions.
+    pub(super) session_nonces: i64,
+}
+
+/// Decides `asks`. An error is one that the transaction cannot survive; a scope or a nonce whose
+/// row cannot be read fails only its own asks, before anything of them is written.
+pub(super) fn decide<'a>(
+    conn: &mut SqliteConnection,
+    limits: ClaimLimits,
+    now: Timestamp,
+    asks: impl Iterator<Item = &'a OwnedAsk>,
+) -> QueryResult<Decided> {
+    let mut asks: Vec<(usize, &OwnedAsk)> = asks.enumerate().collect();
+    // Stable: what competes for the last room of a scope is served in the order of asking.
+    asks.sort_by_key(|(_, ask)| ask.scope.order());
+    let mut facts = Vec::with_capacity(asks.len());
+    let mut session_nonces = 0;
+    let mut named = NamedSessions::default();
+    for scope in asks.chunk_by_mut(|(_, a), (_, b)| a.scope.order() == b.scope.order()) {
+        let Some(&(_, first)) = scope.first() else { continue };
+        let gate = match Gate::find(conn, limits, now, first) {
+            Ok(gate) => gate,
+            Err(error) if is_isolated(&error) => {
+                let error = store_error(&error);
+                facts.extend(scope.iter().map(|(index, _)| (*index, Err(error.clone()))));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let room = gate.room(scope.len());
+        if room >= scope.len() {
+            scope.sort_by(|(_, a), (_, b)| a.nonce.cmp(&b.nonce));
+        }
+        let mut inserted = 0;
+        for (index, ask) in scope.iter() {
+            let passage = match named.passage(conn, now, ask.named_session()) {
+                Ok(passage) => passage,
+                Err(error) if is_isolated(&error) => {
+                    facts.push((*index, Err(store_error(&error))));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let fact = match decide_one(conn, now, ask, passage, &gate, inserted < room) {
+                Ok(fact) => fact,
+                // It inserts as the last thing it does.
+                Err(error) if is_isolated(&error) => {
+                    facts.push((*index, Err(store_error(&error))));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if fact.inserted {
+                inserted += 1;
+                named.count(ask.named_session());
+            }
+            facts.push((*index, Ok(fact)));
+        }
+        if inserted > 0 {
+            gate.record(conn, now, first, inserted)?;
+        }
+        if matches!(first.scope, OwnedScope::Session(_)) {
+            session_nonces += stored(inserted);
+        }
+    }
+    named.record(conn, now)?;
+    facts.sort_unstable_by_key(|(index, _)| *index);
+    let facts = facts.into_iter().map(|(_, fact)| fact).collect();
+    Ok(Decided { facts, session_nonces })
+}
+
+fn decide_one(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    ask: &OwnedAsk,
+    passage: Passage,
+    gate: &Gate,
+    has_room: bool,
+) -> QueryResult<Facts> {
+    let refused = |row, refusal| Facts { at: now, row, inserted: false, refusal: Some(refusal) };
+    let decided = match (passage, gate, &ask.scope) {
+        (Passage::Closed(refusal), ..) => Err(refusal),
+        (_, Gate::Closed(refusal), _) => Err(*refusal),
+        (_, Gate::Signer { closed_until, .. }, OwnedScope::Signer { expires_at, .. })
+            if expires_at <= closed_until =>
+        {
+            Err(Refusal::Expired)
+        }
+        (_, _, OwnedScope::Signer { expires_at, .. }) => Ok(*expires_at),
+        (_, Gate::Session(session), OwnedScope::Session(_)) => Ok(session.deadline),
+        (_, Gate::Signer { .. }, OwnedScope::Session(_)) => Err(Refusal::SessionNotFound),
+    };
+    let expires_at = match decided {
+        Ok(expires_at) => expires_at,
+        Err(refusal) => {
+            let row = if ask.wants_row { find(conn, ask)? } else { None };
+            return Ok(refused(row, refusal));
+        }
+    };
+    let row = UsedNonce { used_at: now, expires_at, idempotency: ask.idempotency };
+    let used_up = passage == Passage::UsedUp;
+    if has_room && !used_up && insert(conn, ask, &row)? {
+        return Ok(Facts { at: now, row: Some(row), inserted: true, refusal: None });
+    }
+    match find(conn, ask)? {
+        Some(row) => Ok(Facts { at: now, row: Some(row), inserted: false, refusal: None }),
+        None if used_up => Ok(refused(None, Refusal::SessionUsedUp)),
+        None => Ok(refused(None, Refusal::ClaimQuotaReached)),
+    }
+}
+
+/// Whether, and how, nonces can be added to a scope.
+enum Gate {
+    Closed(Refusal),
+    Session(LiveSession),
+    Signer {
+        room: usize,
+        /// Claims that expire by then are refused: they have expired, or what they would be
+        /// compared with may have been purged.
+        closed_until: Timestamp,
+    },
+}
+
+impl Gate {
+    fn find(
+        conn: &mut SqliteConnection,
+        limits: ClaimLimits,
+        now: Timestamp,
+        ask: &OwnedAsk,
+    ) -> QueryResult<Self> {
+        match &ask.scope {
+            OwnedScope::Session(id) => {
+                Ok(LiveSession::find(conn, now, id)?.map_or_else(Self::Closed, Self::Session))
+            }
+            OwnedScope::Signer { key, did, .. } => {
+                let (live, revoked, purged_until): (i64, bool, Option<i64>) =
+                    FindSigner { signer: key, did: did.as_str() }.get_result(conn)?;
+                if revoked {
+                    return Ok(Self::Closed(Refusal::DidRevoked));
+                }
+                let room = limits.quota_per_signer.saturating_sub(number(live)?);
+                let room = usize::try_from(room).unwrap_or(usize::MAX);
+                let purged_until = optional_timestamp(purged_until)?.unwrap_or(now);
+                Ok(Self::Signer { room, closed_until: now.max(purged_until) })
+            }
+        }
+    }
+
+    /// How many of `wanted` nonces fit.
+    fn room(&self, wanted: usize) -> usize {
+        match self {
+            Self::Closed(_) => wanted,
+            Self::Session(session) => session.room.unwrap_or(wanted),
+            Self::Signer { room, .. } => *room,
+        }
+    }
+
+    /// Counts what was inserted.
+    fn record(
+        &self,
+        conn: &mut SqliteConnection,
+        now: Timestamp,
+        ask: &OwnedAsk,
+        inserted: usize,
+    ) -> QueryResult<()> {
+        match (self, &ask.scope) {
+            (Self::Session(session), OwnedScope::Session(id)) => {
+                session.record(conn, now, id, inserted)?;
+            }
+            (_, OwnedScope::Signer { key: signer, did, .. }) => {
+                let inserted = stored(inserted);
+                AddToSigner { signer, did: did.as_str(), inserted }.execute(conn)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn insert(conn: &mut SqliteConnection, ask: &OwnedAsk, row: &UsedNonce) -> QueryResult<bool> {
+    let (OwnedScope::Session(key) | OwnedScope::Signer { key, .. }) = &ask.scope;
+    let row = NonceRow {
+        scope: key,
+        nonce: ask.nonce.as_str(),
+        used_at: row.used_at.timestamp_micros(),
+        expires_at: row.expires_at.timestamp_micros(),
+        idempotency: ask.idempotency.as_ref().map(<[u8; 16]>::as_slice),
+    };
+    let inserted = match &ask.scope {
+        OwnedScope::Session(_) => InsertSessionNonce(row).execute(conn),
+        OwnedScope::Signer { .. } => InsertSignerNonce(row).execute(conn),
+    }?;
+    Ok(inserted == 1)
+}
+
+fn find(conn: &mut SqliteConnection, ask: &OwnedAsk) -> QueryResult<Option<UsedNonce>> {
+    match &ask.scope {
+        OwnedScope::Session(session) => session_nonce(conn, session, ask.nonce.as_str()),
+        OwnedScope::Signer { key, .. } => signer_nonces::table
+            .find((key.as_slice(), ask.nonce.as_str()))
+            .select((signer_nonces::used_at, signer_nonces::expires_at, signer_nonces::idempotency))
+            .first(conn)
+            .optional()?
+            .map(used_nonce)
+            .transpose(),
+    }
+}
+
+/// The nonce's row in a session.
+fn session_nonce(
+    conn: &mut SqliteConnection,
+    session: &Key,
+    nonce: &str,
+) -> QueryResult<Option<UsedNonce>> {
+    nonces::table
+        .find((session.as_slice(), nonce))
+        .select((nonces::used_at, nonces::expires_at, nonces::idempotency))
+        .first(conn)
+        .optional()?
+        .map(used_nonce)
+        .transpose()
+}
+
+fn used_nonce(row: (i64, i64, Option<Vec<u8>>)) -> QueryResult<UsedNonce> {
+    let (used_at, expires_at, idempotency) = row;
+    Ok(UsedNonce {
+        used_at: timestamp(used_at)?,
+        expires_at: timestamp(expires_at)?,
+        idempotency: idempotency
+            .map(|bytes| bytes.try_into().map_err(|_| unreadable("digest")))
+            .transpose()?,
+    })
+}

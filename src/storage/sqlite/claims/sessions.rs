@@ -1,0 +1,166 @@
+//! Sessions as claims meet them: whether they let a nonce in, and what they keep of it. The same
+//! for claims in a session and for signers' claims that name one.
+
+use std::collections::BTreeMap;
+
+use diesel::prelude::*;
+
+use super::statements::{FindSession, MoveActivity};
+use crate::domain::{Lifetime, Refusal, SessionState, Timestamp, activity_granularity};
+use crate::storage::sqlite::types::{end, number, stored, timestamp};
+
+type Key = [u8; 16];
+
+/// What a claim needs of a session: not its metadata, which may be long. In the order of
+/// [`FindSession`]'s columns.
+#[derive(Queryable)]
+pub(crate) struct ClaimedSession {
+    expires_at: i64,
+    deadline: i64,
+    last_activity: i64,
+    idle_timeout_seconds: Option<i64>,
+    max_claims: Option<i64>,
+    claims: i64,
+    ended_at: Option<i64>,
+    end_reason: Option<String>,
+    party_is_revoked: bool,
+}
+
+impl ClaimedSession {
+    pub(crate) fn find(conn: &mut SqliteConnection, id: &[u8]) -> QueryResult<Option<Self>> {
+        FindSession { id }.get_result(conn).optional()
+    }
+
+    pub(crate) fn lifetime(&self) -> QueryResult<Lifetime> {
+        Ok(Lifetime {
+            expires_at: timestamp(self.expires_at)?,
+            last_activity: timestamp(self.last_activity)?,
+            idle_timeout_seconds: self.idle_timeout_seconds.map(number).transpose()?,
+            end: end(self.ended_at, self.end_reason.as_deref())?,
+        })
+    }
+}
+
+/// A session that is not over, and no party of which is revoked.
+pub(super) struct LiveSession {
+    pub(crate) deadline: Timestamp,
+    last_activity: Timestamp,
+    idle_timeout_seconds: Option<u32>,
+    /// `None` where nobody counts.
+    pub(crate) room: Option<usize>,
+}
+
+impl LiveSession {
+    pub(crate) fn find(
+        conn: &mut SqliteConnection,
+        now: Timestamp,
+        id: &Key,
+    ) -> QueryResult<Result<Self, Refusal>> {
+        let Some(session) = ClaimedSession::find(conn, id)? else {
+            return Ok(Err(Refusal::SessionNotFound));
+        };
+        let lifetime = session.lifetime()?;
+        match lifetime.state(now) {
+            SessionState::Active if session.party_is_revoked => {
+                return Ok(Err(Refusal::DidRevoked));
+            }
+            SessionState::Active => {}
+            SessionState::Over(end) => return Ok(Err(Refusal::SessionOver(end))),
+        }
+        let room =
+            session.max_claims.map(|max| number((max - session.claims).max(0))).transpose()?;
+        Ok(Ok(Self {
+            deadline: timestamp(session.deadline)?,
+            last_activity: lifetime.last_activity,
+            idle_timeout_seconds: lifetime.idle_timeout_seconds,
+            room,
+        }))
+    }
+
+    /// Counts what was inserted. A session that nobody counts is written only when its activity
+    /// is due, so that a busy one is not rewritten with every claim.
+    pub(crate) fn record(
+        &self,
+        conn: &mut SqliteConnection,
+        now: Timestamp,
+        id: &Key,
+        inserted: usize,
+    ) -> QueryResult<()> {
+        let due = now - self.last_activity > activity_granularity(self.idle_timeout_seconds);
+        if due || self.room.is_some() {
+            let last_activity = if due { now } else { self.last_activity };
+            let last_activity = last_activity.timestamp_micros();
+            MoveActivity { session: id, inserted: stored(inserted), last_activity }
+                .execute(conn)?;
+        }
+        Ok(())
+    }
+}
+
+/// The sessions that the signers' claims of a group name, each looked up once. What competes for
+/// the last room of one is served in the order of the signers, not of asking.
+#[derive(Default)]
+pub(super) struct NamedSessions(BTreeMap<Key, Named>);
+
+struct Named {
+    session: Result<LiveSession, Refusal>,
+    inserted: usize,
+}
+
+/// Whether the session that a claim names lets it pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// It does, or none is named.
+    Open,
+    UsedUp,
+    Closed(Refusal),
+}
+
+impl NamedSessions {
+    pub(super) fn passage(
+        &mut self,
+        conn: &mut SqliteConnection,
+        now: Timestamp,
+        id: Option<&Key>,
+    ) -> QueryResult<Passage> {
+        let Some(id) = id else { return Ok(Passage::Open) };
+        if let Some(named) = self.0.get(id) {
+            return Ok(named.passage());
+        }
+        let named = Named { session: LiveSession::find(conn, now, id)?, inserted: 0 };
+        let passage = named.passage();
+        self.0.insert(*id, named);
+        Ok(passage)
+    }
+
+    /// A nonce was inserted by a claim that names `id`.
+    pub(crate) fn count(&mut self, id: Option<&Key>) {
+        if let Some(named) = id.and_then(|id| self.0.get_mut(id)) {
+            named.inserted += 1;
+        }
+    }
+
+    /// Writes down, once for each session, what was counted.
+    pub(crate) fn record(&self, conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<()> {
+        for (id, Named { session, inserted }) in &self.0 {
+            if let Ok(session) = session
+                && *inserted > 0
+            {
+                session.record(conn, now, id, *inserted)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Named {
+    fn passage(&self) -> Passage {
+        match &self.session {
+            Err(refusal) => Passage::Closed(*refusal),
+            Ok(session) if session.room.is_some_and(|room| self.inserted >= room) => {
+                Passage::UsedUp
+            }
+            Ok(_) => Passage::Open,
+        }
+    }
+}

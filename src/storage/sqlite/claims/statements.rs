@@ -1,0 +1,165 @@
+//! The statements that claims are decided with. Diesel keeps a prepared statement by its type
+//! only if the type says that its text never changes; its own updates, and what mixes in SQL, do
+//! not say so, hence these.
+
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text};
+use diesel::sqlite::Sqlite;
+
+type Key = [u8; 16];
+
+/// A session as far as a claim needs it, and whether a party is revoked.
+pub(super) struct FindSession<'a> {
+    pub(crate) id: &'a [u8],
+}
+
+impl QueryFragment<Sqlite> for FindSession<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(
+            "SELECT expires_at, deadline, last_activity, idle_timeout_seconds, max_claims, claims, \
+             ended_at, end_reason, EXISTS (SELECT 1 FROM dids WHERE revoked = 1 \
+             AND did IN (sessions.client_did, sessions.server_did)) FROM sessions WHERE id = ",
+        );
+        out.push_bind_param::<Binary, _>(self.id)
+    }
+}
+
+impl Query for FindSession<'_> {
+    type SqlType = (
+        BigInt,
+        BigInt,
+        BigInt,
+        Nullable<BigInt>,
+        Nullable<BigInt>,
+        BigInt,
+        Nullable<BigInt>,
+        Nullable<Text>,
+        Bool,
+    );
+}
+
+/// How many nonces a signer holds, whether it is revoked, and until when expired nonces may be gone.
+pub(super) struct FindSigner<'a> {
+    pub(crate) signer: &'a Key,
+    pub(crate) did: &'a str,
+}
+
+impl QueryFragment<Sqlite> for FindSigner<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql("SELECT coalesce((SELECT live FROM signers WHERE signer = ");
+        out.push_bind_param::<Binary, _>(self.signer.as_slice())?;
+        out.push_sql("), 0), EXISTS (SELECT 1 FROM dids WHERE revoked = 1 AND did = ");
+        out.push_bind_param::<Text, _>(self.did)?;
+        out.push_sql("), (SELECT purged_until FROM history)");
+        Ok(())
+    }
+}
+
+impl Query for FindSigner<'_> {
+    type SqlType = (BigInt, Bool, Nullable<BigInt>);
+}
+
+/// The row of a nonce, in either scope.
+pub(super) struct NonceRow<'a> {
+    pub(crate) scope: &'a [u8],
+    pub(crate) nonce: &'a str,
+    pub(crate) used_at: i64,
+    pub(crate) expires_at: i64,
+    pub(crate) idempotency: Option<&'a [u8]>,
+}
+
+impl NonceRow<'_> {
+    fn push_values<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(" VALUES (");
+        out.push_bind_param::<Binary, _>(&self.scope)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Text, _>(&self.nonce)?;
+        out.push_sql(", ");
+        out.push_bind_param::<BigInt, _>(&self.used_at)?;
+        out.push_sql(", ");
+        out.push_bind_param::<BigInt, _>(&self.expires_at)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Nullable<Binary>, _>(&self.idempotency)?;
+        out.push_sql(") ON CONFLICT DO NOTHING");
+        Ok(())
+    }
+}
+
+pub(super) struct InsertSessionNonce<'a>(pub(super) NonceRow<'a>);
+
+impl QueryFragment<Sqlite> for InsertSessionNonce<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql("INSERT INTO nonces (session_id, nonce, used_at, expires_at, idempotency)");
+        self.0.push_values(out)
+    }
+}
+
+pub(super) struct InsertSignerNonce<'a>(pub(super) NonceRow<'a>);
+
+impl QueryFragment<Sqlite> for InsertSignerNonce<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql("INSERT INTO signer_nonces (signer, nonce, used_at, expires_at, idempotency)");
+        self.0.push_values(out)
+    }
+}
+
+/// Counts a session's new nonces, and says when it was last active.
+pub(super) struct MoveActivity<'a> {
+    pub(crate) session: &'a Key,
+    pub(crate) inserted: i64,
+    pub(crate) last_activity: i64,
+}
+
+impl QueryFragment<Sqlite> for MoveActivity<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql("UPDATE sessions SET claims = claims + ");
+        out.push_bind_param::<BigInt, _>(&self.inserted)?;
+        out.push_sql(", last_activity = ");
+        out.push_bind_param::<BigInt, _>(&self.last_activity)?;
+        out.push_sql(" WHERE id = ");
+        out.push_bind_param::<Binary, _>(self.session.as_slice())?;
+        Ok(())
+    }
+}
+
+/// Counts a signer's new nonces.
+pub(super) struct AddToSigner<'a> {
+    pub(crate) signer: &'a Key,
+    pub(crate) did: &'a str,
+    pub(crate) inserted: i64,
+}
+
+impl QueryFragment<Sqlite> for AddToSigner<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql("INSERT INTO signers (signer, did, live) VALUES (");
+        out.push_bind_param::<Binary, _>(self.signer.as_slice())?;
+        out.push_sql(", ");
+        out.push_bind_param::<Text, _>(self.did)?;
+        out.push_sql(", ");
+        out.push_bind_param::<BigInt, _>(&self.inserted)?;
+        out.push_sql(") ON CONFLICT (signer) DO UPDATE SET live = live + excluded.live");
+        Ok(())
+    }
+}
+
+/// Makes a statement one that Diesel runs, and whose text never changes.
+macro_rules! fixed_text {
+    ($($statement:ident),+) => {$(
+        impl QueryId for $statement<'_> {
+            type QueryId = $statement<'static>;
+            const HAS_STATIC_QUERY_ID: bool = true;
+        }
+
+        impl RunQueryDsl<SqliteConnection> for $statement<'_> {}
+    )+};
+}
+
+fixed_text!(
+    FindSession,
+    FindSigner,
+    InsertSessionNonce,
+    InsertSignerNonce,
+    MoveActivity,
+    AddToSigner
+);

@@ -1,0 +1,80 @@
+//! What the purge would end or remove now. Reads only.
+
+use diesel::prelude::*;
+
+use super::{before, overdue, unused_dids};
+use crate::domain::{End, EndReason, SessionState, Timestamp};
+use crate::storage::sqlite::SqliteStore;
+use crate::storage::sqlite::claims::sessions::ClaimedSession;
+use crate::storage::sqlite::schema::{audit_events, nonces, sessions, signer_nonces};
+use crate::storage::sqlite::types::number;
+use crate::storage::{PurgeStep, Purged, Result};
+
+impl SqliteStore {
+    pub async fn purge_preview(&self, steps: &[PurgeStep]) -> Result<Purged> {
+        let steps = steps.to_vec();
+        self.0.read("purge_preview", move |conn, now| preview(conn, now, &steps)).await
+    }
+}
+
+fn preview(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    steps: &[PurgeStep],
+) -> QueryResult<Purged> {
+    let mut purged = Purged::default();
+    // What one step ends, a later one may delete.
+    let mut to_end = Vec::new();
+    for step in steps {
+        match *step {
+            PurgeStep::EndOverdueSessions => to_end = count_overdue(conn, now, &mut purged)?,
+            PurgeStep::DeleteEndedSessions { retention } => {
+                let cutoff = before(now, retention);
+                let ended = sessions::table.filter(sessions::ended_at.lt(cutoff));
+                let held =
+                    nonces::table.filter(nonces::session_id.eq_any(ended.select(sessions::id)));
+                purged.sessions_deleted = number(ended.count().get_result(conn)?)?;
+                purged.session_nonces_deleted = number(held.count().get_result(conn)?)?;
+                for (id, _) in to_end.iter().filter(|(_, at)| at.timestamp_micros() < cutoff) {
+                    let held = nonces::table.filter(nonces::session_id.eq(id.as_slice()));
+                    purged.sessions_deleted += 1;
+                    purged.session_nonces_deleted += number::<u64>(held.count().get_result(conn)?)?;
+                }
+            }
+            PurgeStep::DeleteSignerNonces { margin } => {
+                let expired = signer_nonces::expires_at.lt(before(now, margin));
+                let expired = signer_nonces::table.filter(expired);
+                purged.signer_nonces_deleted = number(expired.count().get_result(conn)?)?;
+            }
+            PurgeStep::DeleteAuditEvents { retention } => {
+                let old = audit_events::table.filter(audit_events::at.lt(before(now, retention)));
+                purged.audit_events_deleted = number(old.count().get_result(conn)?)?;
+            }
+            PurgeStep::DeleteUnusedDids { unused } => {
+                let unused = unused_dids(before(now, unused));
+                purged.dids_deleted = number(unused.count().get_result(conn)?)?;
+            }
+        }
+    }
+    Ok(purged)
+}
+
+/// Counts the sessions that would be ended, and returns them with the time of their end.
+fn count_overdue(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    purged: &mut Purged,
+) -> QueryResult<Vec<(Vec<u8>, Timestamp)>> {
+    let mut ended = Vec::new();
+    for id in overdue(conn, now, u32::MAX)? {
+        let Some(session) = ClaimedSession::find(conn, &id)? else { continue };
+        if let SessionState::Over(End { at, reason }) = session.lifetime()?.state(now) {
+            match reason {
+                EndReason::Idle => purged.sessions_idle += 1,
+                _ => purged.sessions_expired += 1,
+            }
+            ended.push((id, at));
+        }
+    }
+    Ok(ended)
+}

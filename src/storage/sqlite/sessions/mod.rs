@@ -1,0 +1,191 @@
+//! One session: opening, reading, changing, touching; one transaction each.
+
+pub(super) mod endings;
+mod lists;
+mod row;
+
+use chrono::Duration;
+use diesel::prelude::*;
+
+use self::row::SessionRow;
+use super::dids::is_revoked;
+use super::schema::sessions;
+use super::types::stored;
+use super::{SqliteStore, audit};
+use crate::domain::{
+    Did, NewSession, SealedKey, Session, SessionId, SessionPatch, SessionState, Timestamp,
+    activity_granularity,
+};
+use crate::storage::{Changed, Opened, Result};
+
+impl SqliteStore {
+    pub async fn open_session(&self, new: NewSession) -> Result<Opened> {
+        self.0.write("open_session", move |conn, now| open(conn, now, &new)).await
+    }
+
+    pub async fn live_sessions(&self, client: &Did, at_most: u32) -> Result<u32> {
+        let client = client.clone();
+        let count = move |conn: &mut _, _| live_of_client(conn, &client, at_most);
+        self.0.read("live_sessions", count).await
+    }
+
+    pub async fn session(&self, id: SessionId) -> Result<Option<Session>> {
+        self.0.read("session", move |conn, now| find(conn, now, id)).await
+    }
+
+    pub async fn session_key(&self, id: SessionId) -> Result<Option<(Session, Option<SealedKey>)>> {
+        self.0.read("session_key", move |conn, now| find_with_key(conn, now, id)).await
+    }
+
+    pub async fn update_session(&self, id: SessionId, patch: SessionPatch) -> Result<Changed> {
+        self.0.write("update_session", move |conn, now| update(conn, now, id, &patch)).await
+    }
+
+    pub async fn touch_session(&self, id: SessionId) -> Result<Changed> {
+        self.0.write("touch_session", move |conn, now| touch(conn, now, id)).await
+    }
+}
+
+/// By the index of live sessions; no more than `at_most` are looked at.
+fn live_of_client(conn: &mut SqliteConnection, client: &Did, at_most: u32) -> QueryResult<u32> {
+    let live = sessions::client_did.eq(client.as_str()).and(sessions::ended_at.is_null());
+    let live: Vec<i64> = sessions::table
+        .filter(live)
+        .order(sessions::created_at)
+        .select(sessions::created_at)
+        .limit(at_most.into())
+        .load(conn)?;
+    Ok(u32::try_from(live.len()).unwrap_or(at_most))
+}
+
+/// No revocation can come between the check and the insert: there is one writer.
+fn open(conn: &mut SqliteConnection, now: Timestamp, new: &NewSession) -> QueryResult<Opened> {
+    for party in [&new.client_did, &new.server_did] {
+        if is_revoked(conn, party)? {
+            return Ok(Opened::Revoked(party.clone()));
+        }
+    }
+    let after = |seconds: u32| (now + Duration::seconds(i64::from(seconds))).timestamp_micros();
+    let created = diesel::insert_into(sessions::table)
+        .values((
+            sessions::id.eq(new.id.0.as_bytes().as_slice()),
+            sessions::client_did.eq(new.client_did.as_str()),
+            sessions::server_did.eq(new.server_did.as_str()),
+            sessions::session_key.eq(new.session_key.as_ref().map(|key| &key.ciphertext)),
+            sessions::key_id.eq(new.session_key.as_ref().map(|key| &key.key_id)),
+            sessions::created_at.eq(now.timestamp_micros()),
+            sessions::expires_at.eq(after(new.ttl_seconds)),
+            sessions::deadline.eq(after(new.max_ttl_seconds)),
+            sessions::last_activity.eq(now.timestamp_micros()),
+            sessions::idle_timeout_seconds.eq(new.idle_timeout_seconds.map(i64::from)),
+            sessions::max_claims.eq(new.max_claims.map(stored)),
+            sessions::claims.eq(0),
+            sessions::metadata.eq(new.metadata.as_str()),
+            sessions::user_agent.eq(new.user_agent.as_ref()),
+            sessions::ip_address.eq(new.ip_address.map(|ip| ip.to_string())),
+            sessions::version.eq(1),
+        ))
+        .on_conflict(sessions::id)
+        .do_nothing()
+        .execute(conn)?;
+    if created == 0 {
+        return Ok(Opened::Exists);
+    }
+    find(conn, now, new.id)?.map(Opened::Created).ok_or(diesel::result::Error::NotFound)
+}
+
+pub(super) fn find(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    id: SessionId,
+) -> QueryResult<Option<Session>> {
+    sessions::table
+        .find(id.0.as_bytes().as_slice())
+        .select(SessionRow::as_select())
+        .first(conn)
+        .optional()?
+        .map(|row| row.read(now))
+        .transpose()
+}
+
+fn find_with_key(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    id: SessionId,
+) -> QueryResult<Option<(Session, Option<SealedKey>)>> {
+    let row: Option<(SessionRow, Option<String>, Option<Vec<u8>>)> = sessions::table
+        .find(id.0.as_bytes().as_slice())
+        .select((SessionRow::as_select(), sessions::key_id, sessions::session_key))
+        .first(conn)
+        .optional()?;
+    let Some((row, key_id, ciphertext)) = row else { return Ok(None) };
+    let key = key_id.zip(ciphertext).map(|(key_id, ciphertext)| SealedKey { key_id, ciphertext });
+    Ok(Some((row.read(now)?, key)))
+}
+
+fn update(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    id: SessionId,
+    patch: &SessionPatch,
+) -> QueryResult<Changed> {
+    let session = match live(conn, now, id)? {
+        Ok(session) => session,
+        Err(refused) => return Ok(refused),
+    };
+    if patch.expected_version.is_some_and(|version| version != session.version) {
+        return Ok(Changed::VersionMismatch(session));
+    }
+    let expires_at = patch
+        .ttl_seconds
+        .map(|ttl| (now + Duration::seconds(i64::from(ttl))).min(session.deadline))
+        // The expiry stays after the creation even if the machine's clock was set back.
+        .map(|at| at.max(session.created_at + Duration::microseconds(1)))
+        .map(|at| at.timestamp_micros());
+    // Without a value a column is left out, and keeps what it has.
+    diesel::update(sessions::table.find(id.0.as_bytes().as_slice()))
+        .set((
+            patch.metadata.as_ref().map(|metadata| sessions::metadata.eq(metadata.as_str())),
+            patch.session_key.as_ref().map(|key| {
+                (sessions::session_key.eq(&key.ciphertext), sessions::key_id.eq(&key.key_id))
+            }),
+            expires_at.map(|at| sessions::expires_at.eq(at)),
+            sessions::version.eq(sessions::version + 1),
+        ))
+        .execute(conn)?;
+    if let Some(event) = &patch.audit {
+        audit::write(conn, now, event)?;
+    }
+    changed(conn, now, id)
+}
+
+fn touch(conn: &mut SqliteConnection, now: Timestamp, id: SessionId) -> QueryResult<Changed> {
+    let session = match live(conn, now, id)? {
+        Ok(session) => session,
+        Err(refused) => return Ok(refused),
+    };
+    if now - session.last_activity <= activity_granularity(session.idle_timeout_seconds) {
+        return Ok(Changed::Done(session));
+    }
+    diesel::update(sessions::table.find(id.0.as_bytes().as_slice()))
+        .set(sessions::last_activity.eq(now.timestamp_micros()))
+        .execute(conn)?;
+    changed(conn, now, id)
+}
+
+/// The session, if it can be changed; else the answer that says why not.
+fn live(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    id: SessionId,
+) -> QueryResult<std::result::Result<Session, Changed>> {
+    Ok(match find(conn, now, id)? {
+        None => Err(Changed::NotFound),
+        Some(session) if session.state() == SessionState::Active => Ok(session),
+        Some(session) => Err(Changed::Over(session)),
+    })
+}
+
+fn changed(conn: &mut SqliteConnection, now: Timestamp, id: SessionId) -> QueryResult<Changed> {
+    Ok(find(conn, now, id)?.map_or(Changed::NotFound, Changed::Done))
+}

@@ -1,0 +1,131 @@
+//! Counts for the gauges, and sizes for the operator. Reads only.
+
+pub(super) mod tally;
+
+use std::sync::Arc;
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Text};
+
+use self::tally::NonceTally;
+use super::SqliteStore;
+use super::purge::IDLE;
+use super::schema::{dids, nonces, sessions};
+use super::types::{did, number};
+use crate::domain::Timestamp;
+use crate::storage::{Counts, Result, Statistics, TableSize};
+
+impl SqliteStore {
+    pub async fn counts(&self) -> Result<Counts> {
+        let tally = Arc::clone(&self.0.tally);
+        self.0.read("counts", move |conn, now| counts(conn, now, &tally)).await
+    }
+
+    pub async fn statistics(&self, top: u32) -> Result<Statistics> {
+        let tally = Arc::clone(&self.0.tally);
+        self.0.read("statistics", move |conn, now| statistics(conn, now, &tally, top)).await
+    }
+
+    pub async fn holds_data(&self) -> Result<bool> {
+        self.0.read("holds_data", |conn, _| holds_data(conn)).await
+    }
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+#[derive(QueryableByName)]
+struct Named {
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+#[derive(QueryableByName)]
+struct Flag {
+    #[diesel(sql_type = Bool)]
+    flag: bool,
+}
+
+/// Reads indexes alone, but for the rows of live sessions that may idle.
+fn counts(conn: &mut SqliteConnection, now: Timestamp, tally: &NonceTally) -> QueryResult<Counts> {
+    let micros = now.timestamp_micros();
+    let all: i64 = sessions::table.count().get_result(conn)?;
+    let unexpired = sessions::ended_at.is_null().and(sessions::expires_at.gt(micros));
+    let unexpired: i64 = sessions::table.filter(unexpired).count().get_result(conn)?;
+    let idled: Number = diesel::sql_query(format!("SELECT count(*) AS number FROM {IDLE}"))
+        .bind::<BigInt, _>(micros)
+        .bind::<BigInt, _>(micros)
+        .get_result(conn)?;
+    let active = unexpired - idled.number;
+    let in_sessions = tally.get(|| nonces::table.count().get_result(conn))?;
+    let of_signers: Number =
+        diesel::sql_query("SELECT coalesce(sum(live), 0) AS number FROM signers")
+            .get_result(conn)?;
+    let known: i64 = dids::table.count().get_result(conn)?;
+    let revoked: Number =
+        diesel::sql_query("SELECT count(*) AS number FROM dids WHERE revoked = 1")
+            .get_result(conn)?;
+    Ok(Counts {
+        active_sessions: number(active)?,
+        ended_sessions: number(all - active)?,
+        live_nonces: number(in_sessions + of_signers.number)?,
+        dids: number(known)?,
+        revoked_dids: number(revoked.number)?,
+    })
+}
+
+/// Walks every page of the file to tell the tables' sizes.
+pub(super) fn statistics(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    tally: &NonceTally,
+    top: u32,
+) -> QueryResult<Statistics> {
+    let counts = counts(conn, now, tally)?;
+    let database: Number = diesel::sql_query(
+        "SELECT page_count * page_size AS number FROM pragma_page_count, pragma_page_size",
+    )
+    .get_result(conn)?;
+    let tables: Vec<Named> = diesel::sql_query(
+        "SELECT m.tbl_name AS name, CAST(sum(d.pgsize) AS INTEGER) AS number
+            FROM dbstat('main', 1) d JOIN sqlite_schema m ON m.name = d.name
+            WHERE m.tbl_name NOT LIKE 'sqlite^_%' ESCAPE '^'
+            GROUP BY m.tbl_name ORDER BY m.tbl_name",
+    )
+    .load(conn)?;
+    let clients: Vec<Named> = diesel::sql_query(
+        "SELECT client_did AS name, count(*) AS number FROM sessions
+            WHERE ended_at IS NULL AND expires_at > ?
+            GROUP BY client_did ORDER BY number DESC, name LIMIT ?",
+    )
+    .bind::<BigInt, _>(now.timestamp_micros())
+    .bind::<BigInt, _>(i64::from(top))
+    .load(conn)?;
+    Ok(Statistics {
+        counts,
+        database_bytes: number(database.number)?,
+        tables: tables
+            .into_iter()
+            .map(|row| Ok(TableSize { name: row.name, bytes: number(row.number)? }))
+            .collect::<QueryResult<_>>()?,
+        top_clients: clients
+            .into_iter()
+            .map(|row| Ok((did(&row.name)?, number(row.number)?)))
+            .collect::<QueryResult<_>>()?,
+    })
+}
+
+fn holds_data(conn: &mut SqliteConnection) -> QueryResult<bool> {
+    let row: Flag = diesel::sql_query(
+        "SELECT EXISTS (SELECT 1 FROM sessions) OR EXISTS (SELECT 1 FROM nonces)
+            OR EXISTS (SELECT 1 FROM dids) OR EXISTS (SELECT 1 FROM signers)
+            OR EXISTS (SELECT 1 FROM signer_nonces) AS flag",
+    )
+    .get_result(conn)?;
+    Ok(row.flag)
+}

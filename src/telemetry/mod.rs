@@ -1,0 +1,168 @@
+//! Where logs go: standard error, human on a terminal and JSON otherwise. What is logged carries
+//! ids, never secrets, and cannot fail or delay the work that it is about.
+
+mod admit;
+mod line;
+mod output;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::env;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::panic::{self, PanicHookInfo};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
+
+use tracing_subscriber::fmt::{self, MakeWriter, format};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry};
+
+use self::admit::Admit;
+use self::line::{Style, WithOrigin};
+use self::output::Output;
+use crate::config::{Log, LogFormat};
+use crate::metrics::{LogLinesDropped, Metrics};
+
+/// How long the end of a process waits for its last lines to be written.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Standard error, once logging has started.
+static STDERR: OnceLock<Output> = OnceLock::new();
+
+/// Starts logging for the whole process. Lines that are missing in it are counted in `metrics`.
+///
+/// # Errors
+/// When `RUST_LOG` is not a filter, or logging was started before.
+pub fn init(config: &Log, filter: &str, metrics: &Metrics) -> Result<(), String> {
+    let filter = match env::var("RUST_LOG") {
+        Ok(text) => {
+            EnvFilter::try_new(&text).map_err(|error| format!("RUST_LOG={text}: {error}"))?
+        }
+        Err(_) => EnvFilter::try_new(filter).map_err(|error| format!("{filter}: {error}"))?,
+    };
+    let dropped = metrics.log_lines_dropped.clone();
+    let stderr = start_stderr(dropped).map_err(|error| format!("standard error: {error}"))?;
+    let on_terminal = io::stderr().is_terminal();
+    let style = match config.format {
+        LogFormat::Auto if on_terminal => Style::Human,
+        LogFormat::Auto | LogFormat::Json => Style::Json,
+        LogFormat::Human => Style::Human,
+    };
+    // The default timer writes RFC 3339 in UTC. Errors of logging itself would be printed, which
+    // panics where printing fails.
+    let layer = fmt::layer::<Registry>().with_writer(stderr).log_internal_errors(false);
+    let lines = match style {
+        Style::Human => {
+            let colours = has_colours(on_terminal, env::var_os("NO_COLOR").as_deref());
+            let inner = format::format().with_ansi(colours);
+            layer.event_format(WithOrigin { inner, style }).boxed()
+        }
+        Style::Json => {
+            let inner = format::format().json().flatten_event(true).with_span_list(false);
+            layer.json().event_format(WithOrigin { inner, style }).boxed()
+        }
+    };
+    let admit = Admit::new(filter, config.stranger_lines_per_second, metrics);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(admit)
+        .try_init()
+        .map_err(|error| error.to_string())?;
+    panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// As <https://no-color.org> has it.
+fn has_colours(on_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    on_terminal && no_color.is_none_or(OsStr::is_empty)
+}
+
+/// Writes a text for the person at the terminal to standard error, after everything that was
+/// logged before. If it cannot be written, nothing is lost.
+pub fn tell(text: &str) {
+    match STDERR.get() {
+        Some(stderr) => {
+            stderr.line(text.as_bytes());
+            stderr.flush(PATIENCE);
+        }
+        None => {
+            let _ = io::stderr().write_all(text.as_bytes());
+        }
+    }
+}
+
+/// Waits until the log is written, but not for a reader that does not read.
+pub fn flush() {
+    if let Some(stderr) = STDERR.get() {
+        stderr.flush(PATIENCE);
+    }
+}
+
+/// Takes a descriptor of its own: who waits for the standard library's lock on standard error
+/// must never wait for a reader.
+fn start_stderr(dropped: LogLinesDropped) -> io::Result<&'static Output> {
+    if let Some(started) = STDERR.get() {
+        return Ok(started);
+    }
+    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let output = Output::start(stderr, dropped)?;
+    Ok(STDERR.get_or_init(|| output))
+}
+
+impl<'a> MakeWriter<'a> for &'static Output {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line(self)
+    }
+}
+
+/// Takes one whole line at a time, as `tracing_subscriber` writes them.
+struct Line(&'static Output);
+
+impl io::Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.line(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A panic is a line of the log: the standard library's hook would wait for standard error.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let captured = backtrace.status() == BacktraceStatus::Captured;
+    tracing::error!(
+        thread = thread::current().name(),
+        location = panic.location().map(tracing::field::display),
+        cause = panic.payload_as_str(),
+        backtrace = captured.then(|| tracing::field::display(&backtrace)),
+        "panicked"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_a_terminal_that_wants_them() {
+        for (on_terminal, no_color, colours) in [
+            (true, None, true),
+            (true, Some(""), true),
+            (true, Some("1"), false),
+            (false, None, false),
+            (false, Some(""), false),
+        ] {
+            let no_color = no_color.map(OsStr::new);
+            assert_eq!(has_colours(on_terminal, no_color), colours, "{on_terminal} {no_color:?}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The database's address leads to a standby for a while, and its synchronous standby goes away:
+//! the service says that it cannot write, piles nothing up, and is back by itself.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::load::{caller, ops};
+use crate::support::{Answer, Caller, ChaosProxy, Home, PrivatePostgres, a_did, wait_for};
+
+async fn claim(caller: &Caller, session: &str, nonce: &str) -> Answer {
+    caller.post(&format!("/v1/sessions/{session}/nonces"), &json!({ "nonce": nonce })).await
+}
+
+/// What `/readyz` answers once it answers with this status.
+async fn readiness(ops: &Caller, status: u16) -> Answer {
+    wait_for(&format!("/readyz to answer {status}"), async || {
+        let answer = ops.get("/readyz").await;
+        (answer.status == status).then_some(answer)
+    })
+    .await
+}
+
+/// What a write showed holds for a second.
+async fn readiness_without_writes(ops: &Caller) {
+    wait_for("/readyz to have tried a write", async || {
+        (ops.get("/readyz").await["database"]["writable"] == false).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_leads_to_a_standby_is_not_ready_until_it_leads_back() {
+    let primary = PrivatePostgres::start();
+    let standby = primary.standby();
+    let proxy = ChaosProxy::in_front_of(primary.url()).await;
+    let home = Home::at(&proxy.url(primary.url())).set("database.pool.acquire_timeout_seconds", 1);
+    home.run(&["migrate", "up"]).await.success();
+    let process = home.start().await;
+    let (caller, ops) = (caller(&home, &process), ops(&process));
+    let session = caller.session().await;
+    claim(&caller, &session, "before").await.is(201);
+    readiness(&ops, 200).await;
+
+    for round in 0..2 {
+        proxy.lead_to(standby.url()).await;
+        proxy.cut();
+        let unready = wait_for("/readyz to say why", async || {
+            let answer = ops.get("/readyz").await;
+            let reason = answer["reasons"][0].as_str().unwrap_or_default().to_owned();
+            (reason.contains("read-only") && reason.contains("standby")).then_some(answer)
+        })
+        .await;
+        assert_eq!(unready.status, 503, "{unready:?}");
+        readiness_without_writes(&ops).await;
+        claim(&caller, &session, &format!("during-{round}"))
+            .await
+            .refused(503, "storage_unavailable");
+        let doctor = home.run(&["doctor", "--json"]).await;
+        assert_eq!(doctor.code(), 1, "{doctor:?}");
+        let report: Value = serde_json::from_str(&doctor.stdout).unwrap();
+        let checks = report["checks"].as_array().unwrap();
+        let database = checks.iter().find(|check| check["check"] == "database").unwrap();
+        assert!(database["detail"].as_str().unwrap().contains("read-only"), "{database}");
+
+        proxy.lead_to(primary.url()).await;
+        proxy.cut();
+        readiness(&ops, 200).await;
+        wait_for("claims to be accepted", async || {
+            let answer = claim(&caller, &session, &format!("after-{round}")).await;
+            // A lost answer may have been an accepted claim.
+            [201, 409].contains(&answer.status).then_some(())
+        })
+        .await;
+        caller.session().await;
+    }
+    assert_eq!(process.stop().await.code(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_is_away_is_seen_and_nothing_piles_up() {
+    const POOL: usize = 4;
+    let primary = PrivatePostgres::start();
+    let standby = primary.standby();
+    primary.wait_for_standby().await;
+    let home = Home::at(primary.url())
+        .set("database.pool.max", POOL)
+        .set("database.statement_timeout_seconds", 1)
+        .set("database.pool.acquire_timeout_seconds", 1);
+    home.run(&["migrate", "up"]).await.success();
+    let process = home.start().await;
+    let (caller, ops) = (caller(&home, &process), ops(&process));
+    let session = caller.session().await;
+    readiness(&ops, 200).await;
+
+    standby.stop();
+    let unready = readiness(&ops, 503).await;
+    assert_eq!(unready["database"]["reachable"], true, "{unready:?}");
+    assert_eq!(unready["database"]["writable"], false, "{unready:?}");
+    let reason = unready["reasons"][0].as_str().unwrap();
+    assert!(reason.contains("synchronous standby"), "{reason}");
+    let raw = primary.raw().await;
+    let waiting = "count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' \
+                   AND query LIKE '%COMMIT%'";
+    let mut most = 0;
+    for _ in 0..4 {
+        let open = json!({ "client_did": a_did().as_str(), "server_did": a_did().as_str() });
+        let answers = join_all((0..2 * POOL).map(|_| caller.post("/v1/sessions", &open)));
+        for answer in answers.await {
+            assert_eq!(answer.status, 503, "{answer:?}");
+        }
+        most = most.max(raw.number(waiting).await);
+    }
+    assert!(most <= 4, "{most} of the server's processes wait for the standby");
+
+    standby.restart();
+    readiness(&ops, 200).await;
+    caller.session().await;
+    wait_for("claims to be accepted", async || {
+        (claim(&caller, &session, "after").await.status == 201).then_some(())
+    })
+    .await;
+    assert_eq!(process.stop().await.code(), 0);
+}

@@ -1,0 +1,75 @@
+//! A power cut takes back what was not synced: a file's content by itself, its name by its folder.
+//! Nothing can cut the power here, so the order is looked at in which a process syncs and uses what
+//! it makes.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::{Database, Home};
+
+/// What `onceguard` of this home does from its start to its stop: `sync PATH` and `link PATH`.
+async fn syncs(home: &Home, data_dir: &Path) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let (library, log) = (folder.path().join("syncs.so"), folder.path().join("syncs"));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chaos/power_cut.c");
+    let mut compile = Command::new("cc");
+    compile.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl");
+    assert!(compile.status().unwrap().success(), "cc, which SQLite is built with, failed");
+    let mut command = home.command(&["serve", "--data-dir"]);
+    let database = format!("sqlite://{}", data_dir.join("onceguard.db").display());
+    command.arg(data_dir).args(["--database-url", &database]);
+    command.env("LD_PRELOAD", &library).env("SYNCS", &log);
+    let _ = std::fs::remove_file(data_dir.join("ops.addr"));
+    let running = home.spawn(command);
+    crate::support::wait_for("the process to serve", async || {
+        data_dir.join("ops.addr").exists().then_some(())
+    })
+    .await;
+    running.signal("TERM");
+    running.finished().await.success();
+    std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Asserts that after `first`, and before whatever is `then` first after it, this was synced.
+#[track_caller]
+fn assert_between(syncs: &[String], first: &str, synced: &Path, then: &Path) {
+    let begin = syncs.iter().position(|line| line == first);
+    let begin = begin.unwrap_or_else(|| panic!("no {first:?} in {syncs:#?}"));
+    let then = format!("sync {}", then.display());
+    let between: Vec<_> = syncs[begin..].iter().take_while(|line| **line != then).collect();
+    let synced = format!("sync {}", synced.display());
+    assert!(between.iter().any(|line| **line == synced), "no {synced:?} in {between:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_first_start_makes_outlives_a_power_cut_before_it_is_used() {
+    let home = Home::on(Database::Sqlite).await;
+    let root = home.folder().canonicalize().unwrap();
+    let folder = root.join("made/by/the start");
+    let first = syncs(&home, &folder).await;
+    // The database's first commit is used, and so is a key or token whose digest it holds.
+    let wal: PathBuf = folder.join("onceguard.db-wal");
+    for made in ["sealing.key", "admin.token"] {
+        let linked = format!("link {}", folder.join(made).display());
+        assert_between(&first, &linked, &folder, &wal);
+        let draft = folder.join(made).with_extension("draft");
+        let drafted = first.iter().position(|line| *line == format!("sync {}", draft.display()));
+        let linked = first.iter().position(|line| *line == linked);
+        assert!(drafted.is_some() && drafted < linked, "{first:#?}");
+    }
+    let begin = first.first().unwrap().clone();
+    for synced in [&root, &root.join("made"), &root.join("made/by"), &folder] {
+        assert_between(&first, &begin, synced, &wal);
+    }
+
+    // A start that was killed between making a file and syncing its name has not synced it.
+    let second = syncs(&home, &folder).await;
+    for kept in ["sealing.key", "admin.token"] {
+        let kept = format!("sync {}", folder.join(kept).display());
+        let at = second.iter().position(|line| *line == kept).unwrap_or_else(|| {
+            panic!("no {kept:?} in {second:#?}");
+        });
+        let name = format!("sync {}", folder.display());
+        assert!(second[at + 1..].iter().take(2).any(|line| *line == name), "{second:#?}");
+    }
+}

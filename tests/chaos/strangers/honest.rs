@@ -1,0 +1,157 @@
+//! Callers with a token, and an agent, that claim nonces one after the other beside an attack: on
+//! connections that they keep, and on new ones.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use onceguard::clock::Clock;
+use onceguard::domain::KeyType;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::load::{caller, ops};
+use crate::support::{Agent, Caller, Home, Message, Process, wait_for};
+
+/// Calls before the attack, and after it began.
+const QUIET: u64 = 300;
+const SERVED: u64 = 100;
+/// However short it was before: the attack runs on the same processors, and so does the test.
+const FLOOR: Duration = Duration::from_secs(5);
+const MEMORY: u64 = 100 * 1024;
+
+pub struct Honest {
+    shared: Arc<Shared>,
+    callers: JoinSet<()>,
+    before: Vec<Duration>,
+    resident_kib: u64,
+}
+
+struct Shared {
+    stop: AtomicBool,
+    served: AtomicU64,
+    took: Mutex<Vec<Duration>>,
+}
+
+/// What was done so far.
+pub struct Counts {
+    pub served: f64,
+    pub queries: f64,
+}
+
+impl Honest {
+    /// Starts them, and returns once they were served for a while.
+    pub async fn start(home: &Home, process: &Process) -> Self {
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            served: AtomicU64::new(0),
+            took: Mutex::default(),
+        });
+        let session = caller(home, process).session().await;
+        let mut callers = JoinSet::new();
+        for number in 0..3 {
+            let (kept, shared) = (caller(home, process), Arc::clone(&shared));
+            let home_token = home.token();
+            let (session, address) = (session.clone(), process.api);
+            callers.spawn(async move {
+                let mut calls = 0;
+                while !shared.stop.load(Ordering::Relaxed) {
+                    calls += 1;
+                    // Each fifth call is made on a new connection.
+                    let anew = calls % 5 == 0;
+                    let caller = if anew {
+                        let http = crate::support::http_client().build().unwrap();
+                        Caller::new(http, format!("http://{address}"), Some(&home_token))
+                    } else {
+                        kept.clone()
+                    };
+                    let nonce = json!({ "nonce": format!("{number}-{calls}") });
+                    let claim = caller.request("POST", &format!("/v1/sessions/{session}/nonces"));
+                    shared.timed(async || claim.json(&nonce).send().await.is(201)).await;
+                }
+            });
+        }
+        let (stranger, agents) = (caller(home, process).with_token(None), Arc::clone(&shared));
+        callers.spawn(async move {
+            let agent = Agent::new(KeyType::Ed25519);
+            while !agents.stop.load(Ordering::Relaxed) {
+                let path = format!("/v1/sessions?client_did={}", agent.did);
+                let message = Message::new("GET", &format!("{}{path}", stranger.base()));
+                let message = message.signed(&agent, Clock::system().now());
+                agents.timed(async || message.to_http(&stranger).send().await.is(200)).await;
+            }
+        });
+        let mut honest = Self { shared, callers, before: Vec::new(), resident_kib: 0 };
+        honest.is_served(QUIET).await;
+        honest.before = std::mem::take(&mut *honest.shared.took.lock().unwrap());
+        honest.resident_kib = kib(process, "VmRSS");
+        honest
+    }
+
+    async fn is_served(&mut self, calls: u64) {
+        let before = self.shared.served.load(Ordering::Relaxed);
+        wait_for("honest callers to be served", async || {
+            if let Some(ended) = self.callers.try_join_next() {
+                ended.unwrap();
+            }
+            (self.shared.served.load(Ordering::Relaxed) >= before + calls).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn counts(&self, process: &Process) -> Counts {
+        #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
+        let served = self.shared.served.load(Ordering::Relaxed) as f64;
+        let queries = ops(process).metric("onceguard_database_operations_total", &[]).await;
+        Counts { served, queries }
+    }
+
+    /// After an attack: every call was answered as it should be, in about the time that it took
+    /// before, and the process never was much larger.
+    #[allow(clippy::print_stdout, reason = "the figures are a report")]
+    pub async fn was_served(mut self, attack: &str, home: &Home, process: &Process) {
+        self.is_served(SERVED).await;
+        self.shared.stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.callers.join_next().await {
+            ended.unwrap();
+        }
+        let during = std::mem::take(&mut *self.shared.took.lock().unwrap());
+        let calls = during.len();
+        let (before, during) = (p99(self.before), p99(during));
+        let grown = kib(process, "VmHWM").saturating_sub(self.resident_kib);
+        println!(
+            "{attack}: {calls} honest calls, p99 {before:?} before and {during:?} during it; \
+             {grown} KiB more at most, of {} KiB before",
+            self.resident_kib
+        );
+        assert!(during <= (before * 3).max(FLOOR), "p99 {during:?}, {before:?} before {attack}");
+        assert!(grown <= MEMORY, "{attack} took {grown} KiB");
+        // And a caller that comes only now.
+        caller(home, process).get("/v1/sessions").await.is(200);
+    }
+}
+
+impl Shared {
+    async fn timed<T>(&self, call: impl AsyncFnOnce() -> T) {
+        let started = Instant::now();
+        call().await;
+        self.took.lock().unwrap().push(started.elapsed());
+        self.served.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn p99(mut took: Vec<Duration>) -> Duration {
+    took.sort();
+    took[took.len() * 99 / 100]
+}
+
+/// A figure of a process's memory, as Linux tells it.
+fn kib(process: &Process, figure: &str) -> u64 {
+    let file = format!("/proc/{}/status", process.pid());
+    let status = std::fs::read_to_string(&file).unwrap_or_else(|error| {
+        panic!("{file}: {error}; this test measures memory, for which it needs Linux")
+    });
+    let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'));
+    let line = line.unwrap_or_else(|| panic!("{file} has no {figure}"));
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
