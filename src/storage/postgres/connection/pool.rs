@@ -317,11 +317,14 @@ impl Pool {
     }
 
     /// Whether a lock may be the cause of a refusal. Its code and a message in a known language
-    /// would tell, and neither is to be had (see [`errors`](super::errors)); that the server
-    /// waited as long as for a lock is.
+    /// would tell, and neither is to be had (see [`errors`](super::errors)). What tells is that the
+    /// server waited about as long as for a lock. Half of that is enough: PostgreSQL goes by the
+    /// wall clock, which may be set meanwhile, and a lock suspected wrongly costs one more try.
     fn if_locked(&self, error: StoreError, took: Duration) -> StoreError {
         match error {
-            StoreError::Unavailable(why) if self.limits.lock_timeout.is_some_and(|t| took >= t) => {
+            StoreError::Unavailable(why)
+                if self.limits.lock_timeout.is_some_and(|timeout| took >= timeout / 2) =>
+            {
                 StoreError::Locked(why)
             }
             error => error,
