@@ -200,8 +200,8 @@ impl AsyncRead for Connection {
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
         // Tokio reports a new socket as empty until its first event, even if bytes have arrived.
         // Only the kernel knows.
-        if read.is_pending() && self.place.is_ahead() && !self.holds_bytes() {
-            self.place.wait();
+        if read.is_pending() && self.place.is_uncounted() && !self.holds_bytes() {
+            self.place.count();
         }
         ready!(read)?;
         self.place.has_read(buffer.filled().len() - before);

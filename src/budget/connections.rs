@@ -1,11 +1,16 @@
 //! How many connections there may be, and which one goes when there is one too many.
 //!
 //! A connection is a stranger's until a token came over it. While a signed request is being served
-//! on it, it is not. When strangers have too many connections, one closes that was refused already;
-//! else the one that has been silent longest; else the one whose request has been checked longest;
-//! else the one whose signed request was served longest ago. So a new connection always has a
-//! moment to show a credential, and connections that showed one are served on. What a client sent
-//! and was not read yet does not count as silence.
+//! on it, it is not. When strangers have one connection too many, one closes: the first of these
+//! that there is.
+//!
+//! 1. A connection that was refused already.
+//! 2. The one that has been silent longest. A connection whose bytes wait to be read is not silent.
+//! 3. The one whose request has been checked longest.
+//! 4. The one whose signed request was served longest ago.
+//!
+//! So a new connection always has a moment to show a credential, and a connection that showed one
+//! goes on being served.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -255,7 +260,7 @@ mod tests {
     /// A connection over which nothing came so far.
     fn silent(connections: &Connections, last: u8) -> Rc<Place> {
         let place = connections.open(Some(peer(last))).unwrap();
-        place.wait();
+        place.count();
         Rc::new(place)
     }
 
@@ -313,13 +318,28 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_is_silent_once_none_of_its_requests_is_being_checked() {
+        let connections = connections();
+        let open = |last| silent(&connections, last);
+        let asking = open(1);
+        asking.begin_request();
+        asking.begin_request();
+        assert!(!asking.end_request(false));
+        let (second, third) = (open(1), open(1));
+        assert_eq!(closed([&asking, &second, &third]), [false, true, false]);
+        assert!(!asking.end_request(false));
+        let (fourth, fifth) = (open(1), open(1));
+        assert_eq!(closed([&asking, &third, &fourth, &fifth]), [true, true, false, false]);
+    }
+
+    #[test]
     fn what_was_not_read_yet_is_no_silence() {
         let connections = connections();
         let unread = Rc::new(connections.open(Some(peer(1))).unwrap());
         let others = [(); 4].map(|()| silent(&connections, 1));
-        assert!(!unread.is_closed() && unread.is_ahead());
-        unread.wait();
-        assert!(!unread.is_ahead());
+        assert!(!unread.is_closed() && unread.is_uncounted());
+        unread.count();
+        assert!(!unread.is_uncounted());
         let last = [(); 2].map(|()| silent(&connections, 1));
         assert!(unread.is_closed() && others.iter().all(|other| other.is_closed()));
         assert!(last.iter().all(|last| !last.is_closed()));

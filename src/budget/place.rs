@@ -33,6 +33,8 @@ pub struct Place {
     known: Cell<bool>,
     /// Its place among strangers, while it is one.
     stranger: Cell<Option<Ticket>>,
+    /// Requests whose credential is being checked; in HTTP/2 there can be several.
+    checking: Cell<usize>,
     /// Signed requests that are being served.
     serving: Cell<usize>,
     shown: Cell<Shown>,
@@ -64,6 +66,7 @@ impl Place {
             closed: CancellationToken::new(),
             known: Cell::new(peer.is_none()),
             stranger: Cell::default(),
+            checking: Cell::default(),
             serving: Cell::default(),
             shown: Cell::new(Shown::Nothing),
             phase: Cell::new(Phase::Head),
@@ -115,21 +118,28 @@ impl Place {
         self.known.get() || self.serving.get() > 0
     }
 
-    /// Whether it is a stranger that may yet have to wait among the others.
-    pub fn is_ahead(&self) -> bool {
+    /// Whether it is a stranger's that does not count among strangers yet.
+    pub fn is_uncounted(&self) -> bool {
         !self.is_trusted() && self.stranger.get().is_none()
     }
 
-    /// The client has sent nothing more. Only now does it count among strangers: nothing that it
-    /// sent still waits to be read.
-    pub fn wait(&self) {
-        self.enter();
+    /// Counts the connection among strangers, if it is one's. For a new connection, the moment has
+    /// come when nothing that the client sent waits to be read.
+    pub fn count(&self) {
+        if let Some(peer) = self.peer
+            && self.is_uncounted()
+        {
+            let shown = self.shown.get();
+            let ticket = self.registry.enter(Waiting::Stranger, peer, &self.closed, shown);
+            self.stranger.set(Some(ticket));
+        }
     }
 
     /// A request's head was read.
     pub fn begin_request(&self) {
         if !self.known.get() {
             self.begin(Phase::Checking);
+            self.checking.set(self.checking.get() + 1);
             if self.shown.get() == Shown::Nothing {
                 self.show(Shown::Request);
             }
@@ -139,6 +149,8 @@ impl Place {
     /// A request was answered. Whether the connection has to be closed after that: a stranger
     /// that was refused begins anew.
     pub fn end_request(&self, refused: bool) -> bool {
+        let checking = self.checking.get().saturating_sub(1);
+        self.checking.set(checking);
         if self.is_trusted() {
             if !self.known.get() {
                 self.begin(Phase::Head);
@@ -148,7 +160,7 @@ impl Place {
         self.begin(if refused { Phase::Draining(0) } else { Phase::Head });
         if refused {
             self.show(Shown::Refused);
-        } else if self.shown.get() == Shown::Request {
+        } else if checking == 0 && self.shown.get() == Shown::Request {
             self.show(Shown::Nothing);
         }
         refused
@@ -211,18 +223,7 @@ impl Place {
     fn show(&self, shown: Shown) {
         self.shown.set(shown);
         self.leave();
-        self.enter();
-    }
-
-    fn enter(&self) {
-        if let Some(peer) = self.peer
-            && !self.is_trusted()
-            && self.stranger.get().is_none()
-        {
-            let shown = self.shown.get();
-            let ticket = self.registry.enter(Waiting::Stranger, peer, &self.closed, shown);
-            self.stranger.set(Some(ticket));
-        }
+        self.count();
     }
 
     fn leave(&self) {
@@ -261,6 +262,6 @@ impl Drop for Serving {
     fn drop(&mut self) {
         let place = &self.0;
         place.serving.set(place.serving.get().saturating_sub(1));
-        place.enter();
+        place.count();
     }
 }
