@@ -31,7 +31,13 @@ pub fn version() -> Result<String> {
     Ok(version.unwrap_or("unknown").to_owned())
 }
 
-pub fn claims(bench: &Bench, connections: usize, persistence: Persistence) -> Result<Sample> {
+/// Each connection sends `pipeline` commands at once, and waits for all their answers.
+pub fn claims(
+    bench: &Bench,
+    connections: usize,
+    persistence: Persistence,
+    pipeline: usize,
+) -> Result<Sample> {
     let folder = bench.folder()?;
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -49,5 +55,5 @@ pub fn claims(bench: &Bench, connections: usize, persistence: Persistence) -> Re
     process.until("redis-server", || TcpStream::connect(address).ok())?;
     let sessions: Arc<[String]> = (0..64).map(|_| uuid::Uuid::now_v7().to_string()).collect();
     let subject = Subject { address, pid: process.id(), postgres: None };
-    subject.measure(bench, connections, 1, &|| RedisClient::boxed(&sessions))
+    subject.measure(bench, connections, pipeline, &|| RedisClient::boxed(&sessions, pipeline))
 }

@@ -46,7 +46,7 @@ pub fn of(bench: &Bench, rounds: usize, rows: &[Row], results: &Results) -> Resu
     }
     writeln!(text, "\n## Targets\n")?;
     text.push_str(&judged(&targets::compared(results)));
-    writeln!(text, "\nThe last two are measured by `make bench-scale`.")?;
+    writeln!(text, "\n`make bench-scale` and `make bench-overload` measure the others.")?;
     Ok(text)
 }
 
@@ -72,6 +72,7 @@ fn loads(rows: &[&Row], results: &Results) -> String {
                 shown(value(|sample| sample.p50), 2),
                 shown(value(|sample| sample.p99), 2),
                 shown(results.of(&row.id, cpu), 1),
+                shown(results.of(&row.id, |sample| 1e6 / cpu(sample)), 0),
                 shown(value(|sample| sample.client_cpu.unwrap_or(f64::NAN)), 1),
                 shown(value(|sample| sample.memory.unwrap_or(f64::NAN)), 0),
             ])
@@ -86,6 +87,7 @@ fn loads(rows: &[&Row], results: &Results) -> String {
         "p50 ms",
         "p99 ms",
         "CPU µs",
+        "per s and core",
         "client µs",
         "MiB",
     ];
@@ -107,7 +109,7 @@ pub fn judged(targets: &[Target]) -> String {
             };
             [
                 target.what.clone(),
-                target.must.map_or_else(|| "–".to_owned(), |must| target.bound(must)),
+                target.bound(target.must),
                 target.bound(target.goal),
                 target.measured.map_or_else(|| "–".to_owned(), measured),
                 target.judgement().to_owned(),

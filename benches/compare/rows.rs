@@ -36,7 +36,7 @@ impl Section {
             Self::Claims => {
                 "Claims of a fresh random nonce in one of 64 sessions, one in a request"
             }
-            Self::Batches => "The same, 256 in a request",
+            Self::Batches => "The same, 256 in a request, or a pipeline of commands",
             Self::Reads => "Reads",
             Self::Sessions => "Sessions opened and ended, by turns",
         }
@@ -46,9 +46,12 @@ impl Section {
 const NOTHING: &str = "stores nothing";
 const ONLY_READS: &str = "only reads";
 const POSTGRES_WAL: &str = "durable: WAL flushed before the answer";
+const AOF_ALWAYS: &str = "durable: AOF, fsync before the answer";
 
 /// Requests of 256 claims, in as few connections as keep the service busy.
 const BATCH_CONNECTIONS: usize = 8;
+/// Commands that a client of Redis sends at once, where they come in batches.
+const PIPELINE: usize = 16;
 
 const fn name(on: On) -> (&'static str, &'static str) {
     match on {
@@ -103,6 +106,10 @@ pub fn all() -> Vec<Row> {
             onceguard::batches(bench, on, n)
         });
     }
+    let what = "Redis SET NX EX, appendfsync always, pipelines of 16";
+    rows.add(Section::Batches, ("batches/redis-always", 64), what, AOF_ALWAYS, |b, n| {
+        redis::claims(b, n, Persistence::Always, PIPELINE)
+    });
     let what = "bare actix-web, JSON out: the HTTP ceiling";
     rows.add(Section::Reads, ("reads/bare", 64), what, NOTHING, bare::get_did);
     let what = "onceguard, a DID in the cache";
@@ -152,14 +159,9 @@ fn claims(rows: &mut Rows, connections: usize) {
             "not durable: fsync each second",
             Persistence::EverySecond,
         ),
-        (
-            "always",
-            "appendfsync always",
-            "durable: AOF, fsync before the answer",
-            Persistence::Always,
-        ),
+        ("always", "appendfsync always", AOF_ALWAYS, Persistence::Always),
     ] {
-        let run = move |bench: &_, connections| redis::claims(bench, connections, persistence);
+        let run = move |bench: &_, connections| redis::claims(bench, connections, persistence, 1);
         let what = format!("Redis SET NX EX, {what}");
         add(&format!("redis-{id}"), &what, durability, Box::new(run));
     }

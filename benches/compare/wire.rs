@@ -206,34 +206,38 @@ impl Client for OpenAndEnd {
     }
 }
 
-/// `SET session:nonce 1 NX EX 3600`.
-pub struct RedisClient(Template);
+/// `SET session:nonce 1 NX EX 3600`, so many at once.
+pub struct RedisClient {
+    template: Template,
+    answer: Vec<u8>,
+}
 
 impl RedisClient {
-    pub fn boxed(sessions: &Arc<[String]>) -> Box<dyn Client> {
+    pub fn boxed(sessions: &Arc<[String]>, pipeline: usize) -> Box<dyn Client> {
         let key = format!("{ID}:{NONCE}");
         let length = key.len();
         let text = format!(
             "*6\r\n$3\r\nSET\r\n${length}\r\n{key}\r\n$1\r\n1\r\n$2\r\nNX\r\n$2\r\nEX\r\n\
              $4\r\n3600\r\n"
         );
-        Box::new(Self(Template::new(&text, sessions)))
+        let template = Template::new(&text.repeat(pipeline), sessions);
+        Box::new(Self { template, answer: b"+OK\r\n".repeat(pipeline) })
     }
 }
 
 impl Client for RedisClient {
     fn next(&mut self) {
-        self.0.patch();
+        self.template.patch();
     }
 
     fn request(&self) -> &[u8] {
-        &self.0.bytes
+        &self.template.bytes
     }
 
     fn answer(&mut self, input: &[u8]) -> Result<Option<Reply>> {
         match input {
-            b"+OK\r\n" => Ok(Some(Reply::Done)),
-            partial if b"+OK\r\n".starts_with(partial) => Ok(None),
+            all if all == self.answer => Ok(Some(Reply::Done)),
+            partial if self.answer.starts_with(partial) => Ok(None),
             other => Err(format!("unexpected answer: {}", String::from_utf8_lossy(other)).into()),
         }
     }
