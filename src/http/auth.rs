@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 
-use super::code::Code;
 use super::peer;
 use super::problem::Problem;
 use crate::budget::{Account, Standing};
 use crate::config::Server;
-use crate::domain::{Actor, ApiToken, Did, Peer, Session, TokenScope};
+use crate::domain::{Actor, ApiToken, Code, Did, Peer, Session, TokenScope};
 
 /// Somebody whose credential was checked.
 #[derive(Debug, Clone)]

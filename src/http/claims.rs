@@ -13,14 +13,14 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::call::Call;
-use super::code::Code;
 use super::fields::{Fields, Invalid, array, text};
 use super::node::Node;
 use super::problem::Problem;
 use super::time::{Time, time};
 use super::values::json;
 use crate::domain::{
-    Accepted, Claim, Did, IdempotencyDigest, Nonce, Outcome, Refusal, Scope, SessionId, Timestamp,
+    Accepted, Claim, Code, Did, IdempotencyDigest, Nonce, Outcome, Refusal, Scope, SessionId,
+    Timestamp,
 };
 
 /// The most claims in one call.

@@ -9,12 +9,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::call::Call;
-use super::code::Code;
 use super::fields::{text, whole_text};
 use super::problem::Problem;
 use super::time::Time;
 use super::values::{PageView, base64, boolean, bytes, json, key_type, owner_address};
-use crate::domain::{Did, DidFilter, DidRecord, Gone, KeyType, PublicKey, UnusableMethod};
+use crate::domain::{Code, Did, DidFilter, DidRecord, Gone, KeyType, PublicKey, UnusableMethod};
 use crate::services::{Asker, Lookup, PutDid, ResolvedDid, VerificationMethod};
 use crate::storage::{DidForgotten, DidStored, NewDid};
 

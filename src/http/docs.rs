@@ -18,10 +18,12 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{ContentBuilder, Ref, RefOr};
 
-use super::code::Code;
+use super::code::Meaning;
+use super::exchange::PROBLEMS;
 use super::fields::FieldError;
 use super::problem::{Body, Problem};
 use super::{claims, dids, forward_auth, identifiers, nonces, sessions, stats, verify};
+use crate::domain::Code;
 
 /// What Swagger UI needs: its own files, and the styles it sets on elements.
 const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
@@ -212,18 +214,18 @@ fn complete(operation: &mut Operation) {
 fn error_of(text: &str) -> Option<(u16, Code)> {
     match text.split_once(' ') {
         Some((status, word)) => Some((status.parse().ok()?, Code::parse(word)?)),
-        None => Code::parse(text).map(|code| (code.meaning().status.as_u16(), code)),
+        None => Code::parse(text).map(|code| (Meaning::of(code).status.as_u16(), code)),
     }
 }
 
 fn problem_response(status: u16, codes: &[Code]) -> Response {
     let described: Vec<_> = codes
         .iter()
-        .map(|code| format!("`{}`: {}.", code.meaning().word, code.meaning().title))
+        .map(|code| format!("`{}`: {}.", code.as_str(), Meaning::of(*code).title))
         .collect();
     let examples = codes.iter().map(|code| {
         let example = ExampleBuilder::new().value(Some(example(status, *code))).build();
-        (code.meaning().word, RefOr::T(example))
+        (code.as_str(), RefOr::T(example))
     });
     let content = ContentBuilder::new()
         .schema(Some(Ref::from_schema_name("Problem")))
@@ -236,7 +238,7 @@ fn problem_response(status: u16, codes: &[Code]) -> Response {
 }
 
 fn example(status: u16, code: Code) -> Value {
-    let meaning = code.meaning();
+    let meaning = Meaning::of(code);
     let time = "2026-01-02T03:04:05.678901Z";
     let own = match code {
         Code::ValidationFailed => {
@@ -248,11 +250,11 @@ fn example(status: u16, code: Code) -> Value {
         _ => json!({}),
     };
     let mut problem = json!({
-        "type": format!("/problems/{}", meaning.word),
+        "type": format!("{PROBLEMS}{}", code.as_str()),
         "title": meaning.title,
         "status": status,
         "detail": meaning.explanation,
-        "code": meaning.word,
+        "code": code.as_str(),
         "request_id": "0198f2a4-6d02-7b11-8f3c-2d5e9a4b7c10",
     });
     if let (Value::Object(problem), Value::Object(own)) = (&mut problem, own) {

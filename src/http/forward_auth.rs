@@ -9,13 +9,12 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::State;
 use super::auth::Caller;
 use super::call;
-use super::code::Code;
 use super::connection;
 use super::credentials;
 use super::exchange::Exchange;
 use super::peer;
 use super::problem::Problem;
-use crate::domain::TokenScope;
+use crate::domain::{Code, TokenScope};
 use crate::services::{Case, Verdict};
 use crate::signatures::{Body, InvalidTarget, Request, Target};
 
@@ -75,7 +74,7 @@ pub(super) async fn forward_auth(request: HttpRequest) -> Result<HttpResponse, P
             known @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => known,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let code = HeaderValue::from_static(problem.code().meaning().word);
+        let code = HeaderValue::from_static(problem.code().as_str());
         problem.with_status(status).with_header(CODE, code)
     })
 }

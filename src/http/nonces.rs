@@ -7,12 +7,11 @@ use utoipa::ToSchema;
 
 use super::call::Call;
 use super::claims::{IDEMPOTENCY_KEY, IdempotencyKey, mark_replayed};
-use super::code::Code;
 use super::fields::text;
 use super::problem::Problem;
 use super::time::Time;
 use super::values::json;
-use crate::domain::{Accepted, Claim, Nonce, Outcome, Refusal, Scope, SessionId};
+use crate::domain::{Accepted, Claim, Code, Nonce, Outcome, Refusal, Scope, SessionId};
 
 /// A nonce to claim.
 #[derive(ToSchema)]

@@ -13,13 +13,12 @@ use futures_util::future::LocalBoxFuture;
 
 use super::auth::{Access, or_agent};
 use super::call::Call;
-use super::code::Code;
 use super::exchange::Exchange;
 use super::problem::Problem;
 use super::{
     claims, dids, docs, forward_auth, identifiers, nonces, problems, sessions, stats, verify,
 };
-use crate::domain::TokenScope;
+use crate::domain::{Code, TokenScope};
 
 /// Registers the API.
 pub fn api(config: &mut ServiceConfig) {

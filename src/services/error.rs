@@ -1,6 +1,7 @@
 //! How a use case fails, apart from the answers that its own result names.
 
 use crate::data_dir::DataDirError;
+use crate::domain::Code;
 use crate::resolvers::Full;
 use crate::storage::StoreError;
 
@@ -28,6 +29,26 @@ pub enum ServiceError {
     /// The service itself is at fault, or its configuration.
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<&ServiceError> for Code {
+    fn from(error: &ServiceError) -> Self {
+        match error {
+            ServiceError::Store(error) => match error {
+                StoreError::Unavailable(_)
+                | StoreError::Unsuitable(_)
+                | StoreError::Locked(_)
+                | StoreError::Migration(_) => Self::StorageUnavailable,
+                StoreError::OutcomeUnknown(_) => Self::OutcomeUnknown,
+                StoreError::Unexpected(_) => Self::InternalError,
+                StoreError::InvalidCursor(_) => Self::ValidationFailed,
+            },
+            ServiceError::Overloaded => Self::Overloaded,
+            ServiceError::Upstream(_) | ServiceError::NoPlace { .. } => Self::UpstreamUnavailable,
+            ServiceError::RateLimited => Self::RateLimited,
+            ServiceError::Internal(_) => Self::InternalError,
+        }
+    }
 }
 
 impl From<DataDirError> for ServiceError {

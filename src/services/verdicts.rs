@@ -11,7 +11,7 @@ use super::{Asker, Claims, Dids, Lookup, ResolvedDid, ServiceError, Sessions};
 use crate::clock::Clock;
 use crate::config::AllowedAgents;
 use crate::domain::{
-    Claim, Did, DidUrl, End, Outcome, Peer, Refusal as ClaimRefusal, Scope, SessionId,
+    Claim, Code, Did, DidUrl, End, Outcome, Peer, Refusal as ClaimRefusal, Scope, SessionId,
     SessionState, Timestamp,
 };
 use crate::metrics::Metrics;
@@ -61,7 +61,7 @@ pub struct Seen {
     accepted: OnceLock<()>,
 }
 
-/// The code of a request that passed every check.
+/// The word for a request that passed every check, where another one has its code.
 pub const ACCEPTED: &str = "accepted";
 
 impl Seen {
@@ -122,7 +122,7 @@ impl Verified<'_> {
     pub fn check_content(&self, content: &[u8]) -> Result<(), Denied> {
         let checked = self.checked.check_content(content).map_err(Denied::from);
         checked.inspect_err(|denied| {
-            count(self.metrics, denied.code(), &self.checked.profile().name);
+            count(self.metrics, Err(denied), &self.checked.profile().name);
         })
     }
 }
@@ -221,7 +221,7 @@ impl Verdicts {
         // A request is judged once.
         let _ = case.seen.profile.set(profile.name.clone());
         let verified = self.verify_by(profile, case).await?;
-        Ok(verified.inspect_err(|denied| count(&self.metrics, denied.code(), &profile.name)))
+        Ok(verified.inspect_err(|denied| count(&self.metrics, Err(denied), &profile.name)))
     }
 
     async fn verify_by<'a>(
@@ -319,14 +319,10 @@ impl Verdicts {
         verified: &Verified<'_>,
     ) -> Result<Result<Verdict, Denied>, ServiceError> {
         let verdict = self.spend(verified).await?;
-        let code = match &verdict {
-            Ok(_) => {
-                let _ = verified.seen.accepted.set(());
-                ACCEPTED
-            }
-            Err(denied) => denied.code(),
-        };
-        count(&self.metrics, code, &verified.checked.profile().name);
+        if verdict.is_ok() {
+            let _ = verified.seen.accepted.set(());
+        }
+        count(&self.metrics, verdict.as_ref().map(drop), &verified.checked.profile().name);
         Ok(verdict)
     }
 
@@ -436,29 +432,27 @@ fn select<'a>(key_id: &DidUrl, resolved: &'a ResolvedDid) -> Result<&'a Verifyin
     }
 }
 
-fn count(metrics: &Metrics, code: &str, profile: &str) {
+fn count(metrics: &Metrics, verdict: Result<(), &Denied>, profile: &str) {
+    let code = verdict.map_or_else(|denied| Code::from(denied).as_str(), |()| ACCEPTED);
     metrics.verdicts.with_label_values(&[code, profile]).inc();
 }
 
-impl Denied {
-    /// The code in answers.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::UnknownProfile(_) => "validation_failed",
-            Self::Signature(refused) => refused.code(),
-            Self::NotAllowed(_) => "forbidden",
-            Self::KeyUnknown(_) => "signature_key_unknown",
-            Self::KeyUnavailable(_) => "signature_key_unavailable",
-            Self::KeyRevoked(_) => "signature_key_revoked",
-            Self::RevocationStale(_) => "signature_revocation_stale",
-            Self::QuotaReached | Self::SessionUsedUp => "claim_quota_reached",
-            Self::SessionNotFound => "session_not_found",
-            Self::SessionOver(end) if end.reason.is_expiry() => "session_expired",
-            Self::SessionOver(_) => "session_ended",
-            Self::NotAParty => "signature_not_a_party",
-            Self::Replayed { .. } => "signature_replayed",
-            Self::ExpiredMeanwhile => "signature_window_invalid",
+impl From<&Denied> for Code {
+    fn from(denied: &Denied) -> Self {
+        match denied {
+            Denied::UnknownProfile(_) => Self::ValidationFailed,
+            Denied::Signature(refused) => refused.into(),
+            Denied::NotAllowed(_) => Self::Forbidden,
+            Denied::KeyUnknown(_) => Self::SignatureKeyUnknown,
+            Denied::KeyUnavailable(_) => Self::SignatureKeyUnavailable,
+            Denied::KeyRevoked(_) => Self::SignatureKeyRevoked,
+            Denied::RevocationStale(_) => Self::SignatureRevocationStale,
+            Denied::QuotaReached | Denied::SessionUsedUp => Self::ClaimQuotaReached,
+            Denied::SessionNotFound => Self::SessionNotFound,
+            Denied::SessionOver(end) => end.reason.into(),
+            Denied::NotAParty => Self::SignatureNotAParty,
+            Denied::Replayed { .. } => Self::SignatureReplayed,
+            Denied::ExpiredMeanwhile => Self::SignatureWindowInvalid,
         }
     }
 }

@@ -7,13 +7,12 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::super::call::Call;
-use super::super::code::Code;
 use super::super::fields::{text, whole};
 use super::super::peer;
 use super::super::problem::Problem;
 use super::super::values::{MAX_CLAIMS, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, session_key};
 use super::{View, answer};
-use crate::domain::{Did, Metadata, SessionId};
+use crate::domain::{Code, Did, Metadata, SessionId};
 use crate::services::OpenSession;
 use crate::storage::Opened;
 

@@ -7,11 +7,10 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::super::call::Call;
-use super::super::code::Code;
 use super::super::problem::Problem;
 use super::super::values::{PageView, base64, json};
 use super::{View, answer};
-use crate::domain::{Did, SessionFilter, SessionId, StateFilter};
+use crate::domain::{Code, Did, SessionFilter, SessionId, StateFilter};
 
 /// Read a session.
 #[utoipa::path(

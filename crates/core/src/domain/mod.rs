@@ -7,6 +7,7 @@
 
 mod audit;
 mod claim;
+mod code;
 mod did;
 mod did_document;
 mod did_url;
@@ -24,6 +25,7 @@ pub use claim::{
     Accepted, Ask, Claim, Facts, IDEMPOTENCY_WINDOW_SECONDS, IdempotencyDigest, Outcome, Refusal,
     Scope, UsedNonce, judge,
 };
+pub use code::Code;
 pub use did::{Did, DidFilter, DidRecord, Gone, InvalidDid, SignerKey};
 pub use did_document::{
     DidDocument, InvalidDocument, KeyAgreement, UnusableMethod, VerificationMethod,

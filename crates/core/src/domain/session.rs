@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Duration;
 use uuid::Uuid;
 
-use super::{AuditEvent, Did, Metadata, Timestamp};
+use super::{AuditEvent, Code, Did, Metadata, Timestamp};
 
 /// 128 bits, written as a canonical UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,6 +96,13 @@ impl EndReason {
             Self::Expired | Self::Idle => true,
             Self::Ended | Self::DidRevoked | Self::Restored => false,
         }
+    }
+}
+
+/// The code of a refusal because the session is over.
+impl From<EndReason> for Code {
+    fn from(reason: EndReason) -> Self {
+        if reason.is_expiry() { Self::SessionExpired } else { Self::SessionEnded }
     }
 }
 
