@@ -13,9 +13,11 @@ use super::fields::{text, whole_text};
 use super::problem::Problem;
 use super::time::Time;
 use super::values::{PageView, base64, boolean, bytes, json, key_type, owner_address};
-use crate::domain::{Code, Did, DidFilter, DidRecord, Gone, KeyType, PublicKey, UnusableMethod};
+use crate::domain::{
+    Code, Did, DidFilter, DidForgotten, DidRecord, DidStored, Gone, KeyType, NewDid, PublicKey,
+    UnusableMethod,
+};
 use crate::services::{Asker, Lookup, PutDid, ResolvedDid, VerificationMethod};
-use crate::storage::{DidForgotten, DidStored, NewDid};
 
 /// What is known of a DID.
 #[derive(Serialize, ToSchema)]

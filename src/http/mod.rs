@@ -46,8 +46,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
-use crate::services::{Agents, Claims, Dids, Readiness, Sessions, Tokens, Verdicts};
-use crate::storage::Store;
+use crate::services::{Agents, Claims, Dids, Readiness, Sessions, Statistics, Tokens, Verdicts};
 
 /// What handlers work with. Both listeners get it as `web::Data<State>`.
 pub struct State {
@@ -58,7 +57,7 @@ pub struct State {
     pub tokens: Tokens,
     pub verdicts: Verdicts,
     pub readiness: Readiness,
-    pub store: Store,
+    pub statistics: Statistics,
     /// The room that bodies share while they arrive.
     pub bodies: Shares,
     pub metrics: Arc<Metrics>,

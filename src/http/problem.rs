@@ -17,7 +17,6 @@ use super::fields::FieldError;
 use super::time::Time;
 use crate::domain::{Code, Did, End, Session, SessionState, Timestamp};
 use crate::services::{Denied, ServiceError};
-use crate::storage::StoreError;
 
 /// The challenge of every 401 that does not make it more exact; one for signatures comes with it.
 const BEARER: HeaderValue = HeaderValue::from_static(r#"Bearer realm="onceguard""#);
@@ -309,19 +308,13 @@ impl From<ServiceError> for Problem {
             ServiceError::RateLimited => {
                 Self::new(code, "a caller had this DID read from its home a moment ago")
             }
-            ServiceError::Store(StoreError::InvalidCursor(invalid)) => {
+            ServiceError::InvalidCursor(invalid) => {
                 Self::invalid_field("cursor", invalid.to_string())
             }
             ServiceError::Store(_) | ServiceError::Internal(_) => {
                 Self::inside(code, Some(error.to_string()))
             }
         }
-    }
-}
-
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        ServiceError::Store(error).into()
     }
 }
 
@@ -361,15 +354,14 @@ mod tests {
 
     #[actix_web::test]
     async fn an_inner_failure_keeps_its_cause_to_itself() {
-        for (error, status, code) in [
-            (StoreError::Unavailable("secret".into()), 503, "storage_unavailable"),
-            (StoreError::Unsuitable("secret".into()), 503, "storage_unavailable"),
-            (StoreError::Locked("secret".into()), 503, "storage_unavailable"),
-            (StoreError::Migration("secret".into()), 503, "storage_unavailable"),
-            (StoreError::OutcomeUnknown("secret".into()), 503, "outcome_unknown"),
-            (StoreError::Unexpected("secret".into()), 500, "internal_error"),
+        let cause = || Some("secret".to_owned());
+        for (problem, status, code) in [
+            (Problem::inside(Code::StorageUnavailable, cause()), 503, "storage_unavailable"),
+            (Problem::inside(Code::OutcomeUnknown, cause()), 503, "outcome_unknown"),
+            (Problem::from(ServiceError::Internal("secret".into())), 500, "internal_error"),
+            (Problem::from(ServiceError::Upstream("secret".into())), 503, "upstream_unavailable"),
         ] {
-            let (head, body) = answer(error.into()).await;
+            let (head, body) = answer(problem).await;
             assert_eq!(head.status(), status);
             assert_eq!(body["code"], code);
             assert!(!body.to_string().contains("secret"), "{body}");

@@ -81,11 +81,11 @@ pub(super) struct ClientView<'a> {
 pub(super) async fn stats(call: Call) -> Result<HttpResponse, Problem> {
     call.input().finish(|| Some(()))?;
     let state = &call.state;
-    let found = state.store.statistics(TOP_CLIENTS).await?;
+    let found = state.statistics.read(TOP_CLIENTS).await?;
     let counts = found.counts;
     let view = View {
         version: env!("CARGO_PKG_VERSION"),
-        backend: state.store.backend(),
+        backend: state.statistics.backend(),
         started_at: Time(state.started_at),
         uptime_seconds: (state.clock.now() - state.started_at).num_seconds().max(0),
         sessions: SessionsView { active: counts.active_sessions, ended: counts.ended_sessions },

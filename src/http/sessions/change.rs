@@ -12,9 +12,8 @@ use super::super::fields::{text, whole};
 use super::super::problem::Problem;
 use super::super::values::{json, session_key};
 use super::{View, answer, done, precondition_failed};
-use crate::domain::{Did, Metadata, SessionId};
+use crate::domain::{Did, Metadata, Parties, SessionId};
 use crate::services::UpdateSession;
-use crate::storage::Parties;
 
 /// What to change in a session; at least one.
 #[derive(ToSchema)]

@@ -26,8 +26,7 @@ use super::etag::etag;
 use super::problem::Problem;
 use super::time::Time;
 use super::values::json;
-use crate::domain::{Code, Metadata, Session, SessionState};
-use crate::storage::Changed;
+use crate::domain::{Changed, Code, Metadata, Session, SessionState};
 
 /// A session, without its key.
 #[derive(Serialize, ToSchema)]

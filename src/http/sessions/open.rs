@@ -12,9 +12,8 @@ use super::super::peer;
 use super::super::problem::Problem;
 use super::super::values::{MAX_CLAIMS, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, session_key};
 use super::{View, answer};
-use crate::domain::{Code, Did, Metadata, SessionId};
+use crate::domain::{Code, Did, Metadata, Opened, SessionId};
 use crate::services::OpenSession;
-use crate::storage::Opened;
 
 /// The most characters of a `User-Agent` that are kept.
 const MAX_USER_AGENT: usize = 512;

@@ -26,7 +26,10 @@ pub use claim::{
     Scope, UsedNonce, judge,
 };
 pub use code::Code;
-pub use did::{Did, DidFilter, DidRecord, Gone, InvalidDid, SignerKey};
+pub use did::{
+    Did, DidFilter, DidForgotten, DidRecord, DidRevoked, DidStored, Gone, InvalidDid, NewDid,
+    SignerKey,
+};
 pub use did_document::{
     DidDocument, InvalidDocument, KeyAgreement, UnusableMethod, VerificationMethod,
 };
@@ -38,8 +41,9 @@ pub use nonce::{InvalidNonce, Nonce};
 pub use page::{Cursor, InvalidCursor, MAX_PAGE, MAX_PAGE_BYTES, Page, PageFiller, PageRequest};
 pub use peer::Peer;
 pub use session::{
-    End, EndReason, InvalidSessionId, Lifetime, NewSession, SealedKey, Session, SessionFilter,
-    SessionId, SessionPatch, SessionState, StateFilter, activity_granularity,
+    Changed, End, EndReason, InvalidSessionId, Lifetime, NewSession, Opened, Parties, SealedKey,
+    Session, SessionFilter, SessionId, SessionPatch, SessionState, StateFilter,
+    activity_granularity,
 };
 pub use token::{ApiToken, InvalidToken, NewToken, TokenHash, TokenScope, TokenScopes, TokenText};
 

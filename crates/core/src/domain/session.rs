@@ -246,6 +246,35 @@ pub struct SessionPatch {
     pub expected_version: Option<i64>,
 }
 
+/// What came of opening a session.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Opened {
+    Created(Session),
+    /// The id is taken, or was until less than the retention ago.
+    Exists,
+    /// This party is revoked.
+    Revoked(Did),
+}
+
+/// What came of changing a session.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Changed {
+    Done(Session),
+    NotFound,
+    /// The session had ended or expired; nothing changed.
+    Over(Session),
+    /// The session does not have the expected version; nothing changed.
+    VersionMismatch(Session),
+}
+
+/// Which sessions to end: those of this client, of this server, or of both together.
+/// At least one is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parties {
+    pub client_did: Option<Did>,
+    pub server_did: Option<Did>,
+}
+
 /// What a list of sessions is narrowed to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionFilter {
