@@ -22,9 +22,9 @@ pub(super) enum Caller {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Access {
     /// What a token needs.
-    scope: TokenScope,
+    pub(super) scope: TokenScope,
     /// The handler decides what an agent may do, by who is a party.
-    agents: bool,
+    pub(super) agents: bool,
 }
 
 impl From<TokenScope> for Access {

@@ -116,7 +116,7 @@ impl ResultView {
             {"outcome": "accepted", "used_at": "2026-01-02T03:04:05.678901Z"},
             {"outcome": "replayed", "first_used_at": "2026-01-02T03:04:01.000213Z"},
         ]}))),
-    extensions(("x-scope" = json!("nonces")), ("x-agents" = json!(true)), ("x-errors" = json!(["overloaded", "outcome_unknown"]))),
+    extensions(("x-errors" = json!(["overloaded", "outcome_unknown"]))),
 )]
 pub(super) async fn claim(call: Call) -> Result<HttpResponse, Problem> {
     call.state.claims.must_have_room()?;

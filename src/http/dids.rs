@@ -168,7 +168,7 @@ impl<'a> View<'a> {
         ("Age" = u32, description = "How many seconds ago it was read."),
         ("Cache-Control" = String, description = "private, and for how long it is fresh from when it was read."),
     ))),
-    extensions(("x-scope" = json!("dids")), ("x-errors" = json!([
+    extensions(("x-errors" = json!([
         "did_not_found", "did_unresolvable", "rate_limited", "upstream_unavailable",
     ]))),
 )]
@@ -187,7 +187,7 @@ pub(super) async fn read(call: Call) -> Result<HttpResponse, Problem> {
     params(("did" = String, Path, description = "As it stands, or percent-encoded once with its colons.",
         example = "did:web:client.example")),
     responses((status = 200, description = "What is known of the DID.", body = View)),
-    extensions(("x-scope" = json!("dids")), ("x-errors" = json!([
+    extensions(("x-errors" = json!([
         "did_not_found", "did_unresolvable", "rate_limited", "upstream_unavailable",
     ]))),
 )]
@@ -257,7 +257,7 @@ pub(super) struct Body {
         (status = 201, description = "Stored for the first time.", body = View),
         (status = 200, description = "Replaced.", body = View),
     ),
-    extensions(("x-scope" = json!("dids")), ("x-errors" = json!(["409 did_revoked"]))),
+    extensions(("x-errors" = json!(["409 did_revoked"]))),
 )]
 pub(super) async fn put(call: Call) -> Result<HttpResponse, Problem> {
     let (did, body) = read_new(&call)?;
@@ -300,7 +300,7 @@ fn read_new(call: &Call) -> Result<(Did, Body), Problem> {
     params(("did" = String, Path, description = "As it stands, or percent-encoded once with its colons.",
         example = "did:web:client.example")),
     responses((status = 204, description = "Forgotten.")),
-    extensions(("x-scope" = json!("dids")), ("x-errors" = json!(["did_not_found", "409 did_revoked"]))),
+    extensions(("x-errors" = json!(["did_not_found", "409 did_revoked"]))),
 )]
 pub(super) async fn forget(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
@@ -334,7 +334,6 @@ pub(super) struct RevocationView<'a> {
     params(("did" = String, Path, description = "As it stands, or percent-encoded once with its colons.",
         example = "did:web:client.example")),
     responses((status = 200, description = "It is revoked.", body = RevocationView)),
-    extensions(("x-scope" = json!("revoke")), ("x-agents" = json!(true))),
 )]
 pub(super) async fn revoke(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
@@ -363,7 +362,6 @@ pub(super) async fn revoke(call: Call) -> Result<HttpResponse, Problem> {
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
     ),
     responses((status = 200, description = "A page.", body = PageView<View>)),
-    extensions(("x-scope" = json!("dids"))),
 )]
 pub(super) async fn list(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();

@@ -27,6 +27,7 @@ mod identifiers;
 mod input;
 mod node;
 mod nonces;
+mod openapi;
 mod peer;
 mod problem;
 mod problems;

@@ -48,7 +48,7 @@ pub(super) struct AcceptedView<'a> {
     request_body(content = Body, example = json!({"nonce": "n-0S6_WzA2Mj"})),
     responses((status = 201, description = "Accepted, and committed to disk.", body = AcceptedView,
         headers(("Idempotency-Replayed" = String, description = "true when an earlier call with the same key made the claim.")))),
-    extensions(("x-scope" = json!("nonces")), ("x-agents" = json!(true)), ("x-errors" = json!([
+    extensions(("x-errors" = json!([
         "nonce_replayed", "session_not_found", "session_ended", "session_expired", "did_revoked",
         "claim_quota_reached", "overloaded", "outcome_unknown",
     ]))),
@@ -124,7 +124,7 @@ pub(super) struct UsedView<'a> {
         ("nonce" = String, Path, description = "Percent-encoded.", example = "n-0S6_WzA2Mj"),
     ),
     responses((status = 200, description = "It was used.", body = UsedView)),
-    extensions(("x-scope" = json!("nonces")), ("x-errors" = json!(["nonce_unused"]))),
+    extensions(("x-errors" = json!(["nonce_unused"]))),
 )]
 pub(super) async fn used(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();

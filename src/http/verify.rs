@@ -99,7 +99,7 @@ impl<'a> View<'a> {
         ],
     })),
     responses((status = 200, description = "Every check passed.", body = View)),
-    extensions(("x-scope" = json!("verify")), ("x-errors" = json!([
+    extensions(("x-errors" = json!([
         "403 signature_required", "403 signature_malformed", "403 signature_tag_invalid",
         "403 signature_params_incomplete", "403 signature_alg_not_allowed",
         "403 signature_window_invalid", "403 signature_components_incomplete",
