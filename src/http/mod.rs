@@ -1,9 +1,9 @@
 //! The HTTP edge: bytes become domain values here, and outcomes become answers.
 //!
-//! `routes` is the whole table; a request goes `middleware` → `routes` → `call` (size, credential,
-//! scope, body) → the resource's handler → a response or a `problem`. Nothing below this module knows
-//! HTTP, and nothing here decides whether a nonce is fresh or changes a database but through the
-//! services.
+//! `operations` is the table of what callers can do, and `routes` adds the pages. A request goes
+//! `middleware` → `routes` → `call` (size, credential, scope, body) → the resource's handler → a
+//! response or a `problem`. Nothing below this module knows HTTP, and nothing here decides whether a
+//! nonce is fresh or changes a database but through the services.
 
 pub mod access_log;
 pub mod middleware;
@@ -28,6 +28,8 @@ mod input;
 mod node;
 mod nonces;
 mod openapi;
+mod operations;
+mod path;
 mod peer;
 mod problem;
 mod problems;

@@ -9,8 +9,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
 use super::State;
+use super::path::{Path, register};
 use super::problem::Problem;
-use super::routes::{Path, register};
 use super::values::json;
 use crate::clock::TOLERANCE;
 use crate::services::Ability;

@@ -1,5 +1,5 @@
 //! `/openapi.json`. The document is made from the handlers' own descriptions; who may call an
-//! operation comes from the route table, and its errors from the table of codes.
+//! operation comes from the table of operations, and its errors from the table of codes.
 
 pub(super) mod errors;
 
@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 use actix_web::http::header;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
+#[cfg(test)]
+use serde_json::Value;
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{
@@ -17,7 +19,7 @@ use utoipa::openapi::security::{
 use super::auth::Access;
 use super::fields::FieldError;
 use super::problem::{Body, Problem};
-use super::{claims, dids, forward_auth, identifiers, nonces, routes, sessions, stats, verify};
+use super::{claims, dids, forward_auth, identifiers, nonces, operations, sessions, stats, verify};
 use crate::domain::Code;
 
 const TOKEN: &str = "token";
@@ -109,12 +111,12 @@ fn document() -> utoipa::openapi::OpenApi {
         "The request is signed with the key of a DID (RFC 9421): Signature-Input and Signature, with tag=\"onceguard\".",
     );
     components.add_security_scheme(SIGNATURE, SecurityScheme::ApiKey(ApiKey::Header(signature)));
-    let routes = routes::operations();
+    let accesses = operations::accesses();
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations_of(item) {
             let described = operation.extensions.take().unwrap_or_default();
             // An operation without an access is for everybody.
-            if let Some(Some(access)) = routes.get(&format!("{method} {path}")) {
+            if let Some(access) = accesses.get(&format!("{method} {path}")) {
                 operation.security = Some(security(*access));
                 errors::add(operation, &described, access.agents);
             }
@@ -141,47 +143,23 @@ fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mu
     .filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
 }
 
+/// What the document says of who may use each operation, such as `GET /v1/sessions`.
+#[cfg(test)]
+pub(super) fn securities() -> std::collections::BTreeMap<String, Value> {
+    let document: Value = serde_json::from_slice(&DOCUMENT).unwrap_or_default();
+    let paths = document["paths"].as_object().into_iter().flatten();
+    let operations = paths.flat_map(|(path, item)| {
+        let operations = item.as_object().into_iter().flatten();
+        operations.map(move |(method, operation)| {
+            (format!("{} {path}", method.to_uppercase()), operation["security"].clone())
+        })
+    });
+    operations.collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use serde_json::{Value, json};
-
     use super::*;
-
-    /// Paths that are for people, and those that are other names of a path.
-    const UNDOCUMENTED: [&str; 5] = [
-        "GET /docs",
-        "GET /docs/{file:.*}",
-        "GET /problems",
-        "GET /problems/{code}",
-        "GET /v1/forward-auth/{tail:.*}",
-    ];
-
-    #[test]
-    fn has_every_route_and_no_other_and_says_whom_it_is_for() {
-        let document: Value = serde_json::from_slice(&DOCUMENT).unwrap();
-        let mut told = BTreeMap::new();
-        for (path, item) in document["paths"].as_object().unwrap() {
-            for (method, operation) in item.as_object().unwrap() {
-                let security = operation.get("security").unwrap_or(&Value::Null).clone();
-                told.insert(format!("{} {path}", method.to_uppercase()), security);
-            }
-        }
-        let mut routes = routes::operations();
-        routes.retain(|operation, _| !UNDOCUMENTED.contains(&operation.as_str()));
-        let routes: BTreeMap<_, _> = routes
-            .into_iter()
-            .map(|(operation, access)| {
-                let security = access.map_or(Value::Null, |Access { scope, agents }| {
-                    let token = json!({ "token": [scope.as_str()] });
-                    if agents { json!([token, { "signature": [] }]) } else { json!([token]) }
-                });
-                (operation, security)
-            })
-            .collect();
-        assert_eq!(told, routes);
-    }
 
     #[test]
     fn a_code_leads_to_the_operations_that_list_it() {
