@@ -27,11 +27,12 @@ fuzz: ## Give the readers of signed requests arbitrary bytes for 5 minutes; need
 	mkdir -p fuzz/corpus/signature_fields
 	cargo +nightly fuzz run signature_fields fuzz/corpus/signature_fields fuzz/seeds -- -max_total_time=300
 
-lint: ## Check formatting, lints, documentation, links, metrics, and the dependencies' licences and sources
+lint: ## Check formatting, lints, layers, documentation, links, metrics, and the dependencies' licences and sources
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@# By itself, without the features that only the service asks of what both depend on.
 	cargo clippy --locked --all-targets --package onceguard-core -- -D warnings
+	scripts/check-layers
 	$(MAKE) doc
 	scripts/check-links
 	scripts/check-metrics

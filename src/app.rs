@@ -23,7 +23,7 @@ use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
 use crate::services::{
     ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, KEY_FILE, Readiness, Sealer, SealingError,
-    SealingKeys, ServiceError, Sessions, Tokens, Verdicts, admit_keys,
+    SealingKeys, ServiceError, Sessions, Statistics, Tokens, Verdicts, admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
 use crate::storage::{self, ClaimLimits, Finding, Store, StoreError};
@@ -78,6 +78,7 @@ pub struct Application {
     /// Where the operator finds the admin token.
     pub admin_token: AdminToken,
     state: Data<State>,
+    store: Store,
     jobs: Jobs,
     api: Listening,
     ops: Listening,
@@ -180,7 +181,7 @@ impl Application {
             tokens,
             verdicts,
             readiness: Readiness::new(store.clone(), clock.clone()),
-            store: store.clone(),
+            statistics: Statistics::new(store.clone()),
             bodies: Shares::new(
                 config.limits.body_bytes,
                 config.limits.body_bytes_per_peer,
@@ -216,6 +217,7 @@ impl Application {
             ops_address,
             admin_token,
             state,
+            store,
             jobs,
             api,
             ops,
@@ -248,7 +250,7 @@ impl Application {
         let rest = async {
             self.jobs.stop().await;
             self.state.claims.close().await;
-            self.state.store.close().await;
+            self.store.close().await;
         };
         if tokio::time::timeout(LEFTOVERS, rest).await.is_err() {
             tracing::warn!("the database does not answer; stopping all the same");

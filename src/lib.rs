@@ -1,7 +1,8 @@
 //! onceguard is the trust-state service for agents: it keeps sessions between DIDs, accepts every
 //! nonce at most once (durably, across instances), and caches DID keys and revocations.
 //!
-//! The modules, from the edge inwards; dependencies point down only:
+//! The modules, from the edge inwards; dependencies point down only (`scripts/check-layers` says
+//! which module may name which):
 //!
 //! - [`cli`] is the command line, and [`telemetry`] its logs;
 //! - [`app`] builds everything from a configuration, once;

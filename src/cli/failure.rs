@@ -76,7 +76,9 @@ impl From<ServiceError> for Failure {
             | ServiceError::Upstream(_)
             | ServiceError::NoPlace { .. }
             | ServiceError::RateLimited => Self::Unavailable(error.to_string()),
-            ServiceError::Internal(_) => Self::Failed(error.to_string()),
+            ServiceError::InvalidCursor(_) | ServiceError::Internal(_) => {
+                Self::Failed(error.to_string())
+            }
         }
     }
 }

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 
-use super::code::Code;
 use super::peer;
 use super::problem::Problem;
 use crate::budget::{Account, Standing};
 use crate::config::Server;
-use crate::domain::{Actor, ApiToken, Did, Peer, Session, TokenScope};
+use crate::domain::{Actor, ApiToken, Code, Did, Peer, Session, TokenScope};
 
 /// Somebody whose credential was checked.
 #[derive(Debug, Clone)]
@@ -23,9 +22,9 @@ pub(super) enum Caller {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Access {
     /// What a token needs.
-    scope: TokenScope,
+    pub(super) scope: TokenScope,
     /// The handler decides what an agent may do, by who is a party.
-    agents: bool,
+    pub(super) agents: bool,
 }
 
 impl From<TokenScope> for Access {

@@ -13,10 +13,10 @@ use futures_util::{StreamExt as _, poll};
 
 use super::State;
 use super::auth::Caller;
-use super::code::Code;
 use super::connection;
 use super::problem::Problem;
 use crate::budget::Hold;
+use crate::domain::Code;
 use crate::services::ServiceError;
 
 /// The most bytes of a body.

@@ -7,13 +7,12 @@ use actix_web::web::{self, Bytes};
 
 use super::auth::{Access, Caller};
 use super::body::Incoming;
-use super::code::Code;
 use super::exchange::Exchange;
 use super::input::Input;
 use super::node::Node;
 use super::problem::Problem;
 use super::{State, credentials};
-use crate::domain::{Session, SessionId};
+use crate::domain::{Code, Session, SessionId};
 
 /// A call that is allowed: who makes it, and what it carries.
 pub(super) struct Call {

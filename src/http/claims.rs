@@ -13,14 +13,14 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::call::Call;
-use super::code::Code;
 use super::fields::{Fields, Invalid, array, text};
 use super::node::Node;
 use super::problem::Problem;
 use super::time::{Time, time};
 use super::values::json;
 use crate::domain::{
-    Accepted, Claim, Did, IdempotencyDigest, Nonce, Outcome, Refusal, Scope, SessionId, Timestamp,
+    Accepted, Claim, Code, Did, IdempotencyDigest, Nonce, Outcome, Refusal, Scope, SessionId,
+    Timestamp,
 };
 
 /// The most claims in one call.
@@ -116,7 +116,7 @@ impl ResultView {
             {"outcome": "accepted", "used_at": "2026-01-02T03:04:05.678901Z"},
             {"outcome": "replayed", "first_used_at": "2026-01-02T03:04:01.000213Z"},
         ]}))),
-    extensions(("x-scope" = json!("nonces")), ("x-agents" = json!(true)), ("x-errors" = json!(["overloaded", "outcome_unknown"]))),
+    extensions(("x-errors" = json!(["overloaded", "outcome_unknown"]))),
 )]
 pub(super) async fn claim(call: Call) -> Result<HttpResponse, Problem> {
     call.state.claims.must_have_room()?;

@@ -8,6 +8,7 @@ use actix_web::web::Bytes;
 use super::State;
 use super::auth::{Access, Caller};
 use super::body::Incoming;
+use super::code::Meaning;
 use super::exchange::Exchange;
 use super::problem::Problem;
 use super::{connection, peer, target};
@@ -34,7 +35,7 @@ pub(super) async fn by_signature(
     let denied = |denied: Denied| match denied {
         // It may not know that there is one.
         Denied::NotAParty => Problem::session_not_found(),
-        denied => Problem::denied(&denied, |code| code.meaning().status),
+        denied => Problem::denied(&denied, |code| Meaning::of(code).status),
     };
     let headers: Vec<_> =
         request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();

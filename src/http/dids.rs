@@ -9,14 +9,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::call::Call;
-use super::code::Code;
 use super::fields::{text, whole_text};
 use super::problem::Problem;
 use super::time::Time;
 use super::values::{PageView, base64, boolean, bytes, json, key_type, owner_address};
-use crate::domain::{Did, DidFilter, DidRecord, Gone, KeyType, PublicKey, UnusableMethod};
+use crate::domain::{
+    Code, Did, DidFilter, DidForgotten, DidRecord, DidStored, Gone, KeyType, NewDid, PublicKey,
+    UnusableMethod,
+};
 use crate::services::{Asker, Lookup, PutDid, ResolvedDid, VerificationMethod};
-use crate::storage::{DidForgotten, DidStored, NewDid};
 
 /// What is known of a DID.
 #[derive(Serialize, ToSchema)]
@@ -167,7 +168,7 @@ impl<'a> View<'a> {
         ("Age" = u32, description = "How many seconds ago it was read."),
         ("Cache-Control" = String, description = "private, and for how long it is fresh from when it was read."),
     ))),
-    extensions(("x-scope" = json!("dids")), ("x-errors" = json!([
+    extensions(("x-errors" = json!([
         "did_not_found", "did_unresolvable", "rate_limited", "upstream_unavailable",
     ]))),
 )]
@@ -186,7 +187,7 @@ pub(super) async fn read(call: Call) -> Result<HttpResponse, Problem> {
     params(("did" = String, Path, description = "As it stands, or percent-encoded once with its colons.",
         example = "did:web:client.example")),
     responses((status = 200, description = "What is known of the DID.", body = View)),
-    extensions(("x-scope" = json!("dids")), ("x-errors" = json!([
+    extensions(("x-errors" = json!([
         "did_not_found", "did_unresolvable", "rate_limited", "upstream_unavailable",
     ]))),
 )]
@@ -256,7 +257,7 @@ pub(super) struct Body {
         (status = 201, description = "Stored for the first time.", body = View),
         (status = 200, description = "Replaced.", body = View),
     ),
-    extensions(("x-scope" = json!("dids")), ("x-errors" = json!(["409 did_revoked"]))),
+    extensions(("x-errors" = json!(["409 did_revoked"]))),
 )]
 pub(super) async fn put(call: Call) -> Result<HttpResponse, Problem> {
     let (did, body) = read_new(&call)?;
@@ -299,7 +300,7 @@ fn read_new(call: &Call) -> Result<(Did, Body), Problem> {
     params(("did" = String, Path, description = "As it stands, or percent-encoded once with its colons.",
         example = "did:web:client.example")),
     responses((status = 204, description = "Forgotten.")),
-    extensions(("x-scope" = json!("dids")), ("x-errors" = json!(["did_not_found", "409 did_revoked"]))),
+    extensions(("x-errors" = json!(["did_not_found", "409 did_revoked"]))),
 )]
 pub(super) async fn forget(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
@@ -333,7 +334,6 @@ pub(super) struct RevocationView<'a> {
     params(("did" = String, Path, description = "As it stands, or percent-encoded once with its colons.",
         example = "did:web:client.example")),
     responses((status = 200, description = "It is revoked.", body = RevocationView)),
-    extensions(("x-scope" = json!("revoke")), ("x-agents" = json!(true))),
 )]
 pub(super) async fn revoke(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
@@ -362,7 +362,6 @@ pub(super) async fn revoke(call: Call) -> Result<HttpResponse, Problem> {
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
     ),
     responses((status = 200, description = "A page.", body = PageView<View>)),
-    extensions(("x-scope" = json!("dids"))),
 )]
 pub(super) async fn list(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();

@@ -10,6 +10,7 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 use super::auth::Caller;
 use super::problem::Problem;
 use crate::budget::Serving;
+use crate::domain::Code;
 use crate::origin::RequestId;
 use crate::services::{ACCEPTED, Seen};
 
@@ -28,7 +29,7 @@ pub(super) struct Exchange {
     route: Cell<&'static str>,
     caller: OnceCell<Caller>,
     serving: OnceCell<Serving>,
-    code: Cell<Option<&'static str>>,
+    code: Cell<Option<Code>>,
     seen: Seen,
 }
 
@@ -83,13 +84,14 @@ impl Exchange {
 
     /// The answer that says why the call was refused or failed.
     pub(super) fn refuse(&self, problem: Problem) -> HttpResponse {
-        self.code.set(Some(problem.code().meaning().word));
+        self.code.set(Some(problem.code()));
         problem.into_response(&self.problems, self.request_id.as_str())
     }
 
     /// The code of the answer's problem, else `accepted` for a signed request that was.
     pub(super) fn code(&self) -> Option<&'static str> {
-        self.code.get().or_else(|| self.seen.is_accepted().then_some(ACCEPTED))
+        let accepted = self.seen.is_accepted().then_some(ACCEPTED);
+        self.code.get().map(Code::as_str).or(accepted)
     }
 
     /// What was found out of the signed request, if one was judged.

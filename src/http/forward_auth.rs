@@ -7,15 +7,14 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::State;
-use super::auth::Caller;
+use super::auth::{Access, Caller};
 use super::call;
-use super::code::Code;
 use super::connection;
 use super::credentials;
 use super::exchange::Exchange;
 use super::peer;
 use super::problem::Problem;
-use crate::domain::TokenScope;
+use crate::domain::Code;
 use crate::services::{Case, Verdict};
 use crate::signatures::{Body, InvalidTarget, Request, Target};
 
@@ -57,7 +56,7 @@ const DIGEST: HeaderName = HeaderName::from_static("x-onceguard-content-digest")
         ("X-Onceguard-Session" = String, description = "When the request names one."),
         ("X-Onceguard-Content-Digest" = String, description = "The signed digest of the body, when there is one: sha-256, sha-512 or both, each once."),
     ))),
-    extensions(("x-scope" = json!("verify")), ("x-all-errors" = json!([
+    extensions(("x-all-errors" = json!([
         "unauthenticated", "signature_required", "signature_malformed", "signature_tag_invalid",
         "signature_params_incomplete", "signature_alg_not_allowed", "signature_window_invalid",
         "signature_components_incomplete", "signature_key_unknown", "signature_invalid",
@@ -69,23 +68,26 @@ const DIGEST: HeaderName = HeaderName::from_static("x-onceguard-content-digest")
         "503 internal_error",
     ]))),
 )]
-pub(super) async fn forward_auth(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    judge(&request).await.map_err(|problem| {
+pub(super) async fn forward_auth(
+    request: HttpRequest,
+    access: Access,
+) -> Result<HttpResponse, Problem> {
+    judge(&request, access).await.map_err(|problem| {
         let status = match problem.status() {
             known @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => known,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let code = HeaderValue::from_static(problem.code().meaning().word);
+        let code = HeaderValue::from_static(problem.code().as_str());
         problem.with_status(status).with_header(CODE, code)
     })
 }
 
-async fn judge(request: &HttpRequest) -> Result<HttpResponse, Problem> {
+async fn judge(request: &HttpRequest, access: Access) -> Result<HttpResponse, Problem> {
     let state = call::state_of(request)?;
     let server = &state.config.server;
     let mut peer = peer::of(request, server);
     if !state.config.forward_auth.public {
-        let proxy = admit_proxy(request, &state).await?;
+        let proxy = admit_proxy(request, &state, access).await?;
         // A token says who the proxy is, but not that it writes X-Forwarded-For itself instead
         // of handing on its client's: only `server.trusted_proxies` makes that the peer.
         if peer::behind_proxy(request, server).is_none() {
@@ -119,10 +121,14 @@ async fn judge(request: &HttpRequest) -> Result<HttpResponse, Problem> {
 
 /// The proxy, whose token may ask for verdicts. What is wrong with it is told to the operator: the
 /// proxy hands the answer on to a client, who has no part in it and could mend nothing.
-async fn admit_proxy(request: &HttpRequest, state: &State) -> Result<Caller, Problem> {
+async fn admit_proxy(
+    request: &HttpRequest,
+    state: &State,
+    access: Access,
+) -> Result<Caller, Problem> {
     let asked = credentials::of_proxy(request, state).await.and_then(|proxy| {
         Exchange::of(request).set_caller(proxy.clone());
-        proxy.may(TokenScope::Verify.into()).map(|()| proxy)
+        proxy.may(access).map(|()| proxy)
     });
     asked.map_err(|problem| {
         let code = problem.code();

@@ -1,9 +1,9 @@
 //! The HTTP edge: bytes become domain values here, and outcomes become answers.
 //!
-//! `routes` is the whole table; a request goes `middleware` → `routes` → `call` (size, credential,
-//! scope, body) → the resource's handler → a response or a `problem`. Nothing below this module knows
-//! HTTP, and nothing here decides whether a nonce is fresh or changes a database but through the
-//! services.
+//! `operations` is the table of what callers can do, and `routes` adds the pages. A request goes
+//! `middleware` → `routes` → `call` (size, credential, scope, body) → the resource's handler → a
+//! response or a `problem`. Nothing below this module knows HTTP, and nothing here decides whether a
+//! nonce is fresh or changes a database but through the services.
 
 pub mod access_log;
 pub mod middleware;
@@ -27,6 +27,9 @@ mod identifiers;
 mod input;
 mod node;
 mod nonces;
+mod openapi;
+mod operations;
+mod path;
 mod peer;
 mod problem;
 mod problems;
@@ -46,8 +49,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
-use crate::services::{Agents, Claims, Dids, Readiness, Sessions, Tokens, Verdicts};
-use crate::storage::Store;
+use crate::services::{Agents, Claims, Dids, Readiness, Sessions, Statistics, Tokens, Verdicts};
 
 /// What handlers work with. Both listeners get it as `web::Data<State>`.
 pub struct State {
@@ -58,7 +60,7 @@ pub struct State {
     pub tokens: Tokens,
     pub verdicts: Verdicts,
     pub readiness: Readiness,
-    pub store: Store,
+    pub statistics: Statistics,
     /// The room that bodies share while they arrive.
     pub bodies: Shares,
     pub metrics: Arc<Metrics>,

@@ -7,12 +7,11 @@ use utoipa::ToSchema;
 
 use super::call::Call;
 use super::claims::{IDEMPOTENCY_KEY, IdempotencyKey, mark_replayed};
-use super::code::Code;
 use super::fields::text;
 use super::problem::Problem;
 use super::time::Time;
 use super::values::json;
-use crate::domain::{Accepted, Claim, Nonce, Outcome, Refusal, Scope, SessionId};
+use crate::domain::{Accepted, Claim, Code, Nonce, Outcome, Refusal, Scope, SessionId};
 
 /// A nonce to claim.
 #[derive(ToSchema)]
@@ -49,7 +48,7 @@ pub(super) struct AcceptedView<'a> {
     request_body(content = Body, example = json!({"nonce": "n-0S6_WzA2Mj"})),
     responses((status = 201, description = "Accepted, and committed to disk.", body = AcceptedView,
         headers(("Idempotency-Replayed" = String, description = "true when an earlier call with the same key made the claim.")))),
-    extensions(("x-scope" = json!("nonces")), ("x-agents" = json!(true)), ("x-errors" = json!([
+    extensions(("x-errors" = json!([
         "nonce_replayed", "session_not_found", "session_ended", "session_expired", "did_revoked",
         "claim_quota_reached", "overloaded", "outcome_unknown",
     ]))),
@@ -125,7 +124,7 @@ pub(super) struct UsedView<'a> {
         ("nonce" = String, Path, description = "Percent-encoded.", example = "n-0S6_WzA2Mj"),
     ),
     responses((status = 200, description = "It was used.", body = UsedView)),
-    extensions(("x-scope" = json!("nonces")), ("x-errors" = json!(["nonce_unused"]))),
+    extensions(("x-errors" = json!(["nonce_unused"]))),
 )]
 pub(super) async fn used(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();

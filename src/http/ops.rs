@@ -9,8 +9,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
 use super::State;
+use super::path::{Path, register};
 use super::problem::Problem;
-use super::routes::{Path, register};
 use super::values::json;
 use crate::clock::TOLERANCE;
 use crate::services::Ability;
@@ -104,7 +104,7 @@ async fn ready(request: HttpRequest) -> Result<HttpResponse, Problem> {
 fn judge(state: &State, ability: &Ability) -> (StatusCode, Readiness) {
     let answer = ability.answer.as_ref();
     let draining = state.draining.load(Ordering::Relaxed);
-    let pool = state.store.pool_status();
+    let pool = ability.pool;
     let utilisation =
         if pool.max == 0 { 0.0 } else { f64::from(pool.in_use) / f64::from(pool.max) };
     let lag = answer.and_then(|answer| answer.purge_lag_seconds);
@@ -117,11 +117,11 @@ fn judge(state: &State, ability: &Ability) -> (StatusCode, Readiness) {
         unhealthy.push("the service is stopping");
     }
     match answer {
-        None => unhealthy.push(ability.refusal.unwrap_or("the database does not answer")),
+        None => unhealthy.push(pool.refusal.unwrap_or("the database does not answer")),
         Some(answer) if answer.pending_migrations > 0 => {
             unhealthy.push("migrations are pending: run `onceguard migrate up`");
         }
-        Some(_) if !ability.writes => unhealthy.push(ability.refusal.unwrap_or(
+        Some(_) if !ability.writes => unhealthy.push(pool.refusal.unwrap_or(
             "the database answers, but takes no writes: is its disk full, or a synchronous \
              standby away?",
         )),
@@ -158,7 +158,7 @@ fn judge(state: &State, ability: &Ability) -> (StatusCode, Readiness) {
         version: env!("CARGO_PKG_VERSION"),
         draining,
         database: DatabaseView {
-            backend: state.store.backend(),
+            backend: ability.backend,
             reachable: answer.is_some(),
             writable: ability.writes,
             milliseconds: ability.took.as_secs_f64() * 1000.0,

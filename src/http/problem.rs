@@ -12,12 +12,11 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::code::Code;
+use super::code::Meaning;
 use super::fields::FieldError;
 use super::time::Time;
-use crate::domain::{Did, End, Session, SessionState, Timestamp};
+use crate::domain::{Code, Did, End, Session, SessionState, Timestamp};
 use crate::services::{Denied, ServiceError};
-use crate::storage::StoreError;
 
 /// The challenge of every 401 that does not make it more exact; one for signatures comes with it.
 const BEARER: HeaderValue = HeaderValue::from_static(r#"Bearer realm="onceguard""#);
@@ -80,7 +79,7 @@ impl Problem {
     pub(super) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Content {
             code,
-            status: code.meaning().status,
+            status: Meaning::of(code).status,
             detail: detail.into(),
             errors: Vec::new(),
             headers: Vec::new(),
@@ -94,7 +93,7 @@ impl Problem {
 
     /// A failure inside: the caller learns the code, the log the cause.
     fn inside(code: Code, cause: Option<String>) -> Self {
-        let mut problem = Self::new(code, code.meaning().explanation);
+        let mut problem = Self::new(code, Meaning::of(code).explanation);
         problem.0.cause = cause;
         problem
     }
@@ -137,9 +136,7 @@ impl Problem {
 
     /// A signed request that did not pass, with the code of the check, in an answer of `status`.
     pub(super) fn denied(denied: &Denied, status: impl FnOnce(Code) -> StatusCode) -> Self {
-        let Some(code) = Code::parse(denied.code()) else {
-            return Self::internal(format!("there is no code {}", denied.code()));
-        };
+        let code = Code::from(denied);
         let mut problem = Self::new(code, denied.to_string()).with_status(status(code));
         match denied {
             Denied::Replayed { first_used_at } => problem.0.first_used_at = Some(*first_used_at),
@@ -204,7 +201,7 @@ impl Problem {
     }
 
     pub(super) fn session_not_found() -> Self {
-        Self::new(Code::SessionNotFound, Code::SessionNotFound.meaning().explanation)
+        Self::new(Code::SessionNotFound, Meaning::of(Code::SessionNotFound).explanation)
     }
 
     /// 410, by what the session was when it was read; `None` while it is active.
@@ -217,15 +214,15 @@ impl Problem {
 
     /// 410, with when and why.
     pub(super) fn over(end: End) -> Self {
-        let code = if end.reason.is_expiry() { Code::SessionExpired } else { Code::SessionEnded };
-        let mut problem = Self::new(code, code.meaning().explanation);
+        let code = Code::from(end.reason);
+        let mut problem = Self::new(code, Meaning::of(code).explanation);
         problem.0.end = Some(end);
         problem
     }
 
     pub(super) fn replayed(first_used_at: Timestamp) -> Self {
         let code = Code::NonceReplayed;
-        let mut problem = Self::new(code, code.meaning().explanation);
+        let mut problem = Self::new(code, Meaning::of(code).explanation);
         problem.0.first_used_at = Some(first_used_at);
         problem
     }
@@ -250,9 +247,9 @@ impl Problem {
             end,
             cause,
         } = *self.0;
-        let meaning = code.meaning();
+        let meaning = Meaning::of(code);
         if let Some(cause) = cause {
-            tracing::error!(code = meaning.word, cause, "request failed");
+            tracing::error!(code = code.as_str(), cause, "request failed");
         }
         let mut response = HttpResponse::build(status);
         let has = |wanted| headers.iter().any(|(name, _)| name == wanted);
@@ -266,7 +263,7 @@ impl Problem {
                 if takes_token && !has_challenge {
                     response.append_header((header::WWW_AUTHENTICATE, BEARER));
                 }
-                let signature = format!("Signature error=\"{}\"", meaning.word);
+                let signature = format!("Signature error=\"{}\"", code.as_str());
                 response.append_header((header::WWW_AUTHENTICATE, signature));
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
@@ -278,11 +275,11 @@ impl Problem {
             _ => {}
         }
         let body = Body {
-            kind: [problems, meaning.word].concat(),
+            kind: [problems, code.as_str()].concat(),
             title: meaning.title,
             status: status.as_u16(),
             detail: &detail,
-            code: meaning.word,
+            code: code.as_str(),
             request_id,
             errors: &errors,
             first_used_at: first_used_at.map(Time),
@@ -302,38 +299,22 @@ impl Problem {
 
 impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
+        let code = Code::from(&error);
         match error {
-            ServiceError::Overloaded => Self::inside(Code::Overloaded, None),
-            // Where it was asked, the log has a line already.
-            ServiceError::Upstream(_) | ServiceError::NoPlace { .. } => {
-                Self::inside(Code::UpstreamUnavailable, None)
+            // Where a DID's home was asked, the log has a line already.
+            ServiceError::Overloaded | ServiceError::Upstream(_) | ServiceError::NoPlace { .. } => {
+                Self::inside(code, None)
             }
-            ServiceError::RateLimited => Self::new(
-                Code::RateLimited,
-                "a caller had this DID read from its home a moment ago",
-            ),
-            ServiceError::Internal(cause) => Self::internal(cause),
-            ServiceError::Store(error) => {
-                let code = match error {
-                    StoreError::Unavailable(_)
-                    | StoreError::Unsuitable(_)
-                    | StoreError::Locked(_)
-                    | StoreError::Migration(_) => Code::StorageUnavailable,
-                    StoreError::OutcomeUnknown(_) => Code::OutcomeUnknown,
-                    StoreError::Unexpected(_) => Code::InternalError,
-                    StoreError::InvalidCursor(invalid) => {
-                        return Self::invalid_field("cursor", invalid.to_string());
-                    }
-                };
+            ServiceError::RateLimited => {
+                Self::new(code, "a caller had this DID read from its home a moment ago")
+            }
+            ServiceError::InvalidCursor(invalid) => {
+                Self::invalid_field("cursor", invalid.to_string())
+            }
+            ServiceError::Store(_) | ServiceError::Internal(_) => {
                 Self::inside(code, Some(error.to_string()))
             }
         }
-    }
-}
-
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        ServiceError::Store(error).into()
     }
 }
 
@@ -361,7 +342,7 @@ mod tests {
             body,
             json!({
                 "type": "/problems/validation_failed",
-                "title": Code::ValidationFailed.meaning().title,
+                "title": Meaning::of(Code::ValidationFailed).title,
                 "status": 422,
                 "detail": "/nonce: is missing",
                 "code": "validation_failed",
@@ -373,15 +354,14 @@ mod tests {
 
     #[actix_web::test]
     async fn an_inner_failure_keeps_its_cause_to_itself() {
-        for (error, status, code) in [
-            (StoreError::Unavailable("secret".into()), 503, "storage_unavailable"),
-            (StoreError::Unsuitable("secret".into()), 503, "storage_unavailable"),
-            (StoreError::Locked("secret".into()), 503, "storage_unavailable"),
-            (StoreError::Migration("secret".into()), 503, "storage_unavailable"),
-            (StoreError::OutcomeUnknown("secret".into()), 503, "outcome_unknown"),
-            (StoreError::Unexpected("secret".into()), 500, "internal_error"),
+        let cause = || Some("secret".to_owned());
+        for (problem, status, code) in [
+            (Problem::inside(Code::StorageUnavailable, cause()), 503, "storage_unavailable"),
+            (Problem::inside(Code::OutcomeUnknown, cause()), 503, "outcome_unknown"),
+            (Problem::from(ServiceError::Internal("secret".into())), 500, "internal_error"),
+            (Problem::from(ServiceError::Upstream("secret".into())), 503, "upstream_unavailable"),
         ] {
-            let (head, body) = answer(error.into()).await;
+            let (head, body) = answer(problem).await;
             assert_eq!(head.status(), status);
             assert_eq!(body["code"], code);
             assert!(!body.to_string().contains("secret"), "{body}");

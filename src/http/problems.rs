@@ -8,9 +8,10 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
-use super::code::{Code, Meaning};
+use super::code::Meaning;
 use super::problem::Problem;
 use super::values::json;
+use crate::domain::Code;
 
 /// What the service says of a code.
 #[derive(Serialize)]
@@ -26,7 +27,8 @@ struct View {
 
 impl View {
     fn of(code: Code) -> Self {
-        let Meaning { word, status, title, explanation, remedy, .. } = code.meaning();
+        let word = code.as_str();
+        let Meaning { status, title, explanation, remedy, .. } = Meaning::of(code);
         let kind = format!("/problems/{word}");
         Self { kind, code: word, status: status.as_u16(), title, explanation, remedy }
     }
@@ -54,7 +56,7 @@ pub(super) async fn page(request: HttpRequest) -> Result<HttpResponse, Problem> 
 
 /// `GET /problems`: every code.
 pub(super) async fn index(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let views: Vec<_> = Code::ALL.into_iter().map(View::of).collect();
+    let views: Vec<_> = Code::ALL.iter().copied().map(View::of).collect();
     if !wants_html(&request) {
         return answer(&views);
     }
@@ -99,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_page_is_well_formed_for_every_code() {
-        for code in Code::ALL {
+        for code in Code::ALL.iter().copied() {
             let page = View::of(code).html();
             assert_eq!(page.matches('<').count(), page.matches('>').count(), "{page}");
             assert!(!View::of(code).title.contains(['<', '&']));

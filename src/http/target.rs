@@ -5,9 +5,9 @@ use actix_web::HttpRequest;
 use actix_web::http::header;
 use actix_web::http::uri::Authority;
 
-use super::code::Code;
 use super::problem::Problem;
 use crate::config::{Host, Server};
+use crate::domain::Code;
 use crate::signatures::{InvalidTarget, Target};
 
 /// The request's target: authority and scheme from `Host` and TLS, or from `server.public_url`.

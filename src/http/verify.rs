@@ -8,14 +8,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::call::Call;
-use super::code::Code;
+use super::code::Meaning;
 use super::exchange::Exchange;
 use super::fields::{Invalid, array, mistyped, text};
 use super::node::Node;
 use super::problem::Problem;
 use super::time::Time;
 use super::values::{bytes, json};
-use crate::domain::SessionId;
+use crate::domain::{Code, SessionId};
 use crate::services::{Case, Denied, Verdict};
 use crate::signatures::{Body, NamedSession, Request, Target};
 
@@ -99,7 +99,7 @@ impl<'a> View<'a> {
         ],
     })),
     responses((status = 200, description = "Every check passed.", body = View)),
-    extensions(("x-scope" = json!("verify")), ("x-errors" = json!([
+    extensions(("x-errors" = json!([
         "403 signature_required", "403 signature_malformed", "403 signature_tag_invalid",
         "403 signature_params_incomplete", "403 signature_alg_not_allowed",
         "403 signature_window_invalid", "403 signature_components_incomplete",
@@ -150,7 +150,7 @@ pub(super) async fn verify(call: Call) -> Result<HttpResponse, Problem> {
 
 /// A refusal is 403, so that 401 is always about the caller; what cannot be said is no refusal.
 fn status(code: Code) -> StatusCode {
-    match code.meaning().status {
+    match Meaning::of(code).status {
         StatusCode::SERVICE_UNAVAILABLE => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::FORBIDDEN,
     }

@@ -1,6 +1,7 @@
 //! How a use case fails, apart from the answers that its own result names.
 
 use crate::data_dir::DataDirError;
+use crate::domain::{Code, InvalidCursor};
 use crate::resolvers::Full;
 use crate::storage::StoreError;
 
@@ -8,7 +9,10 @@ use crate::storage::StoreError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceError {
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+    /// The page asked for does not exist: the caller's mistake.
+    #[error("the cursor {0}")]
+    InvalidCursor(InvalidCursor),
     /// The claim queue is full; nothing was changed.
     #[error("the claim queue is full")]
     Overloaded,
@@ -30,8 +34,63 @@ pub enum ServiceError {
     Internal(String),
 }
 
+impl From<&ServiceError> for Code {
+    fn from(error: &ServiceError) -> Self {
+        match error {
+            ServiceError::Store(error) => match error {
+                StoreError::Unavailable(_)
+                | StoreError::Unsuitable(_)
+                | StoreError::Locked(_)
+                | StoreError::Migration(_) => Self::StorageUnavailable,
+                StoreError::OutcomeUnknown(_) => Self::OutcomeUnknown,
+                StoreError::Unexpected(_) => Self::InternalError,
+                StoreError::InvalidCursor(_) => Self::ValidationFailed,
+            },
+            ServiceError::InvalidCursor(_) => Self::ValidationFailed,
+            ServiceError::Overloaded => Self::Overloaded,
+            ServiceError::Upstream(_) | ServiceError::NoPlace { .. } => Self::UpstreamUnavailable,
+            ServiceError::RateLimited => Self::RateLimited,
+            ServiceError::Internal(_) => Self::InternalError,
+        }
+    }
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::InvalidCursor(invalid) => Self::InvalidCursor(invalid),
+            error => Self::Store(error),
+        }
+    }
+}
+
 impl From<DataDirError> for ServiceError {
     fn from(error: DataDirError) -> Self {
         Self::Internal(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_fails_is_no_callers_mistake_but_for_a_cursor() {
+        let why = || "the disk is full".to_owned();
+        for (error, code) in [
+            (StoreError::Unavailable(why()), Code::StorageUnavailable),
+            (StoreError::Unsuitable(why()), Code::StorageUnavailable),
+            (StoreError::Locked(why()), Code::StorageUnavailable),
+            (StoreError::Migration(why()), Code::StorageUnavailable),
+            (StoreError::OutcomeUnknown(why()), Code::OutcomeUnknown),
+            (StoreError::Unexpected(why()), Code::InternalError),
+        ] {
+            let error = ServiceError::from(error);
+            assert!(matches!(error, ServiceError::Store(_)), "{error:?}");
+            assert_eq!(Code::from(&error), code, "{error:?}");
+        }
+        let error = ServiceError::from(StoreError::InvalidCursor(InvalidCursor));
+        assert_eq!(error, ServiceError::InvalidCursor(InvalidCursor));
+        assert_eq!(Code::from(&error), Code::ValidationFailed);
     }
 }

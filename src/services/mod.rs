@@ -1,6 +1,6 @@
 //! The use cases: what the service does, whoever asks and over whatever protocol.
 //!
-//! Services know the store and the domain; they never know HTTP. Every nonce goes through
+//! Services know the store and the domain; they never know HTTP, and HTTP never knows the store. Every nonce goes through
 //! [`Claims`], every key through [`Dids`].
 
 mod agents;
@@ -11,6 +11,7 @@ mod queue;
 mod readiness;
 mod sealing;
 mod sessions;
+mod statistics;
 mod tokens;
 mod verdicts;
 
@@ -25,5 +26,6 @@ pub use sealing::{
     rotate,
 };
 pub use sessions::{OpenSession, Sessions, UpdateSession};
+pub use statistics::Statistics;
 pub use tokens::{ADMIN_TOKEN_FILE, AdminToken, Tokens};
 pub use verdicts::{ACCEPTED, Case, Denied, Seen, Verdict, Verdicts, Verified};

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
-use crate::storage::{Store, StoreError};
+use crate::storage::{PoolStatus, Store, StoreError};
 
 /// How long the database may take for an answer, and for a write.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,8 +32,10 @@ pub struct Ability {
     pub writes: bool,
     /// Until the answer came, or was not waited for any longer.
     pub took: Duration,
-    /// Why no connection can be opened, as far as that is known.
-    pub refusal: Option<&'static str>,
+    /// `postgresql` or `sqlite`.
+    pub backend: &'static str,
+    /// The general pool, afterwards.
+    pub pool: PoolStatus,
 }
 
 /// What it answered.
@@ -72,8 +74,8 @@ impl Readiness {
                 None
             }
         };
-        let refusal = self.store.pool_status().refusal;
-        Ability { answer, writes, took, refusal }
+        let (backend, pool) = (self.store.backend(), self.store.pool_status());
+        Ability { answer, writes, took, backend, pool }
     }
 
     async fn ask(&self) -> Result<Answer, StoreError> {

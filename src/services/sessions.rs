@@ -12,11 +12,11 @@ use zeroize::Zeroizing;
 use super::{Sealer, ServiceError};
 use crate::config;
 use crate::domain::{
-    Actor, AuditEvent, Did, EndReason, Metadata, NewSession, Page, PageRequest, Session,
-    SessionFilter, SessionId, SessionPatch,
+    Actor, AuditEvent, Changed, Did, EndReason, Metadata, NewSession, Opened, Page, PageRequest,
+    Parties, Session, SessionFilter, SessionId, SessionPatch,
 };
 use crate::metrics::Metrics;
-use crate::storage::{Changed, Opened, Parties, Store};
+use crate::storage::Store;
 
 /// Sessions ended in one transaction when a call ends many.
 const END_BATCH: u32 = 500;

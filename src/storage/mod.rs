@@ -30,9 +30,7 @@ use crate::metrics::Metrics;
 
 pub use audit::AuditRecord;
 pub use claims::{Asked, ClaimKind, ClaimLimits, OnLock};
-pub use dids::{
-    Answer, DidChange, DidChanges, DidForgotten, DidRevoked, DidStored, NewDid, Reading,
-};
+pub use dids::{Answer, DidChange, DidChanges, Reading};
 pub use error::StoreError;
 pub use health::{Finding, PoolStatus};
 pub use leases::Lease;
@@ -40,7 +38,6 @@ use leases::TAKEN_AHEAD;
 pub use migrations::MigrationStatus;
 pub use purge::{PurgeBatch, PurgeStep, Purged};
 pub use sealing::{KnownSealingKey, SealedSession};
-pub use sessions::{Changed, Opened, Parties};
 pub use statistics::{Counts, Statistics, TableSize};
 
 use postgres::PostgresStore;

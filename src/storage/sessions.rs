@@ -2,38 +2,9 @@
 
 use super::{Result, Store, on};
 use crate::domain::{
-    AuditEvent, Did, EndReason, NewSession, Page, PageRequest, SealedKey, Session, SessionFilter,
-    SessionId, SessionPatch,
+    AuditEvent, Changed, Did, EndReason, NewSession, Opened, Page, PageRequest, Parties, SealedKey,
+    Session, SessionFilter, SessionId, SessionPatch,
 };
-
-/// What came of opening a session.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Opened {
-    Created(Session),
-    /// The id is taken, or was until less than the retention ago.
-    Exists,
-    /// This party is revoked.
-    Revoked(Did),
-}
-
-/// What came of changing a session.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Changed {
-    Done(Session),
-    NotFound,
-    /// The session had ended or expired; nothing changed.
-    Over(Session),
-    /// The session does not have the expected version; nothing changed.
-    VersionMismatch(Session),
-}
-
-/// Which sessions to end: those of this client, of this server, or of both together.
-/// At least one is named.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parties {
-    pub client_did: Option<Did>,
-    pub server_did: Option<Did>,
-}
 
 impl Store {
     /// Opens a session unless its id is taken or a party is revoked. Cannot cross a revocation:

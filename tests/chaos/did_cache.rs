@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use onceguard::domain::{Did, PublicKey};
+use onceguard::domain::{Did, NewDid, PublicKey};
 use onceguard::metrics::Metrics;
 use onceguard::services::{Asker, Dids, Lookup};
-use onceguard::storage::{NewDid, Store};
+use onceguard::storage::Store;
 use serde_json::json;
 use tokio::task::{JoinHandle, JoinSet};
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use onceguard::domain::{Actor, Did, NewSession, Outcome};
+use onceguard::domain::{Actor, Did, NewSession, Opened, Outcome};
 use onceguard::services::Claims;
-use onceguard::storage::{Opened, Store};
+use onceguard::storage::Store;
 use rstest::rstest;
 use serde_json::json;
 use tokio::sync::Barrier;

@@ -9,10 +9,11 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join, join_all};
 use onceguard::clock::Clock;
 use onceguard::domain::{
-    Claim, Did, EndReason, NewSession, NewToken, SessionId, TokenHash, TokenScope, TokenScopes,
+    Claim, Did, EndReason, NewSession, NewToken, Parties, SessionId, TokenHash, TokenScope,
+    TokenScopes,
 };
 use onceguard::metrics::Metrics;
-use onceguard::storage::{ClaimLimits, Parties, Result, Store};
+use onceguard::storage::{ClaimLimits, Result, Store};
 use serde_json::json;
 use uuid::Uuid;
 

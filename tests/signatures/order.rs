@@ -1,7 +1,7 @@
 //! The order of checks: one test for each step and code, and for every two steps that the earlier
 //! one names the refusal.
 
-use onceguard::domain::KeyType;
+use onceguard::domain::{Code, KeyType};
 use onceguard::signatures::{
     AlgorithmNotAllowed, IncompleteParameters, Malformed, OutsideWindow, Profile, Refused,
     TagMismatch,
@@ -25,7 +25,7 @@ type Change = fn(&mut Input<'_>);
 /// The code, and the number of the step it belongs to.
 fn refused(result: Result<(), Refused>) -> (&'static str, u8) {
     let refused = result.expect_err("it should be refused");
-    (refused.code(), refused.step())
+    (Code::from(&refused).as_str(), refused.step())
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use onceguard::domain::{KeyType, PublicKey, Timestamp};
+use onceguard::domain::{Code, KeyType, PublicKey, Timestamp};
 use onceguard::signatures::{
     Algorithm, Component, Coverage, KeyId, KeyIdForm, Profile, VerifyingKey, check,
 };
@@ -104,7 +104,7 @@ fn web_bot_auth_is_data_and_a_key_lookup() {
     });
     let agent = message.with("Signature-Agent", "\"https://agent.example\"");
     let refused = agent.judge_at(&profile, &key, at).unwrap_err();
-    assert_eq!(refused.code(), "signature_components_incomplete");
+    assert_eq!(Code::from(&refused), Code::SignatureComponentsIncomplete);
 }
 
 #[test]

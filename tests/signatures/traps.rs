@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Duration;
 use curve25519_dalek::Scalar;
-use onceguard::domain::{InvalidKey, KeyType, PublicKey};
+use onceguard::domain::{Code, InvalidKey, KeyType, PublicKey};
 use onceguard::signatures::{
     Algorithm, DigestMismatch, NotVerified, Profile, Refused, TagMismatch, check, content_digest,
 };
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha512};
 use crate::messages::{Input, Message, key, key_id, nonce, now, seconds, signer, verifying};
 
 fn code(result: &Result<(), Refused>) -> &'static str {
-    result.as_ref().expect_err("it should be refused").code()
+    Code::from(result.as_ref().expect_err("it should be refused")).as_str()
 }
 
 #[test]

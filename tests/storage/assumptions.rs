@@ -6,9 +6,9 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use onceguard::clock::Clock;
 use onceguard::config::DatabaseUrl;
-use onceguard::domain::Outcome;
+use onceguard::domain::{Opened, Outcome};
 use onceguard::metrics::Metrics;
-use onceguard::storage::{ClaimLimits, Opened, Store, StoreError};
+use onceguard::storage::{ClaimLimits, Store, StoreError};
 use rstest::rstest;
 
 use crate::support::Database::Postgres;

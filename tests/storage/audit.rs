@@ -1,7 +1,8 @@
 //! Audit events: written with the change or not at all.
 
-use onceguard::domain::{EndReason, NewToken, SessionPatch, TokenHash, TokenScope, TokenScopes};
-use onceguard::storage::{NewDid, Parties};
+use onceguard::domain::{
+    EndReason, NewDid, NewToken, Parties, SessionPatch, TokenHash, TokenScope, TokenScopes,
+};
 use rstest::rstest;
 use serde_json::json;
 use uuid::Uuid;

@@ -244,7 +244,7 @@ async fn an_end_reopens_no_nonce_until_the_session_is_purged(
     assert!(store.session_nonce(session.id, &spent).await.unwrap().is_some());
     let mut again = a_session();
     again.id = session.id;
-    assert_eq!(store.open_session(again).await.unwrap(), onceguard::storage::Opened::Exists);
+    assert_eq!(store.open_session(again).await.unwrap(), onceguard::domain::Opened::Exists);
 }
 
 async fn activity(store: &Store, session: &Session) -> onceguard::domain::Timestamp {

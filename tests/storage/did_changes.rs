@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use onceguard::domain::{Did, DidFilter, Gone, PageRequest, PublicKey};
-use onceguard::storage::{Answer, DidChange, DidChanges, NewDid, PurgeStep, Reading, Store};
+use onceguard::domain::{Did, DidFilter, Gone, NewDid, PageRequest, PublicKey};
+use onceguard::storage::{Answer, DidChange, DidChanges, PurgeStep, Reading, Store};
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};

@@ -5,8 +5,8 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use onceguard::domain::{Did, DidRecord, Gone, Timestamp};
-use onceguard::storage::{Answer, NewDid, Reading, Store};
+use onceguard::domain::{Did, DidRecord, Gone, NewDid, Timestamp};
+use onceguard::storage::{Answer, Reading, Store};
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use onceguard::domain::{Did, DidDocument, DidFilter, DidRecord, Gone, PageRequest};
-use onceguard::storage::{Answer, NewDid, Reading, Store};
+use onceguard::domain::{Did, DidDocument, DidFilter, DidRecord, Gone, NewDid, PageRequest};
+use onceguard::storage::{Answer, Reading, Store};
 use rstest::rstest;
 use serde_json::json;
 

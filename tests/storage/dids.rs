@@ -1,9 +1,10 @@
 //! DIDs: stored, replaced, revoked, forgotten, listed; and revocations that meet openings.
 
 use onceguard::domain::{
-    Cursor, Did, DidFilter, DidRecord, KeyType, PageRequest, PublicKey, SessionFilter,
+    Cursor, Did, DidFilter, DidForgotten, DidRecord, DidStored, KeyType, NewDid, PageRequest,
+    PublicKey, SessionFilter,
 };
-use onceguard::storage::{DidForgotten, DidStored, NewDid, Store};
+use onceguard::storage::Store;
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
@@ -20,7 +21,7 @@ fn unclocked(record: DidRecord) -> DidRecord {
     DidRecord { observed_at: record.updated_at, ..record }
 }
 
-async fn revoke(store: &Store, did: &Did) -> onceguard::storage::DidRevoked {
+async fn revoke(store: &Store, did: &Did) -> onceguard::domain::DidRevoked {
     store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap()
 }
 

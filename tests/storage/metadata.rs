@@ -1,8 +1,9 @@
 //! Metadata: whatever is accepted reads back as it was accepted, on every database; and what is
 //! large is listed in smaller pages.
 
-use onceguard::domain::{MAX_PAGE_BYTES, Metadata, PageRequest, SessionFilter, SessionPatch};
-use onceguard::storage::Changed;
+use onceguard::domain::{
+    Changed, MAX_PAGE_BYTES, Metadata, PageRequest, SessionFilter, SessionPatch,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use onceguard::domain::{Cursor, Did, EndReason, Gone, SessionId};
-use onceguard::storage::{Answer, Opened, PurgeBatch, PurgeStep, Purged, Reading, Store};
+use onceguard::domain::{Cursor, Did, EndReason, Gone, Opened, SessionId};
+use onceguard::storage::{Answer, PurgeBatch, PurgeStep, Purged, Reading, Store};
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};

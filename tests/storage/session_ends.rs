@@ -1,7 +1,7 @@
 //! Ending sessions: one, those of parties, those of revoked DIDs.
 
-use onceguard::domain::{Did, EndReason, SessionState};
-use onceguard::storage::{Changed, Parties, Store};
+use onceguard::domain::{Changed, Did, EndReason, Parties, SessionState};
+use onceguard::storage::Store;
 use rstest::rstest;
 use serde_json::json;
 

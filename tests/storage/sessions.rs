@@ -1,7 +1,6 @@
 //! Opening, reading, changing and touching one session.
 
-use onceguard::domain::{End, EndReason, Metadata, SessionPatch, SessionState};
-use onceguard::storage::{Changed, Opened};
+use onceguard::domain::{Changed, End, EndReason, Metadata, Opened, SessionPatch, SessionState};
 use rstest::rstest;
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};

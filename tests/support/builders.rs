@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use onceguard::domain::{
     Actor, Ask, AuditEvent, Claim, Cursor, Did, DidDocument, Facts, IdempotencyDigest, KeyType,
-    Metadata, NewSession, Nonce, Outcome, Peer, PublicKey, Scope, SealedKey, Session, SessionId,
-    Timestamp, judge,
+    Metadata, NewDid, NewSession, Nonce, Opened, Outcome, Peer, PublicKey, Scope, SealedKey,
+    Session, SessionId, Timestamp, judge,
 };
 use onceguard::resolvers::{Account, did_key};
-use onceguard::storage::{
-    Answer, Asked, NewDid, OnLock, Opened, PurgeStep, Purged, Reading, Store, StoreError,
-};
+use onceguard::storage::{Answer, Asked, OnLock, PurgeStep, Purged, Reading, Store, StoreError};
 use serde_json::json;
 use uuid::Uuid;
 

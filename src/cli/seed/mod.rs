@@ -9,11 +9,11 @@ use serde_json::json;
 use super::{Failure, database, out};
 use crate::config::{Config, Sessions};
 use crate::domain::{
-    Actor, Ask, AuditEvent, Did, DidFilter, MAX_PAGE, Metadata, NewSession, PageRequest,
-    SessionFilter, StateFilter,
+    Actor, Ask, AuditEvent, Did, DidFilter, MAX_PAGE, Metadata, NewDid, NewSession, Opened,
+    PageRequest, SessionFilter, StateFilter,
 };
 use crate::services::{Sealer, SealingKeys, admit_keys};
-use crate::storage::{Asked, NewDid, OnLock, Opened, Store};
+use crate::storage::{Asked, OnLock, Store};
 
 use set::Set;
 

@@ -2,7 +2,7 @@
 //! the service calls, and what they leave to their caller.
 
 use super::explain;
-use crate::domain::{DidUrl, PublicKey, Timestamp};
+use crate::domain::{Code, DidUrl, PublicKey, Timestamp};
 use crate::resolvers::did_key;
 use crate::signatures::{
     Algorithm, Checked, KeyId, NotVerified, Profile, Refused, Request, Target, VerifyingKey, check,
@@ -27,7 +27,7 @@ pub(super) struct Problem {
     pub(super) step: u8,
     /// The checks below this one have passed, but for `step`.
     pub(super) passed_below: u8,
-    pub(super) code: &'static str,
+    pub(super) code: Code,
     pub(super) detail: String,
     /// What of the request it is about.
     pub(super) evidence: Vec<String>,
@@ -162,16 +162,16 @@ fn find_key(key_id: &KeyId, given: Option<&PublicKey>) -> Result<PublicKey, Prob
 }
 
 fn unknown(detail: String, help: &str) -> Problem {
-    key_problem("signature_key_unknown", detail, help.to_owned())
+    key_problem(Code::SignatureKeyUnknown, detail, help.to_owned())
 }
 
 fn unavailable(key_id: &KeyId) -> Problem {
     let detail = format!("the key of {key_id} is not at hand: only a did:key says its key itself");
     let help = "pass the signer's key: --key FILE (PEM), or --key did:key:…".to_owned();
-    key_problem("signature_key_unavailable", detail, help)
+    key_problem(Code::SignatureKeyUnavailable, detail, help)
 }
 
-fn key_problem(code: &'static str, detail: String, help: String) -> Problem {
+fn key_problem(code: Code, detail: String, help: String) -> Problem {
     let evidence = Vec::new();
     Problem { step: 7, passed_below: 7, code, detail, evidence, help, signed: None }
 }
@@ -186,7 +186,7 @@ fn problem(
     Problem {
         step: refused.step(),
         passed_below,
-        code: refused.code(),
+        code: refused.into(),
         detail: refused.to_string(),
         evidence: explain::evidence(refused, request),
         help: explain::help(refused, profile, at),

@@ -84,7 +84,7 @@ impl Verify {
         report::print(&judgement, &request, &raw.notes, self.json)?;
         match judgement.problem {
             None => Ok(()),
-            Some(problem) => Err(Failure::Failed(format!("refused: {}", problem.code))),
+            Some(problem) => Err(Failure::Failed(format!("refused: {}", problem.code.as_str()))),
         }
     }
 }

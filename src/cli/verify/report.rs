@@ -92,7 +92,7 @@ pub(super) fn print(
 
 fn print_problem(problem: &Problem) -> Result<(), Failure> {
     let Problem { step, code, detail, evidence, help, signed, .. } = problem;
-    out::line(format!("error[{code}]: {detail}"))?;
+    out::line(format!("error[{}]: {detail}", code.as_str()))?;
     out::line(format!("  --> check {step}"))?;
     for line in evidence {
         out::line(format!("   | {line}"))?;
@@ -142,7 +142,7 @@ fn as_json(judgement: &Judgement<'_>, request: &Request<'_>, notes: &[String]) -
         "valid": problem.is_none(),
         "problem": problem.map(|problem| json!({
             "step": problem.step,
-            "code": problem.code,
+            "code": problem.code.as_str(),
             "detail": problem.detail,
             "evidence": problem.evidence,
             "signature_base": problem.signed.as_ref().map(|signed| &signed.base),

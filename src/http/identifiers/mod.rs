@@ -16,13 +16,14 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest as _, HttpRequest, HttpResponse, web};
 use url::form_urlencoded;
 
+use super::auth::Access;
 use super::body::Incoming;
 use super::dids::set_age;
 use super::exchange::Exchange;
 use super::input::Input;
 use super::problem::Problem;
 use super::{State, call, credentials, peer};
-use crate::domain::{InvalidDid, TokenScope};
+use crate::domain::InvalidDid;
 use crate::services::{Asker, Lookup, ResolvedDid, ServiceError};
 
 use form::Form;
@@ -111,13 +112,13 @@ use result::{Error, View};
                 "didDocumentMetadata": {},
             })),
     ),
-    extensions(("x-scope" = json!("dids")), ("x-all-errors" = json!([
+    extensions(("x-all-errors" = json!([
         "unauthenticated", "forbidden", "payload_too_large", "internal_error", "upstream_unavailable",
         "storage_unavailable",
     ]))),
 )]
-pub(super) async fn resolve(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (state, asker) = admit(&request).await?;
+pub(super) async fn resolve(request: HttpRequest, access: Access) -> Result<HttpResponse, Problem> {
+    let (state, asker) = admit(&request, access).await?;
     let Some(form) = Form::asked_for(&request) else {
         let detail = "Accept has none of application/did-resolution, application/did, \
                       application/did+ld+json, application/did+json, application/ld+json and \
@@ -140,14 +141,16 @@ pub(super) async fn resolve(request: HttpRequest) -> Result<HttpResponse, Proble
 }
 
 /// Lets in who may resolve DIDs: with `identifiers.public`, those who do not say who they are, too.
-async fn admit(request: &HttpRequest) -> Result<(web::Data<State>, Asker), Problem> {
+async fn admit(
+    request: &HttpRequest,
+    access: Access,
+) -> Result<(web::Data<State>, Asker), Problem> {
     let state = call::state_of(request)?;
     let server = &state.config.server;
     if state.config.identifiers.public && credentials::is_nobody(request) {
         let asker = Asker::Stranger(peer::of(request, server));
         return Ok((state, asker));
     }
-    let access = TokenScope::Dids.into();
     let caller = if credentials::is_signed(request) {
         // Refused in any case, before its body would be read: with what is wrong with it.
         let payload = web::Payload::from_request(request, &mut Payload::None).await;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::admit;
+use crate::http::auth::Access;
 use crate::http::problem::Problem;
 use crate::http::values::json;
 
@@ -32,12 +33,15 @@ struct View<'a> {
 #[utoipa::path(
     get, path = "/1.0/methods", operation_id = "list_did_methods", tag = "dids",
     responses((status = 200, description = "The methods' names.", body = Vec<String>, example = json!(["key", "web"]))),
-    extensions(("x-scope" = json!("dids")), ("x-all-errors" = json!([
+    extensions(("x-all-errors" = json!([
         "unauthenticated", "forbidden", "payload_too_large", "internal_error", "storage_unavailable",
     ]))),
 )]
-pub(in crate::http) async fn methods(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (state, _) = admit(&request).await?;
+pub(in crate::http) async fn methods(
+    request: HttpRequest,
+    access: Access,
+) -> Result<HttpResponse, Problem> {
+    let (state, _) = admit(&request, access).await?;
     let readers = state.dids.readers();
     let mut methods: Vec<&String> = readers.iter().flat_map(|reader| &reader.methods).collect();
     methods.sort();
@@ -50,12 +54,15 @@ pub(in crate::http) async fn methods(request: HttpRequest) -> Result<HttpRespons
     get, path = "/1.0/properties", operation_id = "read_did_properties", tag = "dids",
     responses((status = 200, description = "By the `source` of what it reads.", body = BTreeMap<String, View>,
         example = json!({"key": {"methods": ["key"]}, "web": {"methods": ["web"], "ttlSeconds": 300}}))),
-    extensions(("x-scope" = json!("dids")), ("x-all-errors" = json!([
+    extensions(("x-all-errors" = json!([
         "unauthenticated", "forbidden", "payload_too_large", "internal_error", "storage_unavailable",
     ]))),
 )]
-pub(in crate::http) async fn properties(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (state, _) = admit(&request).await?;
+pub(in crate::http) async fn properties(
+    request: HttpRequest,
+    access: Access,
+) -> Result<HttpResponse, Problem> {
+    let (state, _) = admit(&request, access).await?;
     let readers = state.dids.readers();
     let properties: BTreeMap<&str, View<'_>> = readers
         .iter()

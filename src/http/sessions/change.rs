@@ -12,9 +12,8 @@ use super::super::fields::{text, whole};
 use super::super::problem::Problem;
 use super::super::values::{json, session_key};
 use super::{View, answer, done, precondition_failed};
-use crate::domain::{Did, Metadata, SessionId};
+use crate::domain::{Did, Metadata, Parties, SessionId};
 use crate::services::UpdateSession;
-use crate::storage::Parties;
 
 /// What to change in a session; at least one.
 #[derive(ToSchema)]
@@ -44,8 +43,7 @@ pub(in crate::http) struct Change {
     request_body(content = Change, example = json!({"ttl_seconds": 3600})),
     responses((status = 200, description = "The session as it is now.", body = View,
         headers(("ETag" = String, description = "For If-Match.")))),
-    extensions(("x-scope" = json!("sessions")),
-        ("x-errors" = json!(["session_not_found", "session_ended", "session_expired", "precondition_failed"]))),
+    extensions(("x-errors" = json!(["session_not_found", "session_ended", "session_expired", "precondition_failed"]))),
 )]
 pub(in crate::http) async fn change(call: Call) -> Result<HttpResponse, Problem> {
     let (id, change, if_match) = read(&call)?;
@@ -92,8 +90,7 @@ fn read(call: &Call) -> Result<(SessionId, Change, Option<IfMatch>), Problem> {
     params(("id" = String, Path, description = "A UUID, or its 22-character base64url form.",
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 204, description = "Recorded.")),
-    extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true)),
-        ("x-errors" = json!(["session_not_found", "session_ended", "session_expired"]))),
+    extensions(("x-errors" = json!(["session_not_found", "session_ended", "session_expired"]))),
 )]
 pub(in crate::http) async fn touch(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
@@ -110,8 +107,7 @@ pub(in crate::http) async fn touch(call: Call) -> Result<HttpResponse, Problem> 
     params(("id" = String, Path, description = "A UUID, or its 22-character base64url form.",
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 204, description = "Ended.")),
-    extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true)),
-        ("x-errors" = json!(["session_not_found", "session_ended", "session_expired"]))),
+    extensions(("x-errors" = json!(["session_not_found", "session_ended", "session_expired"]))),
 )]
 pub(in crate::http) async fn end(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
@@ -146,8 +142,7 @@ pub(in crate::http) struct EndedView {
     post, path = "/v1/sessions/end", operation_id = "end_sessions", tag = "sessions",
     request_body(content = EndParties, example = json!({"client_did": "did:web:client.example"})),
     responses((status = 200, description = "How many were ended.", body = EndedView)),
-    extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true)),
-        ("x-errors" = json!(["signature_not_a_party"]))),
+    extensions(("x-errors" = json!(["signature_not_a_party"]))),
 )]
 pub(in crate::http) async fn end_all(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.json()?;

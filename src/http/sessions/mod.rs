@@ -22,13 +22,11 @@ use actix_web::http::header::{self, HeaderValue};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::code::Code;
 use super::etag::etag;
 use super::problem::Problem;
 use super::time::Time;
 use super::values::json;
-use crate::domain::{Metadata, Session, SessionState};
-use crate::storage::Changed;
+use crate::domain::{Changed, Code, Metadata, Session, SessionState};
 
 /// A session, without its key.
 #[derive(Serialize, ToSchema)]

@@ -7,15 +7,13 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::super::call::Call;
-use super::super::code::Code;
 use super::super::fields::{text, whole};
 use super::super::peer;
 use super::super::problem::Problem;
 use super::super::values::{MAX_CLAIMS, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, session_key};
 use super::{View, answer};
-use crate::domain::{Did, Metadata, SessionId};
+use crate::domain::{Code, Did, Metadata, Opened, SessionId};
 use crate::services::OpenSession;
-use crate::storage::Opened;
 
 /// The most characters of a `User-Agent` that are kept.
 const MAX_USER_AGENT: usize = 512;
@@ -64,7 +62,7 @@ pub(in crate::http) struct Body {
         ("Location" = String, description = "The session's path."),
         ("ETag" = String, description = "For If-Match."),
     ))),
-    extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true)), ("x-errors" = json!(["did_revoked", "session_exists", "rate_limited"]))),
+    extensions(("x-errors" = json!(["did_revoked", "session_exists", "rate_limited"]))),
 )]
 pub(in crate::http) async fn open(call: Call) -> Result<HttpResponse, Problem> {
     let asked = read(&call)?;

@@ -7,11 +7,10 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::super::call::Call;
-use super::super::code::Code;
 use super::super::problem::Problem;
 use super::super::values::{PageView, base64, json};
 use super::{View, answer};
-use crate::domain::{Did, SessionFilter, SessionId, StateFilter};
+use crate::domain::{Code, Did, SessionFilter, SessionId, StateFilter};
 
 /// Read a session.
 #[utoipa::path(
@@ -20,8 +19,7 @@ use crate::domain::{Did, SessionFilter, SessionId, StateFilter};
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 200, description = "The session, never its key.", body = View,
         headers(("ETag" = String, description = "For If-Match.")))),
-    extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true)),
-        ("x-errors" = json!(["session_not_found", "session_ended", "session_expired"]))),
+    extensions(("x-errors" = json!(["session_not_found", "session_ended", "session_expired"]))),
 )]
 pub(in crate::http) async fn read(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
@@ -51,8 +49,7 @@ pub(in crate::http) struct KeyView<'a> {
     params(("id" = String, Path, description = "A UUID, or its 22-character base64url form.",
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 200, description = "The key; never cached.", body = KeyView)),
-    extensions(("x-scope" = json!("session_keys")), ("x-agents" = json!(true)),
-        ("x-errors" = json!(["session_not_found", "not_found", "session_ended", "session_expired", "did_revoked"]))),
+    extensions(("x-errors" = json!(["session_not_found", "not_found", "session_ended", "session_expired", "did_revoked"]))),
 )]
 pub(in crate::http) async fn key(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
@@ -93,7 +90,6 @@ pub(in crate::http) async fn key(call: Call) -> Result<HttpResponse, Problem> {
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
     ),
     responses((status = 200, description = "A page.", body = PageView<View>)),
-    extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true))),
 )]
 pub(in crate::http) async fn list(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();

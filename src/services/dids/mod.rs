@@ -26,11 +26,12 @@ use super::ServiceError;
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::{
-    Actor, AuditEvent, Did, DidFilter, DidRecord, EndReason, Page, PageRequest, Peer, Timestamp,
+    Actor, AuditEvent, Did, DidFilter, DidForgotten, DidRecord, DidStored, EndReason, NewDid, Page,
+    PageRequest, Peer, Timestamp,
 };
 use crate::metrics::Metrics;
 use crate::resolvers::{Reader, Resolvers, did_key};
-use crate::storage::{DidForgotten, DidStored, NewDid, Store};
+use crate::storage::Store;
 
 use cache::{DidCache, Freshness, Loaded};
 use load::{Found, Loader};

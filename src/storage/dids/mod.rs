@@ -6,28 +6,11 @@ use std::time::Duration;
 
 use super::{Result, Store, on};
 use crate::domain::{
-    AuditEvent, Did, DidDocument, DidFilter, DidRecord, Gone, Page, PageRequest, PublicKey,
-    Timestamp,
+    AuditEvent, Did, DidDocument, DidFilter, DidForgotten, DidRecord, DidRevoked, DidStored, Gone,
+    NewDid, Page, PageRequest, Timestamp,
 };
 
 pub use changes::{DidChange, DidChanges};
-
-/// A DID to store by hand.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewDid {
-    pub did: Did,
-    pub key: PublicKey,
-    pub owner_address: Option<String>,
-}
-
-/// What came of storing a DID.
-#[derive(Debug, Clone, PartialEq)]
-pub enum DidStored {
-    Created(DidRecord),
-    Replaced(DidRecord),
-    /// It is revoked; nothing changed.
-    Revoked(DidRecord),
-}
 
 /// What a resolver said of a DID.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,24 +40,6 @@ impl Reading {
 pub enum Answer {
     Document { document: DidDocument, owner_address: Option<String> },
     Gone(Gone),
-}
-
-/// What came of forgetting a DID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DidForgotten {
-    Done,
-    NotFound,
-    /// A revocation is never forgotten.
-    Revoked,
-}
-
-/// What came of revoking a DID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DidRevoked {
-    /// The first revocation's time.
-    pub revoked_at: Timestamp,
-    /// Whether this call was the first.
-    pub first: bool,
 }
 
 impl Store {

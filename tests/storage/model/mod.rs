@@ -9,10 +9,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use onceguard::domain::{
-    Accepted, Claim, Did, End, EndReason, Outcome, Refusal, Scope, Session, SessionId,
-    SessionPatch, SessionState,
+    Accepted, Changed, Claim, Did, End, EndReason, Opened, Outcome, Refusal, Scope, Session,
+    SessionId, SessionPatch, SessionState,
 };
-use onceguard::storage::{Changed, Opened, PurgeStep, Purged};
+use onceguard::storage::{PurgeStep, Purged};
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 use uuid::Uuid;

@@ -156,6 +156,41 @@ impl Gone {
     }
 }
 
+/// A DID to store by hand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewDid {
+    pub did: Did,
+    pub key: PublicKey,
+    pub owner_address: Option<String>,
+}
+
+/// What came of storing a DID.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DidStored {
+    Created(DidRecord),
+    Replaced(DidRecord),
+    /// It is revoked; nothing changed.
+    Revoked(DidRecord),
+}
+
+/// What came of forgetting a DID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DidForgotten {
+    Done,
+    NotFound,
+    /// A revocation is never forgotten.
+    Revoked,
+}
+
+/// What came of revoking a DID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DidRevoked {
+    /// The first revocation's time.
+    pub revoked_at: Timestamp,
+    /// Whether this call was the first.
+    pub first: bool,
+}
+
 /// What a list of DIDs is narrowed to; `None` means any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DidFilter {

@@ -7,6 +7,7 @@
 
 mod audit;
 mod claim;
+mod code;
 mod did;
 mod did_document;
 mod did_url;
@@ -24,7 +25,11 @@ pub use claim::{
     Accepted, Ask, Claim, Facts, IDEMPOTENCY_WINDOW_SECONDS, IdempotencyDigest, Outcome, Refusal,
     Scope, UsedNonce, judge,
 };
-pub use did::{Did, DidFilter, DidRecord, Gone, InvalidDid, SignerKey};
+pub use code::Code;
+pub use did::{
+    Did, DidFilter, DidForgotten, DidRecord, DidRevoked, DidStored, Gone, InvalidDid, NewDid,
+    SignerKey,
+};
 pub use did_document::{
     DidDocument, InvalidDocument, KeyAgreement, UnusableMethod, VerificationMethod,
 };
@@ -36,8 +41,9 @@ pub use nonce::{InvalidNonce, Nonce};
 pub use page::{Cursor, InvalidCursor, MAX_PAGE, MAX_PAGE_BYTES, Page, PageFiller, PageRequest};
 pub use peer::Peer;
 pub use session::{
-    End, EndReason, InvalidSessionId, Lifetime, NewSession, SealedKey, Session, SessionFilter,
-    SessionId, SessionPatch, SessionState, StateFilter, activity_granularity,
+    Changed, End, EndReason, InvalidSessionId, Lifetime, NewSession, Opened, Parties, SealedKey,
+    Session, SessionFilter, SessionId, SessionPatch, SessionState, StateFilter,
+    activity_granularity,
 };
 pub use token::{ApiToken, InvalidToken, NewToken, TokenHash, TokenScope, TokenScopes, TokenText};
 

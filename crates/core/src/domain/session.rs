@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Duration;
 use uuid::Uuid;
 
-use super::{AuditEvent, Did, Metadata, Timestamp};
+use super::{AuditEvent, Code, Did, Metadata, Timestamp};
 
 /// 128 bits, written as a canonical UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,6 +96,13 @@ impl EndReason {
             Self::Expired | Self::Idle => true,
             Self::Ended | Self::DidRevoked | Self::Restored => false,
         }
+    }
+}
+
+/// The code of a refusal because the session is over.
+impl From<EndReason> for Code {
+    fn from(reason: EndReason) -> Self {
+        if reason.is_expiry() { Self::SessionExpired } else { Self::SessionEnded }
     }
 }
 
@@ -237,6 +244,35 @@ pub struct SessionPatch {
     pub ttl_seconds: Option<u32>,
     /// Change only if the session still has this version.
     pub expected_version: Option<i64>,
+}
+
+/// What came of opening a session.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Opened {
+    Created(Session),
+    /// The id is taken, or was until less than the retention ago.
+    Exists,
+    /// This party is revoked.
+    Revoked(Did),
+}
+
+/// What came of changing a session.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Changed {
+    Done(Session),
+    NotFound,
+    /// The session had ended or expired; nothing changed.
+    Over(Session),
+    /// The session does not have the expected version; nothing changed.
+    VersionMismatch(Session),
+}
+
+/// Which sessions to end: those of this client, of this server, or of both together.
+/// At least one is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parties {
+    pub client_did: Option<Did>,
+    pub server_did: Option<Did>,
 }
 
 /// What a list of sessions is narrowed to.

@@ -1,16 +1,41 @@
 //! Signed requests: HTTP Message Signatures (RFC 9421) with Content-Digest (RFC 9530).
 //!
 //! Pure functions over a request, a key and a time: no I/O, no clock, no randomness, so that
-//! every rule can be tested and fuzzed. The caller does what needs I/O in between, in this order:
+//! every rule can be tested and fuzzed. What needs I/O, the caller does in between.
 //!
-//! 1. [`check`] reads and checks the signature without a key (steps 1 to 6);
-//! 2. the caller resolves [`Checked::key_id`] (7);
-//! 3. [`Checked::with_key`] holds the key's type against the profile and `alg` (the rest of 4);
-//! 4. the caller asks whether the key is revoked, and for the signer's quota (8 and 9);
-//! 5. [`Bound::verify`] verifies signature and digest (10 and 11). The digest of a body that
-//!    arrives only now is verified by [`Checked::check_content`];
-//! 6. the caller checks the session and claims [`Checked::nonce`] in the signer's scope, to be
-//!    kept until [`Checked::keep_nonce_until`] (12 and 13). Only then is the request accepted.
+//! # The thirteen steps
+//!
+//! A message passes only if it passes every step, in this order. The first that it does not pass
+//! names the refusal. Cheap refusals come before cryptography, and the nonce is spent after it.
+//!
+//! 1. `Signature` and `Signature-Input` are both there, and well formed: else
+//!    `signature_required`, `signature_malformed`.
+//! 2. Exactly one signature carries the profile's tag; others are ignored: `signature_tag_invalid`.
+//! 3. `created`, `expires`, `nonce` and `keyid` are stated, and `alg` where the profile demands it;
+//!    the nonce is long enough: `signature_params_incomplete`.
+//! 4. The profile allows the algorithm, and the key's type demands it:
+//!    `signature_alg_not_allowed`.
+//! 5. It is fresh: created before it expires, not in the future, not expired, not valid for longer
+//!    than the profile allows: `signature_window_invalid`.
+//! 6. It covers what the profile demands, each component once: `signature_components_incomplete`.
+//! 7. `keyid` names one key that may sign: `signature_key_unknown`; or its home cannot be asked:
+//!    `signature_key_unavailable`.
+//! 8. The key is not revoked, and what is known of that is fresh enough: `signature_key_revoked`,
+//!    `signature_revocation_stale`.
+//! 9. The signer's quota has room; step 13 decides: `claim_quota_reached`.
+//! 10. The signature is the key's over the rebuilt signature base: `signature_invalid`.
+//! 11. `Content-Digest`, where covered, is the body's: `signature_digest_mismatch`.
+//! 12. The session, when named, is live, and the signer a party to it: `session_not_found`,
+//!     `session_ended`, `session_expired`, `signature_not_a_party`.
+//! 13. The nonce is new in the signer's scope, and is kept until no profile accepts the message any
+//!     more: `signature_replayed`, `claim_quota_reached`.
+//!
+//! [`check`] takes steps 1 to 6, except for what of step 4 needs the key: that is
+//! [`Checked::with_key`]. [`Bound::verify`] takes steps 10 and 11; of a body that arrives later,
+//! [`Checked::check_content`] takes step 11. The caller resolves [`Checked::key_id`] (7), asks about
+//! revocation and the quota (8 and 9), checks the session (12), and claims [`Checked::nonce`] in the
+//! signer's scope, to be kept until [`Checked::keep_nonce_until`] (13). Only then is the request
+//! accepted.
 //!
 //! [`Signer`] makes what is checked here; [`inspect`] helps to explain what was refused.
 
@@ -39,11 +64,11 @@ pub use digest::{ContentDigest, DigestMismatch, content_digest};
 pub use inspect::{Inspected, inspect};
 pub use parse::{MAX_COMPONENTS, MAX_FIELD_LEN, MAX_PARAMETERS, MAX_SIGNATURES, Malformed};
 pub use pem::{InvalidPem, public_key_from_pem};
-pub use profile::{Coverage, KeyIdForm, Profile, SESSION_FIELD};
+pub use profile::{Coverage, KeyIdForm, Profile};
 pub use refused::{
     AlgorithmNotAllowed, IncompleteComponents, IncompleteParameters, NotVerified, OutsideWindow,
     Refused, TagMismatch,
 };
-pub use request::{Body, InvalidTarget, NamedSession, Request, Target};
+pub use request::{Body, InvalidTarget, NamedSession, Request, SESSION_FIELD, Target};
 pub use sign::{CannotSign, InvalidSecretKey, SignedFields, Signer, SigningKey};
 pub use verify::{Bound, Checked, KeyId, check};

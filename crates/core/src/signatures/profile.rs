@@ -7,11 +7,8 @@ use chrono::Duration;
 use super::algorithms::Algorithm;
 use super::components::{Component, Form};
 use super::digest;
-use super::request::{Body, Request};
+use super::request::{Body, Request, SESSION_FIELD};
 use crate::domain::KeyType;
-
-/// The field that names a session, where neither path nor body does. It must be signed.
-pub const SESSION_FIELD: &str = "x-session-id";
 
 /// What a signature has to state and to cover.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use super::base::NoBase;
 use super::components::{Component, InvalidComponent};
 use super::digest::DigestMismatch;
 use super::parse::Malformed;
-use crate::domain::{InvalidDidUrl, KeyType};
+use crate::domain::{Code, InvalidDidUrl, KeyType};
 
 /// The first check that a message did not pass.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,24 +32,24 @@ pub enum Refused {
     Digest(#[from] DigestMismatch),
 }
 
-impl Refused {
-    /// The code in answers.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Required => "signature_required",
-            Self::Malformed(_) => "signature_malformed",
-            Self::Tag(_) => "signature_tag_invalid",
-            Self::Parameters(_) => "signature_params_incomplete",
-            Self::Algorithm(_) => "signature_alg_not_allowed",
-            Self::Window(_) => "signature_window_invalid",
-            Self::Components(_) => "signature_components_incomplete",
-            Self::KeyUnknown(_) => "signature_key_unknown",
-            Self::Invalid(_) => "signature_invalid",
-            Self::Digest(_) => "signature_digest_mismatch",
+impl From<&Refused> for Code {
+    fn from(refused: &Refused) -> Self {
+        match refused {
+            Refused::Required => Self::SignatureRequired,
+            Refused::Malformed(_) => Self::SignatureMalformed,
+            Refused::Tag(_) => Self::SignatureTagInvalid,
+            Refused::Parameters(_) => Self::SignatureParamsIncomplete,
+            Refused::Algorithm(_) => Self::SignatureAlgNotAllowed,
+            Refused::Window(_) => Self::SignatureWindowInvalid,
+            Refused::Components(_) => Self::SignatureComponentsIncomplete,
+            Refused::KeyUnknown(_) => Self::SignatureKeyUnknown,
+            Refused::Invalid(_) => Self::SignatureInvalid,
+            Refused::Digest(_) => Self::SignatureDigestMismatch,
         }
     }
+}
 
+impl Refused {
     /// The number of the check, counted from 1, that the message did not pass.
     #[must_use]
     pub const fn step(&self) -> u8 {

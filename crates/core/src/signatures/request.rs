@@ -4,8 +4,10 @@
 
 use std::borrow::Cow;
 
-use super::profile::SESSION_FIELD;
 use crate::domain::SessionId;
+
+/// The field that names a session, where neither path nor body does. It must be signed.
+pub const SESSION_FIELD: &str = "x-session-id";
 
 /// A request. It has no `Debug`: its fields may carry credentials.
 #[derive(Clone, Copy)]

@@ -7,33 +7,24 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, Bool, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::facts::{SessionNow, UsedBefore, inserted, session_now};
 use super::locks::lock_sessions;
-use super::{Answers, SessionAsk, of_its_row, used};
-use crate::domain::{Facts, Refusal, Timestamp, UsedNonce};
+use super::{Answers, SessionAsk, of_its_row};
+use crate::domain::{Facts, Refusal, Timestamp};
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::connection::pool::Kind;
 use crate::storage::postgres::connection::statement::Prepared;
-use crate::storage::postgres::sessions::row::end;
 use crate::storage::{Asked, OnLock, Result};
 
 /// Runs after the lock, with a new snapshot and the clock as it is then. Nobody else inserts
 /// into the locked sessions now, so it knows beforehand what fits: in the order of the asks.
-const CLAIM: &str = "
-    WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at),
+const CLAIM: &str = concat!(
+    "WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at),
     judged AS MATERIALIZED (
         SELECT a.place, a.session_id, a.nonce, a.idempotency, a.locked, clock.at, s.deadline,
-            s.id IS NOT NULL AS found,
-            s.max_claims - s.claims AS room,
-            CASE
-                WHEN s.ended_at IS NOT NULL THEN s.ended_at
-                WHEN session_over_at(s.expires_at, s.last_activity, s.idle_timeout_seconds)
-                    <= clock.at
-                THEN session_over_at(s.expires_at, s.last_activity, s.idle_timeout_seconds)
-            END AS over_at,
-            CASE
-                WHEN s.ended_at IS NOT NULL THEN s.end_reason
-                ELSE session_over_reason(s.expires_at, s.last_activity, s.idle_timeout_seconds)
-            END AS over_reason,
+            s.max_claims - s.claims AS room, ",
+    session_now!("clock.at"),
+    ",
             EXISTS (
                 SELECT FROM dids d WHERE d.revoked AND d.did IN (s.client_did, s.server_did)
             ) AS revoked,
@@ -72,30 +63,21 @@ const CLAIM: &str = "
     )
     SELECT at, found, deadline, over_at, over_reason, revoked, coalesce(fits, false) AS fits,
         used_at, expires_at, earlier
-    FROM placed ORDER BY place";
+    FROM placed ORDER BY place"
+);
 
 #[derive(QueryableByName)]
 struct ClaimRow {
     #[diesel(sql_type = Timestamptz)]
     at: Timestamp,
-    #[diesel(sql_type = Bool)]
-    found: bool,
+    #[diesel(embed)]
+    session: SessionNow,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     deadline: Option<Timestamp>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    over_at: Option<Timestamp>,
-    #[diesel(sql_type = Nullable<Text>)]
-    over_reason: Option<String>,
-    #[diesel(sql_type = Bool)]
-    revoked: bool,
     #[diesel(sql_type = Bool)]
     fits: bool,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    used_at: Option<Timestamp>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    expires_at: Option<Timestamp>,
-    #[diesel(sql_type = Nullable<Bytea>)]
-    earlier: Option<Vec<u8>>,
+    #[diesel(embed)]
+    earlier: UsedBefore,
 }
 
 impl PostgresStore {
@@ -139,7 +121,7 @@ impl PostgresStore {
             let rows = rows.into_iter().zip(asks).zip(locked);
             Ok(rows
                 .map(|((row, ask), locked)| {
-                    if row.found && !locked {
+                    if row.session.found && !locked {
                         return Ok(Asked::Busy);
                     }
                     facts(row, ask).map(Asked::Decided).map_err(|error| of_its_row(&error))
@@ -151,21 +133,10 @@ impl PostgresStore {
 }
 
 fn facts(row: ClaimRow, ask: &SessionAsk<'_>) -> QueryResult<Facts> {
-    let at = row.at;
     if let (true, Some(expires_at)) = (row.fits, row.deadline) {
-        let idempotency = ask.idempotency.copied();
-        let row = Some(UsedNonce { used_at: at, expires_at, idempotency });
-        return Ok(Facts { at, row, inserted: true, refusal: None });
+        return Ok(inserted(row.at, expires_at, ask.idempotency));
     }
-    let existing = row.used_at.zip(row.expires_at);
-    let refusal = match end(row.over_at, row.over_reason.as_deref())? {
-        _ if !row.found => Some(Refusal::SessionNotFound),
-        Some(end) => Some(Refusal::SessionOver(end)),
-        _ if row.revoked => Some(Refusal::DidRevoked),
-        _ if existing.is_none() => Some(Refusal::ClaimQuotaReached),
-        _ => None,
-    };
-    let row =
-        existing.map(|(used_at, expires_at)| used(used_at, expires_at, row.earlier)).transpose()?;
-    Ok(Facts { at, row, inserted: false, refusal })
+    let used_up = (!row.earlier.is_there()).then_some(Refusal::ClaimQuotaReached);
+    let refusal = row.session.refusal()?.or(used_up);
+    row.earlier.facts(row.at, refusal)
 }

@@ -9,13 +9,14 @@ use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz,
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::{Answers, SessionAsk, of_its_row, used};
+use super::facts::{SessionNow, UsedBefore, inserted, session_now};
+use super::{Answers, SessionAsk, of_its_row};
 use crate::domain::{Facts, Refusal, Timestamp, UsedNonce};
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::connection::confirm::written;
 use crate::storage::postgres::connection::pool::Kind;
 use crate::storage::postgres::connection::statement::Prepared;
-use crate::storage::postgres::sessions::row::{end, unsigned};
+use crate::storage::postgres::sessions::row::unsigned;
 use crate::storage::postgres::unreadable;
 use crate::storage::{Asked, Result, StoreError};
 
@@ -27,20 +28,12 @@ use crate::storage::{Asked, Result, StoreError};
 ///
 /// The answer has a row for each ask, and only if some insert met an earlier row, one more for
 /// each nonce that was inserted.
-const CLAIM: &str = "
-    WITH judged AS MATERIALIZED (
+const CLAIM: &str = concat!(
+    "WITH judged AS MATERIALIZED (
         SELECT a.place, a.session_id, a.nonce, a.idempotency, s.deadline,
-            s.id IS NOT NULL AS found,
-            s.max_claims IS NOT NULL AS counted,
-            CASE
-                WHEN s.ended_at IS NOT NULL THEN s.ended_at
-                WHEN session_over_at(s.expires_at, s.last_activity, s.idle_timeout_seconds) <= now()
-                THEN session_over_at(s.expires_at, s.last_activity, s.idle_timeout_seconds)
-            END AS over_at,
-            CASE
-                WHEN s.ended_at IS NOT NULL THEN s.end_reason
-                ELSE session_over_reason(s.expires_at, s.last_activity, s.idle_timeout_seconds)
-            END AS over_reason,
+            s.max_claims IS NOT NULL AS counted, ",
+    session_now!("now()"),
+    ",
             EXISTS (
                 SELECT FROM dids d WHERE d.revoked AND d.did IN (s.client_did, s.server_did)
             ) AS revoked
@@ -75,13 +68,14 @@ const CLAIM: &str = "
     FROM judged CROSS JOIN met
     UNION ALL
     SELECT NULL, now(), true, false, NULL, NULL, NULL, false, earlier_rows, session_id, nonce
-    FROM inserted CROSS JOIN met WHERE earlier_rows";
+    FROM inserted CROSS JOIN met WHERE earlier_rows"
+);
 
 /// Runs after the claim, with a new snapshot: it sees what the insert had to wait for. What it
 /// finds is confirmed, see `connection::confirm`.
 const EARLIER: &str = concat!(
     "WITH found AS MATERIALIZED (
-        SELECT a.place, n.used_at, n.expires_at, n.idempotency
+        SELECT a.place, n.used_at, n.expires_at, n.idempotency AS earlier
         FROM unnest($1, $2) WITH ORDINALITY AS a (session_id, nonce, place)
         JOIN nonces n ON n.session_id = a.session_id AND n.nonce = a.nonce
     ),
@@ -92,25 +86,18 @@ const EARLIER: &str = concat!(
 );
 
 #[derive(QueryableByName)]
-#[allow(clippy::struct_excessive_bools, reason = "columns")]
 struct ClaimRow {
     /// From 1; absent in the rows of inserted nonces.
     #[diesel(sql_type = Nullable<BigInt>)]
     place: Option<i64>,
     #[diesel(sql_type = Timestamptz)]
     at: Timestamp,
-    #[diesel(sql_type = Bool)]
-    found: bool,
+    #[diesel(embed)]
+    session: SessionNow,
     #[diesel(sql_type = Bool)]
     counted: bool,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     deadline: Option<Timestamp>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    over_at: Option<Timestamp>,
-    #[diesel(sql_type = Nullable<Text>)]
-    over_reason: Option<String>,
-    #[diesel(sql_type = Bool)]
-    revoked: bool,
     /// Some insert met an earlier row.
     #[diesel(sql_type = Bool)]
     earlier_rows: bool,
@@ -124,12 +111,8 @@ struct ClaimRow {
 struct EarlierRow {
     #[diesel(sql_type = BigInt)]
     place: i64,
-    #[diesel(sql_type = Timestamptz)]
-    used_at: Timestamp,
-    #[diesel(sql_type = Timestamptz)]
-    expires_at: Timestamp,
-    #[diesel(sql_type = Nullable<Bytea>)]
-    idempotency: Option<Vec<u8>>,
+    #[diesel(embed)]
+    earlier: UsedBefore,
 }
 
 /// What the statement says of one ask.
@@ -189,11 +172,7 @@ impl PostgresStore {
                 Judged::Refused { at, refusal } => {
                     Facts { at, row: None, inserted: false, refusal: Some(refusal) }
                 }
-                Judged::Inserted { at, expires_at } => {
-                    let idempotency = ask.idempotency.copied();
-                    let row = Some(UsedNonce { used_at: at, expires_at, idempotency });
-                    Facts { at, row, inserted: true, refusal: None }
-                }
+                Judged::Inserted { at, expires_at } => inserted(at, expires_at, ask.idempotency),
             };
             if settled.refusal.is_some() && ask.wants_row {
                 unsettled.push((ask, settled));
@@ -260,8 +239,7 @@ impl PostgresStore {
             for row in rows {
                 let place: usize = unsigned(row.place - 1)?;
                 if let Some(slot) = found.get_mut(place) {
-                    let row = used(row.used_at, row.expires_at, row.idempotency);
-                    *slot = Some(row.map_err(|error| of_its_row(&error)));
+                    *slot = row.earlier.row().map_err(|error| of_its_row(&error)).transpose();
                 }
             }
             Ok(found)
@@ -271,25 +249,21 @@ impl PostgresStore {
 }
 
 fn judge(rows: Vec<ClaimRow>, asks: &[SessionAsk<'_>]) -> QueryResult<Vec<Judged>> {
-    let (mut rows, inserted): (Vec<_>, Vec<_>) =
-        rows.into_iter().partition(|row| row.place.is_some());
+    let (mut rows, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.place.is_some());
     rows.sort_unstable_by_key(|row| row.place);
     if rows.len() != asks.len() {
         return Err(unreadable("another number of answers than asks"));
     }
-    let inserted: HashSet<_> =
-        inserted.iter().filter_map(|row| row.session_id.zip(row.nonce.as_deref())).collect();
+    let new: HashSet<_> =
+        new.iter().filter_map(|row| row.session_id.zip(row.nonce.as_deref())).collect();
     let judged = rows.into_iter().zip(asks).map(|(row, ask)| {
         let at = row.at;
-        let refused = |refusal| Judged::Refused { at, refusal };
-        match (end(row.over_at, row.over_reason.as_deref()), row.deadline) {
-            _ if !row.found => refused(Refusal::SessionNotFound),
+        match (row.session.refusal(), row.deadline) {
             _ if row.counted => Judged::Counted,
             (Err(error), _) => Judged::Failed(of_its_row(&error)),
-            (Ok(Some(end)), _) => refused(Refusal::SessionOver(end)),
-            _ if row.revoked => refused(Refusal::DidRevoked),
+            (Ok(Some(refusal)), _) => Judged::Refused { at, refusal },
             (_, Some(expires_at))
-                if !row.earlier_rows || inserted.contains(&(ask.session, ask.nonce)) =>
+                if !row.earlier_rows || new.contains(&(ask.session, ask.nonce)) =>
             {
                 Judged::Inserted { at, expires_at }
             }

@@ -8,6 +8,7 @@
 
 mod counted;
 pub(super) mod detour;
+mod facts;
 mod in_sessions;
 mod locks;
 mod quick;

@@ -11,8 +11,9 @@ use diesel::sql_types::{Array, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUu
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use super::facts::inserted;
 use super::{Answers, SessionAsk};
-use crate::domain::{Facts, Timestamp, UsedNonce};
+use crate::domain::Timestamp;
 use crate::storage::Result;
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::connection::pool::Kind;
@@ -68,30 +69,27 @@ impl PostgresStore {
         if self.detour.takes_this_batch() {
             return asks;
         }
-        let mut inserted = match self.insert_quickly(&asks).await {
-            Ok(inserted) => inserted,
+        let mut rows = match self.insert_quickly(&asks).await {
+            Ok(rows) => rows,
             Err(error) => {
                 answers.fail(asks.iter().map(|ask| ask.place), &error);
                 return Vec::new();
             }
         };
         // They come in the order of the asks, but SQL does not promise it.
-        inserted.sort_unstable_by(|a, b| {
+        rows.sort_unstable_by(|a, b| {
             (a.session_id, a.nonce.as_str()).cmp(&(b.session_id, b.nonce.as_str()))
         });
-        let mut inserted = inserted.into_iter().peekable();
+        let mut rows = rows.into_iter().peekable();
         let mut others = Vec::new();
         for ask in asks {
             let is_its =
                 |row: &InsertedRow| row.session_id == ask.session && row.nonce == ask.nonce;
-            let Some(row) = inserted.next_if(is_its) else {
+            let Some(row) = rows.next_if(is_its) else {
                 others.push(ask);
                 continue;
             };
-            let InsertedRow { used_at, expires_at, .. } = row;
-            let row = UsedNonce { used_at, expires_at, idempotency: ask.idempotency.copied() };
-            let facts = Facts { at: used_at, row: Some(row), inserted: true, refusal: None };
-            answers.decide(ask.place, facts);
+            answers.decide(ask.place, inserted(row.used_at, row.expires_at, ask.idempotency));
         }
         if others.is_empty() {
             self.detour.after_none_left();

@@ -7,9 +7,10 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::facts::{UsedBefore, inserted};
 use super::locks::lock_signers;
-use super::{Answers, SignerAsk, of_its_row, used};
-use crate::domain::{Facts, Refusal, Timestamp, UsedNonce};
+use super::{Answers, SignerAsk, of_its_row};
+use crate::domain::{Facts, Refusal, Timestamp};
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::connection::pool::Kind;
 use crate::storage::postgres::connection::statement::Prepared;
@@ -88,12 +89,8 @@ struct ClaimRow {
     expired: bool,
     #[diesel(sql_type = Bool)]
     fits: bool,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    used_at: Option<Timestamp>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    expires_at: Option<Timestamp>,
-    #[diesel(sql_type = Nullable<Bytea>)]
-    earlier: Option<Vec<u8>>,
+    #[diesel(embed)]
+    earlier: UsedBefore,
 }
 
 impl PostgresStore {
@@ -194,23 +191,17 @@ impl PostgresStore {
 
 /// `None` when the signer's counter went with its last nonce, between two of our statements.
 fn facts(row: ClaimRow, ask: &SignerAsk<'_>) -> QueryResult<Option<Facts>> {
-    let at = row.at;
     if row.fits {
-        let (expires_at, idempotency) = (ask.expires_at, ask.idempotency.copied());
-        let row = Some(UsedNonce { used_at: at, expires_at, idempotency });
-        return Ok(Some(Facts { at, row, inserted: true, refusal: None }));
+        return Ok(Some(inserted(row.at, ask.expires_at, ask.idempotency)));
     }
-    let existing = row.used_at.zip(row.expires_at);
-    let refusal = match existing {
+    let refusal = match row.earlier.is_there() {
         _ if row.revoked => Some(Refusal::DidRevoked),
         _ if row.expired => Some(Refusal::Expired),
-        None if !row.known => return Ok(None),
-        None => Some(Refusal::ClaimQuotaReached),
-        Some(_) => None,
+        false if !row.known => return Ok(None),
+        false => Some(Refusal::ClaimQuotaReached),
+        true => None,
     };
-    let row =
-        existing.map(|(used_at, expires_at)| used(used_at, expires_at, row.earlier)).transpose()?;
-    Ok(Some(Facts { at, row, inserted: false, refusal }))
+    row.earlier.facts(row.at, refusal).map(Some)
 }
 
 pub(super) fn gone_meanwhile() -> diesel::result::Error {

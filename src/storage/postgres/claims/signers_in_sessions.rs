@@ -14,51 +14,42 @@ use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz,
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
+use super::facts::{SessionNow, UsedBefore, inserted, session_now};
 use super::locks::{lock_sessions, lock_signers};
 use super::signers::gone_meanwhile;
-use super::{Answers, NamedAsk, of_its_row, used};
-use crate::domain::{Facts, Refusal, Timestamp, UsedNonce};
+use super::{Answers, NamedAsk, of_its_row};
+use crate::domain::{Facts, Refusal, Timestamp};
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::connection::pool::Kind;
 use crate::storage::postgres::connection::statement::Prepared;
-use crate::storage::postgres::sessions::row::end;
 use crate::storage::{Asked, OnLock, Result};
 
 /// What decides each ask, by the clock as it is now.
 macro_rules! judged {
     () => {
-        "WITH clock AS MATERIALIZED (
-            SELECT clock_timestamp() AS at, (SELECT purged_until FROM history) AS purged_until
-        ),
-        judged AS MATERIALIZED (
-            SELECT a.place, a.signer, a.did, clock.at,
-                a.expires_at <= greatest(clock.at, clock.purged_until) AS expired,
-                s.id IS NOT NULL AS found,
-                s.max_claims - s.claims AS session_room,
-                CASE
-                    WHEN s.ended_at IS NOT NULL THEN s.ended_at
-                    WHEN session_over_at(s.expires_at, s.last_activity, s.idle_timeout_seconds)
-                        <= clock.at
-                    THEN session_over_at(s.expires_at, s.last_activity, s.idle_timeout_seconds)
-                END AS over_at,
-                CASE
-                    WHEN s.ended_at IS NOT NULL THEN s.end_reason
-                    ELSE session_over_reason(
-                        s.expires_at, s.last_activity, s.idle_timeout_seconds
-                    )
-                END AS over_reason,
-                EXISTS (
-                    SELECT FROM dids d
-                    WHERE d.revoked AND d.did IN (s.client_did, s.server_did, a.did)
-                ) AS revoked,
-                g.live, n.used_at, n.expires_at, n.idempotency AS earlier
-            FROM clock
-            CROSS JOIN unnest($1, $2, $3, $4, $5) WITH ORDINALITY
-                AS a (session_id, signer, did, nonce, expires_at, place)
-            LEFT JOIN sessions s ON s.id = a.session_id
-            LEFT JOIN signers g ON g.signer = a.signer
-            LEFT JOIN signer_nonces n ON n.signer = a.signer AND n.nonce = a.nonce
-        )"
+        concat!(
+            "WITH clock AS MATERIALIZED (
+                SELECT clock_timestamp() AS at, (SELECT purged_until FROM history) AS purged_until
+            ),
+            judged AS MATERIALIZED (
+                SELECT a.place, a.signer, a.did, clock.at,
+                    a.expires_at <= greatest(clock.at, clock.purged_until) AS expired,
+                    s.max_claims - s.claims AS session_room, ",
+            session_now!("clock.at"),
+            ",
+                    EXISTS (
+                        SELECT FROM dids d
+                        WHERE d.revoked AND d.did IN (s.client_did, s.server_did, a.did)
+                    ) AS revoked,
+                    g.live, n.used_at, n.expires_at, n.idempotency AS earlier
+                FROM clock
+                CROSS JOIN unnest($1, $2, $3, $4, $5) WITH ORDINALITY
+                    AS a (session_id, signer, did, nonce, expires_at, place)
+                LEFT JOIN sessions s ON s.id = a.session_id
+                LEFT JOIN signers g ON g.signer = a.signer
+                LEFT JOIN signer_nonces n ON n.signer = a.signer AND n.nonce = a.nonce
+            )"
+        )
     };
 }
 
@@ -141,29 +132,19 @@ struct Added {
 struct JudgedRow {
     #[diesel(sql_type = Timestamptz)]
     at: Timestamp,
-    #[diesel(sql_type = Bool)]
-    found: bool,
+    /// Neither its parties nor the signer may be revoked.
+    #[diesel(embed)]
+    session: SessionNow,
     #[diesel(sql_type = Bool)]
     expired: bool,
     /// Absent where nobody counts.
     #[diesel(sql_type = Nullable<BigInt>)]
     session_room: Option<i64>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    over_at: Option<Timestamp>,
-    #[diesel(sql_type = Nullable<Text>)]
-    over_reason: Option<String>,
-    /// A party of the session, or the signer.
-    #[diesel(sql_type = Bool)]
-    revoked: bool,
     /// Absent when the signer has no counter.
     #[diesel(sql_type = Nullable<BigInt>)]
     live: Option<i64>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    used_at: Option<Timestamp>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    expires_at: Option<Timestamp>,
-    #[diesel(sql_type = Nullable<Bytea>)]
-    earlier: Option<Vec<u8>>,
+    #[diesel(embed)]
+    earlier: UsedBefore,
 }
 
 /// The asks' columns, as the statements take them.
@@ -249,7 +230,7 @@ impl PostgresStore {
             }
             let locked = Locked { sessions, signers };
             let asked = spend(c, asks, &columns, &locked, quota).await?;
-            if !added.is_empty() && asked.iter().any(|asked| inserted(asked).is_none()) {
+            if !added.is_empty() && asked.iter().any(|asked| new_facts(asked).is_none()) {
                 let remove = sql_query(REMOVE_SIGNERS).bind::<Array<Bytea>, _>(&added);
                 Prepared(remove).execute(c).await?;
             }
@@ -296,8 +277,8 @@ struct Locked {
     signers: HashSet<Vec<u8>>,
 }
 
-/// What is inserted for the ask.
-const fn inserted(asked: &Result<Asked>) -> Option<&Facts> {
+/// What the ask inserts.
+const fn new_facts(asked: &Result<Asked>) -> Option<&Facts> {
     match asked {
         Ok(Asked::Decided(facts)) if facts.inserted => Some(facts),
         _ => None,
@@ -320,7 +301,7 @@ async fn spend(
         .map(|(ask, row)| rooms.judge(ask, row))
         .collect::<QueryResult<Vec<_>>>()?;
     let new: Vec<_> =
-        asks.iter().zip(&asked).filter_map(|(ask, asked)| Some((ask, inserted(asked)?))).collect();
+        asks.iter().zip(&asked).filter_map(|(ask, asked)| Some((ask, new_facts(asked)?))).collect();
     let [(_, Facts { at, .. }), ..] = new.as_slice() else { return Ok(asked) };
     let sessions: Vec<_> = new.iter().map(|(ask, _)| ask.session).collect();
     let signers: Vec<_> = new.iter().map(|(ask, _)| ask.by.signer.0.as_slice()).collect();
@@ -358,33 +339,21 @@ impl Rooms<'_> {
         if row.live.is_some() && !self.locked.signers.contains(ask.by.signer.0.as_slice()) {
             return Ok(Ok(Asked::Busy));
         }
-        let existing = row.used_at.zip(row.expires_at);
-        let end = match end(row.over_at, row.over_reason.as_deref()) {
-            Ok(end) => end,
+        let refusal = match row.session.refusal() {
             Err(error) => return Ok(Err(of_its_row(&error))),
-        };
-        let refusal = match end {
-            _ if !row.found => Some(Refusal::SessionNotFound),
-            Some(end) => Some(Refusal::SessionOver(end)),
-            _ if row.revoked => Some(Refusal::DidRevoked),
-            _ if row.expired => Some(Refusal::Expired),
-            _ if existing.is_some() => None,
-            _ => {
+            Ok(Some(refusal)) => Some(refusal),
+            Ok(None) if row.expired => Some(Refusal::Expired),
+            Ok(None) if row.earlier.is_there() => None,
+            Ok(None) => {
                 let Some(refusal) = self.take(ask, row.session_room, row.live)? else {
-                    let (expires_at, idempotency) =
-                        (ask.by.expires_at, ask.by.idempotency.copied());
-                    let row = Some(UsedNonce { used_at: at, expires_at, idempotency });
-                    let facts = Facts { at, row, inserted: true, refusal: None };
+                    let facts = inserted(at, ask.by.expires_at, ask.by.idempotency);
                     return Ok(Ok(Asked::Decided(facts)));
                 };
                 Some(refusal)
             }
         };
-        let row = existing
-            .map(|(used_at, expires_at)| used(used_at, expires_at, row.earlier))
-            .transpose()
-            .map_err(|error| of_its_row(&error));
-        Ok(row.map(|row| Asked::Decided(Facts { at, row, inserted: false, refusal })))
+        let facts = row.earlier.facts(at, refusal).map_err(|error| of_its_row(&error));
+        Ok(facts.map(Asked::Decided))
     }
 
     /// Takes room for one nonce, of both limits or of none.

@@ -22,11 +22,11 @@ use super::sessions::lists::cut;
 use super::sessions::row;
 use super::unreadable;
 use crate::domain::{
-    AuditEvent, Cursor, Did, DidDocument, DidFilter, DidRecord, Gone, InvalidCursor, KeyType, Page,
-    PageRequest, PublicKey, Timestamp,
+    AuditEvent, Cursor, Did, DidDocument, DidFilter, DidForgotten, DidRecord, DidRevoked,
+    DidStored, Gone, InvalidCursor, KeyType, NewDid, Page, PageRequest, PublicKey, Timestamp,
 };
+use crate::storage::Result;
 use crate::storage::readable::readable;
-use crate::storage::{DidForgotten, DidRevoked, DidStored, NewDid, Result};
 
 /// The columns of [`DidRow`], for statements written out. The clock is read when the row is,
 /// which may be after a wait for its lock.

@@ -9,12 +9,12 @@ use diesel::sql_types::{BigInt, Text, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::row::{SessionRow, session_columns, unsigned};
-use crate::domain::{AuditEvent, Did, EndReason, SessionId};
+use crate::domain::{AuditEvent, Changed, Did, EndReason, Parties, SessionId};
+use crate::storage::Result;
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::audit;
 use crate::storage::postgres::connection::confirm::confirm;
 use crate::storage::postgres::connection::statement::Prepared;
-use crate::storage::{Changed, Parties, Result};
 
 /// Overdue sessions are over already, for another reason, which the purge records.
 macro_rules! live {

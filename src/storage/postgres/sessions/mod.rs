@@ -17,9 +17,10 @@ use super::connection::confirm::confirm;
 use super::connection::statement::Prepared;
 use super::purge::Count;
 use crate::domain::{
-    Did, Metadata, NewSession, SealedKey, Session, SessionId, SessionPatch, SessionState,
+    Changed, Did, Metadata, NewSession, Opened, SealedKey, Session, SessionId, SessionPatch,
+    SessionState,
 };
-use crate::storage::{Changed, Opened, Result};
+use crate::storage::Result;
 
 /// Shared locks on the parties, always in the same order. Whoever revokes one takes it
 /// exclusively, so what the next statement sees of them holds until this transaction ends.

@@ -8,11 +8,12 @@ use super::schema::{dids, signers};
 use super::types::{self, number, optional_timestamp, timestamp, unreadable};
 use super::{SqliteStore, audit};
 use crate::domain::{
-    AuditEvent, Cursor, Did, DidDocument, DidFilter, DidRecord, Gone, InvalidCursor, KeyType, Page,
-    PageRequest, PublicKey, SignerKey, Timestamp,
+    AuditEvent, Cursor, Did, DidDocument, DidFilter, DidForgotten, DidRecord, DidRevoked,
+    DidStored, Gone, InvalidCursor, KeyType, NewDid, Page, PageRequest, PublicKey, SignerKey,
+    Timestamp,
 };
 use crate::storage::readable::readable;
-use crate::storage::{DidChanges, DidForgotten, DidRevoked, DidStored, NewDid, Result};
+use crate::storage::{DidChanges, Result};
 
 impl SqliteStore {
     pub async fn did(&self, did: &Did) -> Result<Option<DidRecord>> {

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::lists::ACTIVE;
 use super::{changed, live};
-use crate::domain::{AuditEvent, Did, EndReason, SessionId, Timestamp};
+use crate::domain::{AuditEvent, Changed, Did, EndReason, Parties, SessionId, Timestamp};
+use crate::storage::Result;
 use crate::storage::sqlite::schema::sessions;
 use crate::storage::sqlite::{SqliteStore, audit};
-use crate::storage::{Changed, Parties, Result};
 
 #[derive(QueryableByName)]
 struct IdRow {

@@ -13,10 +13,10 @@ use super::schema::sessions;
 use super::types::stored;
 use super::{SqliteStore, audit};
 use crate::domain::{
-    Did, NewSession, SealedKey, Session, SessionId, SessionPatch, SessionState, Timestamp,
-    activity_granularity,
+    Changed, Did, NewSession, Opened, SealedKey, Session, SessionId, SessionPatch, SessionState,
+    Timestamp, activity_granularity,
 };
-use crate::storage::{Changed, Opened, Result};
+use crate::storage::Result;
 
 impl SqliteStore {
     pub async fn open_session(&self, new: NewSession) -> Result<Opened> {

@@ -1,0 +1,47 @@
+//! The table of what callers can do: path, method, the scope that a token needs and whether agents
+//! may, handler.
+
+use std::collections::BTreeMap;
+
+use super::auth::{Access, or_agent};
+use super::path::Path;
+use super::{claims, dids, forward_auth, identifiers, nonces, sessions, stats, verify};
+use crate::domain::TokenScope;
+
+/// The paths that are asked for most come first: they are tried in this order.
+#[rustfmt::skip]
+pub(super) fn table() -> Vec<Path> {
+    use TokenScope::{Admin, Dids, Nonces, Revoke, SessionKeys, Sessions, Verify};
+    vec![
+        Path::new("/v1/verify").post(Verify, verify::verify),
+        Path::new("/v1/claims").post(or_agent(Nonces), claims::claim),
+        Path::new("/v1/sessions").post(or_agent(Sessions), sessions::open).get(or_agent(Sessions), sessions::list),
+        Path::new("/v1/sessions/end").post(or_agent(Sessions), sessions::end_all),
+        Path::new("/v1/sessions/{id}/nonces").post(or_agent(Nonces), nonces::claim),
+        Path::new("/v1/sessions/{id}")
+            .get(or_agent(Sessions), sessions::read).patch(Sessions, sessions::change).delete(or_agent(Sessions), sessions::end),
+        Path::new("/v1/sessions/{id}/key").get(or_agent(SessionKeys), sessions::key),
+        Path::new("/v1/sessions/{id}/touch").post(or_agent(Sessions), sessions::touch),
+        Path::new("/v1/sessions/{id}/nonces/{nonce}").get(Nonces, nonces::used),
+        Path::new("/v1/dids").get(Dids, dids::list),
+        Path::new("/v1/dids/{did}").get(Dids, dids::read).put(Dids, dids::put).delete(Dids, dids::forget),
+        Path::new("/v1/dids/{did}/revoke").post(or_agent(Revoke), dids::revoke),
+        Path::new("/v1/dids/{did}/refresh").post(Dids, dids::refresh),
+        Path::new("/v1/stats").get(Admin, stats::stats),
+        // The handlers of these ask for it themselves, unless the configuration opens them:
+        Path::new("/v1/forward-auth").any(Verify, forward_auth::forward_auth),
+        Path::new("/v1/forward-auth/{tail:.*}").any(Verify, forward_auth::forward_auth),
+        Path::new("/1.0/identifiers/{did}").asking(Dids, identifiers::resolve),
+        Path::new("/1.0/methods").asking(Dids, identifiers::methods),
+        Path::new("/1.0/properties").asking(Dids, identifiers::properties),
+    ]
+}
+
+/// Who may use each operation, such as `GET /v1/sessions`.
+pub(super) fn accesses() -> BTreeMap<String, Access> {
+    let all = table().into_iter().flat_map(|Path { pattern, methods, .. }| {
+        let guarded = methods.into_iter().filter_map(|(method, access)| Some((method, access?)));
+        guarded.map(move |(method, access)| (format!("{method} {pattern}"), access))
+    });
+    all.collect()
+}

@@ -1,0 +1,28 @@
+//! What the database holds, for operators.
+
+use super::ServiceError;
+use crate::storage::{self, Store};
+
+/// Counts and sizes. Clones share the store.
+#[derive(Clone)]
+pub struct Statistics {
+    store: Store,
+}
+
+impl Statistics {
+    #[must_use]
+    pub const fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// `postgresql` or `sqlite`.
+    #[must_use]
+    pub const fn backend(&self) -> &'static str {
+        self.store.backend()
+    }
+
+    /// Counts, sizes and the `top` busiest clients.
+    pub async fn read(&self, top: u32) -> Result<storage::Statistics, ServiceError> {
+        Ok(self.store.statistics(top).await?)
+    }
+}

@@ -1,0 +1,95 @@
+//! What the statements of claims have in common: whether a session is over, and the facts that
+//! come of their rows.
+
+use diesel::prelude::*;
+use diesel::sql_types::{Bool, Bytea, Nullable, Text, Timestamptz};
+
+use super::used;
+use crate::domain::{Facts, IdempotencyDigest, Refusal, Timestamp, UsedNonce};
+use crate::storage::postgres::sessions::row::end;
+
+/// The columns of [`SessionNow`], of a session `s` that may be missing, by the clock that is given.
+/// There is a reason also while it is live: the one that it will be over for.
+macro_rules! session_now {
+    ($now:literal) => {
+        concat!(
+            "s.id IS NOT NULL AS found,
+            CASE
+                WHEN s.ended_at IS NOT NULL THEN s.ended_at
+                WHEN session_over_at(s.expires_at, s.last_activity, s.idle_timeout_seconds)
+                    <= ",
+            $now,
+            "
+                THEN session_over_at(s.expires_at, s.last_activity, s.idle_timeout_seconds)
+            END AS over_at,
+            CASE
+                WHEN s.ended_at IS NOT NULL THEN s.end_reason
+                ELSE session_over_reason(s.expires_at, s.last_activity, s.idle_timeout_seconds)
+            END AS over_reason"
+        )
+    };
+}
+
+pub(super) use session_now;
+
+/// The session that a claim is asked in.
+#[derive(QueryableByName)]
+pub(super) struct SessionNow {
+    #[diesel(sql_type = Bool)]
+    pub(super) found: bool,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    over_at: Option<Timestamp>,
+    #[diesel(sql_type = Nullable<Text>)]
+    over_reason: Option<String>,
+    /// One of those who must not be revoked.
+    #[diesel(sql_type = Bool)]
+    revoked: bool,
+}
+
+impl SessionNow {
+    /// Why it takes no claim at all.
+    pub(super) fn refusal(&self) -> QueryResult<Option<Refusal>> {
+        Ok(match end(self.over_at, self.over_reason.as_deref())? {
+            _ if !self.found => Some(Refusal::SessionNotFound),
+            Some(end) => Some(Refusal::SessionOver(end)),
+            None => self.revoked.then_some(Refusal::DidRevoked),
+        })
+    }
+}
+
+/// What a nonce was used for before.
+#[derive(QueryableByName)]
+pub(super) struct UsedBefore {
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    used_at: Option<Timestamp>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    expires_at: Option<Timestamp>,
+    #[diesel(sql_type = Nullable<Bytea>)]
+    earlier: Option<Vec<u8>>,
+}
+
+impl UsedBefore {
+    pub(super) const fn is_there(&self) -> bool {
+        self.used_at.is_some()
+    }
+
+    pub(super) fn row(self) -> QueryResult<Option<UsedNonce>> {
+        let row = self.used_at.zip(self.expires_at);
+        row.map(|(used_at, expires_at)| used(used_at, expires_at, self.earlier)).transpose()
+    }
+
+    /// Of an ask that inserted nothing.
+    pub(super) fn facts(self, at: Timestamp, refusal: Option<Refusal>) -> QueryResult<Facts> {
+        self.row().map(|row| Facts { at, row, inserted: false, refusal })
+    }
+}
+
+/// Of an ask that inserted its nonce.
+pub(super) fn inserted(
+    at: Timestamp,
+    expires_at: Timestamp,
+    idempotency: Option<&IdempotencyDigest>,
+) -> Facts {
+    let row = UsedNonce { used_at: at, expires_at, idempotency: idempotency.copied() };
+    Facts { at, row: Some(row), inserted: true, refusal: None }
+}
