@@ -1,14 +1,13 @@
-//! `/openapi.json` and `/docs`. The document is made from the handlers' own descriptions; the
-//! errors of each operation come from the table of codes. Everything is in the binary: `/docs`
-//! works without internet.
+//! `/openapi.json`. The document is made from the handlers' own descriptions; the errors of each
+//! operation come from the table of codes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::OpenApi;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::path::{Operation, PathItem};
@@ -20,13 +19,10 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr};
 
 use super::code::Code;
 use super::fields::FieldError;
+use super::pages::example;
 use super::problem::{Body, Problem};
 use super::{claims, dids, forward_auth, identifiers, nonces, sessions, stats, verify};
 
-/// What Swagger UI needs: its own files, and the styles it sets on elements.
-const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
-);
 const TOKEN: &str = "token";
 const SIGNATURE: &str = "signature";
 
@@ -90,39 +86,13 @@ pub(super) async fn openapi(_: HttpRequest) -> Result<HttpResponse, Problem> {
         .body(DOCUMENT.clone()))
 }
 
-/// `GET /docs`: the same page as `/docs/`, with its files one folder further down.
-pub(super) async fn index(_: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (content_type, page) = swagger_file("index.html")?;
-    let page = String::from_utf8_lossy(&page).replacen("<head>", "<head><base href=\"docs/\">", 1);
-    Ok(page_file(&content_type, page.into()))
-}
-
-/// `GET /docs/{file}`: Swagger UI's own files.
-pub(super) async fn file(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (content_type, bytes) = swagger_file(request.match_info().query("file"))?;
-    Ok(page_file(&content_type, bytes))
-}
-
-fn page_file(content_type: &str, bytes: Bytes) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type(content_type)
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .insert_header((header::CONTENT_SECURITY_POLICY, DOCS_POLICY))
-        .body(bytes)
-}
-
-/// A file of Swagger UI, and its type.
-fn swagger_file(name: &str) -> Result<(String, Bytes), Problem> {
-    let config = utoipa_swagger_ui::Config::from("../openapi.json").validator_url("none");
-    let file = utoipa_swagger_ui::serve(name, Arc::new(config))
-        .map_err(|error| Problem::internal(format!("/docs cannot be served: {error}")))?
-        .ok_or_else(|| Problem::new(Code::NotFound, "there is nothing at this path"))?;
-    Ok((file.content_type, Bytes::from(file.bytes.into_owned())))
-}
-
 /// The document, with what the descriptions leave out: security, and every error.
-fn document() -> utoipa::openapi::OpenApi {
+pub(super) fn document() -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
+    // Swagger UI would link the identifier to a page that SPDX does not have for two licences.
+    if let Some(license) = &mut document.info.license {
+        license.identifier = None;
+    }
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .description(Some("A token made by `onceguard token create`."))
@@ -152,8 +122,8 @@ fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mu
     .filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
 }
 
-/// Turns `x-scope` and `x-agents`, and `x-errors` (beside the common ones) or `x-all-errors`, into security and responses. An operation without a scope
-/// is for everybody.
+/// Turns `x-scope` and `x-agents`, and `x-errors` (beside the common ones) or `x-all-errors`, into
+/// security and responses. An operation without a scope is for everybody.
 fn complete(operation: &mut Operation) {
     let Some(mut extensions) = operation.extensions.take() else { return };
     let scope = extensions.remove("x-scope");
@@ -222,7 +192,7 @@ fn problem_response(status: u16, codes: &[Code]) -> Response {
         .map(|code| format!("`{}`: {}.", code.meaning().word, code.meaning().title))
         .collect();
     let examples = codes.iter().map(|code| {
-        let example = ExampleBuilder::new().value(Some(example(status, *code))).build();
+        let example = ExampleBuilder::new().value(Some(example::body(*code, status))).build();
         (code.meaning().word, RefOr::T(example))
     });
     let content = ContentBuilder::new()
@@ -233,32 +203,6 @@ fn problem_response(status: u16, codes: &[Code]) -> Response {
         .description(described.join(" "))
         .content("application/problem+json", content)
         .build()
-}
-
-fn example(status: u16, code: Code) -> Value {
-    let meaning = code.meaning();
-    let time = "2026-01-02T03:04:05.678901Z";
-    let own = match code {
-        Code::ValidationFailed => {
-            json!({"errors": [{"pointer": "/nonce", "detail": "is missing"}]})
-        }
-        Code::NonceReplayed | Code::SignatureReplayed => json!({"first_used_at": time}),
-        Code::SessionEnded => json!({"ended_at": time, "end_reason": "ended"}),
-        Code::SessionExpired => json!({"ended_at": time, "end_reason": "idle"}),
-        _ => json!({}),
-    };
-    let mut problem = json!({
-        "type": format!("/problems/{}", meaning.word),
-        "title": meaning.title,
-        "status": status,
-        "detail": meaning.explanation,
-        "code": meaning.word,
-        "request_id": "0198f2a4-6d02-7b11-8f3c-2d5e9a4b7c10",
-    });
-    if let (Value::Object(problem), Value::Object(own)) = (&mut problem, own) {
-        problem.extend(own);
-    }
-    problem
 }
 
 /// Every operation of the document, such as `GET /v1/sessions`.

@@ -17,7 +17,7 @@ use super::code::Code;
 use super::exchange::Exchange;
 use super::problem::Problem;
 use super::{
-    claims, dids, docs, forward_auth, identifiers, nonces, problems, sessions, stats, verify,
+    claims, dids, docs, forward_auth, identifiers, nonces, pages, sessions, stats, verify,
 };
 use crate::domain::TokenScope;
 
@@ -71,10 +71,11 @@ fn table() -> Vec<Path> {
         Path::new("/v1/forward-auth/{tail:.*}").any(forward_auth::forward_auth),
         // Without a credential:
         Path::new("/openapi.json").public(docs::openapi),
-        Path::new("/docs").public(docs::index),
-        Path::new("/docs/{file:.*}").public(docs::file),
-        Path::new("/problems").public(problems::index),
-        Path::new("/problems/{code}").public(problems::page),
+        Path::new("/docs").public(pages::docs::index),
+        Path::new("/docs/{file:.*}").public(pages::docs::file),
+        Path::new("/pages/{file}").public(pages::file),
+        Path::new("/problems").public(pages::problems::index),
+        Path::new("/problems/{code}").public(pages::problems::page),
     ]
 }
 
@@ -212,8 +213,14 @@ mod tests {
     use super::*;
 
     /// Paths that are for people, and those that are other names of a path.
-    const UNDOCUMENTED: [&str; 5] =
-        ["/docs", "/docs/{file:.*}", "/problems", "/problems/{code}", "/v1/forward-auth/{tail:.*}"];
+    const UNDOCUMENTED: [&str; 6] = [
+        "/docs",
+        "/docs/{file:.*}",
+        "/pages/{file}",
+        "/problems",
+        "/problems/{code}",
+        "/v1/forward-auth/{tail:.*}",
+    ];
 
     #[test]
     fn the_openapi_document_has_every_route_and_no_other() {
