@@ -1,4 +1,4 @@
-//! What is aimed at, and whether it is met.
+//! The targets, and whether they are met.
 
 use crate::figures::Spread;
 use crate::results::Results;
@@ -188,7 +188,7 @@ pub fn compared(results: &Results) -> Vec<Target> {
             " ms",
             results.figure("start/sqlite"),
         ),
-        // These two take long: `make bench-scale` measures them.
+        // These two take long, so `make bench-scale` measures them.
         at_least("claims a second, 3·10⁷ live nonces against 10⁴", Some(0.6), 0.8, "", None),
         at_most("p99 of claims while 10⁶ nonces are purged, against without", 2.0, 1.3, "", None),
     ]

@@ -1,5 +1,5 @@
-//! Callers with a token, and an agent, that claim nonces one after the other beside an attack: on
-//! connections that they keep, and on new ones.
+//! Callers with a token, and an agent, that claim one nonce after the other during an attack, on
+//! kept connections and on new ones.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 use crate::load::{caller, ops};
 use crate::support::{Agent, Caller, Home, Message, Process, wait_for};
 
-/// Calls before the attack, and after it began.
+/// The number of calls before the attack, and after its beginning.
 const QUIET: u64 = 300;
 const SERVED: u64 = 100;
-/// However short it was before: the attack runs on the same processors, and so does the test.
+/// Allowed even if calls were faster before: attack and test share the processors with the service.
 const FLOOR: Duration = Duration::from_secs(5);
 const MEMORY: u64 = 100 * 1024;
 
@@ -33,7 +33,7 @@ struct Shared {
     took: Mutex<Vec<Duration>>,
 }
 
-/// What was done so far.
+/// The calls so far.
 pub struct Counts {
     pub served: f64,
     pub queries: f64,
@@ -106,8 +106,8 @@ impl Honest {
         Counts { served, queries }
     }
 
-    /// After an attack: every call was answered as it should be, in about the time that it took
-    /// before, and the process never was much larger.
+    /// Checks, after an attack, that every call got the right answer in about the same time as
+    /// before, and that the process never was much larger.
     #[allow(clippy::print_stdout, reason = "the figures are a report")]
     pub async fn was_served(mut self, attack: &str, home: &Home, process: &Process) {
         self.is_served(SERVED).await;
@@ -126,7 +126,7 @@ impl Honest {
         );
         assert!(during <= (before * 3).max(FLOOR), "p99 {during:?}, {before:?} before {attack}");
         assert!(grown <= MEMORY, "{attack} took {grown} KiB");
-        // And a caller that comes only now.
+        // Also for a caller that comes only now.
         caller(home, process).get("/v1/sessions").await.is(200);
     }
 }
