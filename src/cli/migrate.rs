@@ -22,7 +22,7 @@ pub(super) enum Migrate {
                             onceguard migrate down --all --yes"
     )]
     Down {
-        /// How many
+        /// How many migrations to revert
         #[arg(default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
         /// Revert all migrations; the database is empty afterwards
