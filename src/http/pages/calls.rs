@@ -36,24 +36,28 @@ pub(super) fn with(code: &str) -> &'static [Call] {
 
 fn by_code(document: &Value) -> BTreeMap<String, Vec<Call>> {
     let mut by_code: BTreeMap<String, Vec<Call>> = BTreeMap::new();
-    for (path, item) in members(&document["paths"]) {
+    for (path, item) in members(member(document, "paths")) {
         for (method, operation) in members(item) {
-            for (status, response) in members(&operation["responses"]) {
-                let problem = &response["content"]["application/problem+json"];
-                for (code, _) in members(&problem["examples"]) {
+            for (status, response) in members(member(operation, "responses")) {
+                let problem = member(member(response, "content"), "application/problem+json");
+                for (code, _) in members(member(problem, "examples")) {
                     by_code.entry(code.clone()).or_default().push(Call {
                         method: method.to_uppercase(),
                         path: path.clone(),
-                        summary: text(&operation["summary"]),
+                        summary: text(member(operation, "summary")),
                         status: status.parse().unwrap_or_default(),
-                        tag: text(&operation["tags"][0]),
-                        id: text(&operation["operationId"]),
+                        tag: text(operation.pointer("/tags/0").unwrap_or(&Value::Null)),
+                        id: text(member(operation, "operationId")),
                     });
                 }
             }
         }
     }
     by_code
+}
+
+fn member<'v>(value: &'v Value, name: &str) -> &'v Value {
+    value.get(name).unwrap_or(&Value::Null)
 }
 
 fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
