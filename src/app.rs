@@ -1,5 +1,5 @@
-//! The composition root: builds the whole service from a configuration, once, and takes it
-//! apart again in the right order.
+//! The composition root: builds the whole service from a configuration, once, and stops its parts
+//! in the right order.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -29,10 +29,10 @@ use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
 use crate::storage::{self, ClaimLimits, Finding, Store, StoreError};
 use crate::tls::{Certificates, InvalidCertificate};
 
-/// How long no request must be in flight before idle connections are simply closed at a stop.
+/// A stop closes idle connections after no request has been in flight for this long.
 const QUIET: Duration = Duration::from_millis(500);
-/// How long a stop waits for the database once nobody waits for an answer any more. What is cut
-/// off then is rolled back.
+/// How long a stop waits for the database once no caller waits for an answer any more. Transactions
+/// that are cut off then are rolled back.
 const LEFTOVERS: Duration = Duration::from_secs(10);
 
 /// Why the service does not start.
@@ -44,10 +44,10 @@ pub enum StartError {
     DatabaseLock(#[from] DatabaseLockError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The database's schema is not this version's, and is not changed by a start.
+    /// The database's schema is not this version's, and a start does not change it.
     #[error("{0}")]
     Schema(String),
-    /// There was a database, and now there is none, or an empty one.
+    /// There was a database, and now it is missing or empty.
     #[error("{0}")]
     Lost(String),
     #[error(transparent)]
@@ -124,7 +124,7 @@ impl Application {
             data_dir::remove_note(&config.data_dir.join(file))?;
         }
 
-        // Whatever stops a start without the database is looked at before the database is touched.
+        // Every check that needs no database comes before the database is touched.
         let certificates = config.server.tls.as_ref();
         let certificates = certificates
             .map(|files| Certificates::read(files, clock.clone(), metrics.clone()).map(Arc::new))
@@ -146,7 +146,7 @@ impl Application {
         look_at_server(&store).await?;
         bring_schema_up_to_date(&store, &config).await?;
 
-        // A key that is made for a database that was sealed with another could open nothing.
+        // A new key could open nothing in a database that was sealed with another key.
         let first = matches!(store, Store::Sqlite(_)) && store.sealing_keys().await?.is_empty();
         let keys = SealingKeys::load(&config.sealing, &config.data_dir, first)?;
         let sealer = Sealer::new(&keys);
@@ -227,7 +227,7 @@ impl Application {
         })
     }
 
-    /// Reads the certificate again, for the connections that come from now on.
+    /// Reads the certificate again, for new connections.
     pub fn reload(&self) {
         if let Some(certificates) = &self.certificates {
             certificates.reload();
@@ -259,8 +259,8 @@ impl Application {
         tracing::info!("stopped");
     }
 
-    /// Waits until no request has been in flight for a while: what is left then is idle
-    /// keep-alive connections, which need no answer.
+    /// Waits until no request has been in flight for a while. The connections that are left are
+    /// then idle, and wait for no answer.
     async fn quiet(&self) {
         let step = QUIET / 10;
         let mut quiet = Duration::ZERO;
@@ -272,7 +272,7 @@ impl Application {
     }
 }
 
-/// A server that will not do is refused before anything is changed there.
+/// Refuses an unsuitable database server before anything is changed there.
 async fn look_at_server(store: &Store) -> Result<(), StartError> {
     for Finding { fatal, what } in store.findings().await? {
         if fatal {
@@ -291,8 +291,8 @@ pub fn lock_database(config: &Config) -> Result<Option<DatabaseLock>, DatabaseLo
     }
 }
 
-/// Says so when this data folder has served before, and its SQLite database is gone: an empty one in
-/// its place would accept again whatever the lost one had accepted.
+/// Reports that this data folder has served before, but its SQLite database is gone. An empty
+/// database in its place would accept again every nonce that the lost one had accepted.
 #[must_use]
 pub fn lost_database(config: &Config) -> Option<String> {
     match &config.database.url {

@@ -1,6 +1,6 @@
-//! The HTTP servers. A connection of the API gets a place before anything else, so that strangers
-//! cannot take them all; then its TLS handshake, in a bounded time; then HTTP. It must never
-//! accept more than it can count.
+//! The HTTP servers. A connection of the API first takes a place, so that strangers cannot take all
+//! of them; then comes its TLS handshake, in a bounded time; then HTTP. No connection is served
+//! without a place.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -28,16 +28,16 @@ use crate::config::Config;
 use crate::http::middleware::Observe;
 use crate::http::{self, State};
 
-/// A client that has not ended its TLS handshake by then is cut off.
+/// A client whose TLS handshake takes longer is cut off.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A client that has not sent a whole request head by then is cut off.
+/// A client that takes longer to send a whole request head is cut off.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long a client that was refused before its body was read may go on sending it.
+/// How long a client may go on sending a body after its request was refused.
 const LINGER: Duration = Duration::from_secs(1);
-/// Files besides the API's connections: the database, its pool, other listeners, resolvers.
+/// Open files besides the API's connections: the database, its pool, other listeners, resolvers.
 const OTHER_FILES: u64 = 1024;
-/// What one stream, and one connection, of HTTP/2 may send before it is read.
+/// How many bytes one stream, and one connection, of HTTP/2 may send before they are read.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
@@ -94,7 +94,7 @@ pub(crate) fn api(
     Ok(server.run())
 }
 
-/// Serves probes and scrapes.
+/// Serves health probes and Prometheus.
 pub(crate) fn ops(state: &Data<State>, listener: TcpListener) -> io::Result<Server> {
     let data = state.clone();
     let server = HttpServer::new(move || {
@@ -104,7 +104,7 @@ pub(crate) fn ops(state: &Data<State>, listener: TcpListener) -> io::Result<Serv
     Ok(server.listen(listener)?.run())
 }
 
-/// Lets the process open as many files as its connections need, where it may.
+/// Raises the limit on open files to what the connections need, where that is allowed.
 pub(crate) fn allow_files(config: &Config) {
     let needed = config.limits.connections as u64 + OTHER_FILES;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -124,7 +124,7 @@ pub(crate) fn allow_files(config: &Config) {
     }
 }
 
-/// What a connection passes before HTTP.
+/// The steps of a connection before HTTP.
 #[derive(Clone)]
 struct Door {
     connections: Connections,
@@ -138,14 +138,14 @@ impl Door {
     where
         H: Service<(Connection, Protocol, Option<SocketAddr>), Response = ()>,
     {
-        // It may be gone already.
+        // The client may be gone already.
         let Ok(address) = io.peer_addr() else { return Ok(()) };
         let peer = self.config.server.peer_of_connection(address.ip());
         let Some(place) = self.connections.open(peer).map(Rc::new) else { return Ok(()) };
         let served = async {
             let Some((io, protocol)) = self.shake_hands(io, &place).await else { return };
             let connection = Connection { io, place: Rc::clone(&place) };
-            // What matters about its end has been logged.
+            // Everything of interest about its end was logged already.
             let _ = http.call((connection, protocol, Some(address))).await;
         };
         tokio::select! {
@@ -179,7 +179,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// Whether bytes arrived that were not read yet.
+    /// Whether bytes have arrived that were not read yet.
     fn holds_bytes(&self) -> bool {
         let socket = match &self.io {
             Either::Left(io) => io,

@@ -1,4 +1,4 @@
-//! The HTTP ceiling: what actix-web does when a handler does nothing but read JSON and write it.
+//! The HTTP ceiling: the speed of actix-web with a handler that only reads and writes JSON.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub struct Accepted {
     pub expires_at: &'static str,
 }
 
-/// The answer, whatever the time.
+/// The answer, which is always the same.
 pub fn accepted(session_id: String, nonce: String) -> HttpResponse {
     let (used_at, expires_at) = ("2026-01-02T03:04:05.678901Z", "2026-01-02T04:04:05.678901Z");
     HttpResponse::Created().json(Accepted { nonce, session_id, used_at, expires_at })
@@ -86,7 +86,7 @@ pub fn serve() -> Result<()> {
     Ok(actix_web::rt::System::new().block_on(serving)?)
 }
 
-/// Listens, and says where to whoever started this process.
+/// Listens, and prints the address for the parent process.
 pub fn listener() -> std::io::Result<TcpListener> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?);

@@ -1,4 +1,4 @@
-//! One run of one load: what came of it, and what it cost.
+//! One run of one load: its results and its costs.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::wire::Client;
 
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// What is measured of all that there is.
+/// Which rows to measure.
 #[derive(Args)]
 pub struct Only {
     /// Only what has one of these parts in its id, such as claims/redis, /64, live/sqlite or
@@ -29,14 +29,14 @@ impl Only {
     }
 }
 
-/// Where everything happens.
+/// The surroundings of the measurements.
 pub struct Bench {
     pub postgres: Postgres,
     /// How long each load is measured.
     pub measured: Duration,
-    /// For the results, in the target folder.
+    /// The folder for the results, below the target folder.
     pub output: PathBuf,
-    /// For the data of everything but PostgreSQL, beside that of PostgreSQL.
+    /// The folder for all data except PostgreSQL's, on the same disk as PostgreSQL's.
     folder: tempfile::TempDir,
 }
 
@@ -57,14 +57,14 @@ impl Bench {
     }
 }
 
-/// What one run showed. Times are per operation: a batch of 256 claims is 256 of them.
+/// The results of one run. Times are per operation: a batch of 256 claims counts as 256 operations.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     pub per_second: f64,
     /// Of requests, in milliseconds.
     pub p50: f64,
     pub p99: f64,
-    /// Processor time in microseconds; `None` where it cannot be told.
+    /// Processor time in microseconds. `None` where it cannot be read.
     pub server_cpu: Option<f64>,
     pub database_cpu: Option<f64>,
     pub client_cpu: Option<f64>,
@@ -77,12 +77,12 @@ pub struct Subject<'a> {
     pub address: std::net::SocketAddr,
     /// Its process.
     pub pid: u32,
-    /// When it uses a database of its own accord.
+    /// The PostgreSQL that the server uses, if it does.
     pub postgres: Option<&'a Postgres>,
 }
 
 impl Subject<'_> {
-    /// Loads it; `weight` is the operations in one request.
+    /// Loads the server. `weight` is the number of operations in one request.
     pub fn measure(
         &self,
         bench: &Bench,
@@ -101,7 +101,7 @@ impl Subject<'_> {
         let operations = (tally.latencies.len() * weight as u64) as f64;
         let each = |time: Duration| time.as_secs_f64() * 1e6 / operations;
         let used = |number: usize| Some(each(after[number]?.saturating_sub(before[number]?)));
-        // The generator's threads count from their start.
+        // The generator counts its threads' time from their start.
         let share = tally.elapsed.as_secs_f64() / (tally.elapsed + WARM_UP).as_secs_f64();
         let quantile = |part| tally.latencies.value_at_quantile(part) as f64 / 1e6;
         Ok(Sample {

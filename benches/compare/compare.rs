@@ -1,5 +1,5 @@
-//! `make bench`: every row once in each round, by turns, so that whatever else the machine does
-//! meets all of them alike.
+//! `make bench`: every row once in each round, in turn, so that other work on the machine affects
+//! all rows alike.
 
 use std::fs;
 

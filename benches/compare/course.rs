@@ -1,4 +1,4 @@
-//! What `make bench-overload` showed of one database: what came back, and when.
+//! The results of `make bench-overload` for one database: the answers, and their times.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::wire::Reply;
 /// What is shown and judged as one.
 pub const BIN: Duration = Duration::from_millis(100);
 
-/// What one database showed.
+/// The results for one database.
 pub struct Course {
     /// Requests a second in a closed loop, before and after.
     pub capacity: [f64; 2],
     pub tally: Tally,
     pub probes: Vec<Probe>,
-    /// From when until when there was too much.
+    /// The beginning and end of the overload.
     pub overload: [Duration; 2],
 }
 
@@ -26,7 +26,7 @@ pub struct Probe {
 }
 
 impl Course {
-    /// What came back in a bin, by the time of the answers.
+    /// The answers in a bin, by their times.
     pub fn bins(&self) -> Vec<Vec<&Event>> {
         let mut bins = Vec::new();
         for event in &self.tally.events {

@@ -1,11 +1,11 @@
-//! Measurements that are one number, not a load: verdicts of a core, memory, the start. And what
-//! several rounds say together.
+//! Measurements with one number instead of a load: verdicts of a core, memory, the start. Also the
+//! medians of several rounds.
 
 use crate::Result;
 use crate::bench::Bench;
 use crate::{onceguard, verdicts};
 
-/// What is measured together, and gives one number for each figure.
+/// Figures that are measured together. Each gives one number.
 pub struct Group {
     pub figures: &'static [Figure],
     pub run: fn(&Bench) -> Result<Vec<f64>>,
@@ -51,7 +51,7 @@ pub const GROUPS: [Group; 3] = [
     },
 ];
 
-/// The median of some rounds, and how far they lie apart.
+/// The median of some rounds, and their spread.
 #[derive(Debug, Clone, Copy)]
 pub struct Spread {
     pub median: f64,
@@ -60,7 +60,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// `None` of nothing.
+    /// `None` without any round.
     pub fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<_> = values.filter(|value| value.is_finite()).collect();
         values.sort_unstable_by(f64::total_cmp);

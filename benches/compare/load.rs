@@ -1,6 +1,6 @@
-//! The load generator, the same for all: keep-alive connections shared out among a few threads,
-//! each with one poll loop. A closed loop sends a connection's next request when it has the
-//! answer to the last one; an open loop sends by the clock, whatever comes back.
+//! The load generator, the same for all servers. A few threads share the keep-alive connections,
+//! each with one poll loop. A closed loop sends a connection's next request when it has the last
+//! answer. An open loop sends by the clock, and does not wait for answers.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -18,11 +18,11 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::Result;
 use crate::wire::{Client, Reply};
 
-/// No answer on any connection for so long fails the run.
+/// The run fails when no connection gets an answer for this long.
 const SILENCE: Duration = Duration::from_secs(20);
-/// An open loop's request that finds no free connection for so long is given up.
+/// An open loop gives up a request that finds no free connection for this long.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often a thread looks whether it should stop, and what is due.
+/// How often a thread checks whether it should stop, and which requests are due.
 const TICK: Duration = Duration::from_millis(100);
 
 const WARMING_UP: u8 = 0;
@@ -42,7 +42,7 @@ pub enum Pace {
     Open(Vec<Step>),
 }
 
-/// What is to be sent, and how.
+/// What to send, and how.
 pub struct Load<'a> {
     pub address: SocketAddr,
     pub connections: usize,
@@ -61,7 +61,7 @@ pub struct Event {
     pub reply: Reply,
 }
 
-/// What came back while measuring.
+/// The answers during the measurement.
 pub struct Tally {
     /// From request to answer, in nanoseconds.
     pub latencies: Histogram<u64>,
@@ -114,7 +114,7 @@ impl Running {
         self.phase.store(MEASURING, Ordering::Relaxed);
     }
 
-    /// Stops; what is under way is given up.
+    /// Stops, and gives up requests under way.
     pub fn finish(self) -> Result<Tally> {
         let elapsed = self.began.elapsed();
         self.phase.store(STOPPING, Ordering::Relaxed);
@@ -145,7 +145,7 @@ struct Connection {
     stream: TcpStream,
     client: Box<dyn Client>,
     written: usize,
-    /// The part of an answer that came so far.
+    /// The part of an answer that has come so far.
     input: Vec<u8>,
     /// When the request under way was sent, or due.
     since: Option<Instant>,
@@ -181,7 +181,7 @@ impl Connection {
         }
     }
 
-    /// Reads what is there: the reply, if that completes it.
+    /// Reads the bytes that have arrived. Returns the reply if it is complete.
     fn read(&mut self, buffer: &mut [u8]) -> Result<Option<Reply>> {
         loop {
             let length = match self.stream.read(buffer) {
@@ -191,7 +191,7 @@ impl Connection {
                 Err(error) => return Err(error.into()),
             };
             let reply = if self.input.is_empty() {
-                // The whole answer, nearly always: nothing is copied.
+                // Nearly always the whole answer, so that nothing is copied.
                 let reply = self.client.answer(&buffer[..length])?;
                 if reply.is_none() {
                     self.input.extend_from_slice(&buffer[..length]);
@@ -215,7 +215,7 @@ struct Loop {
     phase: Arc<AtomicU8>,
     /// Of an open loop.
     schedule: Option<Schedule>,
-    /// Whose turn is next first, so that the server does not take any for abandoned.
+    /// In the order of their turns, so that the server takes no connection for abandoned.
     idle: VecDeque<usize>,
     /// When requests were due for which no connection was free.
     backlog: VecDeque<Instant>,
@@ -352,8 +352,8 @@ impl Schedule {
             let rate = self.steps.iter().rev().find(|(from, _)| *from <= self.next);
             match rate {
                 Some((_, per_second)) if *per_second > 0.0 => {
-                    // Not `self.next`: waking up late, by up to a millisecond, is not the
-                    // server's doing.
+                    // Not `self.next`: the server is not to blame when this thread wakes up to a
+                    // millisecond late.
                     due.push_back(now);
                     self.next += Duration::from_secs_f64(per_second.recip());
                 }

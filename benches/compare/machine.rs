@@ -1,4 +1,4 @@
-//! What a report was measured on.
+//! The machine that a report was measured on.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use crate::bench::Bench;
 use crate::figures::Spread;
 use crate::redis;
 
-/// Syncs that are timed, to say what durability costs here.
+/// The number of timed syncs, which show the cost of durability on this machine.
 const SYNCS: usize = 200;
 
 pub fn description(bench: &Bench) -> Result<String> {
@@ -50,7 +50,7 @@ fn memory() -> Option<String> {
     Some(format!("{:.0} GiB", kib / 1024.0 / 1024.0))
 }
 
-/// What a command writes; nothing if there is no such command.
+/// The output of a command. Empty if there is no such command.
 fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     output
@@ -58,7 +58,7 @@ fn output(program: &str, arguments: &[&str]) -> String {
         .unwrap_or_default()
 }
 
-/// The median time of a small write that is forced to disk, over and over the same place.
+/// The median time of a small write that is forced to disk, again and again at the same place.
 fn sync_micros(bench: &Bench) -> Result<f64> {
     let folder = bench.folder()?;
     let mut file = File::create(folder.path().join("sync"))?;

@@ -1,8 +1,10 @@
-//! onceguard beside what people would use instead, on the same work, over the same connections,
-//! by the same load generator. `make bench`, `make bench-scale` and `make bench-overload` run it.
+//! Measures onceguard beside what people would use instead: the same work, over the same
+//! connections, with the same load generator. `make bench`, `make bench-scale` and `make
+//! bench-overload` run it.
 //!
-//! Everything listens on 127.0.0.1, keeps its data in one folder that is removed in the end, and
-//! shares the machine with everything else: only ratios between rows mean anything elsewhere.
+//! Everything listens on 127.0.0.1, keeps its data in one folder that is removed at the end, and
+//! shares the machine with everything else. So compare only ratios between rows with other
+//! machines.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -44,8 +46,8 @@ mod wire;
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 
-/// The service's, which the verdicts are measured with. What the bare server and the handler with
-/// one INSERT use is the same.
+/// The service's allocator, for the verdicts. The bare server and the handler with one INSERT use
+/// the same one.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -1,6 +1,6 @@
 //! The handler that people write first: one INSERT … ON CONFLICT per request, through a pool, on
-//! the founding schema. Kindly made: the statement is prepared once for each connection, and no
-//! connection is tested before it is used.
+//! the founding schema. It is given its best chance: each connection prepares the statement once,
+//! and no connection is tested before use.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! onceguard itself: the release binary with its defaults, but for the addresses, the credentials
-//! and the log, which has warnings only unless a row says otherwise.
+//! onceguard itself: the release binary with its defaults, except for addresses, credentials and
+//! the log, which has only warnings unless a row says otherwise.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -17,12 +17,12 @@ use crate::wire::{self, HttpClient, ID, OpenAndEnd, TOKEN};
 
 /// For throw-away databases only.
 const SEALING_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-/// Claims in one request, where they come in batches.
+/// The number of claims in a batch.
 pub const BATCH: usize = 256;
 /// Some did:key (W3C did:key, test vectors of Ed25519).
 pub const DID: &str = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp";
 
-/// Sessions that claims and reads are shared out among.
+/// The number of sessions that claims and reads are spread over.
 const SESSIONS: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum On {
     Postgres,
 }
 
-/// Where services run: their data folder and their database, both empty at first.
+/// The data folder and the database of services, both empty at first.
 pub struct Home<'b> {
     bench: &'b Bench,
     /// Of SQLite, the database is in it.
@@ -121,8 +121,8 @@ impl Service<'_> {
         Subject { address: self.api, pid: self.process.id(), postgres: self.postgres }
     }
 
-    /// How many rows of a kind its purge has deleted. Asks the service, since a query would take
-    /// time of the database that is measured.
+    /// How many rows of a kind its purge has deleted. It asks the service, because a query would
+    /// cost the measured database time.
     pub fn purged(&self, rows: &str) -> Result<usize> {
         let metrics = wire::call(self.ops, &wire::http("GET", "/metrics", ""), 200)?;
         let name = format!("onceguard_purged_rows_total{{kind=\"{rows}\"}} ");
@@ -146,7 +146,7 @@ pub fn claims(bench: &Bench, on: On, connections: usize) -> Result<Sample> {
     single(bench, &Home::new(bench, on)?, connections)
 }
 
-/// The same, with what is logged by default: a line for each request, into a file.
+/// The same, with the default log: a line for each request, written to a file.
 pub fn logged_claims(bench: &Bench, on: On, connections: usize) -> Result<Sample> {
     single(bench, &Home::new(bench, on)?.set("RUST_LOG", "info"), connections)
 }

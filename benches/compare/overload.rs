@@ -1,8 +1,8 @@
-//! `make bench-overload`: what the service does with four times as much as it can do. Requests
-//! come by the clock, whatever comes back: half the capacity, then four times the capacity, then
-//! half again. Each has a batch of claims: then it is the queue that is full, and not the
-//! processors with HTTP. Millions of nonces are there already, so that the table is about as large
-//! in the end as it was in the beginning.
+//! `make bench-overload`: the service under four times the load that it can serve. Requests come by
+//! the clock, and do not wait for answers: half the capacity, then four times the capacity, then
+//! half again. Each request has a batch of claims, so that the queue fills up before HTTP takes all
+//! processors. Millions of nonces are there already, so that the table is about as large at the end
+//! as at the beginning.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -26,7 +26,7 @@ use crate::{machine, plot, report};
 
 /// Claims in one request.
 const BATCH: usize = 100;
-/// Connections that find the capacity, in a closed loop, without filling the queue.
+/// Connections of the closed loop that finds the capacity. They do not fill the queue.
 const CLOSED: usize = 32;
 /// Connections of the open loop: enough that one is always free.
 const OPEN: usize = 512;
@@ -89,7 +89,7 @@ fn drive(bench: &Bench, service: &Service<'_>, sessions: &Arc<[String]>) -> Resu
     std::thread::sleep(overload[1] + calm);
     let probes = probing.finish()?;
     let tally = running.finish()?;
-    // What was sent last has its answer before anything else is measured.
+    // The last requests get their answers before anything else is measured.
     std::thread::sleep(Duration::from_secs(1));
     Ok(Course { capacity: [before, closed()?], tally, probes, overload })
 }

@@ -15,7 +15,7 @@ use crate::naive::FOUNDING_SCHEMA;
 /// Names the program to start, when it is not in PATH.
 const PROGRAM: &str = "BENCH_PGBENCH";
 
-/// A nonce as long as everybody's: 20 to 22 digits.
+/// A nonce as long as in the other rows: 20 to 22 digits.
 const SCRIPT: &str = r"
 \set a random(1000000000000000000, 9000000000000000000)
 \set b random(100, 999)
@@ -25,9 +25,9 @@ INSERT INTO nonces (nonce, session_id, expires_at) VALUES (:a || '-' || :b,
 ON CONFLICT DO NOTHING;
 ";
 
-/// Its time runs while it connects, too; its rate leaves that out.
+/// pgbench's time includes connecting, but its rate does not.
 const CONNECTING: Duration = Duration::from_secs(2);
-/// Of every so many transactions, one is logged with its latency.
+/// One in this many transactions is logged with its latency.
 const SAMPLED: u64 = 10;
 
 pub fn claims(bench: &Bench, connections: usize) -> Result<Sample> {

@@ -12,8 +12,8 @@ use url::Url;
 use crate::Result;
 use crate::process::{children, cpu_time};
 
-/// A server that has run for a while writes its WAL into files that are there. A new one makes and
-/// syncs a file whenever one is full, and claims wait for it.
+/// A server that has run for a while reuses its WAL files. A new server makes and syncs a file
+/// whenever one is full, and claims wait for that.
 const FILL_WAL: &str = "
     DO $$ BEGIN
         FOR file IN 1 .. (SELECT setting::int / 16 FROM pg_settings WHERE name = 'min_wal_size')
@@ -43,13 +43,13 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Everything that is written there is removed in the end.
+    /// Everything in this folder is removed at the end.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// An empty database, after a checkpoint: what others have written is on disk already, and
-    /// does not disturb who comes next.
+    /// An empty database, after a checkpoint. So the writes of earlier rows are on disk, and do not
+    /// disturb the next one.
     pub fn database(&self) -> Result<Database<'_>> {
         let name = format!("bench_{}", uuid::Uuid::new_v4().simple());
         self.execute(&self.url, "CHECKPOINT")?;
@@ -59,7 +59,7 @@ impl Postgres {
         Ok(Database { postgres: self, url, name })
     }
 
-    /// Its version, and what is not as its package has it.
+    /// Its version, and the settings that differ from its package.
     pub fn description(&self) -> Result<String> {
         let version = self.value(&self.url, "SHOW server_version")?;
         let buffers = self.value(&self.url, "SHOW shared_buffers")?;
@@ -67,7 +67,7 @@ impl Postgres {
         Ok(format!("{version}, shared_buffers = {buffers}, max_wal_size = {wal}"))
     }
 
-    /// What all of its processes have used so far.
+    /// The processor time of all its processes so far.
     pub fn cpu_time(&self) -> Option<Duration> {
         let pid = fs::read_to_string(self.folder.join("main/data/postmaster.pid")).ok()?;
         let postmaster: u32 = pid.lines().next()?.trim().parse().ok()?;

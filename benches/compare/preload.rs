@@ -1,6 +1,6 @@
-//! Sessions and nonces put into a database by SQL, many at a time, while no service runs on it.
-//! What is put there is what the service would have left there: the nonces of a session came
-//! between those of others, in no order, so pages are as full as such insertions leave them.
+//! Puts sessions and nonces into a database by SQL, many at a time, while no service uses it. The
+//! result is what the service would have left: the nonces of different sessions are inserted in
+//! random order, so pages are as full as after such insertions.
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
@@ -15,7 +15,7 @@ pub const NONCES_EACH: usize = 100;
 /// The most nonces in one transaction.
 const CHUNK: usize = 1_000_000;
 
-/// What is put there.
+/// The kinds of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Sessions that live for a day.
@@ -74,7 +74,7 @@ impl<'h> Data<'h> {
         }
     }
 
-    /// Adds so many nonces; the sessions' ids, or the signers'.
+    /// Adds this many nonces. Returns the ids of the sessions or signers.
     pub fn add(&mut self, kind: Kind, nonces: usize) -> Result<Vec<String>> {
         let mut ids = Vec::new();
         for first in (0..nonces).step_by(CHUNK) {
@@ -90,11 +90,11 @@ impl<'h> Data<'h> {
         Ok(ids)
     }
 
-    /// Ends the preloading, right before the service starts. What the database would do by and by is
-    /// done now, and does not disturb who is measured.
+    /// Ends the preloading, right before the service starts. Work that the database would otherwise
+    /// do later is done now, so that it does not disturb the measurement.
     ///
-    /// The live sessions are left as in use all the time: activity is written down once a minute, and
-    /// by the next claim after it, so here as long ago as that, or not so long.
+    /// The live sessions are left as in use all the time: activity is written down once a minute,
+    /// and by the next claim after it, so here as long ago as that, or not so long.
     pub fn settle(mut self) -> Result<()> {
         let steps: &[&str] = match self {
             Self::Postgres(_) => &[

@@ -1,5 +1,5 @@
-//! The servers under test: started as processes of their own, watched from /proc, and gone
-//! whatever happens to this one.
+//! The servers under test: separate processes, observed through /proc. They end with this process,
+//! even when it is killed by a signal.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -17,7 +17,7 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Every child that may still run.
 static CHILDREN: Mutex<Vec<Arc<Mutex<Child>>>> = Mutex::new(Vec::new());
 
-/// A server. Killed when dropped: what it wrote is thrown away with it.
+/// A server. Killed when dropped, because its data is thrown away.
 pub struct Process {
     child: Arc<Mutex<Child>>,
 }
@@ -50,7 +50,7 @@ impl Process {
         lock(&self.child).id()
     }
 
-    /// Asks again and again until there is an answer, as long as the server runs.
+    /// Repeats the question until there is an answer, as long as the server runs.
     pub fn until<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> Result<T> {
         let started = Instant::now();
         while started.elapsed() < START_TIMEOUT {

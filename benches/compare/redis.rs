@@ -1,5 +1,5 @@
-//! Redis: `SET key 1 NX EX 3600`, which answers whether the key was new. With its own defaults,
-//! but for persistence, and without snapshots.
+//! Redis: `SET key 1 NX EX 3600`, which answers whether the key was new. It has its own defaults,
+//! except for persistence, and makes no snapshots.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};

@@ -119,7 +119,7 @@ pub fn judged(targets: &[Target]) -> String {
     table(["what", "must", "goal", "measured", ""], &cells)
 }
 
-/// In Markdown, with aligned columns; all but the first are to the right when they are numbers.
+/// A Markdown table with aligned columns. Numbers are right-aligned, except in the first column.
 pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());

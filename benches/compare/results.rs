@@ -1,11 +1,11 @@
-//! What the rounds of `make bench` showed.
+//! The results of the rounds of `make bench`.
 
 use std::collections::BTreeMap;
 
 use crate::bench::Sample;
 use crate::figures::Spread;
 
-/// What all rounds showed, by the rows' ids.
+/// The results of all rounds, by the rows' ids.
 #[derive(Default)]
 pub struct Results {
     pub samples: BTreeMap<String, Vec<Sample>>,
@@ -21,7 +21,8 @@ impl Results {
         Spread::of(self.figures.get(id)?.iter().copied())
     }
 
-    /// Of each round by itself, since the rows of one round were measured at nearly the same time.
+    /// For each round by itself, because the rows of one round were measured at nearly the same
+    /// time.
     pub fn ratio(&self, a: &str, b: &str, value: impl Fn(&Sample) -> f64) -> Option<Spread> {
         let (a, b) = (self.samples.get(a)?, self.samples.get(b)?);
         Spread::of(a.iter().zip(b).map(|(a, b)| value(a) / value(b)))

@@ -1,4 +1,4 @@
-//! The table's rows: who does what, how durably, over how many connections.
+//! The table's rows: which contender does what, how durably, over how many connections.
 
 use crate::Result;
 use crate::bench::{Bench, Sample};
@@ -6,7 +6,7 @@ use crate::onceguard::On::{self, Postgres, Sqlite};
 use crate::redis::Persistence;
 use crate::{bare, naive, onceguard, pgbench, redis};
 
-/// One run, over so many connections.
+/// One run, over this many connections.
 type Run = Box<dyn Fn(&Bench, usize) -> Result<Sample>>;
 
 /// A load on one contender.
@@ -15,7 +15,7 @@ pub struct Row {
     pub id: String,
     pub connections: usize,
     pub what: String,
-    /// What is on disk when an answer says so.
+    /// Whether the data is on disk before the answer.
     pub durability: &'static str,
     pub run: Run,
 }
@@ -90,7 +90,7 @@ pub fn all() -> Vec<Row> {
     for connections in [64, 256] {
         claims(&mut rows, connections);
     }
-    // More connections than the throw-away server takes would be needed for more.
+    // More would need more connections than the throw-away server takes.
     let what = "pgbench, single-row INSERT … ON CONFLICT, founding schema, no HTTP";
     rows.add(Section::Claims, ("claims/pgbench", 64), what, POSTGRES_WAL, pgbench::claims);
     let what = "onceguard on PostgreSQL, with the default log: a line per request, in a file";

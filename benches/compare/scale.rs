@@ -1,5 +1,5 @@
-//! `make bench-scale`: claims beside more and more live nonces, and while expired ones are
-//! purged; what a nonce takes on disk, and a cached DID in memory.
+//! `make bench-scale`: claims with more and more live nonces, and during a purge; the size of a
+//! nonce on disk, and of a cached DID in memory.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -26,7 +26,7 @@ use crate::{machine, report};
 
 const CONNECTIONS: usize = 64;
 const DATABASES: [(On, &str); 2] = [(On::Postgres, "PostgreSQL"), (On::Sqlite, "SQLite")];
-/// Claims a second beside a purge, where they do not come as fast as they can.
+/// Claims a second during a purge, in the rows with a fixed rate.
 const STEADY: f64 = 2_000.0;
 /// Live nonces beside those that are purged.
 const BESIDE_PURGE: usize = 1_000_000;
@@ -125,13 +125,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What was measured beside so many live nonces.
+/// The measurements with this many live nonces.
 struct Level {
     live: usize,
     rate: Spread,
     p50: Spread,
     p99: Spread,
-    /// Of table and indexes, per nonce.
+    /// Bytes of table and indexes, per nonce.
     bytes: [f64; 2],
 }
 

@@ -1,10 +1,10 @@
-//! What a verdict costs beside the signature check that it cannot do without, per type of key:
-//! the bare check of the cryptographic library, with the key parsed; the same message through
-//! all checks that need no I/O; and the whole verdict, whose nonce is claimed on SQLite.
+//! The cost of a verdict, compared with its signature check, for each type of key. Measured are the
+//! bare check of the cryptographic library, with a parsed key; the same message through all checks
+//! that need no I/O; and the whole verdict, which claims a nonce on SQLite.
 //!
-//! Each kind judges the same messages, by turns, in this process. The ratio is of processor
-//! time, the database's threads included: what a core could do at most, whatever else the
-//! machine does meanwhile.
+//! Each kind judges the same messages in turn, in this process. The ratios are of processor time,
+//! and include the database's threads. So they show what a core can do, even if the machine does
+//! other work.
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,12 +34,12 @@ use crate::bench::Bench;
 
 /// Of each kind.
 const MESSAGES: usize = 8192;
-/// How many verdicts are asked for at the same time where nonces are claimed.
+/// The number of concurrent verdicts when nonces are claimed.
 const TASKS: usize = 64;
 const URL: &str = "https://service.example/orders?id=1";
 const CONTENT: &[u8] = br#"{"amount":1}"#;
 
-/// A signed request, and what a bare check needs of it.
+/// A signed request, and the parts of it that a bare check needs.
 struct Message {
     headers: Vec<(String, String)>,
     base: String,
@@ -147,7 +147,7 @@ fn cpu_time() -> Duration {
 
 /// For each type of key: bare check, verdict without the claim, verdict.
 pub fn per_second_of_a_core(bench: &Bench) -> Result<Vec<f64>> {
-    // One thread for all that is not the database's.
+    // One thread for everything except the database.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let clock = Clock::system();

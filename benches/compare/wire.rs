@@ -1,5 +1,5 @@
-//! Requests that are built once and only patched, and answers that are read as little as it
-//! takes to check each of them. HTTP/1.1 and Redis' RESP.
+//! Requests that are built once and then only patched, and answers of which only the checked parts
+//! are read. HTTP/1.1 and Redis' RESP.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -100,7 +100,7 @@ pub fn single_claim() -> String {
     http("POST", &format!("/v1/sessions/{ID}/nonces"), &body)
 }
 
-/// So many claims of fresh nonces, in one of the sessions.
+/// This many claims of fresh nonces, in one of the sessions.
 pub fn batch_of_claims(size: usize) -> String {
     let claim = format!(r#"{{"session_id":"{ID}","nonce":"{NONCE}"}}"#);
     let body = format!(r#"{{"claims":[{}]}}"#, vec![claim; size].join(","));
@@ -113,7 +113,7 @@ pub struct HttpClient {
     status: u16,
     /// How many claims the answer must say are accepted.
     accepted: usize,
-    /// The last request was refused as overloaded: it is sent again.
+    /// The last request was refused as overloaded, and is sent again.
     refused: bool,
 }
 
@@ -163,7 +163,7 @@ fn contains(body: &[u8], word: &[u8]) -> bool {
     body.windows(word.len()).any(|part| part == word)
 }
 
-/// By turns: opens a session with an id of its own, and ends it.
+/// In turn: opens a session with a new id, and ends it.
 pub struct OpenAndEnd {
     open: Template,
     end: Template,

@@ -1,5 +1,5 @@
-//! A claim's way through the queue to a database in memory, and back: what the queue costs beside
-//! a disk.
+//! A claim's way through the queue to a database in memory and back, which shows the cost of the
+//! queue without a disk.
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -49,7 +49,7 @@ impl Queue {
     }
 }
 
-/// Nobody else waits.
+/// No other caller waits.
 #[divan::bench]
 fn alone(bencher: Bencher<'_, '_>) {
     let queue = Queue::new();
@@ -58,7 +58,7 @@ fn alone(bencher: Bencher<'_, '_>) {
         .bench_values(|claim| queue.base.runtime.block_on(queue.claims.claim(claim)).unwrap());
 }
 
-/// Callers who wait at the same time.
+/// The number of callers that wait at the same time.
 #[divan::bench(args = [64, 256])]
 fn together(bencher: Bencher<'_, '_>, callers: usize) {
     let queue = Queue::new();

@@ -1,4 +1,4 @@
-//! A DID in a full cache, and beside it what a bare moka cache of as many entries costs.
+//! A look-up of a DID in a full cache, beside a look-up in a bare moka cache with as many entries.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
@@ -44,7 +44,7 @@ fn cached(bencher: Bencher<'_, '_>) {
         }
         dids
     });
-    // What is cached is there at once.
+    // A cached DID is there at once.
     bencher.with_inputs(any).bench_values(|did| dids.get(did, None, ASKER).now_or_never().unwrap());
 }
 

@@ -1,4 +1,4 @@
-//! The parts, each by itself: `make bench-micro`.
+//! Measures single parts: `make bench-micro`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark")]
 
 mod claims;
@@ -19,7 +19,7 @@ fn main() {
     divan::main();
 }
 
-/// What services are made of, on a database in memory.
+/// The parts of services, on a database in memory.
 struct Base {
     /// Drives whatever is made of this.
     runtime: Runtime,

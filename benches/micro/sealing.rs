@@ -1,4 +1,4 @@
-//! Session keys, sealed and opened.
+//! Sealing and opening session keys.
 
 use divan::Bencher;
 use onceguard::config::SealingKeyBytes;

@@ -1,4 +1,5 @@
-//! A signed request: read and checked, its base rebuilt, its signature verified; and all of it.
+//! A signed request: the parsing and checks, the signature base, the verification; and all
+//! together.
 
 use divan::Bencher;
 use onceguard::clock::Clock;

@@ -1,4 +1,4 @@
-//! How many connections there may be, and which one goes when there is one too many.
+//! How many connections there may be, and which one is closed when there is one too many.
 //!
 //! A connection is a stranger's until a token came over it. While a signed request is being served
 //! on it, it is not. When strangers have one connection too many, one closes: the first of these
@@ -34,7 +34,7 @@ pub(super) struct Registry {
     limits: Limits,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
-    /// Bytes of heads that are larger than every connection may have.
+    /// Bytes of heads that do not fit into a connection's own buffer.
     head_bytes: AtomicU64,
 }
 
@@ -45,12 +45,12 @@ struct State {
     handshakes: Line,
 }
 
-/// Which of the two lines.
+/// Which of the two lines a connection waits in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiting {
-    /// For a credential.
+    /// For connections without a credential.
     Stranger,
-    /// For the end of a TLS handshake.
+    /// For connections in a TLS handshake.
     Handshake,
 }
 
@@ -61,10 +61,10 @@ pub(super) struct Ticket {
     number: u64,
 }
 
-/// What came over a connection so far. Those that showed the least go first.
+/// What came over a connection so far. Connections that showed the least are closed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Shown {
-    /// What was refused.
+    /// A refused request.
     Refused,
     /// Nothing yet.
     Nothing,
@@ -74,7 +74,7 @@ pub(super) enum Shown {
     Signature,
 }
 
-/// Those that wait for something, in the order in which they go when there are too many.
+/// Waiting connections, in the order in which they are closed when there are too many.
 struct Line {
     in_all: usize,
     per_peer: usize,
@@ -100,8 +100,8 @@ impl Connections {
         Self(Arc::new(Registry { limits, metrics, state, head_bytes: AtomicU64::new(0) }))
     }
 
-    /// A place for a new connection. Those of trusted proxies have no peer: they are many peers'.
-    /// `None` when there is no place, and no stranger's that could be had instead.
+    /// A place for a new connection. A trusted proxy's connection has no peer, because it carries
+    /// many. `None` when there is no place, and no stranger's connection to close instead.
     #[must_use]
     pub fn open(&self, peer: Option<Peer>) -> Option<Place> {
         let Registry { limits, metrics, .. } = &*self.0;
@@ -123,7 +123,7 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a connection into a line, and closes one if that makes one too many.
+    /// Puts a connection into a line, and closes one if the line is then too long.
     pub(super) fn enter(
         &self,
         waiting: Waiting,
@@ -156,7 +156,7 @@ impl Registry {
         self.metrics.in_use.with_label_values(&["connections"]).dec();
     }
 
-    /// Takes room for more of a stranger's head, if there is some.
+    /// Takes room for more of a stranger's head, if there is any.
     pub(super) fn take_head_bytes(&self, bytes: u64) -> bool {
         let most = self.limits.stranger_head_bytes;
         let taken = self.head_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
@@ -191,7 +191,7 @@ impl State {
 }
 
 impl Line {
-    /// Which bound made another one go, if one did.
+    /// The bound that closed a connection, if one did.
     fn enter(
         &mut self,
         ticket: Ticket,

@@ -1,6 +1,6 @@
-//! What callers may cost at the same time: each kind of cost is counted in all, and per account,
-//! so that one caller uses up its own share and not that of the others. `docs/strangers.md` lists
-//! every bound. Nothing here waits: what does not fit is refused.
+//! What callers may cost at the same time. Each kind of cost is counted in all and per account, so
+//! that a caller can use up only its own share. `docs/strangers.md` lists every bound. Nothing here
+//! waits: what does not fit is refused.
 
 mod connections;
 mod place;
@@ -12,18 +12,18 @@ pub use connections::Connections;
 pub use place::{Handshaking, Place, Serving};
 pub use shares::{Full, Hold, Shares};
 
-/// On whose share something is counted.
+/// The account that a cost is counted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Account {
     Peer(Peer),
     Did(SignerKey),
 }
 
-/// What kind of credential came with what is counted.
+/// The kind of credential that came with the cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// A token, which an operator gave out.
+    /// A token that an operator gave out.
     Holder,
-    /// At best a signature, by a key that anyone can make: half of everything is out of its reach.
+    /// At most a signature, by a key that anyone can make. Half of everything is kept from it.
     Agent,
 }

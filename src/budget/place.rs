@@ -1,8 +1,8 @@
-//! One connection: whether a credential came over it, and how much may be read from it before.
+//! One connection: whether a credential came over it, and how much may be read from it before that.
 //!
-//! Until then, no more is read than is looked at: a head that fits into a buffer, and what comes
-//! with it. A longer head takes room that all strangers share; a body waits in the client's socket
-//! until its credential was checked.
+//! Before a credential, only a head that fits into a buffer is read, and what comes with it. A
+//! longer head takes room that all strangers share. A body stays unread in the socket until its
+//! credential was checked.
 
 use std::cell::Cell;
 use std::io;
@@ -15,16 +15,16 @@ use tokio_util::sync::CancellationToken;
 use super::connections::{Registry, Shown, Ticket, Waiting};
 use crate::domain::Peer;
 
-/// What is read without looking at it.
+/// The most bytes that are read before they are looked at.
 const FREE: u64 = 8 * 1024;
-/// By how much more a longer head is read, and how long it may become in all. (HTTP/1.1 heads end
-/// at 128 KiB before.)
+/// The steps in which a longer head is read, and its largest size. (HTTP/1.1 heads are cut off
+/// earlier, at 128 KiB.)
 const MORE: u64 = 16 * 1024;
 const LONGEST: u64 = 256 * 1024;
-/// What is read after a refusal, and thrown away, so that the client sees its answer.
+/// The most bytes that are read and discarded after a refusal, so that the client sees its answer.
 const DRAINED: u64 = 1024 * 1024;
 
-/// A connection's place among all. It belongs to the thread that serves the connection.
+/// A connection's place among all connections. It belongs to the thread that serves the connection.
 pub struct Place {
     registry: Arc<Registry>,
     peer: Option<Peer>,
@@ -39,11 +39,11 @@ pub struct Place {
     serving: Cell<usize>,
     shown: Cell<Shown>,
     phase: Cell<Phase>,
-    /// Bytes since the phase began.
+    /// Bytes read since the phase began.
     read: Cell<u64>,
-    /// Whether what was read was looked at, and was no whole head.
+    /// Whether the bytes were looked at, and were not a whole head.
     looked_at: Cell<bool>,
-    /// Bytes of the room that all strangers share.
+    /// Bytes taken of the room that all strangers share.
     granted: Cell<u64>,
     reader: Cell<Option<Waker>>,
 }
@@ -54,7 +54,7 @@ enum Phase {
     Head,
     /// A request's credential is being checked.
     Checking,
-    /// A request was refused; what else it sends is thrown away.
+    /// A request was refused. The rest of it is discarded.
     Draining(u64),
 }
 
@@ -95,7 +95,7 @@ impl Place {
         Handshaking { place: self, ticket: self.peer.map(enter) }
     }
 
-    /// A good token came over it: from now on it is its holder's.
+    /// A valid token came over the connection: from now on it is a holder's.
     pub fn admit(&self) {
         if !self.known.replace(true) {
             self.leave();
@@ -113,7 +113,7 @@ impl Place {
         Serving(Rc::clone(self))
     }
 
-    /// Whether everything may be read that comes.
+    /// Whether all bytes may be read.
     fn is_trusted(&self) -> bool {
         self.known.get() || self.serving.get() > 0
     }
@@ -146,8 +146,8 @@ impl Place {
         }
     }
 
-    /// A request was answered. Whether the connection has to be closed after that: a stranger
-    /// that was refused begins anew.
+    /// A request was answered. Returns whether the connection must be closed: a refused stranger
+    /// must connect again.
     pub fn end_request(&self, refused: bool) -> bool {
         let checking = self.checking.get().saturating_sub(1);
         self.checking.set(checking);
@@ -166,13 +166,13 @@ impl Place {
         refused
     }
 
-    /// Whether the connection may be read from now.
+    /// Whether the connection may be read now.
     pub fn poll_read(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
         if self.is_trusted() || self.read.get() < FREE + self.granted.get() {
             return Poll::Ready(Ok(()));
         }
         match self.phase.get() {
-            // What was read may be a whole head: it is looked at before more is read.
+            // The bytes may be a whole head, so they are looked at before more are read.
             Phase::Head if !self.looked_at.replace(true) => context.waker().wake_by_ref(),
             Phase::Head => {
                 let granted = self.granted.get();
@@ -196,7 +196,7 @@ impl Place {
         Poll::Pending
     }
 
-    /// So many bytes were read.
+    /// This many bytes were read.
     pub fn has_read(&self, bytes: usize) {
         self.read.set(self.read.get() + bytes as u64);
     }
@@ -219,7 +219,7 @@ impl Place {
         }
     }
 
-    /// Takes the place among strangers that is due to what it has shown.
+    /// Joins the strangers' line at the position that its connection has earned.
     fn show(&self, shown: Shown) {
         self.shown.set(shown);
         self.leave();

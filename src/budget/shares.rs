@@ -1,5 +1,5 @@
-//! An amount that many hold parts of: bounded in all, and per account. Half of it is kept for the
-//! holders of tokens.
+//! An amount of which many accounts hold parts. It is bounded in all and per account, and half of
+//! it is kept for the holders of tokens.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use prometheus::IntGauge;
 
 use super::{Account, Standing};
 
-/// Clones share the amount.
+/// The amount. Clones share it.
 #[derive(Clone)]
 pub struct Shares {
     inner: Arc<Inner>,
@@ -25,11 +25,11 @@ struct Inner {
 struct Held {
     in_all: u64,
     by_agents: u64,
-    /// Accounts that hold nothing are not in it, so that it is as small as what is held.
+    /// Only accounts that hold something, so that the map stays small.
     by_account: HashMap<Account, u64>,
 }
 
-/// There is no room for so much; nothing was taken.
+/// There is not enough room. Nothing was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
     Account,
@@ -37,7 +37,7 @@ pub enum Full {
 }
 
 impl Full {
-    /// For the label of a metric.
+    /// The word for a metric's label.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ impl Shares {
     /// Takes an amount until the [`Hold`] is dropped.
     ///
     /// # Errors
-    /// [`Full`], and which bound refuses it.
+    /// [`Full`] names the bound that refuses it.
     pub fn take(
         &self,
         amount: u64,
@@ -163,7 +163,7 @@ mod tests {
             (4..=5).map(|n| shares.take(25, Standing::Holder, &[peer(n)]).unwrap()).collect();
         assert_eq!(shares.take(1, Standing::Holder, &[peer(6)]).err(), Some(Full::All));
         drop(holders);
-        // What holders leave is not the agents'.
+        // Agents cannot take the holders' half, even when it is free.
         assert_eq!(shares.take(1, Standing::Agent, &[peer(3)]).err(), Some(Full::All));
         drop(agents);
         assert!(shares.take(25, Standing::Agent, &[peer(3)]).is_ok());

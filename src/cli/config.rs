@@ -8,12 +8,12 @@ use crate::config::{Need, Origin, Setting, Sources};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Say everything that is wrong with the configuration, and with the files that it names
+    /// List every mistake in the configuration and in the files that it names
     #[command(after_help = "Example:\n  onceguard config check --config config/production.toml")]
     Check,
-    /// Print every key, its value and where that came from; secrets are masked
+    /// Print every key with its value and the value's origin; secrets are masked
     #[command(
-        after_help = "What it prints is a file that could be read again, but for the secrets.\n\n\
+        after_help = "The output is a valid configuration file, except that secrets are masked.\n\n\
         Examples:\n  onceguard config show --config config/production.toml\n  \
         onceguard config show --json"
     )]
@@ -54,7 +54,7 @@ fn show_json(settings: &[Setting]) -> Result<(), Failure> {
     out::json(&json!({ "settings": items }))
 }
 
-/// Prints a file that could be read again, but for what is masked.
+/// Prints a valid configuration file, except that secrets are masked.
 fn show_toml(settings: &[Setting]) -> Result<(), Failure> {
     let mut current = "";
     for setting in settings {

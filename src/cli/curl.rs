@@ -1,5 +1,5 @@
 //! A request as a `curl` line to paste into a shell. `curl` must send what was signed, byte for
-//! byte: nothing that it would otherwise tidy up is left to it.
+//! byte, so the line turns off every change that `curl` would make.
 
 use crate::signatures::Target;
 
@@ -16,7 +16,7 @@ pub(super) fn line(
         words.extend(value.map(|value| quoted(&value)));
     };
     if method == "HEAD" {
-        // With `--request HEAD`, curl would wait for content that never comes.
+        // With `--request HEAD`, curl would wait for a body that never comes.
         option("--head", None);
     } else {
         option("--request", Some(method.to_owned()));
@@ -26,7 +26,7 @@ pub(super) fn line(
         option("--header", Some(format!("Host: {}", target.authority())));
     }
     for (name, value) in headers {
-        // `Name:` alone would mean not to send it.
+        // curl takes `Name:` as an order not to send the header.
         let header = if value.is_empty() { format!("{name};") } else { format!("{name}: {value}") };
         option("--header", Some(header));
     }

@@ -9,7 +9,7 @@ use crate::config::{Config, DatabaseUrl, SqliteLocation};
 use crate::metrics::Metrics;
 use crate::storage::{Store, migrations};
 
-/// Opens the database as it is: it must exist, but may lack migrations.
+/// Opens the database without migrating it. It must exist, but may lack migrations.
 pub(super) async fn open(config: &Config) -> Result<Store, Failure> {
     match &config.database.url {
         DatabaseUrl::Sqlite(SqliteLocation::File(path)) if !path.exists() => {
@@ -29,7 +29,7 @@ pub(super) async fn open(config: &Config) -> Result<Store, Failure> {
     open_or_create(config).await
 }
 
-/// Opens the database; an SQLite file that does not exist is made, empty.
+/// Opens the database. If an SQLite file does not exist, makes an empty one.
 pub(super) async fn open_or_create(config: &Config) -> Result<Store, Failure> {
     let metrics = Metrics::new()?;
     Ok(app::open_store(config, &Arc::new(metrics), &Clock::system()).await?)

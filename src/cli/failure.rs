@@ -9,10 +9,10 @@ use crate::storage::StoreError;
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// It was tried, and failed.
+    /// The command was tried, and failed.
     #[error("{0}")]
     Failed(String),
-    /// It was asked for in a way that makes no sense.
+    /// The command line or the configuration is wrong.
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
@@ -20,7 +20,7 @@ pub enum Failure {
     /// Trying again later may help.
     #[error("{0}")]
     Unavailable(String),
-    /// It would do harm, or is not possible as things are. Nothing was changed.
+    /// The command would do harm, or is not possible in this state. Nothing was changed.
     #[error("{0}")]
     Refused(String),
     /// Standard output was closed or cannot be written to.
@@ -40,7 +40,7 @@ impl Failure {
         })
     }
 
-    /// Whether the reader of our output went away, as in `onceguard token list | head -1`.
+    /// Whether the reader of standard output has closed it, as in `onceguard token list | head -1`.
     #[must_use]
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)

@@ -22,7 +22,7 @@ pub(super) fn parse_duration(text: &str) -> Result<u32, String> {
     };
     let number: u32 = text.strip_suffix(unit).unwrap_or_default().parse().map_err(|_| wrong())?;
     match number.checked_mul(seconds) {
-        Some(0) => Err("must be more than nothing".to_owned()),
+        Some(0) => Err("must be more than zero".to_owned()),
         Some(seconds) => Ok(seconds),
         None => Err("must be less than 136 years".to_owned()),
     }

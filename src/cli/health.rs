@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::data_dir::OPS_ADDRESS_FILE;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// In bytes; what is beyond is not read.
+/// In bytes. No more are read.
 const LONGEST_ANSWER: u64 = 65_536;
 
 pub(super) fn run(config: &Config) -> Result<(), Failure> {
@@ -20,14 +20,14 @@ pub(super) fn run(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// What `/readyz` answers.
+/// The answer of `/readyz`.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
 }
 
 impl Answer {
-    /// By how much the machine's clock jumped in that instance's eyes, while it is not believed.
+    /// By how much that instance saw the machine's clock jump, until it follows the clock again.
     pub(super) fn clock_jump_seconds(&self) -> Option<i64> {
         let said: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
         said.pointer("/clock/jump_seconds")?.as_i64()
@@ -42,7 +42,7 @@ pub(super) fn ask(config: &Config) -> Result<Answer, Failure> {
     })
 }
 
-/// Where the instance says that it listens, else where it is configured to.
+/// The address that the instance has written down, else the configured one.
 fn bound_address(config: &Config) -> SocketAddr {
     std::fs::read_to_string(config.data_dir.join(OPS_ADDRESS_FILE))
         .ok()
@@ -50,7 +50,7 @@ fn bound_address(config: &Config) -> SocketAddr {
         .unwrap_or(config.ops.listen)
 }
 
-/// An address that listens everywhere is asked on the loopback.
+/// For an instance that listens on all addresses, the loopback address.
 pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {

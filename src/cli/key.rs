@@ -1,5 +1,4 @@
-//! `onceguard key`: the keys that agents sign with. A secret key is written to its file, and
-//! nowhere else.
+//! `onceguard key`: the keys that agents sign with. A secret key is written only to its file.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -56,7 +55,7 @@ impl Key {
                 let did = did(key.public_key())?;
                 write_new(&path, &key)?;
                 out::note(format!(
-                    "A new {key_type} key is in {}. Everyone who can read it can sign as:",
+                    "A new {key_type} key is in {}. Anyone who can read this file can sign as:",
                     path.display()
                 ));
                 out::line(did.as_str())
@@ -69,7 +68,7 @@ impl Key {
 
 fn generate(key_type: KeyType) -> Result<SigningKey, Failure> {
     loop {
-        // Hardly ever, the bytes are no scalar of the curve.
+        // Very rarely, the bytes are not a scalar of the curve.
         if let Ok(key) = SigningKey::from_bytes(key_type, &*random()?) {
             return Ok(key);
         }
@@ -79,11 +78,11 @@ fn generate(key_type: KeyType) -> Result<SigningKey, Failure> {
 pub(super) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
     let mut bytes = Zeroizing::new([0; N]);
     getrandom::fill(bytes.as_mut_slice())
-        .map_err(|error| Failure::Failed(format!("the system has no randomness: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("the system gives no random bytes: {error}")))?;
     Ok(bytes)
 }
 
-/// Writes a key to a file that did not exist, mode 0600 from its first byte.
+/// Writes a key to a new file, which has mode 0600 from its first byte.
 fn write_new(path: &Path, key: &SigningKey) -> Result<(), Failure> {
     let pem = key.to_pem().map_err(|error| Failure::Failed(error.to_string()))?;
     let mut options = OpenOptions::new();
@@ -92,7 +91,7 @@ fn write_new(path: &Path, key: &SigningKey) -> Result<(), Failure> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => Failure::Refused(format!(
-            "{}: exists already, and a key is never overwritten: choose another file with --out",
+            "{}: exists already, and keys are never overwritten; choose another file with --out",
             path.display()
         )),
         _ => cannot("write", path, &error),
@@ -133,7 +132,7 @@ pub(super) fn did(key: &PublicKey) -> Result<Did, Failure> {
     did_key::encode(key).map_err(|error| Failure::Failed(error.to_string()))
 }
 
-/// The DID URL of a did:key's one key: its fragment is the key again.
+/// The DID URL of a did:key's only key. Its fragment repeats the key.
 pub(super) fn keyid(did: &Did) -> Result<DidUrl, Failure> {
     DidUrl::parse(&format!("{did}#{}", did.method_specific_id()))
         .map_err(|error| Failure::Failed(error.to_string()))

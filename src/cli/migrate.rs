@@ -1,4 +1,4 @@
-//! `onceguard migrate`: brings the database's tables to this binary's, or back.
+//! `onceguard migrate`: applies or reverts migrations of the database.
 
 use clap::Subcommand;
 use serde_json::json;
@@ -16,16 +16,16 @@ pub(super) enum Migrate {
     #[command(after_help = "Example:\n  \
                             DATABASE_URL=postgres://onceguard@db/onceguard onceguard migrate up")]
     Up,
-    /// Revert the newest migrations, and lose the data that it names
+    /// Revert the newest migrations; says what data that deletes, and asks first
     #[command(
         after_help = "Examples:\n  onceguard migrate down\n  onceguard migrate down 2 --yes\n  \
                             onceguard migrate down --all --yes"
     )]
     Down {
-        /// How many
+        /// How many migrations to revert
         #[arg(default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
-        /// Revert all, and leave nothing
+        /// Revert all migrations; the database is empty afterwards
         #[arg(long, conflicts_with = "count")]
         all: bool,
         /// Do not ask
@@ -39,7 +39,7 @@ pub(super) enum Migrate {
         #[arg(long)]
         json: bool,
     },
-    /// Revert the newest migration, lose the data that it names, and apply it again
+    /// Revert the newest migration and apply it again; says what data that deletes, and asks first
     #[command(after_help = "Example:\n  onceguard migrate redo --yes")]
     Redo {
         /// Do not ask
@@ -85,8 +85,8 @@ impl Migrate {
     }
 }
 
-/// Tables never change below a serving instance. On SQLite, the locks of data folder and database
-/// tell; on PostgreSQL see [`nobody_serves`].
+/// Tables never change while an instance serves. On SQLite, the locks of the data folder and the
+/// database show whether one does; on PostgreSQL see [`nobody_serves`].
 fn lock(config: &Config) -> Result<Option<(DataDirLock, Option<DatabaseLock>)>, Failure> {
     if config.database.is_postgres() {
         return Ok(None);
@@ -99,7 +99,7 @@ fn lock(config: &Config) -> Result<Option<(DataDirLock, Option<DatabaseLock>)>, 
     Ok(Some((folder, app::lock_database(config)?)))
 }
 
-/// Reverting takes tables and functions away that running instances use.
+/// Reverting removes tables and functions that running instances use.
 async fn nobody_serves(store: &Store) -> Result<(), Failure> {
     let serving = store.serving().await?;
     if serving.is_empty() {
@@ -115,7 +115,7 @@ async fn nobody_serves(store: &Store) -> Result<(), Failure> {
 }
 
 async fn up(store: &Store) -> Result<(), Failure> {
-    // What is pending may be what the newer version did without, or did otherwise.
+    // The newer version may have dropped or changed what is pending here.
     if let Some(unknown) = migrations::unknown(&store.migrations().await?) {
         return Err(Failure::Refused(format!(
             "nothing was applied: the database has migration {unknown}, which this version of \

@@ -1,5 +1,6 @@
-//! The command line: one file per command. Results go to standard output, all else to standard
-//! error; what destroys asks first. A secret is printed only by the command that makes it.
+//! The command line: one file per command. Results go to standard output, everything else to
+//! standard error. Commands that delete data ask first. A secret is printed only by the command
+//! that makes it.
 
 mod config;
 mod curl;
@@ -33,7 +34,7 @@ use crate::telemetry;
 
 pub use failure::Failure;
 
-/// onceguard, as it is called.
+/// The command line of onceguard.
 #[derive(Debug, Parser)]
 #[command(
     name = "onceguard",
@@ -63,7 +64,7 @@ pub struct Cli {
     command: Option<Command>,
 }
 
-/// What goes before the file and the environment.
+/// The flags that override the file and the environment.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Configuration")]
 struct Settings {
@@ -85,8 +86,8 @@ struct Settings {
 enum Command {
     /// Serve the API until SIGTERM or SIGINT (the default)
     #[command(
-        after_help = "SIGHUP reads the certificate again (server.tls), which is also done within \
-        a minute after its files change.\n\n\
+        after_help = "SIGHUP reads the certificate (server.tls) again. It is also read again \
+        within a minute after its files change.\n\n\
         Example:\n  onceguard serve --config config/production.toml"
     )]
     Serve,
@@ -110,12 +111,12 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Ask the running instance whether it is ready (for container health checks)
     #[command(
-        after_help = "It finds the instance by DATA_DIR/ops.addr. Exits with 0 when that is \
-        ready, else with 1.\n\n\
+        after_help = "It finds the instance by DATA_DIR/ops.addr, and exits with 0 when the \
+        instance is ready, else with 1.\n\n\
         Example:\n  onceguard health --data-dir /var/lib/onceguard"
     )]
     Health,
-    /// Counts, sizes and the busiest clients
+    /// Show counts, sizes and the busiest clients
     Stats(stats::Stats),
     /// Make or show the keys that agents sign with
     #[command(subcommand)]
@@ -126,7 +127,7 @@ enum Command {
     Verify(verify::Verify),
 }
 
-/// Runs what the command line asks for, and says on standard error why if it fails.
+/// Runs the command. If it fails, writes the reason to standard error.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     let code = match run_on_runtime(cli) {
@@ -141,9 +142,9 @@ pub fn run(cli: Cli) -> ExitCode {
     code
 }
 
-/// Processors for one of this runtime's threads. It drives connections and batches of claims,
-/// while HTTP has workers of its own, and the database wants processors too: with a thread for
-/// each of them a batch waits longer to be run than it takes.
+/// The runtime has one thread for this many processors. It drives connections and batches of
+/// claims. HTTP has workers of its own, and the database needs processors, too. With a thread for
+/// each processor, a batch would wait longer for its turn than it takes to run.
 const PROCESSORS_PER_THREAD: usize = 4;
 
 fn run_on_runtime(cli: Cli) -> Result<(), Failure> {
@@ -186,8 +187,8 @@ impl Settings {
     }
 }
 
-/// Loads the configuration for a command whose result is its output: only warnings are logged,
-/// unless `RUST_LOG` asks for more.
+/// Loads the configuration for a command that prints a result. Only warnings are logged, unless
+/// `RUST_LOG` asks for more.
 fn quiet(sources: &Sources, need: Need) -> Result<Config, Failure> {
     let config = sources.load(need)?.config;
     telemetry::init(&config.log, "warn", &Metrics::new()?).map_err(Failure::Usage)?;

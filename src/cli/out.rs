@@ -18,12 +18,12 @@ pub(super) fn json(value: &Value) -> Result<(), Failure> {
     line(format!("{value:#}"))
 }
 
-/// Tells the person at the terminal; if nobody can be told, nothing is lost.
+/// Writes a note for the person at the terminal. If it cannot be written, that is ignored.
 pub(super) fn note(text: impl AsRef<str>) {
     telemetry::tell(&format!("{}\n", text.as_ref()));
 }
 
-/// Writes rows below their headings, in columns as wide as they need.
+/// Writes rows below their headings, in aligned columns.
 pub(super) fn table<const N: usize>(
     headings: [&str; N],
     rows: &[[String; N]],
@@ -41,16 +41,16 @@ pub(super) fn table<const N: usize>(
     Ok(())
 }
 
-/// Asks before something that cannot be undone. `yes` is the answer of who passed `--yes`.
+/// Asks before an act that cannot be undone. `yes` means that `--yes` was passed.
 pub(super) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
     if !io::stdin().is_terminal() {
-        let advice = "nothing was done: pass --yes to confirm it";
+        let advice = "nothing was done; pass --yes to confirm";
         return Err(Failure::Refused(format!("{question}\n{advice}")));
     }
-    telemetry::tell(&format!("{question}\nType yes to go on: "));
+    telemetry::tell(&format!("{question}\nType yes to continue: "));
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     if answer.trim() == "yes" {

@@ -1,5 +1,5 @@
-//! The profiles of signatures that `sign` and `verify` know: those of the configuration, as the
-//! service has them.
+//! The signature profiles that `sign` and `verify` know: those of the configuration, as in the
+//! service.
 
 use super::Failure;
 use crate::config::{Need, Sources};

@@ -1,4 +1,4 @@
-//! `onceguard purge`: the purge that otherwise runs every few minutes, now.
+//! `onceguard purge`: runs now the purge that the service runs every few minutes.
 
 use clap::Args;
 use serde_json::json;
@@ -16,7 +16,7 @@ use crate::storage::{Purged, Store};
     claims (jobs.purge_batch, jobs.purge_pause_milliseconds).\n\n\
     Examples:\n  onceguard purge --dry-run\n  onceguard purge --json")]
 pub(super) struct Purge {
-    /// Count what it would end and remove, and change nothing
+    /// Only count what the purge would end and remove
     #[arg(long)]
     dry_run: bool,
     /// Print JSON
@@ -55,7 +55,7 @@ impl Purge {
             return out::json(&object);
         }
         if self.dry_run {
-            out::note("nothing was changed; a purge now would find");
+            out::note("nothing was changed; a purge would now find");
         }
         let rows = counts.map(|(_, what, count)| [what.to_owned(), count.to_string()]);
         out::table(["WHAT", "ROWS"], &rows)
@@ -67,13 +67,13 @@ async fn purge_now(
     config: &Config,
     limits: &purge::Limits,
 ) -> Result<Purged, Failure> {
-    // This process has only just looked at the clock; one that serves saw whether it jumped.
+    // This process has only just started. A serving instance saw whether the clock jumped.
     if let Ok(instance) = health::ask(config)
         && let Some(seconds) = instance.clock_jump_seconds()
     {
         return Err(Failure::Refused(format!(
-            "nothing was purged: the instance that is running saw the machine's clock jump by \
-             {seconds} s; set the clock right, or wait until it has stood for {} minutes",
+            "nothing was purged: the running instance saw the machine's clock jump by {seconds} s; \
+             set the clock right, or wait until it has kept its new time for {} minutes",
             BELIEVED_AFTER.num_minutes()
         )));
     }
@@ -81,7 +81,7 @@ async fn purge_now(
     let holder = format!("command-{}", uuid::Uuid::now_v7());
     let Some(mut keeper) = LeaseKeeper::take(store, purge::NAME, holder).await? else {
         return Err(Failure::Refused(
-            "an instance is purging just now; try again when it is done".to_owned(),
+            "an instance is purging now; try again when it has finished".to_owned(),
         ));
     };
     let (clock, actor) = (Clock::system(), Actor::Operator);

@@ -17,9 +17,9 @@ use crate::storage::Store;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Sealing {
-    /// Seal every session key again with the key that seals now
-    #[command(after_help = "To change the key, without a moment at which an instance cannot open \
-        a session key:\n  \
+    /// Seal every session key again, with the present sealing key
+    #[command(after_help = "To change the key while every instance can always open every \
+        session key:\n  \
         1. onceguard sealing generate, and keep the new key\n  \
         2. add it to sealing.old_keys of every instance, and restart them\n  \
         3. make it sealing.key of every instance, with the former one in sealing.old_keys, and \
@@ -33,7 +33,7 @@ pub(super) enum Sealing {
         #[arg(long)]
         json: bool,
     },
-    /// List the keys that the database knows of, and how many sessions need each
+    /// List the keys that the database knows, and how many sessions need each
     #[command(after_help = "Example:\n  onceguard sealing status --json")]
     Status {
         /// Print JSON
@@ -140,12 +140,12 @@ fn report(rotation: &Rotation, sealer: &Sealer, json: bool) -> Result<(), Failur
         return Ok(());
     }
     Err(Failure::Failed(format!(
-        "{} session keys are damaged or sealed with a key that is not configured, and stay as they are",
+        "{} session keys are damaged, or sealed with a key that is not configured; they were left as they are",
         rotation.unreadable
     )))
 }
 
-/// What this configuration does with a key that the database knows of.
+/// What this configuration does with a key that the database knows.
 fn role(sealer: &Sealer, key_id: &str) -> &'static str {
     if sealer.key_id() == key_id {
         "seals"

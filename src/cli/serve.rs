@@ -1,4 +1,4 @@
-//! `onceguard serve`: runs the service until it is told to stop.
+//! `onceguard serve`: runs the service until SIGTERM or SIGINT.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::services::AdminToken;
 use crate::storage::sqlite::DatabaseLockError;
 use crate::telemetry;
 
-/// How long standard output may take to tell where the service listens.
+/// How long the announcement may take to be written to standard output.
 const ANNOUNCING: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(loaded: Loaded) -> Result<(), Failure> {
@@ -28,7 +28,7 @@ pub(super) async fn run(loaded: Loaded) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::new()?);
     telemetry::init(&config.log, &config.log.filter, &metrics).map_err(Failure::Usage)?;
     let mut stop = StopSignal::listen()?;
-    // From here on SIGHUP ends nothing, not even a start.
+    // From here on, SIGHUP no longer ends the process, not even during the start.
     let mut hangup = listen(SignalKind::hangup())?;
     let has_tls = config.server.tls.is_some();
     let application = tokio::select! {
@@ -103,8 +103,8 @@ impl StopSignal {
     }
 }
 
-/// Writes to standard output on a thread of its own, which is left behind when nothing reads: the
-/// service serves, and stops, all the same.
+/// Writes to standard output on a thread of its own. If nothing reads the output, that thread is
+/// abandoned, and the service still serves and stops.
 async fn announce(text: String) {
     let (written, wait) = oneshot::channel();
     let write = move || {
@@ -116,7 +116,7 @@ async fn announce(text: String) {
     }
 }
 
-/// Where it listens, and how to make a first call.
+/// Says where the service listens, and how to make a first call.
 fn announcement(application: &Application, has_tls: bool) -> String {
     let scheme = if has_tls { "https" } else { "http" };
     let (api, ops) = (application.api_address, application.ops_address);
@@ -143,7 +143,7 @@ fn announcement(application: &Application, has_tls: bool) -> String {
     };
     format!(
         "onceguard {version} is ready\n\
-         API         {scheme}://{api}/v1 (pages: /docs, /openapi.json)\n\
+         API         {scheme}://{api}/v1 (pages: /docs, /problems)\n\
          operations  http://{ops}/metrics, /livez, /readyz\n\
          {tokens}"
     )
@@ -156,7 +156,7 @@ fn try_it(scheme: &str, address: SocketAddr, token: &str) -> String {
 /// A line to paste into a shell on this machine.
 fn curl(scheme: &str, address: SocketAddr, token: &str) -> String {
     let address = reachable(address);
-    // A certificate names a host, and this line an address.
+    // The certificate names a host, but this line an address.
     let insecure = if scheme == "https" { " --insecure" } else { "" };
     format!("  curl{insecure} -H \"Authorization: Bearer {token}\" {scheme}://{address}/v1/stats")
 }

@@ -23,10 +23,10 @@ use crate::signatures::{Body, CannotSign, KeyId, NoBase, Profile, Request, Signe
     --content-type application/json --key agent.key | \\\n    \
     curl --header @- --data-binary @new.json http://127.0.0.1:8080/v1/sessions")]
 pub(super) struct Sign {
-    /// Such as GET or POST; as it will be sent
+    /// The method, such as GET or POST
     #[arg(value_parser = parse_method)]
     method: String,
-    /// The whole URL, as it will be sent
+    /// The whole URL, exactly as it will be sent
     url: String,
     /// The body: a file, or - for standard input
     #[arg(long, value_name = "FILE")]
@@ -34,13 +34,13 @@ pub(super) struct Sign {
     /// The body's media type; a body needs one
     #[arg(long, value_name = "TYPE", value_parser = parse_value)]
     content_type: Option<String>,
-    /// Another header, which is signed when the profile asks for it; several times
+    /// Another header; signed when the profile requires it. Can be given several times
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     headers: Vec<(String, String)>,
     /// The key to sign with, as `onceguard key new` writes it
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// How others find the key [default: the key's did:key]
+    /// The DID URL by which others find the key [default: the key's did:key]
     #[arg(long, value_name = "DID-URL", value_parser = parse_did_url)]
     keyid: Option<DidUrl>,
     /// A profile of the configuration: onceguard, sage, or one of your own
@@ -49,7 +49,7 @@ pub(super) struct Sign {
     /// How long the signature lasts, in seconds [default: as long as the profile allows]
     #[arg(long, value_name = "SECONDS", value_parser = parse_lifetime)]
     expires_in: Option<u32>,
-    /// Accepted once [default: random]
+    /// The nonce, for one request only [default: random]
     #[arg(long, value_parser = parse_nonce)]
     nonce: Option<Nonce>,
     /// Print a curl line that sends the request
@@ -90,7 +90,7 @@ impl Sign {
     }
 }
 
-/// The profile with a shorter window.
+/// The profile with a shorter window, if one is asked for.
 fn lasting(profile: Profile, seconds: Option<u32>) -> Result<Profile, Failure> {
     let Some(seconds) = seconds else { return Ok(profile) };
     let lifetime = Duration::seconds(seconds.into());
@@ -104,7 +104,7 @@ fn lasting(profile: Profile, seconds: Option<u32>) -> Result<Profile, Failure> {
     Ok(Profile { max_window: lifetime, ..profile })
 }
 
-/// A header that a receiver could read in two ways is not signed.
+/// A receiver could read a repeated header in two ways, so none is signed.
 fn refuse_twice(headers: &[(String, String)]) -> Result<(), Failure> {
     let count =
         |wanted: &str| headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).count();
@@ -195,7 +195,7 @@ fn parse_nonce(text: &str) -> Result<Nonce, String> {
 /// A number of seconds, or a duration with its unit.
 fn parse_lifetime(text: &str) -> Result<u32, String> {
     match text.parse() {
-        Ok(0) => Err("must be more than nothing".to_owned()),
+        Ok(0) => Err("must be more than zero".to_owned()),
         Ok(seconds) => Ok(seconds),
         Err(_) => format::parse_duration(text),
     }

@@ -1,4 +1,5 @@
-//! `onceguard token`: who may call the API. A token's text is printed once, when it is made.
+//! `onceguard token`: makes, lists and revokes API tokens. A token's text is printed only when the
+//! token is made.
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -22,10 +23,10 @@ pub(super) enum Token {
         /// What it is for; shown in lists and in the audit log
         #[arg(long, value_parser = parse_name)]
         name: String,
-        /// What it may do; several times, or parted by commas
+        /// What it may do. Can be given several times, or as a list with commas
         #[arg(long = "scope", required = true, value_delimiter = ',', value_parser = parse_scope)]
         scopes: Vec<TokenScope>,
-        /// When it expires, from now: 90s, 45m, 12h or 30d [default: never]
+        /// How long it is valid: 90s, 45m, 12h or 30d [default: for ever]
         #[arg(long, value_name = "DURATION", value_parser = format::parse_duration)]
         expires_in: Option<u32>,
         /// Print JSON
@@ -44,7 +45,7 @@ pub(super) enum Token {
         after_help = "Example:\n  onceguard token revoke 01939c5e-3b1f-7c02-9d53-0f6a1d7e2b11"
     )]
     Revoke {
-        /// As `onceguard token list` shows it
+        /// The token's id, as `onceguard token list` shows it
         id: Uuid,
         /// Print JSON
         #[arg(long)]
@@ -76,7 +77,7 @@ impl Token {
                 }
                 let expiry = token.expires_at.map_or("never".to_owned(), format::time);
                 out::note(format!(
-                    "token {} ({}), scopes {}, expires {expiry}; keep it, it is not shown again:",
+                    "token {} ({}), scopes {}, expires {expiry}; keep it, because it is not shown again:",
                     token.id,
                     token.name,
                     words(&token.scopes).join(", "),
@@ -95,7 +96,7 @@ impl Token {
             }
             Self::Revoke { id, json } => match tokens.revoke(id, Actor::Operator).await? {
                 None => Err(Failure::Failed(format!(
-                    "there is no token {id}; `onceguard token list` shows those there are"
+                    "there is no token {id}; `onceguard token list` shows all tokens"
                 ))),
                 Some(token) if json => out::json(&describe(&token)),
                 Some(token) => {
@@ -107,8 +108,9 @@ impl Token {
 }
 
 fn parse_scope(text: &str) -> Result<TokenScope, String> {
-    TokenScope::parse(text)
-        .ok_or_else(|| format!("there is {}", TokenScope::ALL.map(TokenScope::as_str).join(", ")))
+    TokenScope::parse(text).ok_or_else(|| {
+        format!("must be one of {}", TokenScope::ALL.map(TokenScope::as_str).join(", "))
+    })
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
@@ -116,7 +118,7 @@ fn parse_name(text: &str) -> Result<String, String> {
     if (1..=100).contains(&length) && !text.chars().any(char::is_control) {
         Ok(text.to_owned())
     } else {
-        Err("must have 1 to 100 characters, and none that control a terminal".to_owned())
+        Err("must have 1 to 100 characters, without control characters".to_owned())
     }
 }
 

@@ -1,4 +1,4 @@
-//! `[agents]`: what agents may do at this service, whose credential is a key that anyone can make.
+//! `[agents]`: limits on agents, because anyone can make the keys that they sign with.
 
 use serde_json::Value;
 
@@ -10,15 +10,15 @@ use crate::domain::Did;
 pub struct Agents {
     /// Who may call with a signature instead of a token.
     pub allow: AllowedAgents,
-    /// Sessions that one agent may open in a minute; those at one peer, and of these with one
-    /// server; and all.
+    /// Sessions that agents may open in a minute: one agent; all agents of one peer; all agents of
+    /// one peer with one server; all agents.
     pub sessions_per_minute: u32,
     pub sessions_per_minute_per_peer: u32,
     pub sessions_per_minute_per_server: u32,
     pub sessions_per_minute_in_all: u32,
     /// Live sessions that one agent may be the client of.
     pub live_sessions: u32,
-    /// Live sessions of anyone at which agents may open no more.
+    /// When there are this many live sessions, agents may open no more.
     pub live_sessions_in_all: u64,
 }
 
@@ -87,7 +87,7 @@ impl AllowedAgents {
             _ => {}
         }
         let listed: Option<Vec<_>> = given.texts()?.into_iter().map(AllowedAgent::parse).collect();
-        // An empty list would be read as "none" by some and as "any" by others.
+        // Some readers would take an empty list for "none", others for "any".
         listed.filter(|listed| !listed.is_empty()).map(Self::Listed)
     }
 

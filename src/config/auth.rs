@@ -8,7 +8,7 @@ use crate::domain::TokenText;
 /// `[auth]`.
 #[derive(Debug, Clone)]
 pub struct Auth {
-    /// The admin token to have, instead of a random one in the data folder.
+    /// The admin token, instead of a random one in the data folder.
     pub admin_token: Option<SecretString>,
 }
 

@@ -7,12 +7,12 @@ use super::reader::Reader;
 /// `[claims]`.
 #[derive(Debug, Clone)]
 pub struct Claims {
-    /// Claims that may wait for the database; one more is `overloaded`.
+    /// The most claims that wait for the database. One more is `overloaded`.
     pub queue: usize,
     /// The most claims in one commit.
     pub max_batch: usize,
     pub quota_per_signer: u64,
-    /// How long a signer's nonce outlives its expiry.
+    /// How long a signer's nonce is kept after its expiry.
     pub purge_margin: Duration,
 }
 

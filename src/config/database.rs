@@ -1,4 +1,4 @@
-//! `[database]`: which database, and how patiently it is used.
+//! `[database]`: which database, and the time-outs for it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -107,14 +107,12 @@ impl Pool {
     }
 }
 
-/// Errors show no part of the URL, since a password may be anywhere in a misspelt one.
+/// Errors show no part of the URL, because a misspelt one may have a password anywhere.
 fn read_url(reader: &mut Reader, data_dir: &Path) -> DatabaseUrl {
     let parse = |given: &Given| {
         let text = given.text().ok_or("must be text, such as postgres://user@host/database")?;
         if text.is_empty() {
-            return Err(
-                "names no database; DATABASE_URL or --database-url hands it over".to_owned()
-            );
+            return Err("names no database; set DATABASE_URL or --database-url".to_owned());
         }
         let url = DatabaseUrl::parse(text).map_err(|error| error.to_string())?;
         Ok((url, mask_password(text)))
@@ -126,7 +124,7 @@ fn read_url(reader: &mut Reader, data_dir: &Path) -> DatabaseUrl {
     reader.value("database.url", Show::Secret, default, parse, shown).0
 }
 
-/// The URL without its password, wherever that is written.
+/// The URL with its password masked, in both places that can hold one.
 fn mask_password(text: &str) -> String {
     if text.starts_with("sqlite:") {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! `DATABASE_URL`: which database, where. Any scheme but these is refused, so that a typo never
+//! `DATABASE_URL`: which database, and where. Every other scheme is refused, so that a typo never
 //! creates an empty database. No error repeats a part of the text that may be a password.
 
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ pub enum SqliteLocation {
     Memory,
 }
 
-/// A `postgres://` URL, taken apart.
+/// The parts of a `postgres://` URL.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
     /// Host, port, user, password, database name. Its `Debug` hides the password.
@@ -47,9 +47,9 @@ pub enum SslMode {
 pub struct InvalidDatabaseUrl(pub String);
 
 impl DatabaseUrl {
-    /// Reads `sqlite://PATH` (the path as it is, without decoding), `sqlite::memory:`,
-    /// or `postgres://USER:PASSWORD@HOST:PORT/DATABASE?…` (percent-encoded; `postgresql://`, as
-    /// libpq also writes it, is the same).
+    /// Reads `sqlite://PATH` (the path is not decoded), `sqlite::memory:`, or
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?…` (percent-encoded; `postgresql://`, which
+    /// libpq also takes, is the same).
     ///
     /// # Errors
     /// [`InvalidDatabaseUrl`] says what is wrong, without repeating a password.
@@ -87,7 +87,7 @@ impl SslMode {
     const ALL: [Self; 5] =
         [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
 
-    /// The word in a URL.
+    /// As it is written in a URL.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -139,7 +139,7 @@ impl PostgresOptions {
         let ssl_mode = ssl_mode.as_deref().map(SslMode::parse).transpose()?;
         let (ssl_mode, ssl_root_cert) = match ssl_root_cert.as_deref() {
             Some("") => return refuse("sslrootcert needs the path of a PEM file, or system"),
-            // As in libpq: public authorities vouch for names, so the name must be checked.
+            // As in libpq: public authorities certify names, so the name must be checked.
             Some("system") => match ssl_mode {
                 None | Some(SslMode::VerifyFull) => (SslMode::VerifyFull, None),
                 Some(_) => return refuse("sslrootcert=system needs sslmode=verify-full"),
@@ -149,7 +149,7 @@ impl PostgresOptions {
         Ok(Self { connection, ssl_mode, ssl_root_cert })
     }
 
-    /// Whether every host it names is this machine: a Unix socket, a loopback address, or
+    /// Whether every host in the URL is this machine: a Unix socket, a loopback address, or
     /// `localhost`.
     #[must_use]
     pub fn is_local(&self) -> bool {
@@ -167,8 +167,8 @@ impl PostgresOptions {
 }
 
 fn connection(text: &str) -> Result<tokio_postgres::Config, InvalidDatabaseUrl> {
-    // The reason can quote the text only where it names an option, and there no password is:
-    // what follows the '?' has no '@'.
+    // The reason quotes the text only when it names an option. No password can be there, because
+    // the text after the '?' has no '@'.
     let connection: tokio_postgres::Config = text.parse().map_err(|error| {
         let reason = std::error::Error::source(&error).map(ToString::to_string);
         let hint = "postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters in the \

@@ -1,4 +1,4 @@
-//! `[dids]`: what is known of DIDs, and for how long.
+//! `[dids]`: what is kept about DIDs, and for how long.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use super::reader::Reader;
 pub struct Dids {
     pub cache_entries: u64,
     pub cache_bytes: u64,
-    /// What DIDs take in memory of which nothing is stored yet, in bytes.
+    /// Memory for DIDs of which nothing is stored yet, in bytes.
     pub new_bytes: u64,
     pub cache_ttl: Duration,
     pub negative_ttl: Duration,
-    /// For how long after its time a key may still sign while its home cannot be asked.
+    /// How long a key may still sign after its time is over, while its home cannot be reached.
     pub max_stale: Duration,
-    /// The least time between two reads of one DID that callers force.
+    /// The least time between two forced reads of one DID.
     pub refresh_interval: Duration,
-    /// For how long a resolved DID that nobody asks for is kept.
+    /// How long a resolved DID is kept after the last call that asked for it.
     pub unused_retention: Duration,
 }
 

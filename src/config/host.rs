@@ -1,4 +1,4 @@
-//! Names of hosts, as they stand in configuration and in `Host`.
+//! Names of hosts, as the configuration and the `Host` header have them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};

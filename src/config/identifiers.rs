@@ -1,4 +1,4 @@
-//! `[identifiers]`: DIDs for clients of W3C DID Resolution.
+//! `[identifiers]`: the calls of W3C DID Resolution.
 
 use super::reader::Reader;
 

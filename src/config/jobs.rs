@@ -1,4 +1,4 @@
-//! `[jobs]`: what runs in the background, and how gently.
+//! `[jobs]`: when jobs run in the background, and how fast.
 
 use std::time::Duration;
 

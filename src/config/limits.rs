@@ -7,7 +7,7 @@ use super::reader::Reader;
 pub struct Limits {
     /// Connections of the API, in all.
     pub connections: usize,
-    /// Those over which no valid credential came, in all and per peer.
+    /// Connections over which no valid credential came, in all and per peer.
     pub stranger_connections: usize,
     pub stranger_connections_per_peer: usize,
     /// TLS handshakes under way, in all and per peer.

@@ -11,11 +11,13 @@ use super::problem::{InvalidConfig, Origin, Problem};
 use super::reader::{Given, Reader, Setting};
 use super::{Config, Need};
 
-/// What every variable of ours begins with.
+/// Every environment variable that is a setting begins with this.
 const PREFIX: &str = "ONCEGUARD_";
+/// The one variable with this prefix that is not a setting: callers keep their token in it.
+const TOKEN: &str = "ONCEGUARD_TOKEN";
 
-/// Where values may come from. Nothing is read from the process's own environment unless it is
-/// handed in.
+/// Where values may come from. The environment counts only if it is passed to
+/// [`Sources::environment`].
 #[derive(Clone, Default)]
 pub struct Sources {
     file: Option<PathBuf>,
@@ -39,7 +41,7 @@ impl Sources {
         self
     }
 
-    /// Takes environment variables; those that do not concern us are ignored.
+    /// Takes environment variables, and ignores those that are not settings.
     #[must_use]
     pub fn environment<N, V>(mut self, variables: impl IntoIterator<Item = (N, V)>) -> Self
     where
@@ -128,7 +130,8 @@ impl Merged {
         let mut known = BTreeMap::new();
         for (name, value) in variables {
             let Some(name) = name.to_str() else { continue };
-            if !name.starts_with(PREFIX) && !name.starts_with("DB_") && name != "DATABASE_URL" {
+            let is_ours = name.starts_with(PREFIX) && name != TOKEN;
+            if !is_ours && !name.starts_with("DB_") && name != "DATABASE_URL" {
                 continue;
             }
             match value.to_str() {
@@ -200,8 +203,8 @@ fn compose(
     Some(format!("postgres://{user}{password}@{host}:{port}/{database}{ssl_mode}"))
 }
 
-/// Kubernetes tells every pod about a service called `onceguard` by variables that look like
-/// ours; none of our keys has this form.
+/// For a service called `onceguard`, Kubernetes sets variables in every pod that look like
+/// settings. No key of the configuration has this form.
 fn is_of_kubernetes(name: &str, value: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|rest| {
         !rest.contains("__")

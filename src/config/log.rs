@@ -1,4 +1,4 @@
-//! `[log]`: how much is logged, and for whom.
+//! `[log]`: what is logged, and in which format.
 
 use tracing_subscriber::EnvFilter;
 
@@ -16,7 +16,7 @@ pub struct Log {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Human on a terminal, JSON otherwise.
+    /// For people on a terminal, JSON otherwise.
     Auto,
     Human,
     Json,
@@ -57,7 +57,7 @@ fn read_format(reader: &mut Reader) -> LogFormat {
     reader.value("log.format", Show::Plain, LogFormat::Auto, parse, shown)
 }
 
-/// actix tells of every thread that it starts.
+/// At `info`, actix logs every thread that it starts.
 const DEFAULT_FILTER: &str = "info,actix_server=warn";
 
 fn read_filter(reader: &mut Reader) -> String {

@@ -1,6 +1,6 @@
 //! The configuration: built-in defaults, then a file, then the environment, then flags. Each
-//! section is a file here, which holds its keys, their defaults and what they may be;
-//! `config/default.toml` documents every key. A secret is never in an error or in `Debug`.
+//! section has a file here, with its keys, their defaults and their allowed values.
+//! `config/default.toml` documents every key. No error and no `Debug` shows a secret.
 
 mod agents;
 mod auth;
@@ -78,9 +78,9 @@ pub struct Config {
 /// What a command needs of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// All that serving needs, with the sealing key.
+    /// Everything that serving needs, with the sealing key.
     Everything,
-    /// A database to work on; session keys are not touched.
+    /// A database. Session keys are not touched.
     Database,
 }
 

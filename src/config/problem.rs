@@ -1,5 +1,5 @@
-//! What is wrong with a configuration, for the person who has to mend it: which key, what it
-//! was, where that came from, what is allowed. All problems are told at once.
+//! The mistakes in a configuration, for the person who has to correct it: the key, its value, the
+//! value's origin, and what is allowed. All mistakes are reported together.
 
 use std::fmt;
 use std::path::PathBuf;

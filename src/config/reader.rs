@@ -1,5 +1,5 @@
-//! Takes values out of the merged sources, one key at a time: checks each, falls back to its
-//! default, and remembers every key that exists, so that what is left over is unknown.
+//! Takes values out of the merged sources, one key at a time. It checks each value, falls back to
+//! the default, and records every key that exists, so that the keys left over are unknown ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::problem::{InvalidConfig, Origin, Problem};
 
-/// Stands for a secret wherever a value is shown.
+/// Shown in place of a secret.
 pub(super) const MASK: &str = "***";
 
 /// A value as a source gave it.
@@ -34,7 +34,7 @@ impl Given {
         }
     }
 
-    /// The items of a list; in the environment they are parted by commas.
+    /// The items of a list; in the environment, commas separate them.
     pub(super) fn texts(&self) -> Option<Vec<&str>> {
         match self {
             Self::Toml(toml::Value::Array(items)) => {
@@ -78,7 +78,7 @@ impl Reader {
         Self { given, settings: Vec::new(), problems }
     }
 
-    /// A value with a default: `parse` says what is allowed, `shown` how it is shown.
+    /// A value with a default. `parse` checks it, and `shown` gives the form to show.
     pub(super) fn value<T>(
         &mut self,
         key: &str,
@@ -122,7 +122,7 @@ impl Reader {
         self.value(key, Show::Plain, default, parse, |number| (*number).into())
     }
 
-    /// A duration in seconds, which the key's name says.
+    /// A duration in seconds. The key's name ends in `_seconds`.
     pub(super) fn seconds(
         &mut self,
         key: &str,
@@ -132,7 +132,7 @@ impl Reader {
         Duration::from_secs(self.number(key, default, allowed).into())
     }
 
-    /// A duration in milliseconds, which the key's name says.
+    /// A duration in milliseconds. The key's name ends in `_milliseconds`.
     pub(super) fn milliseconds(
         &mut self,
         key: &str,
@@ -142,7 +142,7 @@ impl Reader {
         Duration::from_millis(self.number(key, default, allowed).into())
     }
 
-    /// A duration in days, which the key's name says.
+    /// A duration in days. The key's name ends in `_days`.
     pub(super) fn days(
         &mut self,
         key: &str,
@@ -182,7 +182,7 @@ impl Reader {
         self.optional(key, Show::Plain, parse_path, show_path)
     }
 
-    /// The names of the tables below `section` that a file has.
+    /// The names of the tables below `section` in the file.
     pub(super) fn tables_in_file(&self, section: &str) -> BTreeSet<String> {
         self.given
             .iter()
@@ -192,8 +192,8 @@ impl Reader {
             .collect()
     }
 
-    /// Records that the value of `key` does not go with the rest, unless it is known to be
-    /// wrong in itself.
+    /// Records that the value of `key` does not fit the other values, unless the value itself is
+    /// already known to be wrong.
     pub(super) fn refuse(&mut self, key: &str, message: impl Into<String>) {
         if self.problems.iter().any(|problem| problem.key == key) {
             return;
@@ -206,14 +206,14 @@ impl Reader {
         self.problems.push(Problem { key: key.to_owned(), found, message: message.into() });
     }
 
-    /// What was read, in the order of reading; or everything that is wrong, unknown keys too.
+    /// Everything that was read, in the order of reading; or every mistake, unknown keys included.
     pub(super) fn finish<T>(mut self, value: T) -> Result<(T, Vec<Setting>), InvalidConfig> {
         for (key, (given, origin)) in std::mem::take(&mut self.given) {
             if given.is_empty_table() && self.section(&key).next().is_some() {
                 continue;
             }
             let message = self.unknown(&key);
-            // An unknown key may be a misspelt secret: its value is not repeated.
+            // An unknown key may be a misspelt secret, so its value is not shown.
             self.problems.push(Problem {
                 key: match &origin {
                     Origin::Environment(name) => name.clone(),
@@ -257,7 +257,7 @@ impl Reader {
         }
     }
 
-    /// The value of `key`, if a source has it and it is right.
+    /// The value of `key`, if a source has a valid one.
     fn take<T>(
         &mut self,
         key: &str,
@@ -294,7 +294,7 @@ fn parse_path(given: &Given) -> Result<PathBuf, String> {
     }
 }
 
-#[allow(clippy::ptr_arg, reason = "it is passed where a function of `&PathBuf` is asked for")]
+#[allow(clippy::ptr_arg, reason = "it is passed as a function of `&PathBuf`")]
 fn show_path(path: &PathBuf) -> Value {
     path.display().to_string().into()
 }

@@ -9,11 +9,11 @@ use super::reader::{Given, MASK, Reader, Show};
 /// The command that makes a key.
 const GENERATE: &str = "`onceguard sealing generate` makes one";
 
-/// `[sealing]`: 32-byte keys. Without `key`, the file in the data folder is taken (or made).
+/// `[sealing]`: 32-byte keys. Without `key`, the file in the data folder is used, or made.
 #[derive(Debug, Clone)]
 pub struct Sealing {
     pub key: Option<SealingKeyBytes>,
-    /// Keys that still open what they sealed, and seal nothing.
+    /// Keys that still open what they sealed, but seal nothing new.
     pub old_keys: Vec<SealingKeyBytes>,
 }
 
@@ -56,14 +56,14 @@ impl Sealing {
         Self { key, old_keys: old_keys.unwrap_or_default() }
     }
 
-    /// Instances that share a database must share the key, so none of them may make its own.
+    /// Instances that share a database must share the key, so no instance may make its own.
     pub(super) fn require_key(&self, reader: &mut Reader) {
         if self.key.is_none() {
             reader.refuse(
                 "sealing.key",
                 format!(
-                    "is required on PostgreSQL, since all instances share it; {GENERATE}, \
-                     and ONCEGUARD_SEALING__KEY hands it over"
+                    "is required on PostgreSQL, because all instances share it; {GENERATE}; \
+                     set it as ONCEGUARD_SEALING__KEY"
                 ),
             );
         }

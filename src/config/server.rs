@@ -19,9 +19,9 @@ pub struct Server {
     /// Threads that serve HTTP; 0 is one per processor.
     pub workers: usize,
     pub tls: Option<Tls>,
-    /// What signed requests are for, whatever `Host` says: set where a proxy changes it.
+    /// The scheme and host that signed requests are for, instead of `Host`. Set behind a proxy.
     pub public_url: Option<PublicUrl>,
-    /// The hosts that signed requests may be for; `None` is the bound address and `localhost`.
+    /// The hosts that signed requests may be for. `None` means the bound address and `localhost`.
     pub allowed_hosts: Option<Vec<Host>>,
     /// Proxies whose `X-Forwarded-For` names the peer.
     pub trusted_proxies: Vec<IpNet>,
@@ -61,14 +61,14 @@ impl Server {
 }
 
 impl Server {
-    /// Whether what a proxy at this address says of its callers is believed.
+    /// Whether `X-Forwarded-For` counts on a connection from this address.
     #[must_use]
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 
-    /// The peer whose connection comes from this address; `None` for a trusted proxy's, which
-    /// is many peers'.
+    /// The peer of a connection from this address. `None` for a trusted proxy's connection, which
+    /// carries many peers.
     #[must_use]
     pub fn peer_of_connection(&self, address: IpAddr) -> Option<Peer> {
         let address = address.to_canonical();
@@ -114,7 +114,7 @@ fn read_hosts(reader: &mut Reader) -> Option<Vec<Host>> {
     reader.optional("server.allowed_hosts", Show::Plain, parse, shown)
 }
 
-/// IP networks; one address is a network of its own.
+/// IP networks. A single address is a network, too.
 fn read_networks(reader: &mut Reader) -> Vec<IpNet> {
     let network = |text: &str| match text.parse::<IpNet>() {
         Ok(network) => Some(network),

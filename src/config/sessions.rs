@@ -1,4 +1,4 @@
-//! `[sessions]`: how long a session lives, and is remembered.
+//! `[sessions]`: how long a session lives, and how long it is remembered.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! `[signatures.profiles.<name>]`: what signed requests must look like. The shipped profiles are
-//! defaults here like any other; a table of another name in a file is a new profile.
+//! `[signatures.profiles.<name>]`: what signed requests must look like. The two shipped profiles
+//! are defaults, as other keys have. A table of another name in a file is a new profile.
 
 use chrono::Duration;
 
@@ -9,7 +9,7 @@ use crate::signatures::{Algorithm, Component, Coverage, KeyIdForm, Profile};
 const SECTION: &str = "signatures.profiles";
 const MAX_NAME_LEN: usize = 64;
 const MAX_TAG_LEN: usize = 255;
-/// A nonce has to be kept for the whole window, and for the skew after it.
+/// A nonce must be kept for the whole window, and for the skew after it.
 const MAX_WINDOW_SECONDS: i64 = 86_400;
 const MAX_SKEW_SECONDS: i64 = 3600;
 
@@ -89,11 +89,11 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
 }
 
-/// Without a tag, it is shown as it can be written: `""`.
+/// No tag is shown as it can be written: `""`.
 fn read_tag(reader: &mut Reader, key: &str, default: Option<String>) -> Option<String> {
     let parse = |given: &Given| match given.text() {
         Some("") => Ok(None),
-        // What a string in a structured field can hold.
+        // The characters that a string in a structured field can have.
         Some(tag)
             if tag.len() <= MAX_TAG_LEN && tag.bytes().all(|b| (b' '..=b'~').contains(&b)) =>
         {
@@ -109,7 +109,7 @@ fn read_tag(reader: &mut Reader, key: &str, default: Option<String>) -> Option<S
 
 fn read_algorithms(reader: &mut Reader, key: &str, default: Vec<Algorithm>) -> Vec<Algorithm> {
     let named = |name: &str| Algorithm::ALL.into_iter().find(|known| known.as_str() == name);
-    // A key is used with one algorithm, so that a second one of its type would never be used.
+    // A key is used with one algorithm, so a second one for the same type would never be used.
     let one_per_key_type = |algorithms: &Vec<Algorithm>| {
         let types: Vec<_> = algorithms.iter().map(|algorithm| algorithm.key_type()).collect();
         !types.is_empty() && all_differ(&types)

@@ -166,6 +166,14 @@ fn unknown_keys_are_refused_wherever_they_are() {
 }
 
 #[test]
+fn the_token_of_a_caller_is_no_setting() {
+    let loaded = from_environment(&[("ONCEGUARD_TOKEN", "og_secret")]).unwrap();
+    assert!(loaded.settings.iter().all(|setting| setting.key != "token"));
+    // Only this name, not what looks like it.
+    only_problem(from_environment(&[("ONCEGUARD_TOKENS", "og_secret")]));
+}
+
+#[test]
 fn the_variables_of_a_kubernetes_service_are_not_ours() {
     from_environment(&[
         ("ONCEGUARD_SERVICE_HOST", "10.0.0.1"),

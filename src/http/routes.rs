@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use actix_web::web::ServiceConfig;
 
 use super::path::{Path, register};
-use super::{docs, openapi, operations, problems};
+use super::{openapi, operations, pages};
 
 /// Registers the API.
 pub fn api(config: &mut ServiceConfig) {
@@ -35,10 +35,11 @@ fn table() -> Vec<Path> {
     // Without a credential:
     table.extend([
         Path::new("/openapi.json").public(openapi::serve),
-        Path::new("/docs").public(docs::index),
-        Path::new("/docs/{file:.*}").public(docs::file),
-        Path::new("/problems").public(problems::index),
-        Path::new("/problems/{code}").public(problems::page),
+        Path::new("/docs").public(pages::docs::index),
+        Path::new("/docs/{file:.*}").public(pages::docs::file),
+        Path::new("/pages/{file}").public(pages::file),
+        Path::new("/problems").public(pages::problems::index),
+        Path::new("/problems/{code}").public(pages::problems::page),
     ]);
     table
 }
@@ -53,8 +54,14 @@ mod tests {
     use super::*;
 
     /// Paths that are for people, and those that are other names of a path.
-    const UNDOCUMENTED: [&str; 5] =
-        ["/docs", "/docs/{file:.*}", "/problems", "/problems/{code}", "/v1/forward-auth/{tail:.*}"];
+    const UNDOCUMENTED: [&str; 6] = [
+        "/docs",
+        "/docs/{file:.*}",
+        "/pages/{file}",
+        "/problems",
+        "/problems/{code}",
+        "/v1/forward-auth/{tail:.*}",
+    ];
 
     #[test]
     fn the_openapi_document_has_every_route_and_no_other_and_says_whom_it_is_for() {

@@ -1,4 +1,4 @@
-//! Sees whether the files of the API's certificate changed, as when a certificate manager renewed it.
+//! Notices that the files of the API's certificate have changed, for example after a renewal.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Watches the machine's clock: says when it jumps, and lets a new time be believed in time. What is
-//! not done meanwhile is up to those who would do it, such as the purge.
+//! Watches the machine's clock: reports its jumps, and accepts a new time after a while. Other
+//! jobs, such as the purge, decide for themselves what they do not do until then.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! Work that nobody calls for: the purge, finishing revocations, sampling gauges, watching the clock.
+//! Work that no call asks for: the purge, unfinished revocations, samples for gauges, the clock.
 //!
-//! Each job has an interval, with jitter so that instances do not march in step. A job that
-//! must run once whatever the number of instances takes a lease in the database first.
+//! Each job has an interval, with jitter, so that instances do not run it at the same moment. A job
+//! that only one instance may run at a time takes a lease in the database first.
 
 mod certificates;
 mod clock;
@@ -93,7 +93,7 @@ impl Jobs {
         Self { stop, running }
     }
 
-    /// Stops every job between two of its steps, and waits for that.
+    /// Stops every job between two of its steps, and waits until all have stopped.
     pub async fn stop(mut self) {
         self.stop.cancel();
         while self.running.join_next().await.is_some() {}

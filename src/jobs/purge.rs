@@ -1,5 +1,5 @@
-//! The purge: records the end of overdue sessions and removes what is past its retention, in
-//! small batches that leave room for claims. It removes nothing while the time cannot be relied on.
+//! The purge: records the end of overdue sessions, and removes rows that are past their retention,
+//! in small batches that leave room for claims. It removes nothing while the time is in doubt.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::domain::{Actor, AuditEvent, Cursor, EndReason};
 use crate::metrics::Metrics;
 use crate::storage::{PurgeBatch, PurgeStep, Purged, Store};
 
-/// The job's name, and its lease's.
+/// The name of the job and of its lease.
 pub const NAME: &str = "purge";
 
-/// What is kept for how long, and how gently the rest is removed.
+/// How long rows are kept, and how fast the purge removes them.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     session_retention: Duration,
@@ -52,8 +52,8 @@ impl Limits {
     }
 }
 
-/// Runs every step, batch by batch. A run that changed anything, though it failed later, leaves one
-/// audit event with its counts: one for each batch would in time outgrow what is purged.
+/// Runs every step, batch by batch. A run that changed something leaves one audit event with its
+/// counts, even if it failed later. One event for each batch would outgrow what is purged.
 pub async fn run(
     store: &Store,
     metrics: &Metrics,
@@ -95,8 +95,8 @@ async fn every_step(
     Ok(())
 }
 
-/// A clock that is ahead would have nonces removed whose messages can still be accepted. Two
-/// clocks that differ cannot both be right.
+/// By a clock that is ahead, the purge would remove nonces whose messages can still be accepted.
+/// Two clocks that differ cannot both be right.
 async fn check_clocks(store: &Store, clock: &Clock) -> Result<(), JobError> {
     if let Some(by) = clock.jump() {
         return Err(JobError::Clock(format!(
@@ -144,7 +144,7 @@ fn event(actor: Actor, purged: &Purged) -> AuditEvent {
     }
 }
 
-/// Tells what a run has removed, as numbers.
+/// Logs what a run has removed.
 pub(super) fn log(purged: &Purged) {
     tracing::info!(
         job = NAME,

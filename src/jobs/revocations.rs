@@ -1,4 +1,4 @@
-//! Finishes what a crash interrupted: ends live sessions of DIDs that are revoked.
+//! Finishes revocations that a crash interrupted: ends the live sessions of revoked DIDs.
 
 use std::time::Duration;
 

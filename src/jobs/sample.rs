@@ -1,4 +1,4 @@
-//! Samples the gauges that would be too dear to keep exact.
+//! Samples the gauges that would cost too much to keep exact.
 
 use super::{JobError, purge};
 use crate::metrics::Metrics;

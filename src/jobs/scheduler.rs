@@ -1,4 +1,4 @@
-//! When a job runs, and that it runs in one instance at a time.
+//! Decides when a job runs, and lets only one instance run it at a time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,11 +9,11 @@ use crate::metrics::Metrics;
 use crate::services::ServiceError;
 use crate::storage::{Store, StoreError};
 
-/// For how long a lease is taken. A holder that dies keeps others waiting this long at most.
+/// How long a lease lasts. When a holder dies, others wait at most this long.
 const LEASE: Duration = Duration::from_mins(1);
-/// A holder renews when this much of its lease has passed.
+/// A holder renews its lease after this time.
 const RENEW_AFTER: Duration = Duration::from_secs(20);
-/// How soon a job that failed is tried again, doubling up to its interval.
+/// How soon a failed job is tried again. The wait doubles, up to the job's interval.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Why a job did not finish.
@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub enum JobError {
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// The time cannot be relied on.
+    /// The time is in doubt.
     #[error("{0}")]
     Clock(String),
     #[error("another instance took the lease over")]
@@ -47,7 +47,7 @@ pub struct LeaseKeeper {
 }
 
 impl LeaseKeeper {
-    /// For a command that runs the job by hand: takes the lease, or says who has it.
+    /// For a command that runs the job by hand: takes the lease, or names its holder.
     pub async fn take(
         store: &Store,
         name: &'static str,
@@ -65,7 +65,7 @@ impl LeaseKeeper {
         Ok(keeper.acquire().await?.then_some(keeper))
     }
 
-    /// Goes on only while the lease is ours and nobody asked to stop.
+    /// Fails when the lease was lost, or the job was asked to stop.
     pub async fn renew(&mut self) -> Result<(), JobError> {
         if self.stop.is_cancelled() {
             return Err(JobError::Stopped);
@@ -79,12 +79,12 @@ impl LeaseKeeper {
         Ok(())
     }
 
-    /// Rests between two steps, or until asked to stop.
+    /// Rests between two steps; returns at once when asked to stop.
     pub async fn rest(&self, pause: Duration) {
         let _ = tokio::time::timeout(pause, self.stop.cancelled()).await;
     }
 
-    /// Gives the lease back.
+    /// Returns the lease.
     pub async fn release(self, finished: bool) -> Result<(), StoreError> {
         if self.leased {
             self.store.release_lease(self.name, &self.holder, finished).await?;
@@ -110,7 +110,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Runs `job` soon, and then again and again until told to stop.
+    /// Runs `job` soon, and then again and again until it is told to stop.
     pub(super) async fn run<J>(self, job: J)
     where
         J: AsyncFn(&mut LeaseKeeper) -> Result<(), JobError>,
@@ -173,7 +173,7 @@ impl Schedule {
 /// A random part of `most`.
 fn jitter(most: Duration) -> Duration {
     let mut random = [0_u8; 4];
-    // Without randomness there is no jitter, which is no reason to stop a job.
+    // A job also works without jitter, so missing random bytes do not stop it.
     let _ = getrandom::fill(&mut random);
     most.mul_f64(f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX))
 }

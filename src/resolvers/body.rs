@@ -1,4 +1,4 @@
-//! The bodies of answers, none of which is trusted to be small.
+//! The bodies of answers. None is trusted to be small.
 
 use reqwest::Response;
 

@@ -5,7 +5,7 @@ use crate::domain::{Did, DidDocument, InvalidDid, InvalidMultikey, PublicKey};
 /// The method's name.
 pub const METHOD: &str = "key";
 
-/// The key that a did:key is.
+/// The key that a did:key contains.
 ///
 /// # Errors
 /// [`InvalidMultikey`] when the identifier is malformed or its key may not be used.
@@ -29,7 +29,7 @@ pub fn document(did: &Did) -> Result<DidDocument, InvalidMultikey> {
 /// The did:key of a key.
 ///
 /// # Errors
-/// None for a key: what base58 writes is always a DID.
+/// Never for a valid key, because base58 text is always valid in a DID.
 pub fn encode(key: &PublicKey) -> Result<Did, InvalidDid> {
     Did::parse(&format!("did:{METHOD}:{}", key.to_multikey()))
 }

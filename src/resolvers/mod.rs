@@ -31,11 +31,11 @@ const WEB: &str = "web";
 const REGISTRY: &str = "registry";
 const UNIVERSAL: &str = "universal";
 
-/// What a resolver says of a DID.
+/// What a resolver says about a DID.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolution {
     pub answer: Answer,
-    /// The block at which it was read, where there are blocks.
+    /// The block at which it was read, on a chain.
     pub version: Option<u64>,
 }
 
@@ -51,30 +51,29 @@ pub enum Answer {
     NotFound,
     /// Its home has taken the DID out of use.
     Deactivated {
-        /// The finalized block in which it already was so, where there are blocks.
+        /// The finalized block in which it already was out of use, on a chain.
         finalized_at: Option<u64>,
     },
-    /// There is nothing to use, and why.
+    /// The home answered, but nothing in the answer can be used; says why.
     Unusable(Unusable),
 }
 
-/// Why a DID has no document that may be used, although its home can be asked. The texts are
-/// safe to show.
+/// Why a DID has no usable document, although its home answers. The texts are safe to show.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// It is no DID of its method.
+    /// The DID is malformed for its method.
     #[error("{0}")]
     Did(String),
-    /// It is one, but its key is of a type that nothing signs with here.
+    /// The DID is well-formed, but the type of its key is not supported.
     #[error("{0}")]
     KeyType(String),
-    /// It is a DID that is not read here.
+    /// No resolver reads this DID.
     #[error("{0}")]
     Method(String),
-    /// Its document has no form that is read here.
+    /// Its document has an unknown form.
     #[error("{0}")]
     Representation(String),
-    /// Its document may not be used.
+    /// Its document is not valid.
     #[error("{0}")]
     Document(String),
 }
@@ -94,13 +93,13 @@ impl From<InvalidMultikey> for Unusable {
     }
 }
 
-/// The DID's home said nothing of the DID.
+/// The DID's home said nothing about the DID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
-    /// It could not be asked, or gave no answer that can be used.
+    /// The home could not be reached, or gave no usable answer.
     #[error("{0}")]
     Failed(String),
-    /// It was not asked.
+    /// The home was not asked.
     #[error(transparent)]
     Full(#[from] Full),
 }
@@ -111,12 +110,12 @@ impl Unreachable {
     }
 }
 
-/// Who reads a DID's method.
+/// The resolver of a DID's method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Home {
     /// The resolver's name, and the `source` of what it reads.
     pub source: &'static str,
-    /// For how long what it reads is used without asking again.
+    /// How long an answer is used before the home is asked again.
     pub ttl: Duration,
 }
 
@@ -127,11 +126,11 @@ pub struct Resolvers {
     registry: Option<Arc<Registry>>,
     universal: Option<Arc<Universal>>,
     metrics: Arc<Metrics>,
-    /// Drives the connections: those of a server's worker would die with it.
+    /// Drives the connections. Otherwise they would end with the HTTP worker that opened them.
     runtime: Handle,
 }
 
-/// A resolver that cannot be set up as configured.
+/// A resolver cannot be set up as configured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {message}")]
 pub struct InvalidResolver {
@@ -139,14 +138,14 @@ pub struct InvalidResolver {
     pub message: String,
 }
 
-/// What reads DIDs.
+/// A description of one resolver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reader {
     /// The `source` of what it reads.
     pub source: &'static str,
-    /// The methods that it reads; empty for every method that no other reads.
+    /// The methods that it reads. Empty means every method that no other resolver reads.
     pub methods: Vec<String>,
-    /// For how long its answers hold; `None` for ever.
+    /// How long its answers hold. `None` means for ever.
     pub ttl: Option<Duration>,
 }
 
@@ -181,7 +180,7 @@ impl Resolvers {
         })
     }
 
-    /// All that read DIDs here, did:key's own reader first.
+    /// All configured resolvers, did:key first.
     #[must_use]
     pub fn readers(&self) -> Vec<Reader> {
         let key = Reader { source: "key", methods: vec![did_key::METHOD.to_owned()], ttl: None };
@@ -201,16 +200,17 @@ impl Resolvers {
         std::iter::once(key).chain(resolvers.into_iter().flatten().map(reader)).collect()
     }
 
-    /// Who reads this DID; `None` when nobody does.
+    /// The resolver of this DID, if there is one.
     #[must_use]
     pub fn home(&self, did: &Did) -> Option<Home> {
         self.resolver(did).map(|resolver| resolver.home())
     }
 
-    /// Reads a DID from its home. Goes on, and ends, whoever stops waiting for it.
+    /// Reads a DID from its home. The reading goes on to its end even if the caller stops waiting.
     ///
     /// # Errors
-    /// [`Unreachable`] when its home gave no answer or was not asked, or nobody reads this DID.
+    /// [`Unreachable`] when its home gave no answer or was not asked, or no resolver reads this
+    /// DID.
     pub async fn resolve(&self, did: &Did, account: Account) -> Result<Resolution, Unreachable> {
         let Some(resolver) = self.resolver(did) else {
             return Err(Unreachable::no_resolver(did));
@@ -227,7 +227,7 @@ impl Resolvers {
             Ok(Resolution { answer: Answer::Deactivated { .. }, .. }) => "deactivated",
             Ok(Resolution { answer: Answer::Unusable(_), .. }) => "unusable",
             Err(Unreachable::Failed(_)) => "unreachable",
-            // That is counted where it is refused: nothing was read.
+            // Nothing was read. The refusal is counted where it happens.
             Err(Unreachable::Full(_)) => return result,
         };
         self.metrics.resolutions.with_label_values(&[source, outcome]).inc();

@@ -1,5 +1,5 @@
-//! HTTP to servers that the operator has chosen, wherever they are: no proxy from the
-//! environment, no redirects, the system's certificate authorities.
+//! HTTP to servers that the operator has chosen; their addresses are not restricted. No proxy from
+//! the environment, no redirects, the system's certificate authorities.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::authorities;
 
-/// A client for the endpoints of a resolver. It sets no time limits: its callers do.
+/// A client for the endpoints of a resolver. Its callers set the time limits.
 ///
 /// # Errors
 /// Why TLS cannot be set up.

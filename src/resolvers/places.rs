@@ -1,9 +1,9 @@
 //! How many DIDs a resolver reads at the same time, and for whom.
 //!
-//! Strangers choose which DIDs are read: a message may name any, and its signature is looked at
-//! only afterwards. So no host, no address and no peer holds more than its part of the places, and
-//! DIDs that are new here never hold the part that is kept for those that are known. A DID for
-//! which there is no place is refused at once. Nothing waits here, and nothing is asked.
+//! Strangers choose which DIDs are read, because a message may name any DID, and its signature is
+//! checked only after the DID was read. So no host, address or peer holds more than its part of the
+//! places, and new DIDs never hold the part that is kept for known ones. When there is no place, a
+//! DID is refused at once. Nothing waits here, and no I/O happens.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,13 +14,12 @@ use crate::config;
 use crate::domain::Peer;
 use crate::metrics::Metrics;
 
-/// On whose account a DID is read.
+/// For which account a DID is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Account {
     pub peer: Peer,
-    /// Whether something is stored about the DID: it was in use before, or is revoked. DIDs that
-    /// are known and DIDs that are new are counted apart: the parts of hosts, peers and so on are
-    /// there once for each kind.
+    /// Whether something is stored about the DID, because it was in use before or is revoked. Known
+    /// and new DIDs are counted apart: each kind has its own parts of hosts, peers and so on.
     pub known: bool,
 }
 
@@ -56,13 +55,13 @@ impl Full {
     }
 }
 
-/// What a DID is read from, as far as strangers choose it.
+/// The source of a DID, as far as strangers choose it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Of<'a> {
-    /// A host, by its name without the port: they would have as many places as there are ports.
+    /// A host, by its name without the port. Otherwise each port would have places of its own.
     Host(&'a config::Host),
     Method(&'a str),
-    /// There is but one.
+    /// There is only one source.
     Registry,
 }
 
@@ -78,7 +77,7 @@ pub(super) struct Places {
 struct Held {
     known: usize,
     new: usize,
-    /// Of what is known, and of what is new, by what has a part.
+    /// For known DIDs and for new DIDs: the places that each part holds.
     parts: HashMap<(bool, Part), usize>,
 }
 
@@ -90,7 +89,7 @@ enum Part {
     Peer(Peer),
 }
 
-/// The place of a DID that is being read, until it is dropped.
+/// The place of a DID that is being read. Dropping it frees the place.
 pub(super) struct Place {
     places: Arc<Places>,
     known: bool,
@@ -191,8 +190,8 @@ impl Held {
 }
 
 impl Place {
-    /// Counts it also for the addresses of the host, which are known only once its name was
-    /// looked up.
+    /// Also counts it for the addresses of the host, which are known only after its name was looked
+    /// up.
     ///
     /// # Errors
     /// [`Full`] when one of them has no place left.

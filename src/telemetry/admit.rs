@@ -1,6 +1,6 @@
-//! Which events become lines: what the filter asks for, but of one warning or error no more than
-//! so many a second, however often a stranger provokes it; and nothing that actix says of what is
-//! no HTTP request. What is left out is counted.
+//! Decides which events become log lines: those that the filter asks for, with two exceptions. One
+//! warning or error has a bound per second, because strangers can provoke it; and what actix logs
+//! about connections that sent no HTTP request is left out. Every line left out is counted.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -17,8 +17,8 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use crate::metrics::Metrics;
 
-/// Where actix serves a connection. It logs as an error, or warning, that what came over it was no
-/// request, or that it broke, and has no other way of telling.
+/// The module in which actix serves a connection. It logs an error or a warning when the connection
+/// broke or sent no HTTP request, and has no other way to report that.
 const CONNECTIONS: [&str; 2] = ["actix_http::h1::dispatcher", "actix_http::h2::dispatcher"];
 
 pub(super) struct Admit {
@@ -27,11 +27,11 @@ pub(super) struct Admit {
     repeats: Repeats,
 }
 
-/// Bounds how often one warning or error is logged.
+/// Bounds how often the same warning or error is logged.
 struct Repeats {
     per_second: u32,
     dropped: IntCounter,
-    /// As many as there are places in the code that log.
+    /// One entry for each place in the code that logs.
     places: Mutex<HashMap<Identifier, Second>>,
 }
 
@@ -77,8 +77,8 @@ fn is_broken_connection(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= Level::WARN && CONNECTIONS.contains(&metadata.target())
 }
 
-/// A filter of one layer of `tracing_subscriber` may not refuse single events: it would stay refusing.
-/// So this is a layer, which filters for all.
+/// In `tracing_subscriber`, the filter of a layer must not refuse single events: it would then
+/// refuse later ones, too. So this is a layer of its own, which filters for all.
 impl<S: Subscriber> Layer<S> for Admit {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
@@ -92,7 +92,7 @@ impl<S: Subscriber> Layer<S> for Admit {
         self.repeats.admits(metadata.callsite())
     }
 
-    /// Whatever the filter says, broken connections are counted.
+    /// Broken connections are counted even when the filter leaves their lines out.
     fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
         is_broken_connection(metadata) || Layer::enabled(&self.filter, metadata, context)
     }

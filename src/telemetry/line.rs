@@ -1,5 +1,5 @@
-//! How a line of the log looks: as `tracing_subscriber` writes it, and with the requests that the
-//! work was done for at its end.
+//! The form of a log line: as `tracing_subscriber` writes it, with the ids of the requests that the
+//! work was done for at the end.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::origin::{Origin, RequestId};
 
-/// What most lines have room in.
+/// Enough bytes for most lines.
 const LINE: usize = 512;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum Style {
     Json,
 }
 
-/// Writes what `inner` does, and the origin.
+/// Writes what `inner` writes, and then the origin.
 pub(super) struct WithOrigin<F> {
     pub(super) inner: F,
     pub(super) style: Style,
@@ -58,7 +58,7 @@ impl Style {
         }
     }
 
-    /// Ids are such that nothing of them has to be escaped.
+    /// No character of an id needs escaping.
     fn origin(self, writer: &mut Writer<'_>, origin: &Origin) -> fmt::Result {
         match (self, origin) {
             (_, Origin::Service) => Ok(()),

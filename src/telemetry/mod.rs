@@ -1,5 +1,5 @@
-//! Where logs go: standard error, human on a terminal and JSON otherwise. What is logged carries
-//! ids, never secrets, and cannot fail or delay the work that it is about.
+//! Logs go to standard error: as text on a terminal, as JSON otherwise. A line has ids, but never
+//! secrets. Logging cannot fail or delay the work that it reports.
 
 mod admit;
 mod line;
@@ -27,13 +27,13 @@ use self::output::Output;
 use crate::config::{Log, LogFormat};
 use crate::metrics::{LogLinesDropped, Metrics};
 
-/// How long the end of a process waits for its last lines to be written.
+/// How long a process waits at its end for its last lines to be written.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Standard error, once logging has started.
 static STDERR: OnceLock<Output> = OnceLock::new();
 
-/// Starts logging for the whole process. Lines that are missing in it are counted in `metrics`.
+/// Starts logging for the whole process. Lines that get lost are counted in `metrics`.
 ///
 /// # Errors
 /// When `RUST_LOG` is not a filter, or logging was started before.
@@ -52,8 +52,8 @@ pub fn init(config: &Log, filter: &str, metrics: &Metrics) -> Result<(), String>
         LogFormat::Auto | LogFormat::Json => Style::Json,
         LogFormat::Human => Style::Human,
     };
-    // The default timer writes RFC 3339 in UTC. Errors of logging itself would be printed, which
-    // panics where printing fails.
+    // The default timer writes RFC 3339 in UTC. Errors of logging itself would be printed, and that
+    // panics when printing fails.
     let layer = fmt::layer::<Registry>().with_writer(stderr).log_internal_errors(false);
     let lines = match style {
         Style::Human => {
@@ -76,13 +76,13 @@ pub fn init(config: &Log, filter: &str, metrics: &Metrics) -> Result<(), String>
     Ok(())
 }
 
-/// As <https://no-color.org> has it.
+/// As <https://no-color.org> asks.
 fn has_colours(on_terminal: bool, no_color: Option<&OsStr>) -> bool {
     on_terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
-/// Writes a text for the person at the terminal to standard error, after everything that was
-/// logged before. If it cannot be written, nothing is lost.
+/// Writes a text for the person at the terminal to standard error, after all earlier log lines. If
+/// it cannot be written, that is ignored.
 pub fn tell(text: &str) {
     match STDERR.get() {
         Some(stderr) => {
@@ -95,15 +95,15 @@ pub fn tell(text: &str) {
     }
 }
 
-/// Waits until the log is written, but not for a reader that does not read.
+/// Waits until the log is written. Gives up on a reader that does not read.
 pub fn flush() {
     if let Some(stderr) = STDERR.get() {
         stderr.flush(PATIENCE);
     }
 }
 
-/// Takes a descriptor of its own: who waits for the standard library's lock on standard error
-/// must never wait for a reader.
+/// Duplicates the descriptor. Otherwise the writer could hold the standard library's lock on
+/// standard error while it waits for a reader.
 fn start_stderr(dropped: LogLinesDropped) -> io::Result<&'static Output> {
     if let Some(started) = STDERR.get() {
         return Ok(started);
@@ -135,7 +135,7 @@ impl io::Write for Line {
     }
 }
 
-/// A panic is a line of the log: the standard library's hook would wait for standard error.
+/// Logs a panic as a line. The standard library's hook could block on standard error.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let backtrace = Backtrace::capture();
     let captured = backtrace.status() == BacktraceStatus::Captured;

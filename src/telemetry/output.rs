@@ -1,6 +1,6 @@
-//! Where lines of the log are written, by a thread of its own. What has a line to tell leaves it
-//! here and goes on: a full disk, a reader that is gone or one that does not read must never fail
-//! or delay the work that the line is about. What cannot be written is counted.
+//! A thread of its own writes the lines of the log. Code that logs leaves a line here and
+//! continues. A full disk, or a reader that is gone or does not read, never fails or delays that
+//! code. Lines that cannot be written are counted.
 
 use std::io::{ErrorKind, Write};
 use std::mem;
@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use crate::metrics::LogLinesDropped;
 
-/// Bytes that may wait. At full load, they last for about half a second.
+/// The most bytes that wait. At full load, that is about half a second of log.
 const ROOM: usize = 4 * 1024 * 1024;
-/// Lines come in crowds. The thread lets them gather for this long, so that it is woken, and
-/// writes, once for all of them. This much of the log is lost when the process is killed.
+/// Lines come in bursts. The thread lets them gather for this long, so that one wake-up and one
+/// write serve all of them. This much of the log is lost when the process is killed.
 const GATHER: Duration = Duration::from_millis(5);
-/// How soon a descriptor that would block is tried again.
+/// When a descriptor would block, it is tried again after this time.
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// Where lines are left. Clones share it.
+/// The place to leave lines. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Output(Arc<Shared>);
 
@@ -26,9 +26,9 @@ pub(super) struct Output(Arc<Shared>);
 struct Shared {
     dropped: LogLinesDropped,
     state: Mutex<State>,
-    /// There are lines, or there is no time to gather them.
+    /// There are lines, or a flush wants them written at once.
     work: Condvar,
-    /// Nothing waits, and nothing is being written.
+    /// No line waits, and none is being written.
     done: Condvar,
 }
 
@@ -49,7 +49,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// How many are not whole in the first `written` bytes.
+    /// How many lines are not complete in the first `written` bytes.
     fn after(&self, written: usize) -> u64 {
         (self.ends.len() - self.ends.partition_point(|end| *end <= written)) as u64
     }
@@ -77,7 +77,7 @@ impl Output {
         Ok(output)
     }
 
-    /// Leaves one line, which ends with a newline, to be written soon. Never waits for that.
+    /// Leaves one line, which ends with a newline, to be written soon. Never waits for the write.
     pub(super) fn line(&self, line: &[u8]) {
         let mut state = self.0.state();
         if state.waiting.bytes.len() + line.len() > ROOM {
@@ -114,7 +114,7 @@ impl Shared {
 
     fn write_to(&self, mut to: impl Write) {
         let mut lines = Lines::default();
-        // Whether the last line that was written has no end.
+        // Whether the last line was written only in part.
         let mut torn = false;
         loop {
             self.take(&mut lines);
@@ -130,7 +130,7 @@ impl Shared {
         }
     }
 
-    /// Waits for lines, and takes all that there are.
+    /// Waits for lines, and takes all of them.
     fn take(&self, lines: &mut Lines) {
         let mut state = self.state();
         state.writing = false;
@@ -157,7 +157,7 @@ fn write_all(to: &mut impl Write, bytes: &[u8]) -> Result<(), usize> {
             Ok(0) => return Err(written),
             Ok(count) => written += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Whoever shares the descriptor has made it non-blocking.
+            // Another process that shares the descriptor has made it non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(AGAIN),
             Err(_) => return Err(written),
         }

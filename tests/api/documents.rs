@@ -1,6 +1,6 @@
 //! What the service says about itself: the OpenAPI document, its pages, the page of each code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -323,36 +323,171 @@ fn fits(document: &Value, operation: &Value, answer: &Answer, call: &str) {
     assert!(wrong.is_empty(), "{call}: {wrong:#?}");
 }
 
+/// A page as a browser asks for it.
+async fn page(app: &TestApp, path: &str) -> Answer {
+    let request = app.anybody().request("GET", path);
+    let answer = request.header("accept", "text/html,*/*;q=0.8").send().await.is(200);
+    assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"), "{path}");
+    answer
+}
+
+/// The values of an attribute, in order.
+fn attributes<'h>(html: &'h str, name: &str) -> Vec<&'h str> {
+    let before = format!(" {name}=\"");
+    html.split(&before).skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
+}
+
+/// What stands between two texts, as a browser shows it.
+fn shown(html: &str, before: &str, after: &str) -> String {
+    let rest = html.split(before).nth(1).unwrap_or_else(|| panic!("no {before}: {html}"));
+    let inner = rest.split(after).next().unwrap();
+    inner.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+}
+
 /// The page and all that it loads come from the service itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documentation_works_offline() {
     let app = TestApp::start(Sqlite).await;
     let anybody = app.anybody();
-    for (page, folder) in
-        [("/docs", "/docs/"), ("/docs/", "/docs/"), ("/docs/index.html", "/docs/")]
-    {
-        let answer = anybody.get(page).await.is(200);
-        assert!(answer.header("content-type").unwrap().starts_with("text/html"));
-        let html = answer.text();
-        let loaded: Vec<_> = html
-            .split(['"', '\''])
-            .filter(|part| [".js", ".css", ".png"].iter().any(|end| part.ends_with(end)))
-            .collect();
-        assert!(loaded.len() >= 3, "{loaded:?}");
+    for path in ["/docs", "/docs/"] {
+        let answer = page(&app, path).await;
+        let html = &answer.text();
+        let mut loaded = attributes(html, "src");
+        loaded.extend(attributes(html, "href").iter().filter(|path| path.contains('.')));
+        assert!(loaded.len() >= 5, "{loaded:?}");
         for file in loaded {
-            assert!(!file.contains("//"), "{file} is elsewhere");
-            let path = format!("{folder}{}", file.trim_start_matches("./"));
-            assert!(anybody.get(&path).await.is(200).body.len() > 100, "{path}");
+            assert!(file.starts_with('/') && !file.contains("//"), "{file} is elsewhere");
+            assert!(anybody.get(file).await.is(200).body.len() > 100, "{file}");
         }
     }
-    let initializer = anybody.get("/docs/swagger-initializer.js").await.is(200).text();
-    assert!(initializer.contains("openapi.json"), "{initializer}");
-    for path in ["/docs/nothing.js", "/docs/../Cargo.toml", "/docs/..%2fCargo.toml", "/docs/a/b"] {
+    let start = anybody.get("/pages/start_swagger.js").await.is(200);
+    assert_eq!(start.header("content-type"), Some("text/javascript; charset=utf-8"));
+    for words in ["\"/openapi.json\"", "deepLinking: true", "validatorUrl: null"] {
+        assert!(start.text().contains(words), "{words}: {}", start.text());
+    }
+    for path in [
+        "/docs/nothing.js",
+        "/docs/index.html",
+        "/docs/../Cargo.toml",
+        "/docs/..%2fCargo.toml",
+        "/docs/a/b",
+        "/pages/",
+        "/pages/mod.rs",
+        "/pages/..%2fmod.rs",
+    ] {
         anybody.get(path).await.refused(404, "not_found");
     }
 }
 
-/// Whatever `type` a problem names has a page, for people and for programs.
+/// From every page, over every link: what the service serves, and each call's place in `/docs`.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_link_on_the_pages_leads_somewhere() {
+    let app = TestApp::start(Sqlite).await;
+    let places: BTreeSet<String> = operations(&document(&app).await)
+        .iter()
+        .map(|(_, _, operation)| {
+            let (tag, id) = (operation["tags"][0].as_str(), operation["operationId"].as_str());
+            format!("/docs#/{}/{}", tag.unwrap(), id.unwrap())
+        })
+        .collect();
+    let mut found = BTreeSet::new();
+    let mut waiting = vec!["/docs".to_owned()];
+    while let Some(link) = waiting.pop() {
+        if !found.insert(link.clone()) || places.contains(&link) {
+            continue;
+        }
+        assert!(!link.contains('#'), "{link} is no call's place");
+        let request = app.anybody().request("GET", &link).header("accept", "text/html");
+        let answer = request.send().await.is(200);
+        if answer.header("content-type").unwrap().starts_with("text/html") {
+            waiting.extend(attributes(&answer.text(), "href").iter().map(|&link| link.to_owned()));
+        }
+    }
+    let codes = crate::support::CODES.iter().map(|(code, _)| format!("/problems/{code}"));
+    let pages = ["/docs", "/problems", "/openapi.json", "/pages/style.css", "/pages/icon.svg"];
+    for link in pages.map(str::to_owned).into_iter().chain(codes) {
+        assert!(found.contains(&link), "{link} is linked nowhere");
+    }
+}
+
+/// A page is safe in a browser, and readable on any screen.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_run_only_what_the_service_serves() {
+    let app = TestApp::start(Sqlite).await;
+    for path in ["/docs", "/problems", "/problems/nonce_replayed"] {
+        let answer = page(&app, path).await;
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(!policy.contains("unsafe"), "{path}: {policy}");
+        for word in ["base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"] {
+            assert!(policy.contains(word), "{path}: {policy}");
+        }
+        let html = &answer.text();
+        for inline in ["<script>", "<style", " style=\"", " onload=", "javascript:"] {
+            assert!(!html.contains(inline), "{path} has {inline}");
+        }
+        assert!(html.contains("<svg"), "{path}: no icon");
+        for name in ["viewport", "color-scheme"] {
+            assert!(attributes(html, "name").contains(&name), "{path}: {name}");
+        }
+    }
+    let style = app.anybody().get("/pages/style.css").await.is(200);
+    assert_eq!(style.header("content-type"), Some("text/css; charset=utf-8"));
+    assert!(style.text().contains("prefers-color-scheme: dark"));
+}
+
+/// The example of a code is a whole answer, as the service gives it; the calls are those whose
+/// description has the code.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_problems_page_shows_an_answer_and_the_calls_that_give_it() {
+    let app = TestApp::start(Sqlite).await;
+    let document = document(&app).await;
+    let mut calls: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (_, _, operation) in operations(&document) {
+        for (_, response) in operation["responses"].as_object().unwrap() {
+            let examples = &response["content"]["application/problem+json"]["examples"];
+            for (code, _) in examples.as_object().into_iter().flatten() {
+                let (tag, id) = (operation["tags"][0].as_str(), operation["operationId"].as_str());
+                let place = format!("/docs#/{}/{}", tag.unwrap(), id.unwrap());
+                calls.entry(code.clone()).or_default().push(place);
+            }
+        }
+    }
+    for (code, _) in crate::support::CODES {
+        let answer = page(&app, &format!("/problems/{code}")).await;
+        let html = &answer.text();
+        let mut links = attributes(html, "href");
+        links.retain(|link| link.contains('#'));
+        links.sort_unstable();
+        let mut expected = calls.remove(code).unwrap_or_default();
+        expected.sort_unstable();
+        assert_eq!(links, expected, "{code}");
+
+        let example = shown(html, "<pre tabindex=\"0\"><code>", "</code>");
+        let (head, body) = example.split_once("\n\n").unwrap();
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["code"], code);
+        let schema = json!({"$ref": "#/components/schemas/Problem"});
+        let wrong = differences(&document, &schema, &body, "");
+        assert!(wrong.is_empty(), "{code}: {wrong:#?}");
+        let status = body["status"].as_u64().unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{code}: {head}");
+        assert!(head.contains("\ncontent-type: application/problem+json"), "{code}: {head}");
+        let has = |name: &str| head.contains(&format!("\n{name}: "));
+        assert_eq!(has("www-authenticate"), status == 401, "{code}: {head}");
+        assert_eq!(has("retry-after"), [429, 503].contains(&status), "{code}: {head}");
+        assert_eq!(has("allow"), status == 405, "{code}: {head}");
+    }
+
+    // Given the same request id, the service answers the same.
+    let html = page(&app, "/problems/session_not_found").await;
+    let example = shown(&html.text(), "<pre tabindex=\"0\"><code>", "</code>");
+    let example: Value = serde_json::from_str(example.split_once("\n\n").unwrap().1).unwrap();
+    let request = app.request("GET", &format!("/v1/sessions/{SESSION}"));
+    let request = request.header("x-request-id", example["request_id"].as_str().unwrap());
+    assert_eq!(request.send().await.refused(404, "session_not_found").json(), &example);
+}
+
+/// The `type` of each problem has a page, for people and for programs.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_code_has_a_page() {
     let app = TestApp::start(Sqlite).await;
@@ -367,12 +502,16 @@ async fn every_code_has_a_page() {
         for member in ["title", "explanation", "remedy"] {
             assert!(!page[member].as_str().unwrap().is_empty(), "{code}: {member}");
         }
-        let html = anybody.request("GET", path).header("accept", "text/html,*/*;q=0.8");
-        let html = html.send().await.is(200);
-        assert!(html.header("content-type").unwrap().starts_with("text/html"));
-        assert!(
-            html.text().contains(code) && html.text().contains(page["title"].as_str().unwrap())
-        );
+        let html = self::page(&app, path).await;
+        for answer in [&page, &html] {
+            assert_eq!(answer.header("vary"), Some("Accept"), "{code}");
+        }
+        assert!(html.text().contains(&format!("<code>{code}</code>")), "{code}");
+        for member in ["title", "explanation", "remedy"] {
+            let text = page[member].as_str().unwrap().replace('`', "");
+            let html = html.text().replace("<code>", "").replace("</code>", "");
+            assert!(shown(&html, "<main>", "</main>").contains(&text), "{code}: {member}");
+        }
     }
     // Every code of api.md that this version can answer with, and no other.
     let words: BTreeSet<_> = codes.iter().map(|entry| entry["code"].as_str().unwrap()).collect();

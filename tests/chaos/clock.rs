@@ -1,4 +1,5 @@
-//! Wrong clocks: the machine's clock is set back, or the process's clock is not the database's.
+//! Wrong clocks: the machine's clock is set back, or the process's clock differs from the
+//! database's.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::support::{
     database_config, days, in_seconds, in_session, minutes, opened, purge_batch, wait_for,
 };
 
-/// The same file, opened by a machine whose clock stands there.
+/// The same file, opened by a machine whose clock shows this time.
 async fn open(folder: &tempfile::TempDir, clock: &Clock) -> Store {
     let file = folder.path().join("test.db");
     let config = database_config(DatabaseUrl::Sqlite(SqliteLocation::File(file)));
@@ -31,7 +32,7 @@ struct Accepted {
     session: Session,
     in_session: Vec<Claim>,
     by_signer: Vec<Claim>,
-    /// A claim that had expired before it was ever made.
+    /// A claim that had expired before it was made.
     late: Claim,
 }
 
@@ -78,7 +79,7 @@ async fn a_clock_set_back_behind_a_purge_and_a_restart_reopens_nothing() {
     assert_eq!(purge(&store).await, 20, "the signer's nonces are gone");
     store.close().await;
 
-    // Now it is three hours earlier: by this clock, no claim has expired.
+    // Now it is three hours earlier. By this clock, no claim has expired.
     let store = open(&folder, &Clock::system()).await;
     for by_signer in before.by_signer.iter().chain([&before.late]) {
         assert_eq!(claim(&store, by_signer).await, Outcome::Refused(Refusal::Expired));
@@ -131,7 +132,8 @@ async fn a_clock_set_back_in_a_running_process_reopens_nothing(
     assert!(matches!(fresh, Outcome::Accepted(_)), "{fresh:?}");
 }
 
-/// The right clock serves at once, though a purge ran while the machine's was two days ahead.
+/// With the right clock, claims are served at once, although a purge ran while the machine's clock
+/// was two days ahead.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_was_ahead_for_a_moment_harms_nobody(#[values(false, true)] restarted: bool) {
@@ -147,7 +149,7 @@ async fn a_clock_that_was_ahead_for_a_moment_harms_nobody(#[values(false, true)]
         store.close().await;
         store = open(&folder, &clock).await;
     }
-    // What was purged is refused, and so is what expires no later.
+    // Purged nonces are refused, and so are claims that expire no later.
     for by_signer in before.by_signer.iter().chain([&before.late]) {
         assert_eq!(claim(&store, by_signer).await, Outcome::Refused(Refusal::Expired));
     }
@@ -175,7 +177,7 @@ async fn spend(app: &TestApp) {
     assert!(matches!(spent, Outcome::Accepted(_)), "{spent:?}");
 }
 
-/// Waits until the metric tells of such a jump.
+/// Waits until the metric shows such a jump.
 async fn told(app: &TestApp, jump: f64) {
     wait_for("the metric", async || {
         let seconds = app.metric("onceguard_clock_jump_seconds", &[]).await;
@@ -209,7 +211,7 @@ async fn nothing_is_purged_by_a_clock_that_jumped() {
     assert_eq!(app.store().raw().number("count(*) FROM signer_nonces").await, 1);
     spend(&app).await;
 
-    // A new time is believed when it has stood.
+    // A new time is accepted after it has lasted for a while.
     clock.step(chrono::Duration::days(2));
     assert!(purge_job(&app).await.is_err());
     clock.pass(chrono::Duration::minutes(11));
@@ -234,7 +236,7 @@ async fn on_postgres_nothing_is_purged_while_the_clocks_differ(#[case] hours: i6
     assert_eq!(purge_job(&app).await.unwrap().signer_nonces_deleted, 1);
 }
 
-/// PostgreSQL has a clock of its own, and the process's is of no importance.
+/// PostgreSQL has a clock of its own, and the process's clock does not matter.
 #[rstest]
 #[case::behind(-5)]
 #[case::ahead(5)]
@@ -263,7 +265,7 @@ async fn on_postgres_the_process_may_have_any_time(#[case] hours: i64) {
         answer["results"].as_array().unwrap().iter().map(|result| &result["outcome"]).collect();
     assert_eq!(outcomes, ["accepted", "replayed", "expired"]);
 
-    // Past its time by the database's clock, and by no other.
+    // Expired by the database's clock, but by no other.
     app.store().pass(Duration::from_secs(61)).await;
     app.get(&session).await.refused(410, "session_expired");
     app.post(&format!("{session}/nonces"), &json!({ "nonce": "b" }))

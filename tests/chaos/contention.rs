@@ -24,14 +24,14 @@ const BATCHES: usize = 120;
 const MAX_CLAIMS: u64 = 100;
 const QUOTA: u64 = 50;
 
-/// What everybody claims in.
+/// The scopes that every worker claims in.
 #[derive(Clone)]
 struct Scopes {
     /// At most [`MAX_CLAIMS`] each.
     counted: Vec<SessionId>,
-    /// Whose activity is written down.
+    /// Sessions whose activity is recorded.
     idling: Vec<SessionId>,
-    /// Ended and deleted meanwhile.
+    /// Sessions that are ended and deleted meanwhile.
     ending: Vec<SessionId>,
     signers: Vec<Did>,
 }
@@ -55,7 +55,7 @@ impl Scopes {
 
     /// One batch: in every scope, a nonce that others claim as well.
     async fn batch(&self, store: &Store, worker: usize, number: usize) -> Vec<Claim> {
-        // About as new for everybody, and the same for many.
+        // Partly new, and partly the same for many workers.
         let name = |index: usize| nonce(&format!("n-{}", number * 2 + index % 5));
         let mut batch = Vec::new();
         let sessions = self.counted.iter().chain(&self.idling).chain(&self.ending);
@@ -104,12 +104,12 @@ async fn counters_are_exact_and_nobody_deadlocks(#[values(Sqlite, Postgres)] on:
     let purged = purging.await.unwrap();
     touching.await.unwrap();
     ending.await.unwrap();
-    // Now that no claim is under way, what has ended goes.
+    // No claim is under way any more, so ended sessions can be deleted.
     let rest = PurgeStep::DeleteEndedSessions { retention: days(0) };
     while purge_batch(&store, rest, 1_000).await != Purged::default() {}
     compare(&store, &scopes, &accepted, &purged).await;
     if on == Postgres {
-        // Conflicts are tried again unseen, and this order of locks has none.
+        // A retry would hide a conflict, but this order of locks must cause none.
         store.close().await;
         other.close().await;
         wait_for("the connections to have reported", async || {
@@ -145,9 +145,8 @@ fn name(scope: &Scope) -> String {
     }
 }
 
-/// Longer than any claim is under way, as seven days are, the least that can be configured: one
-/// that has found its session live may insert after the session has ended, but not after it has
-/// gone.
+/// Longer than any claim takes, as the configurable minimum of seven days is, too. A claim that has
+/// found its session live may insert after the session has ended, but not after it was deleted.
 const RETENTION: Duration = Duration::from_secs(2);
 
 /// Purges in small batches, signers' nonces with no margin.

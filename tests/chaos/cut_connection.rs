@@ -1,5 +1,5 @@
-//! The connection to the database is lost while a claim is on its way: the caller is told that
-//! nobody can know, and learns the truth by its `Idempotency-Key`.
+//! The connection to the database is lost during a claim. The caller is told that the outcome is
+//! unknown, and learns it by its `Idempotency-Key`.
 
 use onceguard::domain::{Claim, Did, Nonce, Outcome, Scope, SessionId, Timestamp};
 use onceguard::services::ServiceError;
@@ -33,7 +33,7 @@ async fn a_repeat_with_the_same_key_gets_the_true_outcome() {
     claim("warm", None).await.is(201);
 
     for round in 0..5 {
-        // Committed, and the answer lost.
+        // Committed, but the answer is lost.
         let (nonce, key) = (format!("lost-{round}"), format!("key-{round}-9d1c4a7b"));
         proxy.lose_answer_to(nonce.as_bytes());
         claim(&nonce, Some(&key)).await.refused(503, "outcome_unknown");
@@ -45,14 +45,14 @@ async fn a_repeat_with_the_same_key_gets_the_true_outcome() {
         let again = claim(&nonce, Some(&key)).await.is(201);
         assert_eq!(again["used_at"], repeated["used_at"], "one use, however often it is told");
 
-        // Without a key, the repeat cannot tell its own first try from somebody else's.
+        // Without a key, the repeat cannot tell its own first try from another caller's.
         let nonce = format!("keyless-{round}");
         proxy.lose_answer_to(nonce.as_bytes());
         claim(&nonce, None).await.refused(503, "outcome_unknown");
         claim(&nonce, None).await.refused(409, "nonce_replayed");
     }
     for round in 0..5 {
-        // Lost on the way: the database never saw it.
+        // Lost on the way. The database never saw it.
         let (nonce, key) = (format!("unseen-{round}"), format!("unseen-key-{round}"));
         proxy.cut_at(nonce.as_bytes(), 0, Cut::BeforeTheMessage);
         claim(&nonce, Some(&key)).await.refused(503, "outcome_unknown");
@@ -81,9 +81,9 @@ async fn a_batch_gets_the_true_outcomes(proxy: &ChaosProxy, caller: &Caller, non
     assert_eq!(outcomes, ["accepted", "replayed", "accepted", "replayed"]);
 }
 
-/// Cuts the connection at the first message of a claim, at the second, and so on, before and
-/// after PostgreSQL has got it, until there are no more messages. What is said each time is held
-/// against what the database has.
+/// Cuts the connection at the first message of a claim, at the second, and so on, before and after
+/// PostgreSQL has received it, until there are no more messages. Each answer is compared with the
+/// database.
 #[rstest]
 #[case::of_one_claim(1)]
 #[case::of_claims_of_every_kind(4)]
@@ -145,14 +145,14 @@ async fn whatever_message_is_cut_the_answer_is_true(#[case] kinds: usize) {
     assert!(unknown_and_used > 0, "no cut hit a committed claim before its answer");
 }
 
-/// What [`Targets::batch`] comes to.
+/// The outcomes of [`Targets::batch`].
 const EXPECTED: [&str; 4] = ["accepted", "replayed", "accepted", "accepted"];
 
 fn words(outcomes: &[Outcome]) -> Vec<&'static str> {
     outcomes.iter().map(Outcome::as_str).collect()
 }
 
-/// Something of every kind to claim in, and a way to the database that is never cut.
+/// Scopes of every kind, and a connection to the database that is never cut.
 struct Targets {
     direct: Store,
     raw: RawSql,
@@ -221,7 +221,7 @@ async fn settle(store: &Store, session: SessionId) {
     queue.close().await;
 }
 
-/// Nothing is cut, and nothing comes: a network that swallows, or a server that hangs.
+/// The connection stays open, but nothing comes: the network loses everything, or the server hangs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_falls_silent_is_an_unknown_outcome() {
     let database = PostgresDatabase::create(true).await;

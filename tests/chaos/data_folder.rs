@@ -16,13 +16,13 @@ async fn a_second_serve_on_the_same_folder_is_refused() {
     assert!(second.stderr.contains("another `onceguard serve`"), "{}", second.stderr);
     assert!(second.stderr.contains("--data-dir"), "{}", second.stderr);
 
-    // The first one serves on, where it said.
+    // The first one still serves, at the address that it announced.
     assert_eq!(std::fs::read_to_string(home.folder().join("listen.addr")).unwrap(), address);
     let caller = caller(&home, &process);
     let nonces = format!("/v1/sessions/{}/nonces", caller.session().await);
     caller.post(&nonces, &json!({ "nonce": "a" })).await.is(201);
 
-    // The lock goes with its process, however that ends.
+    // The lock ends with its process, even when that is killed.
     process.kill().await;
     let next = home.start().await;
     assert_eq!(next.stop().await.code(), 0);

@@ -1,5 +1,5 @@
-//! What an instance has cached of DIDs follows what others change; while it cannot hear of
-//! changes it asks the database each time.
+//! An instance's cache of DIDs follows the changes of other instances. While it cannot hear of
+//! changes, the instance asks the database each time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -24,7 +24,7 @@ use crate::support::{
 /// How often a key changes while others read it.
 const CHANGES: u8 = 150;
 
-/// A DID that no resolver reads: what is stored of it is all there is.
+/// A DID that no resolver reads: there is only the stored key.
 fn homeless() -> Did {
     did(&format!("did:example:{}", unique()))
 }
@@ -40,7 +40,7 @@ async fn hang_up(raw: &RawSql) {
     raw.number(&format!("count(pg_terminate_backend(pid)) {listening}")).await;
 }
 
-/// An instance's DIDs, which follow the changes that its store tells.
+/// The DIDs of an instance, which follow the changes that its store reports.
 struct Instance {
     dids: Dids,
     metrics: Arc<Metrics>,
@@ -69,7 +69,7 @@ impl Instance {
         }
     }
 
-    /// Reads the DID until that is answered from the cache.
+    /// Reads the DID until the answer comes from the cache.
     async fn caches(&self, did: &Did, key: u8) {
         let hits = self.metrics.did_cache_hits.get();
         wait_for("the cache to be used", async || {
@@ -129,7 +129,7 @@ async fn a_change_through_one_instance_reaches_the_other() {
 }
 
 /// Its connections to the database work, but the one that it listens on is lost and cannot be
-/// had again.
+/// opened again.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_hears_nothing_trusts_nothing_that_it_cached() {
     let direct = Postgres.store().await;
@@ -166,8 +166,8 @@ async fn an_instance_that_hears_nothing_trusts_nothing_that_it_cached() {
     instance.caches(&changed, 5).await;
 }
 
-/// A server or network that fell silent answers no reads either; when it is back, nothing that
-/// was cached before is used.
+/// A silent server or network answers no reads either. When it is back, nothing that was cached
+/// before is used.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_cached_before_a_silence_is_not_used_after_it() {
     let direct = Postgres.store().await;
@@ -187,8 +187,8 @@ async fn what_was_cached_before_a_silence_is_not_used_after_it() {
     assert_eq!(instance.key(&did).await, a_public_key(2));
 }
 
-/// Many read while keys change and the listening connection is lost again and again: what
-/// somebody has seen is never followed by something older.
+/// Many tasks read while keys change and the listening connection is lost again and again. No task
+/// ever sees an older key after a newer one.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_reads_backwards() {
     let direct = Postgres.store().await;
@@ -210,7 +210,7 @@ async fn nobody_reads_backwards() {
                 let number = u8::try_from(number).unwrap();
                 assert!(number >= before, "{before} was seen, and then {number}");
                 seen.fetch_max(number, Ordering::SeqCst);
-                // A hit waits for nothing, and the others need the processor too.
+                // A hit waits for nothing, and the other tasks need the processor, too.
                 tokio::task::yield_now().await;
             }
         });

@@ -1,5 +1,5 @@
-//! The database's address leads to a standby for a while, and its synchronous standby goes away:
-//! the service says that it cannot write, piles nothing up, and is back by itself.
+//! The database's address leads to a standby for a while, or its synchronous standby goes away. The
+//! service says that it cannot write, piles up no work, and recovers by itself.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ async fn claim(caller: &Caller, session: &str, nonce: &str) -> Answer {
     caller.post(&format!("/v1/sessions/{session}/nonces"), &json!({ "nonce": nonce })).await
 }
 
-/// What `/readyz` answers once it answers with this status.
+/// The answer of `/readyz` once it has this status.
 async fn readiness(ops: &Caller, status: u16) -> Answer {
     wait_for(&format!("/readyz to answer {status}"), async || {
         let answer = ops.get("/readyz").await;
@@ -20,7 +20,7 @@ async fn readiness(ops: &Caller, status: u16) -> Answer {
     .await
 }
 
-/// What a write showed holds for a second.
+/// The result of a test write holds for a second.
 async fn readiness_without_writes(ops: &Caller) {
     wait_for("/readyz to have tried a write", async || {
         (ops.get("/readyz").await["database"]["writable"] == false).then_some(())

@@ -1,4 +1,4 @@
-//! A disk that takes no more: 503, nothing lost, and recovery.
+//! A full disk: 503, nothing lost, and recovery.
 
 use std::process::Command;
 
@@ -7,8 +7,8 @@ use serde_json::json;
 use crate::load::{caller, ops};
 use crate::support::{Database, Home, wait_for};
 
-/// A limit on the size of every file, in the shell's blocks, stands in for the full disk: writes
-/// beyond it fail. The signal that comes with it is ignored, as it has no counterpart there.
+/// A limit on the size of every file, in the shell's blocks, replaces the full disk: writes beyond
+/// it fail. The limit's signal is ignored, because a full disk sends none.
 const LIMITED: &str = r#"trap "" XFSZ; ulimit -f "$1"; exec "$0" serve"#;
 const BLOCKS: &str = "4096";
 
@@ -43,7 +43,7 @@ async fn a_full_disk_is_503_and_loses_nothing() {
     let refused = refused.is(503);
     let codes = ["storage_unavailable", "outcome_unknown"];
     assert!(codes.contains(&refused.code()), "{refused:?}");
-    // When not even a page can be written, no probe takes it for ready.
+    // When not even a page can be written, `/readyz` does not say that it is ready.
     let mut number = 0;
     let unready = wait_for("the disk to be full", async || {
         for _ in 0..100 {
@@ -58,12 +58,12 @@ async fn a_full_disk_is_503_and_loses_nothing() {
     assert_eq!(unready["database"]["writable"], false, "{unready:?}");
     let reason = unready["reasons"][0].as_str().unwrap();
     assert!(reason.contains("disk full"), "{reason}");
-    // It still answers what it knows.
+    // It still answers reads.
     limited.get(&format!("/v1/sessions/{id}")).await.is(200);
     ops.get("/livez").await.is(200);
     process.kill().await;
 
-    // With room again, all that was accepted is used, and the rest can be claimed.
+    // When there is room again, all accepted nonces are spent, and the others can be claimed.
     let process = home.start().await;
     let caller = caller(&home, &process);
     let outcome = async |number: usize| {

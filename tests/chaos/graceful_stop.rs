@@ -1,4 +1,4 @@
-//! SIGTERM: whatever the service has begun is answered, and what it answered is on disk.
+//! SIGTERM: every request that the service has begun is answered, and its answers are on disk.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -21,7 +21,7 @@ async fn under_load_every_claim_that_was_begun_is_answered(
     for round in 0..4 {
         let load = Load::start(&[caller(&home, &process)], 32, &id, &format!("round-{round}"));
         load.accepts(300).await;
-        // The clients go on as fast as they can until nobody listens any more.
+        // The clients go on as fast as they can until the service no longer listens.
         let stopped = process.stop().await;
         assert_eq!(stopped.code(), 0, "{}", stopped.stderr);
         let ledger = load.stop().await;
@@ -101,7 +101,7 @@ async fn ctrl_c_stops_as_sigterm_does() {
     assert_eq!(process.ended().await.code(), 0);
 }
 
-/// What a slow client has not taken yet is in flight: a stop waits for it.
+/// An answer that a slow client has not taken yet is in flight, and a stop waits for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_answers_arrive_whole() {
     let home = Home::on(Sqlite).await;

@@ -30,7 +30,7 @@ impl Pair {
         self.processes[0].signal(name);
     }
 
-    /// Whoever asks their operations listeners.
+    /// Callers of their operations listeners.
     pub fn ops(&self) -> [Caller; 2] {
         self.processes.each_ref().map(ops)
     }
@@ -44,7 +44,7 @@ async fn a_nonce_claimed_through_both_has_one_winner() {
     let expires_at = pair.callers[0].get(&format!("/v1/sessions/{id}")).await.text_of("expires_at");
     let mut calls = JoinSet::new();
     for round in 0..150 {
-        // Both at once, in opposite orders, so that each instance is first on one of the nonces.
+        // Both at once, in opposite orders, so that each instance is first with one of the nonces.
         for (index, caller) in pair.callers.iter().enumerate() {
             let mut claims: Vec<_> = (0..8)
                 .map(|number| json!({ "session_id": id, "nonce": format!("{round}-{number}") }))
@@ -104,7 +104,7 @@ async fn what_one_does_holds_on_the_other_at_once() {
     let pair = Pair::start(Home::on(Database::Postgres).await).await;
     let [one, other] = &pair.callers;
 
-    // A session opened on one is used, read, and ended on the other.
+    // A session that is opened on one instance is used, read and ended on the other.
     let id = one.session().await;
     let (session, nonces) = (format!("/v1/sessions/{id}"), format!("/v1/sessions/{id}/nonces"));
     other.post(&nonces, &json!({ "nonce": "a" })).await.is(201);
@@ -114,7 +114,7 @@ async fn what_one_does_holds_on_the_other_at_once() {
     one.post(&nonces, &json!({ "nonce": "b" })).await.refused(410, "session_ended");
     one.get(&session).await.refused(410, "session_ended");
 
-    // A DID revoked on one is revoked on the other, whatever that one has cached.
+    // A DID that is revoked on one instance is revoked on the other, even if that has cached it.
     for _ in 0..10 {
         let client = a_did();
         let opened = one.open_with(json!({ "client_did": client.as_str() })).await;
@@ -168,7 +168,7 @@ async fn two_that_start_at_once_on_an_empty_database_migrate_it_once() {
         let id = callers[0].session().await;
         callers[1].get(&format!("/v1/sessions/{id}")).await.is(200);
         let admins = home.raw().await.number("count(*) FROM api_tokens").await;
-        assert_eq!(admins, 1, "one admin token, whoever was first");
+        assert_eq!(admins, 1, "there must be one admin token");
     }
 }
 
@@ -180,7 +180,7 @@ async fn two_first_starts_at_once_leave_a_token_that_works() {
     let mut works = 0;
     for (home, process) in [(&home, &one), (&other, &two)] {
         if home.folder().join("admin.token").exists() {
-            // Whoever has one can use it everywhere.
+            // Its holder can use it on every instance.
             for process in [&one, &two] {
                 caller_with(&home.token(), process).session().await;
             }
@@ -188,7 +188,7 @@ async fn two_first_starts_at_once_leave_a_token_that_works() {
         }
         ops(process).get("/readyz").await.is(200);
     }
-    assert!(works >= 1, "nobody can log in");
+    assert!(works >= 1, "no admin token works");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,7 +211,7 @@ async fn the_purge_runs_in_one_of_them() {
         .set("jobs.purge_batch", 7)
         .set("jobs.purge_pause_milliseconds", 0);
     let raw = home.raw().await;
-    // Somebody else has the lease, and 500 nonces are long past their retention.
+    // Another holder has the lease, and 500 nonces are long past their retention.
     raw.execute(
         "INSERT INTO leases (name, holder, taken_at, until) \
          VALUES ('purge', 'somebody else', now(), now() + interval '1 day')",
@@ -241,7 +241,7 @@ async fn the_purge_runs_in_one_of_them() {
         (raw.number("count(*) FROM signer_nonces").await == 0).then_some(())
     })
     .await;
-    // The lease is given back after the last batch, and the count comes before that.
+    // The lease is returned after the last batch, and the count comes before that.
     wait_for("the end of the purge", async || {
         let finished = "count(*) FROM leases WHERE name = 'purge' AND finished_at IS NOT NULL";
         (raw.number(finished).await == 1).then_some(())

@@ -1,4 +1,4 @@
-//! `kill -9` under load: what was accepted stays used.
+//! `kill -9` under load: accepted nonces stay spent.
 
 use rstest::rstest;
 use serde_json::json;
@@ -27,8 +27,8 @@ async fn nothing_accepted_is_forgotten_by_a_killed_process(
         process = home.start().await;
         let caller = caller(&home, &process);
         caller.get("/v1/sessions").await.is(200);
-        // Every ledger again: what a later crash forgets of earlier rounds shows, too. What the
-        // first look has claimed afresh is used by now, so only what was accepted is compared.
+        // Every ledger again, to see whether a later crash forgets nonces of earlier rounds. The
+        // first comparison claimed the other nonces itself, so only accepted ones are compared.
         ledgers.last().unwrap().verify(&caller, &id).await;
         for ledger in &ledgers {
             ledger.verify_accepted(&caller, &id).await;

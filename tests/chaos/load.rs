@@ -1,4 +1,4 @@
-//! Clients that claim until they are told to stop, and what they were told in the meantime.
+//! Clients that claim until they are stopped, and the answers that they got.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,19 +14,19 @@ use crate::support::{Answer, Caller, DEADLINE, Home, Process, http_client};
 /// How many clients claim each nonce, at nearly the same time.
 const CLAIMS_PER_NONCE: u64 = 3;
 
-/// What a client was told about a nonce.
+/// The answer that a client got about a nonce.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
     Accepted,
     Replayed,
     /// A 503 with this code.
     Unavailable(String),
-    /// No complete answer: nobody can know.
+    /// No complete answer. The outcome is unknown.
     Nothing(String),
 }
 
 impl Told {
-    /// Whether this leaves open what happened.
+    /// Whether the outcome is unknown.
     fn leaves_open(&self) -> bool {
         match self {
             Self::Nothing(_) => true,
@@ -36,7 +36,7 @@ impl Told {
     }
 }
 
-/// How often each was told.
+/// The number of each answer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
     pub accepted: u64,
@@ -45,7 +45,7 @@ pub struct Counts {
     pub nothing: u64,
 }
 
-/// Everything that clients were told, by nonce.
+/// All answers that clients got, by nonce.
 #[derive(Default)]
 pub struct Ledger {
     told: Mutex<BTreeMap<String, Vec<Told>>>,
@@ -94,7 +94,7 @@ impl Load {
                     let unreachable = matches!(told[..], [Told::Nothing(_), ..]);
                     ledger.note(nonces, told);
                     if unreachable {
-                        // Leaves the processor to whatever is to come back.
+                        // Leaves the processor to the service, which has to recover.
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
                 }
@@ -107,7 +107,7 @@ impl Load {
         *self.ledger.counts.borrow()
     }
 
-    /// Waits until the clients were told enough.
+    /// Waits until the clients have enough answers.
     pub async fn until(&self, what: &str, enough: impl FnMut(&Counts) -> bool) {
         let mut counts = self.ledger.counts.subscribe();
         let waited = tokio::time::timeout(DEADLINE, counts.wait_for(enough)).await;
@@ -120,7 +120,7 @@ impl Load {
         self.until("accepted claims", |counts| counts.accepted >= before + more).await;
     }
 
-    /// Lets every client finish what it has begun.
+    /// Lets every client finish its present claim.
     pub async fn stop(mut self) -> Arc<Ledger> {
         self.stop.send_replace(true);
         while let Some(client) = self.clients.join_next().await {
@@ -208,7 +208,7 @@ impl Ledger {
         codes
     }
 
-    /// Claims again whatever was accepted, which must be refused.
+    /// Claims every accepted nonce again. Each must be refused.
     pub async fn verify_accepted(&self, caller: &Caller, session: &str) {
         let told = self.told.lock().unwrap().clone();
         let accepted: Vec<_> =
@@ -220,9 +220,9 @@ impl Ledger {
         }
     }
 
-    /// Claims every nonce once more and holds the outcome against what was told before:
-    /// what was accepted is never accepted again, and what was said not to have happened has not.
-    /// Returns the nonces that were used although nobody was told so.
+    /// Claims every nonce once more, and compares the outcome with the earlier answers: an accepted
+    /// nonce is never accepted again, and a refused claim has spent none. Returns the nonces that
+    /// are spent although no client was told so.
     pub async fn verify(&self, caller: &Caller, session: &str) -> Vec<String> {
         let told = self.told.lock().unwrap().clone();
         let nonces: Vec<_> = told.keys().map(String::as_str).collect();

@@ -1,5 +1,5 @@
-//! What somebody else keeps locked in PostgreSQL, an operator or an instance that froze, is in the
-//! way of what needs it, and of nothing else; and once it is free again, nothing was lost.
+//! An operator's transaction, or an instance that froze, keeps a row locked in PostgreSQL. That
+//! delays only the work that needs the row. When the row is free again, nothing was lost.
 //!
 //! Statements may take a minute here, and what must not wait has half of that: only a test that
 //! fails waits so long.
@@ -87,7 +87,7 @@ impl Scene {
         ]
     }
 
-    /// Claims that need this row of the first scopes.
+    /// Claims that need the locked row of the first scopes.
     fn of(&self, row: Row) -> Vec<Claim> {
         match row {
             Row::CountedSession => {
@@ -203,7 +203,7 @@ fn without_text(error: ServiceError) -> ServiceError {
     }
 }
 
-/// Two stores that share rows get in each other's way all the time, for a moment each.
+/// Two stores that share rows delay each other all the time, for a moment each.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_is_only_busy_refuses_nobody() {
     let scene = Arc::new(Scene::open().await);
@@ -274,7 +274,7 @@ async fn a_locked_table_is_in_the_way_for_a_bounded_time_and_heals() {
     accepted(&scene.queue, late).await;
 }
 
-/// What an instance does when it freezes, with the row in its hands.
+/// Behaves like an instance that freezes while it holds the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Deed {
     ClaimInCountedSession,
@@ -282,7 +282,7 @@ enum Deed {
     Change,
 }
 
-/// A statement lingers until it is let go, in the middle of its transaction.
+/// A statement that waits, in the middle of its transaction, until it is released.
 const LINGER: &str = "
     CREATE TABLE let_go (whatever int);
     CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
-//! A log that cannot be written costs the lines that are lost, which are counted, and nothing else.
+//! A log that cannot be written loses only log lines, and those are counted.
 
 use std::fs::OpenOptions;
 use std::io::{PipeReader, Write as _};
@@ -30,7 +30,7 @@ async fn serve(home: &Home, stderr: impl Into<Stdio>) -> Process {
     home.start_as(command).await
 }
 
-/// Every request is answered, each line that is lost is counted, and a stop is an orderly one.
+/// Every request is answered, each lost line is counted, and the stop is orderly.
 async fn loses_only_lines(home: Home, process: Process) {
     claims(&caller(&home, &process), 20).await;
     let ops = ops(&process);
@@ -60,7 +60,7 @@ async fn a_reader_of_the_log_that_goes_fails_nothing() {
     loses_only_lines(home, process).await;
 }
 
-/// What is closed at the start is nowhere: nothing can be told of it, and nothing is lost.
+/// When standard error is closed at the start, there is no log, and no line counts as lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_standard_error_fails_nothing() {
     let home = Home::on(Database::Sqlite).await;
@@ -71,7 +71,7 @@ async fn a_closed_standard_error_fails_nothing() {
     assert_eq!(process.stop().await.code(), 0);
 }
 
-/// A pipe that is full and that nobody reads, and its reader, which keeps it open.
+/// A full pipe that no process reads, and its reader, which keeps it open.
 fn a_full_pipe() -> (PipeReader, Stdio) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let size = rustix::pipe::fcntl_getpipe_size(&writer).unwrap();
@@ -79,7 +79,7 @@ fn a_full_pipe() -> (PipeReader, Stdio) {
     (reader, writer.into())
 }
 
-/// Nobody reads the log, however much there is of it.
+/// No process reads the log, and there is much of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_nobody_reads_delays_nothing() {
     let home = Home::on(Database::Sqlite).await.set("log.filter", "trace");
@@ -96,7 +96,7 @@ async fn a_log_that_nobody_reads_delays_nothing() {
     drop(reader);
 }
 
-/// Standard output tells where the service listens, once, and must not hold anything up either.
+/// The announcement on standard output must not delay anything either.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standard_output_that_nobody_reads_delays_nothing() {
     let home = Home::on(Database::Sqlite).await;
@@ -109,7 +109,7 @@ async fn a_standard_output_that_nobody_reads_delays_nothing() {
     drop(reader);
 }
 
-/// A start that fails says so; if nobody reads that, it fails all the same.
+/// A start that fails says so. If no process reads that, it still fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_start_ends_though_nobody_reads_why() {
     let home = Home::on(Database::Sqlite).await;

@@ -3,8 +3,8 @@
 //!
 //! `scripts/throwaway-postgres run -- cargo test --test chaos`
 //!
-//! No test measures time, but for `strangers`, which compares it with a moment before. Waiting for
-//! an event has a generous deadline, which only a test that fails reaches.
+//! Only `strangers` measures time, and compares it with a moment before. Every wait for an event
+//! has a generous deadline, which only a failing test reaches.
 
 #![allow(
     clippy::unwrap_used,

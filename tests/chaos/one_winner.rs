@@ -1,4 +1,5 @@
-//! One nonce, many who claim it at the same time: one of them is told that it was accepted.
+//! Many callers claim one nonce at the same time, and exactly one of them is told that it was
+//! accepted.
 
 use onceguard::domain::{Claim, Nonce, Outcome, Scope};
 use rstest::rstest;
@@ -12,8 +13,8 @@ use crate::support::{Home, a_did, a_session, in_seconds, nonce, opened};
 
 const TASKS: usize = 64;
 
-/// Through several queues, as several instances have them: the race is for the database to
-/// decide, not for a queue that happens to see equal claims in one batch.
+/// Through several queues, as several instances have them. So the database decides the race, and
+/// not a queue that happens to have equal claims in one batch.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn of_64_tasks_one_wins_a_thousand_times(#[values(Sqlite, Memory, Postgres)] on: Database) {

@@ -1,4 +1,5 @@
-//! A full queue: whoever does not fit is refused at once, and whoever waits gets an answer.
+//! A full queue: a caller that does not fit is refused at once, and a caller that waits gets an
+//! answer.
 
 use rstest::rstest;
 use serde_json::json;
@@ -48,7 +49,8 @@ async fn a_full_queue_refuses_the_surplus_and_keeps_the_rest(
         caller.get(&format!("/v1/sessions/{id}")).await.is(200);
         let_go(&raw, on).await;
 
-        // Who waited has been accepted; who was refused has changed nothing, and may come again.
+        // The callers that waited were accepted. Those that were refused changed nothing, and may
+        // repeat.
         while let Some(call) = calls.join_next().await {
             let (number, answer) = call.unwrap();
             if answer.status == 503 {
@@ -58,7 +60,7 @@ async fn a_full_queue_refuses_the_surplus_and_keeps_the_rest(
                 answer.is(201);
             }
         }
-        assert!(refused.len() < CALLERS, "nobody waited");
+        assert!(refused.len() < CALLERS, "no caller waited");
         for number in 0..CALLERS {
             let body = json!({ "nonce": format!("{round}-{number}") });
             let answer = caller.post(&path, &body).await;
@@ -76,7 +78,8 @@ async fn a_full_queue_refuses_the_surplus_and_keeps_the_rest(
     assert_eq!(process.stop().await.code(), 0);
 }
 
-/// So that [`hold_up`] can. A lock would not do on PostgreSQL, where claims wait for none.
+/// Prepares the database for [`hold_up`]. On PostgreSQL a lock is not enough, because claims wait
+/// for none.
 async fn prepare_to_hold_up(raw: &RawSql, on: Database) {
     if on == Postgres {
         raw.execute(
@@ -106,7 +109,7 @@ async fn let_go(raw: &RawSql, on: Database) {
     raw.execute(if on == Postgres { "DELETE FROM held_up" } else { "ROLLBACK" }).await;
 }
 
-/// What does not fit is refused, and takes no room from what does.
+/// A batch that does not fit is refused, and takes no room from those that fit.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_does_not_fit_refuses_no_other(#[values(Sqlite, Postgres)] on: Database) {

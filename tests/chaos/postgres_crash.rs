@@ -1,4 +1,4 @@
-//! PostgreSQL crashes, or is not there at all.
+//! PostgreSQL crashes, or cannot be reached at all.
 
 use std::slice::from_ref;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::load::{Load, caller, ops};
 use crate::support::{Home, PrivatePostgres, wait_for};
 
-/// A home on a PostgreSQL of its own, migrated, which gives up on a connection soon.
+/// A home with a migrated PostgreSQL of its own, and a short time-out for connections.
 async fn home_on(postgres: &PrivatePostgres) -> Home {
     let home = Home::at(postgres.url()).set("database.pool.acquire_timeout_seconds", 1);
     home.run(&["migrate", "up"]).await.success();
@@ -35,7 +35,7 @@ async fn a_crashed_postgres_is_503_and_nothing_accepted_is_forgotten() {
         }
         let before = load.counts().unavailable;
         load.until("refused claims", |counts| counts.unavailable >= before + 100).await;
-        // A token that cannot be checked is not a wrong one.
+        // A token that cannot be checked is not refused as invalid.
         let unknown = caller.with_token(Some(&format!("og_{}", "A".repeat(43))));
         unknown.get("/v1/sessions").await.refused(503, "storage_unavailable");
         caller.get(&format!("/v1/sessions/{id}")).await.refused(503, "storage_unavailable");

@@ -1,5 +1,5 @@
-//! A power cut takes back what was not synced: a file's content by itself, its name by its folder.
-//! Nothing can cut the power here, so the order is looked at in which a process syncs and uses what
+//! A power cut undoes what was not synced: a file's content, and its name in the folder. A test
+//! cannot cut the power, so it checks the order in which the process syncs and uses the files that
 //! it makes.
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::{Database, Home};
 
-/// What `onceguard` of this home does from its start to its stop: `sync PATH` and `link PATH`.
+/// The steps of this home's `onceguard` from its start to its stop: `sync PATH` and `link PATH`.
 async fn syncs(home: &Home, data_dir: &Path) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let (library, log) = (folder.path().join("syncs.so"), folder.path().join("syncs"));
@@ -30,7 +30,7 @@ async fn syncs(home: &Home, data_dir: &Path) -> Vec<String> {
     std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// Asserts that after `first`, and before whatever is `then` first after it, this was synced.
+/// Asserts that after `first`, and before the next `then`, this was synced.
 #[track_caller]
 fn assert_between(syncs: &[String], first: &str, synced: &Path, then: &Path) {
     let begin = syncs.iter().position(|line| line == first);

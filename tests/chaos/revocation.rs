@@ -1,4 +1,5 @@
-//! Revocation against everything that happens at the same time: when it has returned, it holds.
+//! Revocation beside everything else that can happen. Once the call has returned, the revocation
+//! holds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -65,7 +66,7 @@ async fn nothing_crosses_a_revocation(#[values(Sqlite, Memory, Postgres)] on: Da
             tasks.spawn(use_it(user.clone(), queue.clone(), round.clone(), worker));
         }
         round.start.wait().await;
-        // At another moment of the others' work each time.
+        // Each time at a different moment of the other tasks.
         while round.accepted_before.load(Ordering::SeqCst) < accepted_before % 23 {
             tokio::task::yield_now().await;
         }
@@ -82,7 +83,7 @@ async fn nothing_crosses_a_revocation(#[values(Sqlite, Memory, Postgres)] on: Da
     assert!(accepted_before > 0, "no claim was ever made before a revocation");
 }
 
-/// The flag was committed, and then the process died before it had ended the sessions.
+/// The process committed the flag, and died before it had ended the sessions.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_revocation_holds_and_is_finished(#[values(Sqlite, Postgres)] on: Database) {
@@ -96,7 +97,7 @@ async fn an_interrupted_revocation_holds_and_is_finished(#[values(Sqlite, Postgr
     }
     process.kill().await;
     let raw = home.raw().await;
-    // If it was killed in the middle of a job, its lease would keep the next one for a minute.
+    // If it was killed in the middle of a job, its lease would delay the next run for a minute.
     raw.execute("DELETE FROM leases").await;
     let now = raw.time(onceguard::clock::Clock::system().now());
     let yes = if on == Postgres { "true" } else { "1" };

@@ -69,7 +69,7 @@ async fn a_killed_rotation_is_finished_by_the_next(#[values(Sqlite, Postgres)] o
     rotation.finished().await;
     let remaining = raw.number(&left).await;
     assert!(remaining > 0, "the rotation was over before it was killed");
-    // Half in one key and half in the other, everything opens.
+    // Half of the session keys are sealed with one key, half with the other. All can be opened.
     read_all(&home, &process, &ids).await;
 
     let rotated = home.run(&["sealing", "rotate", "--json"]).await.success();
@@ -80,7 +80,7 @@ async fn a_killed_rotation_is_finished_by_the_next(#[values(Sqlite, Postgres)] o
     assert_eq!(raw.number(&left).await, 0);
     assert_eq!(process.stop().await.code(), 0);
 
-    // The old key is not needed any more.
+    // The old key is no longer needed.
     let home = home.unset("sealing.old_keys");
     let process = home.start().await;
     read_all(&home, &process, &ids).await;

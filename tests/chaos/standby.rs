@@ -1,5 +1,5 @@
-//! A synchronous standby that is away: what only the primary has is not told to anybody, by
-//! whatever call, and however often it is asked.
+//! The synchronous standby is away. No call reports a row that only the primary has, however often
+//! it is asked.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ async fn post(caller: &Caller, session: &str, nonce: &str, key: Option<&str>) ->
     request.send().await.status
 }
 
-/// The primary is restarted and shows what only it has; then it is lost for good.
+/// The primary is restarted, and shows rows that only it has. Then it is lost for good.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nonce_that_only_the_primary_has_was_never_accepted() {
     let (primary, standby) = pair().await;
@@ -83,7 +83,7 @@ async fn a_nonce_that_only_the_primary_has_was_never_accepted() {
     assert_eq!(other.stop().await.code(), 0);
 }
 
-/// Everything that changes the database and that a caller may ask for twice.
+/// Every change of the database that a caller may ask for twice.
 struct Asked {
     claims: Vec<Claim>,
     opened: NewSession,
@@ -97,8 +97,8 @@ struct Asked {
     revoked_token: Uuid,
 }
 
-/// A row, once the database has all of it. What timed out was cancelled, and is visible then, as
-/// it is after a restart.
+/// A row, once the primary has it completely. A change that timed out was cancelled, and is then
+/// visible, as after a restart.
 const ALL_OF_IT: &str = "FROM (SELECT 1) AS one
     WHERE (SELECT count(*) FROM nonces) = 2
         AND (SELECT count(*) FROM signer_nonces) = 3
@@ -110,7 +110,7 @@ const ALL_OF_IT: &str = "FROM (SELECT 1) AS one
         AND (SELECT count(*) FROM api_tokens WHERE revoked_at IS NULL) = 1
         AND (SELECT string_agg(key_id, ' ') FROM sealing_keys) = 'added'";
 
-/// What came of each: a word, or an error.
+/// The outcome of each: a word, or an error.
 type Told = Vec<(String, Result<String>)>;
 
 impl Asked {
@@ -150,7 +150,7 @@ impl Asked {
         }
     }
 
-    /// Asks for all of it at once.
+    /// Asks for all changes at once.
     async fn ask(&self, store: &Store) -> Told {
         let event = || an_audit_event("test", &"test");
         let claims = join_all(self.claims.iter().map(async |claim| {
@@ -218,8 +218,8 @@ async fn what_only_the_primary_has_is_not_so_already() {
     let raw = primary.raw().await;
 
     standby.stop();
-    // Until the primary has all of it. Some of it waits for the rest: commits that notify others
-    // take turns.
+    // Until the primary has all changes. Some wait for others, because commits that notify
+    // listeners take turns.
     wait_for("the primary to show all of it", async || {
         for (name, told) in asked.ask(&store).await {
             assert!(told.is_err(), "{name}: {told:?}");

@@ -1,6 +1,6 @@
-//! Verdicts under fire: a message is accepted once, a forged one costs its supposed signer
-//! nothing, and after a revocation has returned nothing of the signer's is accepted, whatever
-//! the instances have cached.
+//! Verdicts under fire. A message is accepted once. A forged message costs its supposed signer
+//! nothing. After a revocation has returned, no message of the signer is accepted, even if
+//! instances have cached its key.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,7 +22,7 @@ const PATH: &str = "/v1/verify";
 const CALLS: usize = 1000;
 const FORGERIES: usize = 200;
 const FORGERS: usize = 8;
-/// How many sign while their signer is revoked.
+/// How many callers send messages while their signer is revoked.
 const CLIENTS: usize = 64;
 
 fn order() -> Message {
@@ -33,7 +33,7 @@ fn signed(agent: &Agent) -> Value {
     order().signed(agent, Clock::system().now()).to_verify()
 }
 
-/// The verdict. Whoever finds the queue full comes again, until there is one.
+/// The verdict. Repeats the question while the queue is full.
 async fn verdict(caller: &Caller, body: &Value) -> Answer {
     loop {
         let answer = caller.post(PATH, body).await;
@@ -48,7 +48,7 @@ async fn verdict(caller: &Caller, body: &Value) -> Answer {
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn of_1000_verdicts_on_one_message_one_is_yes(#[values(Sqlite, Postgres)] on: Database) {
-    // A short queue, so that callers are sent away in the race as well.
+    // A short queue, so that some callers are refused during the race.
     let home = Home::on(on).await.set("claims.queue", 64);
     let process = home.start().await;
     one_is_yes(&[caller(&home, &process)]).await;
@@ -60,7 +60,7 @@ async fn of_1000_verdicts_through_two_instances_one_is_yes() {
     one_is_yes(&pair.callers).await;
 }
 
-/// Asks all of them at once about one message, each call on a connection of its own.
+/// Asks all instances at once about one message, with each call on a connection of its own.
 async fn one_is_yes(callers: &[Caller]) {
     let body = Arc::new(signed(&Agent::new(KeyType::Ed25519)).to_string());
     let mut connections = Vec::new();
@@ -153,7 +153,7 @@ async fn forgeries_beside_a_message_spend_nothing(#[values(Sqlite, Postgres)] on
             }
         });
     }
-    // Some come before it, the rest beside it and after it.
+    // Some come before the revocation, the others during and after it.
     wait_for("forgeries", async || (sent.load(Ordering::SeqCst) >= 20).then_some(())).await;
     assert_eq!(raw.number("count(*) FROM signer_nonces").await, 0, "a forgery spent a nonce");
     verdict(&caller, &right).await.is(200);
@@ -163,7 +163,7 @@ async fn forgeries_beside_a_message_spend_nothing(#[values(Sqlite, Postgres)] on
     assert_eq!(raw.number("count(*) FROM signer_nonces").await, 1);
 }
 
-/// What the callers of one round share.
+/// The state that the callers of one round share.
 #[derive(Default)]
 struct Round {
     revoked: AtomicBool,

@@ -59,7 +59,7 @@ async fn the_example_for_production_needs_its_database() {
             assert!([1, 2].contains(&finished.code()), "{finished:?}");
             let told = format!("{}{}", finished.stdout, finished.stderr);
             assert!(told.contains("database.url = ***"), "{finished:?}");
-            assert!(told.contains("names no database; DATABASE_URL"), "{finished:?}");
+            assert!(told.contains("names no database; set DATABASE_URL"), "{finished:?}");
         }
     }
 }

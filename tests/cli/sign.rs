@@ -208,7 +208,7 @@ async fn what_cannot_be_signed_is_refused() {
         ),
         (&["GET", url, "--header", "Signature: x"], "already"),
         (&["GET", url, "--expires-in", "301"], "at most 300 seconds"),
-        (&["GET", url, "--expires-in", "0"], "more than nothing"),
+        (&["GET", url, "--expires-in", "0"], "more than zero"),
         (&["GET", url, "--nonce", "short"], "16 characters"),
         (&["GET", url, "--nonce", "a b"], "visible ASCII"),
         (&["GET", url, "--keyid", "https://a.example"], "must be a DID"),

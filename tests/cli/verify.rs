@@ -126,7 +126,7 @@ async fn standard_input_is_read() {
 #[case::unknown_alg((";alg=\"ed25519\"", ";alg=\"rsa\""), 4, "signature_alg_not_allowed", "Ed25519 key")]
 #[case::other_alg((";alg=\"ed25519\"", ";alg=\"ecdsa-p256-sha256\""), 4, "signature_alg_not_allowed", "ed25519")]
 #[case::endless((";expires=", ";expires=9"), 5, "signature_window_invalid", "earlier expires")]
-#[case::digest_uncovered((" \"content-digest\"", ""), 6, "signature_components_incomplete", "anybody")]
+#[case::digest_uncovered((" \"content-digest\"", ""), 6, "signature_components_incomplete", "on the way")]
 #[case::twice(("\"@method\"", "\"@method\" \"@method\""), 6, "signature_components_incomplete", "once")]
 #[case::unknown_component(("\"@method\"", "\"@method\" \"@x\""), 6, "signature_components_incomplete", "take it out")]
 #[case::no_did(("keyid=\"did:key:", "keyid=\"key:"), 7, "signature_key_unknown", "must be a DID")]
@@ -258,13 +258,13 @@ async fn a_key_can_be_given() {
 #[case("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "must have a host")]
 #[case("GET * HTTP/1.1\r\nHost: a\r\n\r\n", "start with '/'")]
 #[case("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabc", "only 3 follow")]
-#[case("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc", "no number")]
+#[case("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc", "not a number")]
 #[case("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "chunks")]
 #[tokio::test]
 async fn what_is_no_request_is_refused_with_advice(#[case] request: &str, #[case] word: &str) {
     let agent = Agent::with("ed25519").await;
     let refused = verify(&agent, request.as_bytes(), &[]);
-    assert_failed(&refused, 1, &["request is no HTTP request: ", word]);
+    assert_failed(&refused, 1, &["request is not an HTTP request: ", word]);
 }
 
 #[tokio::test]
@@ -294,9 +294,13 @@ async fn what_a_refused_signature_is_over_is_shown() {
     let agent = Agent::with("ed25519").await;
     std::fs::write(agent.file("rfc.pem"), RFC_KEY).unwrap();
     for (key, is_the_keys, word) in [
-        (&["--key", "rfc.pem"][..], json!(true), "the signature over it is the key's"),
-        (&["--key", &agent.did], json!(false), "the signature over it is not the key's"),
-        (&[], Value::Null, "--key would tell"),
+        (&["--key", "rfc.pem"][..], json!(true), "the key at hand made the signature over it"),
+        (
+            &["--key", &agent.did],
+            json!(false),
+            "the key at hand did not make the signature over it",
+        ),
+        (&[], Value::Null, "pass --key to learn"),
     ] {
         let problem = &judged(&agent, RFC_EXAMPLE.as_bytes(), key)["problem"];
         assert_eq!(problem["code"], "signature_tag_invalid");

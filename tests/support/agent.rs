@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::client::{Caller, Request as HttpRequest};
 use super::{TestApp, unique};
 
-/// Somebody who signs with a did:key that nobody else has.
+/// An agent that signs with a did:key of its own.
 #[derive(Clone)]
 pub struct Agent {
     pub did: Did,
@@ -25,7 +25,7 @@ impl Agent {
     pub fn with_profile(key_type: KeyType, profile: Profile) -> Self {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).unwrap();
-        // Below the order of every curve.
+        // Less than the order of every curve.
         secret[0] = 1;
         let key = SigningKey::from_bytes(key_type, &secret).unwrap();
         let did = did_key::encode(key.public_key()).unwrap();
@@ -46,7 +46,7 @@ impl Agent {
     }
 }
 
-/// A request that can be signed, and spoilt afterwards.
+/// A request that can be signed, and then changed.
 #[derive(Debug, Clone)]
 pub struct Message {
     pub method: String,
@@ -116,8 +116,8 @@ impl Message {
         self
     }
 
-    /// Signed by an Ed25519 agent over these components, as another signer may choose them: each
-    /// with its identifier and its value.
+    /// Signed by an Ed25519 agent over these components, given by identifier and value, as another
+    /// signer might choose them.
     #[must_use]
     pub fn signed_over(self, agent: &Agent, now: Timestamp, covered: &[(&str, &str)]) -> Self {
         let created = now.timestamp();
@@ -137,7 +137,7 @@ impl Message {
             .with("signature", &format!("sig1=:{}:", STANDARD.encode(signature)))
     }
 
-    /// As `POST /v1/verify` takes it.
+    /// In the form of `POST /v1/verify`.
     pub fn to_verify(&self) -> Value {
         let mut body = json!({"method": self.method, "url": self.url, "headers": self.headers});
         if !self.body.is_empty() {
@@ -146,12 +146,12 @@ impl Message {
         body
     }
 
-    /// As it is sent to the service itself.
+    /// In the form that is sent to the service itself.
     pub fn to_http(&self, caller: &Caller) -> HttpRequest {
         self.to_path(caller, self.url.strip_prefix(caller.base()).expect("a URL of the service"))
     }
 
-    /// As it is sent to the service, whatever URL was signed.
+    /// In the form that is sent to the service, even when another URL was signed.
     pub fn to_path(&self, caller: &Caller, path: &str) -> HttpRequest {
         let mut request = caller.request(&self.method, path);
         for (name, value) in &self.headers {

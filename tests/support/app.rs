@@ -35,16 +35,20 @@ impl TestApp {
 
     /// Starts with a changed configuration.
     pub async fn start_with(on: Database, change: impl FnOnce(&mut Config)) -> Self {
-        assert_ne!(on, Database::Memory, "nobody else can reach the memory of a running service");
+        assert_ne!(
+            on,
+            Database::Memory,
+            "only the running service can reach a database in its memory"
+        );
         let store = on.store().await;
-        // Nothing but what a test asks for changes the database.
+        // Only the test's own calls change the database.
         for job in ["purge", "revocations"] {
             assert!(store.take_lease(job, "the test", days(36_500)).await.unwrap());
         }
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(folder.path());
         config.database = database_config(store.url().clone());
-        // The probes judge how much of the pool is in use.
+        // `/readyz` judges how much of the pool is in use.
         config.database.pool.max = 8;
         config.database.sqlite_readers = 8;
         change(&mut config);
@@ -114,7 +118,7 @@ impl TestApp {
         (token, text.expose().to_owned())
     }
 
-    /// Tokens as an operator's command in another process has them.
+    /// Tokens as a command in another process sees them.
     pub fn tokens(&self) -> Tokens {
         Tokens::new((*self.store).clone(), self.store.clock().clone())
     }
@@ -136,12 +140,12 @@ impl TestApp {
         self.application().api_address
     }
 
-    /// Everything that callers can change, as the database has it.
+    /// Everything in the database that callers can change.
     pub async fn data(&self) -> String {
         self.store.raw().data().await
     }
 
-    /// Makes a call that must be refused so, and must not change anything.
+    /// Makes a call that must be refused with this status and code, and must change nothing.
     pub async fn refuses(
         &self,
         request: super::client::Request,
@@ -160,7 +164,7 @@ impl TestApp {
         self.ops.metric(name, labels).await
     }
 
-    /// The actions of the audit log, newest first, but for the making of tokens.
+    /// The actions of the audit log, newest first, except the creation of tokens.
     pub async fn audited(&self) -> Vec<String> {
         let events = self.store.audit_events(500).await.unwrap();
         let actions = events.into_iter().map(|event| event.action);
@@ -182,7 +186,7 @@ impl Drop for TestApp {
         if std::thread::panicking() {
             return;
         }
-        // Idle connections of the client would keep the service waiting.
+        // The service would wait for idle connections of the client.
         let nobody = http_client().build().unwrap();
         self.admin = Caller::new(nobody, String::new(), None);
         self.ops = self.admin.clone();
@@ -195,13 +199,13 @@ impl Drop for TestApp {
 /// Starts the service with metrics of its own.
 ///
 /// # Errors
-/// Why it does not start.
+/// When it does not start.
 pub async fn start_application(config: Config, clock: &Clock) -> Result<Application, StartError> {
     let metrics = Arc::new(Metrics::new().unwrap());
     Application::start(config, clock.clone(), metrics).await
 }
 
-/// The defaults, on free ports, with sealing keys of a test's own.
+/// The defaults, on free ports, with sealing keys of the test's own.
 fn config(folder: &Path) -> Config {
     let folder = folder.to_str().unwrap().to_owned();
     let sources = Sources::default().flag("--data-dir", "data_dir", Some(folder));
@@ -210,7 +214,7 @@ fn config(folder: &Path) -> Config {
     config.ops.listen = config.server.listen;
     config.server.workers = 2;
     config.server.shutdown_timeout = Duration::from_secs(5);
-    // Nothing leaves the machine: a test that resolves says where.
+    // Nothing leaves the machine: a test that resolves DIDs configures a resolver.
     config.resolvers.web.enabled = false;
     config.sealing.key = Some(SealingKeyBytes(Zeroizing::new([7; 32])));
     config

@@ -1,4 +1,4 @@
-//! Sessions, nonces, DIDs and claims for tests, and the claim as services make it.
+//! Sessions, nonces, DIDs and claims for tests, and claims as the services make them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,17 +19,17 @@ pub fn unique() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// That of a network, for DIDs of which nothing is stored.
+/// The account of a network, for DIDs of which nothing is stored.
 pub fn an_account() -> Account {
     Account { peer: a_peer(1), known: false }
 }
 
-/// A network of this number.
+/// The network with this number.
 pub fn a_peer(number: u8) -> Peer {
     Peer::of_address([198, 51, 100, number].into())
 }
 
-/// A DID that nobody else has.
+/// A DID that no other test has.
 pub fn a_did() -> Did {
     did(&format!("did:web:agent-{}.example", Uuid::now_v7().simple()))
 }
@@ -42,7 +42,7 @@ pub fn nonce(text: &str) -> Nonce {
     Nonce::parse(text).unwrap()
 }
 
-/// A nonce that nobody else has.
+/// A nonce that no other test has.
 pub fn a_nonce() -> Nonce {
     nonce(&format!("nonce-{}", unique()))
 }
@@ -64,7 +64,7 @@ pub fn a_session() -> NewSession {
     }
 }
 
-/// Bytes in a sealed key's place; a store never looks into them.
+/// Bytes in place of a sealed key. A store never looks into them.
 pub fn a_sealed_key(key_id: &str) -> SealedKey {
     let mut ciphertext = vec![0xa5; 40];
     ciphertext.extend_from_slice(&unique().to_be_bytes());
@@ -80,7 +80,7 @@ pub fn an_audit_event(action: &'static str, subject: &impl ToString) -> AuditEve
     }
 }
 
-/// A valid key, another one for each number.
+/// A valid key; a different one for each number.
 pub fn a_public_key(number: u8) -> PublicKey {
     let secret = ed25519_dalek::SigningKey::from_bytes(&[number; 32]);
     PublicKey::new(KeyType::Ed25519, secret.verifying_key().as_bytes()).unwrap()
@@ -90,7 +90,7 @@ pub fn a_new_did() -> NewDid {
     NewDid { did: a_did(), key: a_public_key(1), owner_address: None }
 }
 
-/// A document of a DID with one key, another one for each number.
+/// A DID's document with one key; a different one for each number.
 pub fn a_document(did: &Did, number: u8) -> DidDocument {
     let key = did_key::encode(&a_public_key(number)).unwrap();
     let json = json!({
@@ -107,7 +107,7 @@ pub fn a_document(did: &Did, number: u8) -> DidDocument {
     DidDocument::parse(did, json).unwrap()
 }
 
-/// A resolver's reading, just now, of [`a_document`].
+/// A resolver's reading of [`a_document`], made just now.
 pub async fn a_reading(store: &Store, did: &Did, number: u8) -> Reading {
     Reading {
         did: did.clone(),
@@ -144,7 +144,7 @@ pub fn by_signer(did: &Did, nonce: Nonce, expires_at: Timestamp) -> Claim {
     }
 }
 
-/// The signer's claim, with a session that must be live and counts it.
+/// The signer's claim, in a session that must be live and counts it.
 pub fn naming(claim: Claim, named: SessionId) -> Claim {
     let Scope::Signer { did, expires_at, .. } = claim.scope else { panic!("not by a signer") };
     Claim { scope: Scope::Signer { did, expires_at, session: Some(named) }, ..claim }
@@ -163,8 +163,8 @@ pub async fn in_seconds(store: &Store, seconds: i64) -> Timestamp {
     store.now().await.unwrap() + chrono::Duration::seconds(seconds)
 }
 
-/// Asks a store what it does with claims of different scopes or nonces. As the service does, it
-/// asks again for those in sessions that limit them, and for those that a lock is in the way of.
+/// Claims different scopes or nonces at a store. As the service does, it asks again for claims in
+/// sessions with `max_claims`, and for claims that a lock delays.
 pub async fn ask_all(store: &Store, claims: &[Claim]) -> Vec<Result<Facts, StoreError>> {
     let mut on_lock = OnLock::Skip;
     let mut counted = vec![false; claims.len()];
@@ -215,7 +215,7 @@ pub fn outcome(claim: &Claim, facts: &Facts) -> Outcome {
     judge(claim, facts, true).unwrap_or_else(|| panic!("facts that decide nothing: {facts:?}"))
 }
 
-/// How often each outcome came.
+/// The number of each outcome.
 pub fn count(outcomes: &[Outcome], word: &str) -> usize {
     outcomes.iter().filter(|outcome| outcome.as_str() == word).count()
 }
@@ -228,7 +228,7 @@ pub const fn days(count: u64) -> Duration {
     Duration::from_hours(count * 24)
 }
 
-/// Bytes as SQL's literals want them.
+/// Bytes in the form of an SQL literal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

@@ -1,5 +1,4 @@
-//! A TCP proxy in front of PostgreSQL that loses connections on demand, at the moment that
-//! hurts.
+//! A TCP proxy in front of PostgreSQL that cuts connections on demand, at the worst moment.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-/// Passes everything through until it is told otherwise; closes everything when dropped.
+/// Passes everything through until it gets an order. Closes everything when dropped.
 pub struct ChaosProxy {
     address: SocketAddr,
     orders: Arc<Orders>,
@@ -31,9 +30,9 @@ struct Orders {
 
 /// The one message at which a connection is cut.
 struct CutAt {
-    /// What it contains; empty is any message.
+    /// The bytes that the message contains. Empty means any message.
     pattern: Vec<u8>,
-    /// How many of such messages pass before.
+    /// How many such messages pass first.
     skip: usize,
     cut: Cut,
 }
@@ -43,7 +42,7 @@ struct CutAt {
 pub enum Cut {
     /// PostgreSQL never sees the message.
     BeforeTheMessage,
-    /// PostgreSQL has carried the message out and answered completely; the client cannot know.
+    /// PostgreSQL has carried out the message and answered completely, but the client cannot know.
     BeforeTheAnswer,
 }
 
@@ -69,7 +68,7 @@ impl ChaosProxy {
         Self { address, orders, listener }
     }
 
-    /// The URL of the same database through this proxy.
+    /// The URL of the same database, through this proxy.
     pub fn url(&self, url: &str) -> String {
         let mut url = url::Url::parse(url).unwrap();
         url.set_host(Some(&self.address.ip().to_string())).unwrap();
@@ -81,7 +80,7 @@ impl ChaosProxy {
         self.address
     }
 
-    /// Leads new connections to the PostgreSQL of this URL from now on.
+    /// From now on, leads new connections to the PostgreSQL of this URL.
     pub async fn lead_to(&self, url: &str) {
         let upstream = address_of(url).await;
         *self.orders.upstream.lock().unwrap() = upstream;
@@ -97,14 +96,14 @@ impl ChaosProxy {
         self.orders.refuse.store(refuse, Ordering::SeqCst);
     }
 
-    /// Lets nothing through until it is called with `false`; connections stay open.
+    /// With `true`, lets nothing through until it is called with `false`. Connections stay open.
     pub fn freeze(&self, freeze: bool) {
         self.orders.frozen.send_replace(freeze);
     }
 
     /// Once: forwards the next message that contains `bytes` (empty: any message), waits until
-    /// PostgreSQL has answered it completely, and then cuts that connection with the answer
-    /// kept back. What was asked for has happened; the client cannot know.
+    /// PostgreSQL has answered it completely, and then cuts the connection without passing the
+    /// answer on. The request was carried out, but the client cannot know.
     pub fn lose_answer_to(&self, bytes: &[u8]) {
         self.cut_at(bytes, 0, Cut::BeforeTheAnswer);
     }
@@ -116,7 +115,7 @@ impl ChaosProxy {
         *self.orders.cut_at.lock().unwrap() = Some(order);
     }
 
-    /// Takes the order back; `true` if it had not been carried out.
+    /// Withdraws the order. `true` if it had not been carried out.
     pub fn never_mind(&self) -> bool {
         self.orders.cut_at.lock().unwrap().take().is_some()
     }
@@ -171,7 +170,7 @@ async fn relay(mut client: TcpStream, orders: Arc<Orders>, mut cuts: watch::Rece
     let upstream = *orders.upstream.lock().unwrap();
     let Ok(mut server) = TcpStream::connect(upstream).await else { return };
     let (mut request, mut answer) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
-    // While `Some`, the end of the answer that is kept back.
+    // While `Some`, the end of the answer that is held back.
     let mut kept_back: Option<Vec<u8>> = None;
     let mut frozen = orders.frozen.subscribe();
     loop {
@@ -210,13 +209,14 @@ async fn relay(mut client: TcpStream, orders: Arc<Orders>, mut cuts: watch::Rece
     }
 }
 
-/// Waits until this is so. The guard that `wait_for` gives must not be held across an `await`.
+/// Waits until the condition holds. The guard that `wait_for` returns must not be held across an
+/// `await`.
 async fn until(value: &mut watch::Receiver<bool>, wanted: bool) {
     let _ = value.wait_for(|value| *value == wanted).await;
 }
 
 impl Orders {
-    /// Whether, and when, the connection of this message is to be cut; then no other one is.
+    /// Whether, and when, to cut the connection of this message. No other connection is then cut.
     fn cut_for(&self, bytes: &[u8]) -> Option<Cut> {
         let mut order = self.cut_at.lock().unwrap();
         let CutAt { pattern, skip, cut } = order.as_mut()?;

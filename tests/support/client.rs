@@ -1,4 +1,4 @@
-//! A caller of the HTTP API that holds every answer to what api.md promises of all of them.
+//! A caller of the HTTP API that checks in each answer what the API promises of every answer.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Every code, and the statuses that it comes with.
+/// Every code, with the statuses that it can come with.
 pub const CODES: [(&str, &[u16]); 43] = [
     ("invalid_request", &[400]),
     ("unauthenticated", &[401]),
@@ -56,14 +56,14 @@ pub const CODES: [(&str, &[u16]); 43] = [
     ("forward_headers_invalid", &[403]),
 ];
 
-/// A client that goes nowhere but where it is sent.
+/// A client that follows no redirect and uses no proxy.
 pub fn http_client() -> reqwest::ClientBuilder {
-    // Another test may have been first.
+    // Another test may have set it first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none())
 }
 
-/// Somebody who calls, with a token or without.
+/// A caller, with or without a token.
 #[derive(Clone)]
 pub struct Caller {
     http: reqwest::Client,
@@ -90,7 +90,7 @@ impl Caller {
         &self.base
     }
 
-    /// A request to be completed. The path is sent as it is written.
+    /// A request to complete. The path is sent as it is written.
     pub fn request(&self, method: &str, path: &str) -> Request {
         let url = format!("{}{path}", self.base);
         let mut builder = self.http.request(method.parse().unwrap(), url);
@@ -131,8 +131,8 @@ impl Caller {
         self.post("/v1/sessions", &body).await.is(201)
     }
 
-    /// On the operations listener: the sum of a metric's series whose labels contain all of
-    /// these texts.
+    /// For the operations listener: the sum of a metric's series whose labels contain all of these
+    /// texts.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let exposition = self.get("/metrics").await.is(200).text();
         let series = exposition.lines().filter(|line| {
@@ -148,7 +148,7 @@ impl Caller {
     }
 }
 
-/// A request to be completed and sent.
+/// A request to complete and send.
 pub struct Request {
     builder: reqwest::RequestBuilder,
     what: String,
@@ -166,7 +166,7 @@ impl Request {
         self
     }
 
-    /// A body declared as JSON, whatever it is.
+    /// A body that is declared as JSON, even if it is not.
     pub fn text(self, body: impl Into<reqwest::Body>) -> Self {
         self.body(body).header("content-type", "application/json")
     }
@@ -181,7 +181,7 @@ impl Request {
         self.try_send().await.unwrap_or_else(|error| panic!("{what}: {error:?}"))
     }
 
-    /// Sends it to a service that may die meanwhile.
+    /// Sends the request to a service that may die meanwhile.
     ///
     /// # Errors
     /// When no complete answer came.
@@ -196,7 +196,7 @@ impl Request {
     }
 }
 
-/// What came back.
+/// The answer to a request.
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
@@ -221,7 +221,7 @@ impl Answer {
         self
     }
 
-    /// A problem's code, or nothing.
+    /// A problem's code, or an empty text.
     pub fn code(&self) -> &str {
         self["code"].as_str().unwrap_or_default()
     }
@@ -243,7 +243,7 @@ impl Answer {
         text.unwrap_or_else(|| panic!("no string {name}: {self:?}")).to_owned()
     }
 
-    /// A header that is there once.
+    /// A header that occurs once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next().map(|value| value.to_str().unwrap());
@@ -251,7 +251,7 @@ impl Answer {
         value
     }
 
-    /// What `errors` names, sorted.
+    /// The pointers in `errors`, sorted.
     #[track_caller]
     pub fn pointers(&self) -> Vec<String> {
         let errors = self["errors"].as_array().unwrap_or_else(|| panic!("no errors: {self:?}"));
@@ -261,7 +261,7 @@ impl Answer {
         pointers
     }
 
-    /// The 422 that names exactly these.
+    /// The 422 whose `errors` name exactly these.
     #[track_caller]
     pub fn names(self, pointers: &[&str]) -> Self {
         let answer = self.refused(422, "validation_failed");
@@ -271,7 +271,7 @@ impl Answer {
         answer
     }
 
-    /// What is promised of every answer.
+    /// Checks what the API promises of every answer.
     fn check(&self, head: bool) {
         let request_id = self.header("x-request-id").unwrap_or_else(|| panic!("no id: {self:?}"));
         assert!((1..=128).contains(&request_id.len()), "{self:?}");
@@ -280,8 +280,8 @@ impl Answer {
             assert!(self.body.is_empty(), "HEAD has no body: {self:?}");
             return;
         }
-        // What `/readyz` says is the same whatever its status, and what is not known of a DID is
-        // a resolution result.
+        // `/readyz` answers in the same form with every status, and an unknown DID gets a
+        // resolution result.
         let is_other = self.what.ends_with("/readyz") || self.is_resolution_result();
         if self.status >= 400 && !is_other {
             self.check_problem(request_id);
@@ -350,7 +350,7 @@ impl Answer {
             let (signature, token) = challenges.split_last().unwrap();
             match token {
                 [bearer] => assert!(bearer.starts_with("Bearer"), "{self:?}"),
-                // Of a proxy's request to somebody else, which no token of ours lets in.
+                // For a request to the service behind a proxy, which takes no token.
                 [] => assert!(self.what.contains("/v1/forward-auth"), "{self:?}"),
                 _ => panic!("more than two challenges: {self:?}"),
             }
@@ -361,7 +361,7 @@ impl Answer {
         }
         let retry_after = self.header("retry-after").map(|seconds| seconds.parse::<u32>().unwrap());
         let waits = retry_after.is_some_and(|seconds| seconds > 0);
-        // A signer's quota has room again some time; a session that is used up has none.
+        // A signer's quota gets room again in time. A session that is used up does not.
         if (self.status, code) != (429, "claim_quota_reached") {
             assert_eq!(waits, [429, 503].contains(&self.status), "{self:?}");
         }
@@ -369,7 +369,7 @@ impl Answer {
     }
 }
 
-/// A member of the body; null when it is not there.
+/// A member of the body. Null when it is missing.
 impl Index<&str> for Answer {
     type Output = Value;
 
@@ -385,10 +385,10 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// Sends bytes that no well-behaved client would, and reads the answer: status, head, body.
+/// Sends bytes that no well-behaved client sends, and reads the answer: status, head, body.
 pub async fn send_bytes(address: SocketAddr, request: Vec<u8>) -> (u16, String, String) {
     let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
-    // The service may answer and hang up before it has read everything.
+    // The service may answer and close the connection before it has read everything.
     let sent = tokio::spawn(async move {
         let _ = write.write_all(&request).await;
         write

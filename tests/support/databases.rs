@@ -1,7 +1,7 @@
-//! A fresh, migrated database of every kind, and what tests may do to it behind the store.
+//! A fresh, migrated database of each kind, and what tests may do to it behind the store's back.
 //!
-//! PostgreSQL: a database of its own on the server that `TEST_POSTGRES_URL` names, copied from
-//! a template that is migrated once. SQLite: a new file, or memory.
+//! PostgreSQL: a new database on the server that `TEST_POSTGRES_URL` names, copied from a template
+//! that is migrated once. SQLite: a new file, or memory.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -27,7 +27,7 @@ use super::raw_sql::RawSql;
 pub enum Database {
     /// A file.
     Sqlite,
-    /// `sqlite::memory:`. Nobody but the store can reach it, so there is no raw SQL on it.
+    /// `sqlite::memory:`. Only the store can reach it, so a test cannot use raw SQL on it.
     Memory,
     Postgres,
 }
@@ -44,32 +44,32 @@ impl Default for Limits {
     }
 }
 
-/// A store on a database of its own, which is gone when this is dropped.
+/// A store on a database of its own, which is removed when this is dropped.
 pub struct TestStore {
     store: Store,
     clock: Clock,
     raw: Option<RawSql>,
     url: DatabaseUrl,
     limits: Limits,
-    /// How far [`Self::pass`] moved the rows (and not the clock) into the past.
+    /// How far [`Self::pass`] moved the rows, but not the clock, into the past.
     aged: std::sync::Mutex<Duration>,
     home: Home,
 }
 
-/// What to remove in the end.
+/// What to remove at the end.
 enum Home {
     Folder(TempDir),
     Nothing,
     Postgres(PostgresDatabase),
 }
 
-/// A database of its own on the tests' PostgreSQL, dropped with this.
+/// A new database on the tests' PostgreSQL, dropped with this.
 pub struct PostgresDatabase {
     name: String,
 }
 
 impl PostgresDatabase {
-    /// Makes one, with every migration or empty.
+    /// Makes a database, empty or with every migration.
     pub async fn create(migrated: bool) -> Self {
         let name = format!("test_{}", uuid::Uuid::now_v7().simple());
         let template = if migrated { template().await.to_owned() } else { "template0".to_owned() };
@@ -78,7 +78,7 @@ impl PostgresDatabase {
         Self { name }
     }
 
-    /// As `DATABASE_URL` takes it.
+    /// Its URL, for `DATABASE_URL`.
     pub fn url(&self) -> String {
         let mut url = url::Url::parse(&server_url()).unwrap();
         url.set_path(&self.name);
@@ -129,7 +129,7 @@ impl Database {
 }
 
 impl TestStore {
-    /// The same database opened once more, as another instance does.
+    /// The same database, opened again as another instance would.
     pub async fn another(&self) -> Store {
         open(&self.url, self.limits, &self.clock).await
     }
@@ -157,8 +157,8 @@ impl TestStore {
         self.raw.as_ref().expect("sqlite::memory: has no raw SQL; run this test on files")
     }
 
-    /// Makes everything in the database as old as if `time` had passed. The database's clock
-    /// decides and cannot be moved: on PostgreSQL all rows move into the past instead.
+    /// Makes everything in the database older by `time`. The database's clock decides, and
+    /// PostgreSQL's cannot be moved, so there all rows move into the past instead.
     pub async fn pass(&self, time: Duration) {
         if self.store.backend() == "sqlite" {
             self.clock.pass(chrono::Duration::from_std(time).unwrap());
@@ -168,7 +168,8 @@ impl TestStore {
         }
     }
 
-    /// A time read from the store now, comparable with those read before a [`Self::pass`].
+    /// A time read from the store now, in a form that compares with times read before a
+    /// [`Self::pass`].
     pub fn steady(&self, time: onceguard::domain::Timestamp) -> onceguard::domain::Timestamp {
         time + *self.aged.lock().unwrap()
     }
@@ -189,7 +190,7 @@ impl Deref for TestStore {
 impl Drop for PostgresDatabase {
     fn drop(&mut self) {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        // Dropping is synchronous and a runtime cannot wait inside another one.
+        // `drop` is synchronous, and a runtime cannot wait inside another runtime.
         let dropped = std::thread::spawn(move || {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(
                 async { connect(&server_url()).await.batch_execute(&sql).await.unwrap() },
@@ -212,7 +213,7 @@ async fn open(url: &DatabaseUrl, limits: Limits, clock: &Clock) -> Store {
     Store::open(&database_config(url.clone()), limits, metrics, clock.clone()).await.unwrap()
 }
 
-/// `[database]` for tests: small pools, the real timeouts.
+/// `[database]` for tests: small pools, real time-outs.
 pub fn database_config(url: DatabaseUrl) -> config::Database {
     config::Database {
         url,
@@ -268,8 +269,8 @@ pub(super) async fn connect_with(config: &tokio_postgres::Config) -> Client {
     client
 }
 
-/// The migrated database that PostgreSQL's test databases are copied from. Its name tells its
-/// migrations, so that one made from others is never used; whichever process is first makes it.
+/// The migrated database from which PostgreSQL's test databases are copied. Its name depends on the
+/// migrations, so a template with other migrations is never used. The first process makes it.
 async fn template() -> &'static str {
     static TEMPLATE: OnceCell<String> = OnceCell::const_new();
     TEMPLATE.get_or_init(make_template).await
@@ -298,10 +299,10 @@ async fn make_template() -> String {
             store.migrate_up().await.unwrap();
             store.close().await;
         };
-        // Migrations block their thread. The runtime of the test that comes first may have only one.
+        // Migrations block their thread, and the first test's runtime may have only one thread.
         let apart = || tokio::runtime::Runtime::new().unwrap().block_on(migrate);
         tokio::task::spawn_blocking(apart).await.unwrap();
-        // A database is copied only while nobody is connected to it.
+        // PostgreSQL copies a database only while no connection to it is open.
         for sql in [
             format!("ALTER DATABASE {unfinished} WITH ALLOW_CONNECTIONS false"),
             format!(
@@ -313,11 +314,11 @@ async fn make_template() -> String {
             admin.batch_execute(&sql).await.unwrap();
         }
     }
-    // The lock goes with this connection.
+    // The lock ends with this connection.
     name
 }
 
-/// What PostgreSQL's migrations are, in 16 hexadecimal digits.
+/// A digest of PostgreSQL's migrations, in 16 hexadecimal digits.
 fn migrations_digest() -> String {
     fn add(digest: &mut Sha256, path: &Path) {
         if path.is_dir() {

@@ -1,6 +1,6 @@
-//! What all test crates share: databases to test on, things to put into them, and faults.
+//! What all test crates share: databases to test on, data to put into them, and faults.
 //!
-//! A test that cannot have its database fails and says how to give it one; it never skips.
+//! A test without its database fails, and says how to provide one. It is never skipped.
 
 #![allow(
     dead_code,

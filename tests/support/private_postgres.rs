@@ -1,4 +1,4 @@
-//! A PostgreSQL of a test's own, to configure, to crash and to start again.
+//! A PostgreSQL server for one test, to configure, to crash and to start again.
 
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
@@ -18,21 +18,21 @@ pub struct PrivatePostgres {
 }
 
 impl PrivatePostgres {
-    /// Starts one; takes a second or two.
+    /// Starts a server. Takes a second or two.
     pub fn start() -> Self {
         let folder = folder();
         let url = last_line(&script(&["start"], folder.path()));
         Self { folder, url }
     }
 
-    /// Starts a hot standby of this one. Until [`Self::wait_for_standby`] it is asynchronous.
+    /// Starts a hot standby of this server. It is asynchronous until [`Self::wait_for_standby`].
     pub fn standby(&self) -> Self {
         let (folder, primary) = (folder(), self.folder.path().to_str().unwrap());
         let url = last_line(&script(&["standby", primary], folder.path()));
         Self { folder, url }
     }
 
-    /// Lets every commit of this one wait for its standby from now on, which must be running.
+    /// From now on, every commit of this server waits for its standby, which must be running.
     pub async fn wait_for_standby(&self) {
         let raw = self.raw().await;
         raw.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'").await;
@@ -41,7 +41,7 @@ impl PrivatePostgres {
         wait_for("the standby", async || (raw.number(synchronous).await > 0).then_some(())).await;
     }
 
-    /// Makes a primary of a standby.
+    /// Promotes a standby to a primary.
     pub fn promote(&self) {
         script(&["promote"], self.folder.path());
     }
@@ -56,7 +56,7 @@ impl PrivatePostgres {
         RawSql::postgres(&self.url.parse().unwrap()).await
     }
 
-    /// Writes a file of its data folder, which only the server's user can read. A file that the
+    /// Writes a file in its data folder, which only the server's user can read. A file that the
     /// server reads when it starts counts from the next start on.
     pub fn write_file(&self, name: &str, content: &str) {
         let data = self.folder.path().join("data");
@@ -72,19 +72,19 @@ impl PrivatePostgres {
         file.write_all(content.as_bytes()).unwrap();
     }
 
-    /// Starts it again with these settings besides its own.
+    /// Starts it again, with these settings added.
     pub fn restart_with(&self, settings: &str) {
         self.write_file("postgresql.auto.conf", settings);
         self.stop();
         self.restart();
     }
 
-    /// Stops it as a power failure does.
+    /// Stops it as abruptly as a power failure.
     pub fn crash(&self) {
         script(&["stop", "immediate"], self.folder.path());
     }
 
-    /// Stops it in order; open connections are closed.
+    /// Stops it in order, and closes open connections.
     pub fn stop(&self) {
         script(&["stop", "fast"], self.folder.path());
     }
@@ -106,8 +106,8 @@ impl Drop for PrivatePostgres {
     }
 }
 
-/// Under `make test` it lies where that command finds and stops the server, should this process
-/// be killed.
+/// Under `make test`, the folder is where that command finds and stops the server if this process
+/// is killed.
 fn folder() -> TempDir {
     let parent =
         std::env::var_os("TEST_POSTGRES_DIR").map_or_else(std::env::temp_dir, PathBuf::from);

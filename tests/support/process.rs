@@ -1,4 +1,4 @@
-//! The real binary as a process of its own: to kill, to stop, to run twice.
+//! The real binary as a separate process: to kill, to stop, to run twice.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -13,16 +13,16 @@ use tempfile::TempDir;
 use super::databases::{Database, PostgresDatabase};
 use super::raw_sql::RawSql;
 
-/// How long anything may take that must happen. Only a test that fails waits for so long.
+/// How long a test waits for something that must happen. Only a failing test waits that long.
 pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A sealing key for instances that share a database: 32 bytes in base64.
 pub const SEALING_KEY: &str = "c2VhbGluZyBrZXkgb2YgdGhlIGNoYW9zIHRlc3RzISE=";
 
-/// Where a process lives: its data folder, its database, its configuration.
+/// The surroundings of a process: its data folder, its database, its configuration.
 pub struct Home {
     folder: TempDir,
-    /// `None` is the default, an SQLite file in the folder.
+    /// `None` means the default, an SQLite file in the folder.
     url: Option<String>,
     database: Option<Arc<PostgresDatabase>>,
     settings: Vec<(String, String)>,
@@ -58,7 +58,7 @@ impl Home {
             .set("log.format", "json")
     }
 
-    /// A data folder of its own beside the same PostgreSQL database, configured alike.
+    /// Another data folder with the same PostgreSQL database and the same configuration.
     pub fn another(&self) -> Self {
         let (url, database) = (self.url.clone(), self.database.clone());
         Self {
@@ -77,7 +77,7 @@ impl Home {
         home
     }
 
-    /// Leaves one key to its default.
+    /// Resets one key to its default.
     pub fn unset(mut self, key: &str) -> Self {
         self.settings.retain(|(set, _)| set != key);
         self
@@ -116,14 +116,14 @@ impl Home {
         std::fs::read_to_string(file).unwrap().trim().to_owned()
     }
 
-    /// `onceguard` with these arguments, and with nothing else from the environment.
+    /// `onceguard` with these arguments and only this home's environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_onceguard"));
         self.equip(command.args(arguments));
         command
     }
 
-    /// Gives a command this home's environment, and takes its output.
+    /// Gives a command this home's environment, and captures its output.
     pub fn equip(&self, command: &mut Command) {
         command
             .env_clear()
@@ -147,7 +147,7 @@ impl Home {
         self.start_as(self.command(&["serve"])).await
     }
 
-    /// Starts this command, which must become `onceguard serve`.
+    /// Starts this command, which must run `onceguard serve`.
     pub async fn start_as(&self, command: Command) -> Process {
         let mut running = self.spawn(command);
         let api = self.address(&mut running, "listen.addr").await;
@@ -155,7 +155,7 @@ impl Home {
         Process { running, api, ops }
     }
 
-    /// Starts a command. The addresses that an earlier run left behind are removed first.
+    /// Starts a command. First removes the addresses that an earlier run left behind.
     pub fn spawn(&self, command: Command) -> Running {
         for file in ["listen.addr", "ops.addr"] {
             let _ = std::fs::remove_file(self.folder.path().join(file));
@@ -168,7 +168,7 @@ impl Home {
         Running::start(self.command(arguments)).finished().await
     }
 
-    /// Whether a process has ever got so far as to listen, since the last start.
+    /// Whether a process has listened since the last start.
     pub fn has_listened(&self) -> bool {
         self.folder.path().join("listen.addr").exists()
     }
@@ -179,14 +179,14 @@ impl Home {
             if let Some(status) = running.child.try_wait().unwrap() {
                 panic!("onceguard ended instead of serving: {status}\n{}", running.output());
             }
-            // Without its last character, the line is not complete yet.
+            // A line without its last character is not complete yet.
             std::fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))
         });
         told.await.trim().parse().unwrap()
     }
 }
 
-/// Asks again and again until there is an answer.
+/// Repeats the question until there is an answer.
 pub async fn wait_for<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asked = async {
         loop {
@@ -209,7 +209,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Kills it, as the kernel does when memory runs out.
+    /// Kills it, as the kernel does when it runs out of memory.
     pub async fn kill(mut self) {
         self.running.kill();
         self.running.finished().await;
@@ -257,7 +257,7 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// The exit code, of a process that was not ended by a signal.
+    /// The exit code of a process that no signal ended.
     pub fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| panic!("ended by a signal: {self:?}"))
     }
@@ -270,7 +270,7 @@ impl Finished {
 }
 
 impl Running {
-    /// Starts a command, and captures what it writes to pipes of its own.
+    /// Starts a command, and captures its output through pipes.
     pub fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = Captured::of(child.stdout.take());
@@ -309,14 +309,14 @@ impl Drop for Running {
     }
 }
 
-/// What a pipe has given so far.
+/// The output that came through a pipe so far.
 struct Captured {
     text: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Captured {
-    /// `None` is output that goes elsewhere.
+    /// `None` means that the output goes elsewhere.
     fn of(pipe: Option<impl Read + Send + 'static>) -> Self {
         let text = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&text);
@@ -335,7 +335,7 @@ impl Captured {
         String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
     }
 
-    /// Everything, of a process that has ended.
+    /// The whole output of a process that has ended.
     fn whole(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();

@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand, for requests that no client library sends: stopped in the middle, or slowly.
+//! HTTP/1.1 by hand, for requests that no client library sends: incomplete or slow ones.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ impl RawHttp {
         Self { stream: TcpStream::connect(to).await.unwrap(), received: Vec::new() }
     }
 
-    /// From an address of this machine: all of 127.0.0.0/8 are, on Linux.
+    /// From an address of this machine. On Linux, all of 127.0.0.0/8 are its addresses.
     pub async fn connect_from(from: [u8; 4], to: SocketAddr) -> std::io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind((from, 0).into())?;
@@ -30,12 +30,12 @@ impl RawHttp {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Sends what the other side may not want any more.
+    /// Sends bytes, even if the other side no longer reads.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.stream.write_all(bytes.as_ref()).await
     }
 
-    /// The next answer: its status, and all of it as text.
+    /// The next answer: its status and its whole text.
     pub async fn answer(&mut self) -> (u16, String) {
         tokio::time::timeout(DEADLINE, self.try_answer())
             .await
@@ -43,7 +43,7 @@ impl RawHttp {
             .expect("an answer before the connection ends")
     }
 
-    /// `None` when the connection ends before an answer.
+    /// `None` when the connection ends without an answer.
     pub async fn try_answer(&mut self) -> Option<(u16, String)> {
         loop {
             if let Some(length) = complete(&self.received) {
@@ -58,7 +58,7 @@ impl RawHttp {
         }
     }
 
-    /// Whether nothing has come for a while, and the connection is open.
+    /// Whether the connection is open and nothing has come for a while.
     pub async fn is_silent(&mut self) -> bool {
         let mut byte = [0];
         let peeked = self.stream.peek(&mut byte);
@@ -66,14 +66,15 @@ impl RawHttp {
             && self.received.is_empty()
     }
 
-    /// Waits for the end of the connection; whether it came in order, as opposed to a reset.
+    /// Waits for the end of the connection. Returns whether it ended in order, rather than by a
+    /// reset.
     pub async fn ends_in_order(&mut self) -> bool {
         let end = self.stream.read_to_end(&mut self.received);
         tokio::time::timeout(DEADLINE, end).await.expect("an end in time").is_ok()
     }
 }
 
-/// The length of the first answer, once it is all there.
+/// The length of the first answer, once it is complete.
 fn complete(received: &[u8]) -> Option<usize> {
     let head = received.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&received[..head]).to_lowercase();

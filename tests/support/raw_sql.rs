@@ -1,4 +1,4 @@
-//! SQL on a test's database behind the store's back: to break rows, to age them, to count them.
+//! SQL on a test's database, behind the store's back: to break rows, to age them, to count them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -61,7 +61,7 @@ impl RawSql {
         self.try_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
-    /// The number that `SELECT {expression}` gives, such as `count(*) FROM nonces`.
+    /// The number that `SELECT {expression}` returns, for example for `count(*) FROM nonces`.
     pub async fn number(&self, expression: &str) -> i64 {
         match self {
             Self::Sqlite(connection) => {
@@ -82,7 +82,7 @@ impl RawSql {
         }
     }
 
-    /// The text that `SELECT {expression}` gives.
+    /// The text that `SELECT {expression}` returns.
     pub async fn text(&self, expression: &str) -> String {
         let (value, from) = split(expression);
         let sql = format!("SELECT CAST({value} AS text) AS value {from}");
@@ -101,7 +101,7 @@ impl RawSql {
         }
     }
 
-    /// Every row that callers can change, in a form that is only good for comparing.
+    /// Every row that callers can change, in a form that is only for comparison.
     pub async fn data(&self) -> String {
         let mut data = String::new();
         for table in ["sessions", "nonces", "signer_nonces", "signers", "dids", "audit_events"] {
@@ -150,7 +150,7 @@ impl RawSql {
         }
     }
 
-    /// Refuses every new audit event from now on.
+    /// From now on, refuses every new audit event.
     pub async fn break_audit_log(&self) {
         self.execute(match self {
             Self::Sqlite(_) => {

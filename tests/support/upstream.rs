@@ -1,4 +1,4 @@
-//! A Universal Resolver of a test's own: says of each DID what the test wants, or nothing at all.
+//! A Universal Resolver for one test. It answers for each DID what the test wants, or not at all.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,12 +16,12 @@ use tokio::sync::watch;
 /// The method whose DIDs it reads.
 pub const METHOD: &str = "example";
 
-/// A DID that nobody else has, and that only an [`Upstream`] knows.
+/// A DID that no other test has, and that only an [`Upstream`] knows.
 pub fn an_upstream_did() -> Did {
     super::did(&format!("did:{METHOD}:{}", uuid::Uuid::now_v7().simple()))
 }
 
-/// What is said of a DID.
+/// The answers about a DID.
 #[derive(Debug, Clone)]
 pub enum Says {
     Document(Value),
@@ -37,10 +37,10 @@ pub struct Upstream {
 
 struct Shared {
     says: Mutex<HashMap<String, Says>>,
-    /// Instead of all that.
+    /// An answer that replaces all others.
     fails: Mutex<Option<u16>>,
     asked: AtomicUsize,
-    /// Whether it answers, or lets everybody wait.
+    /// Whether it answers, or lets every caller wait.
     answers: watch::Sender<bool>,
 }
 
@@ -70,7 +70,7 @@ impl Upstream {
         Self { address, server: handle, shared }
     }
 
-    /// Has the service read the DIDs of [`METHOD`] here.
+    /// Configures the service to read the DIDs of [`METHOD`] here.
     pub fn configure(&self, config: &mut Config) {
         let url = Some(format!("http://{}", self.address));
         let sources = Sources::default().flag("the test", "resolvers.universal.url", url).flag(
@@ -86,22 +86,22 @@ impl Upstream {
         self.shared.says.lock().unwrap().insert(did.to_string(), says);
     }
 
-    /// Says that this is the DID's key.
+    /// Publishes this key for the DID.
     pub fn has(&self, did: &Did, key: &PublicKey) {
         self.says(did, Says::Document(document(did, key)));
     }
 
-    /// Whether every question fails with 500.
+    /// Makes every question fail with 500, or no longer.
     pub fn fails(&self, fails: bool) {
         *self.shared.fails.lock().unwrap() = fails.then_some(500);
     }
 
-    /// How often it was asked so far.
+    /// How often it has been asked so far.
     pub fn asked(&self) -> usize {
         self.shared.asked.load(Ordering::SeqCst)
     }
 
-    /// Holds every answer back from now on, until [`Self::resume`].
+    /// From now on, holds back every answer until [`Self::resume`].
     pub fn hold(&self) {
         self.shared.answers.send_replace(false);
     }
@@ -117,7 +117,7 @@ impl Drop for Upstream {
     }
 }
 
-/// A document with one key, which may sign.
+/// A document with one key that may sign.
 pub fn document(did: &Did, key: &PublicKey) -> Value {
     let multikey = onceguard::resolvers::did_key::encode(key).unwrap();
     json!({

@@ -1,5 +1,4 @@
-//! What the running instance of this data folder says of itself, such as a clock that jumped while it
-//! was looking.
+//! What the running instance of this data folder reports of itself, such as a clock that jumped.
 
 use serde_json::Value;
 
@@ -10,7 +9,7 @@ use crate::config::Config;
 pub(super) fn check(config: &Config) -> Check {
     const NAME: &str = "instance";
     let Ok(answer) = health::ask(config) else {
-        return Check::ok(NAME, "none is running here");
+        return Check::ok(NAME, "no instance is running here");
     };
     let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let reasons: Vec<_> = said

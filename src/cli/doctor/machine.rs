@@ -1,4 +1,4 @@
-//! What serving needs of the machine: a folder, space on its disk, ports.
+//! What serving needs of the machine: a folder, disk space, ports.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -12,12 +12,12 @@ use crate::cli::{format, health};
 use crate::config::{Config, DatabaseUrl, SqliteLocation};
 use crate::services::{ADMIN_TOKEN_FILE, KEY_FILE};
 
-/// Less free space than this is worth a look.
+/// Less free space than this is a warning.
 const SPACE_WARNING: u64 = 1 << 30;
-/// Less free space than this will soon be none.
+/// Less free space than this is a failure.
 const SPACE_FAILURE: u64 = 64 << 20;
 
-/// The data folder can be written to, and it and the database are their owner's only.
+/// The data folder can be written to, and only its owner can read it and the database.
 pub(super) fn folder(config: &Config) -> Check {
     const NAME: &str = "data folder";
     let path = config.data_dir.as_path();
@@ -56,10 +56,10 @@ pub(super) fn folder(config: &Config) -> Check {
 /// The disk of the data folder has room.
 pub(super) fn space(path: &Path) -> Check {
     const NAME: &str = "disk space";
-    // A folder that is still to be made will be on the disk of the nearest one that exists.
+    // A folder that does not exist yet will be on the disk of its nearest ancestor.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let Some(Ok(disk)) = absolute.ancestors().find(|folder| folder.exists()).map(statvfs) else {
-        return Check::warn(NAME, format!("cannot be told for {}", path.display()));
+        return Check::warn(NAME, format!("the free space of {} cannot be read", path.display()));
     };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let detail = format!("{} free", format::bytes(free));
@@ -73,7 +73,7 @@ pub(super) fn space(path: &Path) -> Check {
     }
 }
 
-/// The port is free, or onceguard itself has it.
+/// The port is free, or a running onceguard uses it.
 pub(super) fn port(name: &'static str, address: SocketAddr, config: &Config) -> Check {
     match TcpListener::bind(address) {
         Ok(_) => Check::ok(name, format!("{address} is free")),

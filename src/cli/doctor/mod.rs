@@ -1,5 +1,5 @@
-//! `onceguard doctor`: checks what serving needs, changes nothing, and says what to do. What only
-//! the running instance can see, it is asked for.
+//! `onceguard doctor`: checks what serving needs, changes nothing, and says what to do. It asks the
+//! running instance for what only that can see.
 
 mod instance;
 mod machine;

@@ -1,5 +1,5 @@
-//! What the configuration names beside itself, and what its values mean together: certificate and
-//! hosts. `config check` tells of it, too; it asks neither the network nor the database.
+//! Checks that a single key cannot show: the certificate's files, and the hosts that agents can
+//! sign for. `config check` makes them, too. They use neither the network nor the database.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Tls};
 use crate::tls::Certificate;
 
-/// A certificate that expires sooner is worth a look.
+/// A certificate that expires sooner is a warning.
 const EXPIRES_SOON: chrono::Duration = chrono::Duration::days(14);
 
 pub(super) fn checks(config: &Config) -> Vec<Check> {
@@ -17,7 +17,7 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
     certificate.into_iter().chain([hosts(config)]).collect()
 }
 
-/// Fails by what is wrong, and notes what is worth a look.
+/// Fails with the failures, and notes the warnings.
 pub(in crate::cli) fn report(config: &Config) -> Result<(), Failure> {
     let mut wrong = Vec::new();
     for Check { verdict, detail, .. } in checks(config) {
@@ -56,12 +56,12 @@ fn certificate(files: &Tls) -> Check {
     }
 }
 
-/// Its group may: that is how certificate managers hand a key over.
+/// Its group may read it: certificate managers hand keys over in this way.
 fn others_can_read(files: &Tls) -> bool {
     std::fs::metadata(&files.key).is_ok_and(|key| key.permissions().mode() & 0o007 != 0)
 }
 
-/// Signed requests say which host they are for, and that must be known.
+/// A signed request names the host that it is for, and the service must know that host.
 fn hosts(config: &Config) -> Check {
     const NAME: &str = "hosts";
     let server = &config.server;
@@ -76,7 +76,7 @@ fn hosts(config: &Config) -> Check {
         None if server.listen.ip().is_unspecified() => Check::warn(
             NAME,
             format!(
-                "every signed request is refused: server.listen = {} says no host that agents could \
+                "every signed request is refused: server.listen = {} names no host that agents can \
                  sign for; set server.public_url or server.allowed_hosts",
                 server.listen
             ),

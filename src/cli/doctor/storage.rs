@@ -1,4 +1,4 @@
-//! What serving needs of the database: that it answers, has the tables, agrees about the time,
+//! What serving needs of the database: that it answers, has all migrations, agrees about the time,
 //! and was sealed with the configured keys.
 
 use std::time::Instant;
@@ -12,9 +12,9 @@ use crate::services::{Sealer, SealingKeys, check_keys};
 use crate::storage::migrations::unknown;
 use crate::storage::{Finding, Store};
 
-/// Clocks further apart than this are worth a look.
+/// Clocks further apart than this are a warning.
 const SKEW_WARNING_SECONDS: i64 = 2;
-/// Clocks further apart than this will have signatures and tokens refused.
+/// Clocks further apart than this are a failure: signatures and tokens would be refused.
 const SKEW_FAILURE_SECONDS: i64 = 30;
 
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
@@ -66,7 +66,7 @@ async fn answers(store: &Store) -> Check {
     }
 }
 
-/// One line each; what every connection needs was seen when it was opened.
+/// One check for each finding. What every connection needs was checked when it was opened.
 async fn server(store: &Store) -> Vec<Check> {
     const NAME: &str = "server";
     if matches!(store, Store::Sqlite(_)) {
@@ -77,7 +77,10 @@ async fn server(store: &Store) -> Vec<Check> {
         Err(error) => return vec![Check::fail(NAME, error.to_string())],
     };
     if findings.is_empty() {
-        return vec![Check::ok(NAME, "takes writes, keeps them, and keeps sessions apart")];
+        return vec![Check::ok(
+            NAME,
+            "takes writes, makes them durable, and is no pooler in transaction mode",
+        )];
     }
     let check = |Finding { fatal, what }| {
         if fatal { Check::fail(NAME, what) } else { Check::warn(NAME, what) }
@@ -85,8 +88,8 @@ async fn server(store: &Store) -> Vec<Check> {
     findings.into_iter().map(check).collect()
 }
 
-/// Also says whether every table is there, as the other checks need them. To be run before
-/// `onceguard migrate up`, it does not fail because that is still to be run.
+/// Also returns whether every table is there, because the other checks need them. Pending
+/// migrations are only a warning, so that `doctor` can run before `onceguard migrate up`.
 async fn migrations(store: &Store, config: &Config) -> (Check, bool) {
     const NAME: &str = "migrations";
     let migrations = match store.migrations().await {
@@ -95,20 +98,24 @@ async fn migrations(store: &Store, config: &Config) -> (Check, bool) {
     };
     let pending = migrations.iter().filter(|migration| !migration.applied).count();
     let check = if let Some(newer) = unknown(&migrations) {
-        Check::fail(NAME, format!("{newer} is of a newer onceguard; install that"))
+        Check::fail(
+            NAME,
+            format!("{newer} is a migration of a newer onceguard; install that version"),
+        )
     } else if pending == 0 {
         Check::ok(NAME, format!("all {} applied", migrations.len()))
     } else if !config.database.is_postgres() || config.database.migrate_on_start {
         Check::ok(NAME, format!("{pending} pending; the next start applies them"))
     } else {
-        let advice = "run `onceguard migrate up` before `onceguard serve`, and then this again";
+        let advice = "run `onceguard migrate up` before `onceguard serve`, then run `doctor` again";
         Check::warn(NAME, format!("{pending} pending; {advice}"))
     };
     (check, pending == 0)
 }
 
-/// SQLite's clock is the machine's, which cannot be compared with another; but a purge may have shown
-/// that it was wrong. PostgreSQL's is compared with the machine's, halfway through the question.
+/// SQLite's clock is the machine's, so there is nothing to compare it with; but a purge may have
+/// shown that it was wrong. PostgreSQL's clock is compared with the machine's time in the middle of
+/// the query.
 async fn clock(store: &Store, complete: bool) -> Check {
     const NAME: &str = "clock";
     let purged_until = if complete { store.purged_until().await } else { Ok(None) };

@@ -1,5 +1,5 @@
-//! `onceguard seed`: sample data for a new database. It never touches one that holds anything
-//! else, and may be stopped and run again.
+//! `onceguard seed`: sample data for a new database. It never touches a database that holds other
+//! data. It can be stopped and run again.
 
 mod set;
 
@@ -20,10 +20,10 @@ use set::Set;
 #[derive(Debug, Args)]
 #[command(after_help = "dev: 4 DIDs (3 active, 1 revoked), 3 sessions, 3 nonces.\n\
     staging: 50 DIDs (5 revoked), 180 sessions, 1800 nonces.\n\n\
-    The keys of the sample DIDs can be derived by anybody: never seed a database that matters.\n\n\
+    Anyone can derive the keys of the sample DIDs, so never seed a database that matters.\n\n\
     Example:\n  onceguard migrate up && onceguard seed dev")]
 pub(super) struct Seed {
-    /// How much
+    /// How much sample data to make
     #[arg(value_enum, default_value = "dev")]
     set: Size,
 }
@@ -51,7 +51,7 @@ impl Seed {
 async fn fill(store: &Store, config: &Config, set: &Set) -> Result<(), Failure> {
     if store.holds_data().await? && !holds_only(store, set).await? {
         return Err(Failure::Refused(
-            "the database holds other data, and sample data must not get mixed up with it; \
+            "the database holds other data, and sample data must not be mixed with it; \
              name an empty database with --database-url or --data-dir"
                 .to_owned(),
         ));
@@ -75,7 +75,7 @@ async fn fill(store: &Store, config: &Config, set: &Set) -> Result<(), Failure> 
     ))
 }
 
-/// Whether an earlier run of the same seed accounts for all that the database holds.
+/// Whether everything in the database is from an earlier run of the same seed.
 async fn holds_only(store: &Store, set: &Set) -> Result<bool, Failure> {
     let page = PageRequest { limit: MAX_PAGE, after: None };
     let dids = store.list_dids(&DidFilter::default(), &page).await?;
@@ -83,7 +83,7 @@ async fn holds_only(store: &Store, set: &Set) -> Result<bool, Failure> {
     let sessions = store.list_sessions(&every, &page).await?;
     let ours = dids.items.iter().all(|found| set.dids.iter().any(|did| did.did == found.did))
         && sessions.items.iter().all(|found| set.sessions.iter().any(|s| s.id == found.id));
-    // Neither set fills a page, and a seed begins with its DIDs.
+    // Each set fits into one page, and a seed begins with its DIDs.
     Ok(ours && !dids.items.is_empty() && dids.next.is_none() && sessions.next.is_none())
 }
 

@@ -1,5 +1,5 @@
-//! The sample data, the same each time: `did:example` identities with keys that anybody can
-//! derive from their names. Never for anything that matters.
+//! The sample data, which is always the same: `did:example` DIDs, with keys that anyone can derive
+//! from their names. It is not for databases that matter.
 
 use std::fmt::Display;
 
@@ -30,21 +30,21 @@ pub(super) struct SampleSession {
 }
 
 impl Set {
-    /// 4 DIDs of which mallory is revoked, 3 sessions in a ring, a nonce in each.
+    /// 4 DIDs, of which mallory is revoked; 3 sessions in a ring, with a nonce in each.
     pub(super) fn dev() -> Result<Self, String> {
         let names = ["alice", "bob", "carol", "mallory"].map(str::to_owned);
         Self::build("dev", &names, |name| name == "mallory", 1, 1)
     }
 
-    /// 50 DIDs of which every tenth is revoked, 4 sessions for each other one, 10 nonces in
-    /// each of those.
+    /// 50 DIDs, of which every tenth is revoked; 4 sessions for each active DID, with 10 nonces in
+    /// each.
     pub(super) fn staging() -> Result<Self, String> {
         let names: Vec<_> = (1..=50).map(|number| format!("agent-{number:02}")).collect();
         Self::build("staging", &names, |name| name.ends_with('0'), 4, 10)
     }
 
-    /// Every active DID opens `sessions` sessions with those that follow it, and `nonces` are
-    /// used in each.
+    /// Every active DID opens `sessions` sessions with the DIDs after it, and uses `nonces` nonces
+    /// in each.
     fn build(
         set: &str,
         names: &[String],

@@ -1,4 +1,4 @@
-//! What to show of a request that was refused, and what to do about it.
+//! What to show of a refused request, and what to do about the refusal.
 
 use crate::domain::Timestamp;
 use crate::signatures::{
@@ -22,7 +22,7 @@ pub(super) fn evidence(refused: &Refused, request: &Request<'_>) -> Vec<String> 
         | Refused::Components(_)
         | Refused::KeyUnknown(_)
         | Refused::Invalid(NotVerified::NoBase(_)) => lines("Signature-Input", request),
-        // The signature base, which is shown, says more.
+        // The signature base is shown, and says more.
         Refused::Required | Refused::Invalid(NotVerified::Signature) => Vec::new(),
         Refused::Digest(_) => {
             let mut shown = lines("Content-Digest", request);
@@ -43,7 +43,7 @@ fn lines(name: &str, request: &Request<'_>) -> Vec<String> {
         .collect()
 }
 
-/// A text without what a terminal would obey.
+/// A text in which control characters are escaped.
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -70,11 +70,11 @@ pub(super) fn help(refused: &Refused, profile: &Profile, at: Timestamp) -> Strin
         Refused::Components(components) => of_components(components),
         Refused::KeyUnknown(_) => {
             "the keyid must be a DID, or a DID and # and the name of one of its keys: the service \
-             finds the key by it, whatever --key says here"
+             finds the key by its keyid, and does not know --key"
                 .to_owned()
         }
         Refused::Invalid(NotVerified::NoBase(no_base)) => format!(
-            "the signer had a value for {}: look for who removed or changed it on the way, or do \
+            "the signer had a value for {}: find out where on the way it was removed or changed, or do \
              not cover it",
             no_base.identifier
         ),
@@ -90,7 +90,7 @@ pub(super) fn help(refused: &Refused, profile: &Profile, at: Timestamp) -> Strin
 
 const fn of_malformed(malformed: &Malformed) -> &'static str {
     match malformed {
-        Malformed::Alone { .. } => "look for who removed the other field on the way",
+        Malformed::Alone { .. } => "find out where on the way the other field was removed",
         Malformed::TooLong(_) => "cover fewer components, and send fewer signatures",
         Malformed::Field { .. } => {
             "it should look like\n  \
@@ -176,8 +176,8 @@ fn of_window(window: OutsideWindow, profile: &Profile, at: Timestamp) -> String 
 fn of_components(components: &IncompleteComponents) -> String {
     match components {
         IncompleteComponents::NotCovered(_) => {
-            "add it to the list in parentheses, and send what it names; what is not covered, \
-             anybody on the way can change"
+            "add it to the list in parentheses, and send what it names; whatever is not covered \
+             can be changed on the way"
                 .to_owned()
         }
         IncompleteComponents::Invalid(InvalidComponent::Twice(_)) => "cover it once".to_owned(),

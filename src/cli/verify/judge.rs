@@ -1,5 +1,5 @@
-//! The order of checks, as far as it can be followed without a database: the same functions that
-//! the service calls, and what they leave to their caller.
+//! The checks in their order, as far as they need no database. It calls the same functions as the
+//! service.
 
 use super::explain;
 use crate::domain::{Code, DidUrl, PublicKey, Timestamp};
@@ -18,33 +18,33 @@ pub(super) struct Judgement<'a> {
     /// Present once checks 1 to 6 have passed.
     pub(super) checked: Option<Checked<'a>>,
     pub(super) algorithm: Option<Algorithm>,
-    /// `None` when everything has passed that can be checked here.
+    /// `None` when every check that can be made here has passed.
     pub(super) problem: Option<Problem>,
 }
 
-/// The first check that did not pass, explained.
+/// The first failed check, explained.
 pub(super) struct Problem {
     pub(super) step: u8,
-    /// The checks below this one have passed, but for `step`.
+    /// Every check before this one has passed, except `step`.
     pub(super) passed_below: u8,
     pub(super) code: Code,
     pub(super) detail: String,
-    /// What of the request it is about.
+    /// The lines of the request that the refusal is about.
     pub(super) evidence: Vec<String>,
     pub(super) help: String,
-    /// What was signed, and by whom, whatever the checks between say; `None` where it is not
-    /// clear which signature is meant, or what it is over.
+    /// What was signed, and by which key, independently of the checks in between. `None` when it is
+    /// not clear which signature is meant, or what it covers.
     pub(super) signed: Option<Signed>,
 }
 
-/// What a refused signature is over.
+/// The signature base of a refused signature.
 pub(super) struct Signed {
     pub(super) base: String,
-    /// Whether it is the key's that is at hand.
+    /// Whether the key at hand made the signature.
     pub(super) by_key: Option<bool>,
 }
 
-/// Judges a request. `given` is the key for a signer whose DID is no did:key.
+/// Judges a request. `given` is the key for a signer whose DID is not a did:key.
 pub(super) fn judge<'a>(
     request: &Request<'a>,
     profile: &'a Profile,
@@ -70,7 +70,7 @@ pub(super) fn judge<'a>(
     judgement
 }
 
-/// What the refused signature is over, by the key that was given, or that the keyid is.
+/// The refused signature's base, and whether the given key, or the keyid's did:key, made it.
 fn signed(request: &Request<'_>, profile: &Profile, given: Option<&PublicKey>) -> Option<Signed> {
     let inspected = inspect(request, profile)?;
     let of_keyid = || {
@@ -115,7 +115,7 @@ fn judge_with_key(
     }
 }
 
-/// The other scheme, when the signature is right for it.
+/// The other scheme, when the signature verifies for it.
 fn scheme_that_verifies(
     request: &Request<'_>,
     profile: &Profile,
@@ -130,7 +130,7 @@ fn scheme_that_verifies(
     matches!(verified, Ok(()) | Err(Refused::Digest(_))).then_some(scheme)
 }
 
-/// Check 7, without a resolver for anything but did:key.
+/// Check 7, which can read only a did:key here.
 #[allow(clippy::result_large_err, reason = "a command makes one")]
 fn find_key(key_id: &KeyId, given: Option<&PublicKey>) -> Result<PublicKey, Problem> {
     let KeyId::DidUrl(url) = key_id else {
@@ -142,7 +142,7 @@ fn find_key(key_id: &KeyId, given: Option<&PublicKey>) -> Result<PublicKey, Prob
     }
     let key = did_key::resolve(did).map_err(|error| {
         unknown(
-            format!("{did} is no key: {error}"),
+            format!("{did} does not hold a key: {error}"),
             "`onceguard key did FILE` prints the did:key of a key",
         )
     })?;
@@ -166,7 +166,7 @@ fn unknown(detail: String, help: &str) -> Problem {
 }
 
 fn unavailable(key_id: &KeyId) -> Problem {
-    let detail = format!("the key of {key_id} is not at hand: only a did:key says its key itself");
+    let detail = format!("the key of {key_id} is not at hand: only a did:key contains its key");
     let help = "pass the signer's key: --key FILE (PEM), or --key did:key:…".to_owned();
     key_problem(Code::SignatureKeyUnavailable, detail, help)
 }

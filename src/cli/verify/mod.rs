@@ -1,5 +1,5 @@
-//! `onceguard verify`: judges a request from a file, and explains which check it passed, which
-//! it did not, and what to do. Nothing is claimed: it never says that a request is accepted.
+//! `onceguard verify`: judges a request from a file, and explains which checks passed, which one
+//! failed, and what to do. It claims no nonce, so it never says that a request is accepted.
 
 mod explain;
 mod judge;
@@ -21,27 +21,27 @@ use crate::signatures::{Body, Request};
 
 #[derive(Debug, Args)]
 #[command(after_help = "FILE is a request as it was received: the request line, the headers, a \
-    blank line, the body.\nExits with 0 when every check passed, and with 1 when one did not. \
-    Whether the nonce was used\nbefore, and the key revoked, only the running service knows. Of \
-    a refused signature, the signature\nbase is shown, and whether the key at hand made it.\n\n\
+    blank line, the body.\nExits with 0 when every check passed, and with 1 when one failed. \
+    Only the running service knows\nwhether the nonce was used before, or the key revoked. For \
+    a refused signature, it shows the\nsignature base, and whether the key at hand made it.\n\n\
     Examples:\n  \
     onceguard verify request.http\n  \
     onceguard verify - --url-scheme http --at 2026-11-20T12:00:00Z < request.http\n  \
     onceguard verify request.http --key agent.pub.pem\n  \
     onceguard verify request.http --config config/production.toml --profile partners")]
 pub(super) struct Verify {
-    /// The request; - reads standard input
+    /// The request's file, or - for standard input
     file: PathBuf,
-    /// The signer's key: a did:key, or a PEM file; needed when the keyid is no did:key
+    /// The signer's key: a did:key, or a PEM file. Needed when the keyid is not a did:key
     #[arg(long, value_name = "DID|FILE")]
     key: Option<String>,
     /// A profile of the configuration: onceguard, sage, or one of your own
     #[arg(long, default_value = "onceguard")]
     profile: String,
-    /// How the request was sent; its first line does not say it
+    /// The scheme of the request's URL, which the file does not contain
     #[arg(long, value_name = "SCHEME", default_value = "https")]
     url_scheme: Scheme,
-    /// Judge it as of this time: RFC 3339, or seconds since 1970 [default: now]
+    /// Judge the request as of this time: RFC 3339, or seconds since 1970 [default: now]
     #[arg(long, value_name = "TIME", value_parser = format::parse_time)]
     at: Option<Timestamp>,
     /// Print JSON
@@ -70,7 +70,8 @@ impl Verify {
         let name = self.file.display();
         let content =
             read(&self.file).map_err(|e| Failure::Failed(format!("cannot read {name}: {e}")))?;
-        let unreadable = |problem| Failure::Failed(format!("{name} is no HTTP request: {problem}"));
+        let unreadable =
+            |problem| Failure::Failed(format!("{name} is not an HTTP request: {problem}"));
         let raw = RawRequest::parse(&content).map_err(unreadable)?;
         let target = raw.target(self.url_scheme.as_str()).map_err(unreadable)?;
         let headers: Vec<_> =

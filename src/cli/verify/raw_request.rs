@@ -1,5 +1,5 @@
-//! Reads a request as it is on the wire: HTTP/1.1, lines ended by CRLF or by LF alone. What is
-//! read is kept verbatim.
+//! Reads a request as it is on the wire: HTTP/1.1, with lines that end in CRLF or LF. Everything is
+//! kept verbatim.
 
 use crate::signatures::Target;
 
@@ -8,17 +8,17 @@ const MAX_HEADERS: usize = 256;
 
 pub(super) struct RawRequest {
     pub(super) method: String,
-    /// Of the request line.
+    /// The target of the request line.
     target: String,
     host: Option<String>,
     pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) body: Vec<u8>,
-    /// What was assumed where the file leaves it open.
+    /// Assumptions about what the file does not say.
     pub(super) notes: Vec<String>,
 }
 
 impl RawRequest {
-    /// Reads a file; the error says what is wrong with it, and what to do.
+    /// Reads a file. The error says what is wrong with the file, and what to do.
     pub(super) fn parse(file: &[u8]) -> Result<Self, String> {
         let mut slots = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut head = httparse::Request::new(&mut slots);
@@ -54,8 +54,8 @@ impl RawRequest {
         })
     }
 
-    /// Where the request was sent to. The scheme is not on the wire, unless the request line has
-    /// a whole URL.
+    /// The URL that the request was sent to. The scheme is not on the wire, unless the request line
+    /// has a whole URL.
     pub(super) fn target(&self, scheme: &str) -> Result<Target<'_>, String> {
         if self.target.contains("://") && !self.target.starts_with('/') {
             return Target::parse(&self.target).map_err(|error| format!("line 1: the URL {error}"));
@@ -67,7 +67,7 @@ impl RawRequest {
     }
 }
 
-/// The first line, counted from 1, with which the head can no longer be read.
+/// The first line, counted from 1, that makes the head unreadable.
 fn broken_line(file: &[u8]) -> usize {
     let mut end = 0;
     for (number, line) in file.split_inclusive(|&byte| byte == b'\n').enumerate() {
@@ -81,7 +81,7 @@ fn broken_line(file: &[u8]) -> usize {
     1
 }
 
-/// What follows the head, cut to its length.
+/// The body: what follows the head, cut to Content-Length.
 fn body_of(
     headers: &[(String, Vec<u8>)],
     rest: &[u8],
@@ -109,7 +109,7 @@ fn body_of(
         .parse()
         .ok()
         .filter(|_| digits)
-        .ok_or_else(|| format!("Content-Length is no number: {length:?}"))?;
+        .ok_or_else(|| format!("Content-Length is not a number: {length:?}"))?;
     let body = rest.get(..length).ok_or_else(|| {
         format!(
             "Content-Length says {length} bytes, but only {} follow the blank line: the file is \
@@ -126,7 +126,7 @@ fn body_of(
     Ok(body.to_vec())
 }
 
-/// The value of a field that a request has once at most.
+/// The value of a field that a request has at most once.
 fn single(headers: &[(String, Vec<u8>)], wanted: &str) -> Result<Option<String>, String> {
     let mut values = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
     match (values.next(), values.next()) {

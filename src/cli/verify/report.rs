@@ -1,4 +1,4 @@
-//! Prints a judgement: the checks in their order, then what is wrong, like a compiler.
+//! Prints a judgement as compilers print errors: the checks in their order, then what is wrong.
 
 use serde_json::{Value, json};
 
@@ -8,25 +8,25 @@ use super::judge::{Judgement, OF_THE_SERVICE, Problem, Signed};
 use crate::domain::Did;
 use crate::signatures::{Algorithm, Body, Checked, Component, KeyId, Request};
 
-/// What each check asks, from the first to the last.
+/// What each check requires, from the first to the last.
 const CHECKS: [&str; 13] = [
-    "Signature and Signature-Input are there, and well formed",
+    "Signature and Signature-Input are present and well formed",
     "exactly one signature is meant for this profile",
     "created, expires, nonce and keyid are stated",
-    "the algorithm is allowed, and the key's",
-    "it is fresh",
-    "it covers enough of the request",
+    "the algorithm is allowed, and fits the key",
+    "the request is fresh",
+    "the signature covers enough of the request",
     "the keyid names a key",
     "the key is not revoked",
     "the signer's quota has room",
-    "the signature is the key's over this request",
-    "Content-Digest is the body's",
-    "the session is live, and the signer's",
+    "the key made the signature over this request",
+    "Content-Digest is the digest of the body",
+    "the session is live, and the signer is a party to it",
     "the nonce was never used before",
 ];
 
-const CLOSING: &str = "valid: every check passed that needs no database. Replay and revocation \
-                       need the running service: POST /v1/verify asks it";
+const CLOSING: &str = "valid: every check that needs no database passed. Only the running service \
+                       can check replay and revocation: ask POST /v1/verify";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
@@ -104,13 +104,13 @@ fn print_problem(problem: &Problem) -> Result<(), Failure> {
         out::line(format!("   | {}", explain::printable(line)))?;
     }
     out::line(match by_key {
-        Some(true) => "  the signature over it is the key's",
-        Some(false) => "  the signature over it is not the key's",
-        None => "  whose signature is over it, --key would tell",
+        Some(true) => "  the key at hand made the signature over it",
+        Some(false) => "  the key at hand did not make the signature over it",
+        None => "  pass --key to learn whether that key made the signature over it",
     })
 }
 
-/// What was found where a check has passed.
+/// What a passed check found.
 fn remark(step: u8, judgement: &Judgement<'_>) -> String {
     let Some(checked) = &judgement.checked else { return String::new() };
     match step {

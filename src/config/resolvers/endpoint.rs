@@ -1,15 +1,15 @@
-//! The URL of a server that the operator has chosen for a resolver to ask.
+//! The URL of a server that the operator lets a resolver ask.
 
 use std::fmt;
 
 use url::Url;
 
-/// An `http` or `https` URL. It may hold credentials, so that its host alone is ever shown.
+/// An `http` or `https` URL. It may hold credentials, so only its host is ever shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint(Url);
 
 impl Endpoint {
-    /// What [`Self::parse`] takes, for errors.
+    /// The form that [`Self::parse`] takes, for error messages.
     pub(super) const ALLOWED: &'static str = "http:// or https:// URLs without a fragment";
 
     pub(super) fn parse(text: &str) -> Option<Self> {

@@ -2,21 +2,21 @@
 
 use crate::config::reader::Reader;
 
-/// `[resolvers.places]`. Every resolver has as many; a DID that is being read holds one.
+/// `[resolvers.places]`. Each resolver has this many places; each DID that is being read holds one.
 #[derive(Debug, Clone)]
 pub struct Places {
     pub total: usize,
-    /// How many of them only DIDs take that something is stored about.
+    /// How many of them are kept for DIDs of which something is stored.
     pub known: usize,
-    /// The most for the did:web of one host name, whatever their ports and paths.
+    /// The most for the did:web DIDs of one host name, over all ports and paths.
     pub per_host: usize,
-    /// The most for the did:web of hosts with one address: an IPv4 address or an IPv6 /64.
+    /// The most for the did:web DIDs of all hosts at one address: an IPv4 address or an IPv6 /64.
     pub per_address: usize,
     /// The most for one DID method of the Universal Resolver.
     pub per_method: usize,
-    /// The most on the account of one network that asks.
+    /// The most for the messages of one network.
     pub per_peer: usize,
-    /// The most on the account of one token.
+    /// The most for the messages that the holder of one token sends.
     pub per_token: usize,
 }
 

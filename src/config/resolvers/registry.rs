@@ -7,7 +7,7 @@ use alloy_primitives::Address;
 use super::Endpoint;
 use crate::config::reader::{Given, Reader, Show};
 
-/// More endpoints than anybody needs: each that fails is waited for.
+/// A reading waits for each endpoint that fails, so there must not be many.
 const MAX_ENDPOINTS: usize = 8;
 
 /// The largest chain id (EIP-2294).
@@ -22,7 +22,7 @@ pub struct Registry {
     /// EIP-155.
     pub chain_id: u64,
     pub ttl: Duration,
-    /// For each endpoint, everything included.
+    /// For everything that one endpoint is asked about a DID.
     pub timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! `[resolvers.universal]`: a Universal Resolver, for the methods that nothing else here reads.
+//! `[resolvers.universal]`: a Universal Resolver, for the methods that no other resolver reads.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use crate::config::reader::{Given, Reader, Show};
 /// `[resolvers.universal]`, when it has a URL.
 #[derive(Debug, Clone)]
 pub struct Universal {
-    /// What `/1.0/identifiers/` is below.
+    /// The URL before `/1.0/identifiers/`.
     pub url: Endpoint,
-    /// The DID methods that it is asked for; empty is every one.
+    /// The DID methods that it is asked for. Empty means every method.
     pub methods: Vec<String>,
     pub ttl: Duration,
-    /// For one reading, whatever it takes.
+    /// The time-out of one whole reading.
     pub timeout: Duration,
 }
 

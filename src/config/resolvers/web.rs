@@ -13,13 +13,13 @@ use crate::config::reader::{Given, Reader, Show};
 pub struct Web {
     pub enabled: bool,
     pub ttl: Duration,
-    /// For one reading, whatever it takes.
+    /// The time-out of one whole reading.
     pub timeout: Duration,
-    /// The hosts that are asked; empty is any.
+    /// The only hosts that are asked. Empty means any host.
     pub allowed_hosts: Vec<Host>,
-    /// A PEM file of authorities, trusted besides the system's.
+    /// A PEM file of authorities to trust besides the system's.
     pub ca_file: Option<PathBuf>,
-    /// Ask also hosts that are not on the Internet, and hosts that are IP addresses.
+    /// Also ask hosts with addresses that are not public, and hosts named by an IP address.
     pub allow_private_addresses: bool,
 }
 

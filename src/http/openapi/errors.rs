@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::path::Operation;
@@ -10,7 +10,7 @@ use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr};
 
 use super::super::code::Meaning;
-use super::super::exchange::PROBLEMS;
+use super::super::example;
 use crate::domain::Code;
 
 const MEDIA_TYPE: &str = "application/problem+json";
@@ -77,20 +77,6 @@ pub(super) fn add(operation: &mut Operation, described: &Extensions, agents: boo
     }
 }
 
-/// The codes that an operation lists, now that they were added.
-pub(super) fn listed_by(operation: &Operation) -> Vec<Code> {
-    let responses = operation.responses.responses.values();
-    let contents = responses.filter_map(|response| match response {
-        RefOr::T(response) => match response.content.get(MEDIA_TYPE)? {
-            RefOr::T(content) => Some(content),
-            RefOr::Ref(_) => None,
-        },
-        RefOr::Ref(_) => None,
-    });
-    let words = contents.flat_map(|content| content.examples.keys());
-    words.filter_map(|word| Code::parse(word)).collect()
-}
-
 /// Reads `code`, or `status code` where the status is not the code's usual one.
 pub(super) fn read(text: &str) -> Option<(u16, Code)> {
     match text.split_once(' ') {
@@ -109,7 +95,7 @@ fn problem_response(status: u16, codes: &[Code]) -> Response {
         .map(|code| format!("`{}`: {}.", code.as_str(), Meaning::of(*code).title))
         .collect();
     let examples = codes.iter().map(|code| {
-        let example = ExampleBuilder::new().value(Some(example(status, *code))).build();
+        let example = ExampleBuilder::new().value(Some(example::body(*code, status))).build();
         (code.as_str(), RefOr::T(example))
     });
     let content = ContentBuilder::new()
@@ -117,31 +103,4 @@ fn problem_response(status: u16, codes: &[Code]) -> Response {
         .examples_from_iter(examples)
         .build();
     ResponseBuilder::new().description(described.join(" ")).content(MEDIA_TYPE, content).build()
-}
-
-/// The body of an answer with a code in this status.
-pub(in crate::http) fn example(status: u16, code: Code) -> Value {
-    let meaning = Meaning::of(code);
-    let time = "2026-01-02T03:04:05.678901Z";
-    let own = match code {
-        Code::ValidationFailed => {
-            json!({"errors": [{"pointer": "/nonce", "detail": "is missing"}]})
-        }
-        Code::NonceReplayed | Code::SignatureReplayed => json!({"first_used_at": time}),
-        Code::SessionEnded => json!({"ended_at": time, "end_reason": "ended"}),
-        Code::SessionExpired => json!({"ended_at": time, "end_reason": "idle"}),
-        _ => json!({}),
-    };
-    let mut problem = json!({
-        "type": format!("{PROBLEMS}{}", code.as_str()),
-        "title": meaning.title,
-        "status": status,
-        "detail": meaning.explanation,
-        "code": code.as_str(),
-        "request_id": "0198f2a4-6d02-7b11-8f3c-2d5e9a4b7c10",
-    });
-    if let (Value::Object(problem), Value::Object(own)) = (&mut problem, own) {
-        problem.extend(own);
-    }
-    problem
 }

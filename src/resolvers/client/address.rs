@@ -1,4 +1,4 @@
-//! Which addresses a host that a stranger names may have.
+//! Which addresses a host may have when a stranger names it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,15 +12,15 @@ const fn v6(a: u16, b: u16, length: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, 0), length)
 }
 
-/// What is not global unicast of IPv4 (IANA IPv4 Special-Purpose Address Registry).
+/// IPv4 addresses that are not global unicast (IANA IPv4 Special-Purpose Address Registry).
 const SPECIAL_V4: [Ipv4Net; 15] = [
     v4(0, 0, 0, 8),       // this network
     v4(10, 0, 0, 8),      // private
-    v4(100, 64, 0, 10),   // shared, of carriers
+    v4(100, 64, 0, 10),   // shared, for carriers
     v4(127, 0, 0, 8),     // loopback
-    v4(169, 254, 0, 16),  // link-local, and the metadata of clouds
+    v4(169, 254, 0, 16),  // link-local, and cloud metadata
     v4(172, 16, 0, 12),   // private
-    v4(192, 0, 0, 24),    // of protocols
+    v4(192, 0, 0, 24),    // protocol assignments
     v4(192, 0, 2, 24),    // documentation
     v4(192, 88, 99, 24),  // 6to4 relays
     v4(192, 168, 0, 16),  // private
@@ -31,14 +31,14 @@ const SPECIAL_V4: [Ipv4Net; 15] = [
     v4(240, 0, 0, 4),     // reserved, and broadcast
 ];
 
-/// All that IANA gives out for unicast. Outside are loopback, link-local, unique local and
-/// site-local addresses, multicast, and those that carry an IPv4 address: mapped (::ffff:0:0/96)
-/// and NAT64 (64:ff9b::/96, 64:ff9b:1::/48).
+/// The IPv6 addresses that IANA assigns for unicast. They exclude loopback, link-local, unique
+/// local and site-local addresses, multicast, and addresses that carry an IPv4 address: mapped
+/// (::ffff:0:0/96) and NAT64 (64:ff9b::/96, 64:ff9b:1::/48).
 const UNICAST_V6: Ipv6Net = v6(0x2000, 0, 3);
 
-/// What of it is not global (IANA IPv6 Special-Purpose Address Registry).
+/// The parts of it that are not global (IANA IPv6 Special-Purpose Address Registry).
 const SPECIAL_V6: [Ipv6Net; 4] = [
-    v6(0x2001, 0, 23),     // of protocols: Teredo, benchmarks, ORCHID
+    v6(0x2001, 0, 23),     // protocol assignments: Teredo, benchmarks, ORCHID
     v6(0x2001, 0xdb8, 32), // documentation
     v6(0x2002, 0, 16),     // 6to4: carries an IPv4 address
     v6(0x3fff, 0, 20),     // documentation

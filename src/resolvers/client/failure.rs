@@ -1,4 +1,4 @@
-//! Why there is no answer, in words of our own: what a host says of itself is not repeated.
+//! Why there is no answer. The texts are our own, and never repeat what a host sent.
 
 use std::error::Error;
 use std::io;
@@ -9,29 +9,29 @@ use rustls::CertificateError;
 use crate::resolvers::body::BadBody;
 use crate::resolvers::places::Full;
 
-/// Why a host gave no answer that can be used. The text goes on from the host's name.
+/// Why a host gave no usable answer. The text follows the host's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(in crate::resolvers) enum Failure {
     /// It was not dialled.
     #[error("has no address that may be dialled")]
     Forbidden,
-    /// There is no connection to it.
+    /// No connection could be opened.
     #[error("{0}")]
     Connect(&'static str),
-    /// It is not the host that it should be.
+    /// The host could not prove its name.
     #[error("{0}")]
     Untrusted(&'static str),
-    /// The connection broke, or what came over it is not HTTP.
+    /// The connection broke, or the answer is not HTTP.
     #[error("broke off its answer")]
     Broken,
     #[error("answers with too many bytes")]
     TooLarge,
-    /// A status that says that the host is unwell.
+    /// A status that shows a fault of the host.
     #[error("answers {0}")]
     Unwell(u16),
     #[error("does not answer within {} s", .0.as_secs_f32())]
     Late(Duration),
-    /// Another status than those that say what became of a DID.
+    /// A status that says nothing about the DID.
     #[error("answers {0}")]
     OtherStatus(u16),
     #[error("redirects ({0}): that is not followed")]
@@ -40,10 +40,10 @@ pub(in crate::resolvers) enum Failure {
     Encoded,
     #[error("answers with what is not JSON")]
     NotJson,
-    /// It is not asked for any more DIDs now.
+    /// The host's places are all taken.
     #[error("is not asked: {0}")]
     Full(#[from] Full),
-    /// Nobody can be asked.
+    /// No request can be sent at all.
     #[error("is not asked: {0}")]
     Setup(String),
 }
@@ -69,15 +69,14 @@ impl Failure {
         Self::Broken
     }
 
-    /// Whether to try again may help, and can do no harm. A name that must not be dialled is
-    /// treated as one that cannot be found, so that the time of an answer does not tell which names
-    /// there are.
+    /// Whether another attempt may help, and does no harm. A forbidden name is treated like a name
+    /// that does not exist, so that the time of an answer does not reveal which names exist.
     pub(super) const fn may_pass(&self) -> bool {
         matches!(self, Self::Connect(_) | Self::Forbidden)
     }
 
-    /// Whether the host had better be left alone. What it answers for one DID may be that DID's
-    /// doing: those who share a host must not be able to switch it off for each other.
+    /// Whether the circuit breaker counts this failure. An answer for one DID may be that DID's own
+    /// fault, and the users of a shared host must not be able to switch it off for each other.
     pub(in crate::resolvers) const fn is_of_host(&self) -> bool {
         match self {
             Self::Forbidden
@@ -97,7 +96,7 @@ impl Failure {
     }
 }
 
-/// The error and all that is below it, also what an [`io::Error`] wraps.
+/// The error and all its sources, including what an [`io::Error`] wraps.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);

@@ -1,6 +1,6 @@
-//! The HTTPS client for hosts that strangers choose. It dials no address that it has not
-//! checked and counted, follows no redirect, takes no proxy from the environment, keeps no
-//! connection and no cookie, and unpacks nothing.
+//! The HTTPS client for hosts that strangers choose. It dials only addresses that it has checked
+//! and counted. It follows no redirect, takes no proxy from the environment, keeps no connection
+//! and no cookie, and decompresses nothing.
 
 mod address;
 mod failure;
@@ -38,14 +38,14 @@ pub(super) struct Client {
     /// The authorities that are trusted besides the system's.
     roots: RootCertStore,
     timeout: Duration,
-    /// Made by the first that needs it: a start does not wait for the system's authorities.
+    /// Made on first use, so that a start does not wait for the system's authorities.
     tls: OnceCell<ClientConfig>,
 }
 
 impl Client {
-    /// The authorities of `ca_file` are trusted besides the system's. The addresses of a host
-    /// share `timeout`, so that one that is silent leaves time for the others; the whole of a
-    /// request is for the caller to bound.
+    /// The authorities of `ca_file` are trusted besides the system's. The addresses of a host share
+    /// `timeout`, so that a silent one leaves time for the others. The caller bounds the whole
+    /// request.
     ///
     /// # Errors
     /// [`InvalidAuthorities`] when that file cannot be used.
@@ -58,8 +58,8 @@ impl Client {
         Ok(Self { names, roots, timeout, tls: OnceCell::new() })
     }
 
-    /// Sends a request, and once more when there is no connection. The answer has any status;
-    /// its body is not read yet. The place must be held until it is.
+    /// Sends a request, and tries once more when no connection could be opened. The answer can have
+    /// any status. Its body is not read yet, and the place must be held until it is.
     ///
     /// # Errors
     /// [`Failure`] when there is no answer.
@@ -83,7 +83,7 @@ impl Client {
 
     /// The addresses that may be dialled.
     async fn addresses(&self, url: &Url, place: &Arc<Place>) -> Result<Vec<SocketAddr>, Failure> {
-        // Addresses in URLs are dialled without asking for their names.
+        // An address in a URL needs no look-up.
         let address = match url.host() {
             Some(Host::Ipv4(address)) => address.into(),
             Some(Host::Ipv6(address)) => address.into(),
@@ -94,7 +94,7 @@ impl Client {
         Ok(vec![SocketAddr::new(address, 0)])
     }
 
-    /// A client for one connection: it knows these addresses of the URL's host, and no others.
+    /// A client for one connection. It knows only these addresses of the URL's host.
     fn client(
         &self,
         tls: ClientConfig,
@@ -110,9 +110,9 @@ impl Client {
             .dns_resolver(Arc::new(NoNames))
             .resolve_to_addrs(url.host_str().unwrap_or_default(), addresses)
             .connect_timeout(self.timeout)
-            // Strangers' hosts are many: their connections would pile up.
+            // Strangers can name many hosts, whose connections would pile up.
             .pool_max_idle_per_host(0)
-            // A few bytes may unpack to very many.
+            // A few bytes may decompress to very many.
             .no_gzip()
             .no_brotli()
             .no_zstd()
@@ -142,7 +142,7 @@ impl Client {
     }
 }
 
-/// Knows no name: what was not looked up and checked is not dialled.
+/// Resolves no name, so that only checked addresses are dialled.
 struct NoNames;
 
 impl Resolve for NoNames {

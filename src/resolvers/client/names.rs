@@ -1,5 +1,5 @@
-//! Host names into addresses that may be dialled. What is checked here is what is dialled: an
-//! answer that is another the next time helps nobody.
+//! Turns host names into addresses that may be dialled. Exactly the checked addresses are dialled,
+//! so a name that changes its addresses between two look-ups gains nothing.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -14,17 +14,17 @@ use crate::resolvers::places::Place;
 /// The most addresses of one name that are dialled.
 const MAX_ADDRESSES: usize = 8;
 
-/// Looks a name up; blocks. The ports are 0, for which the URL's stands in.
+/// Looks a name up; blocks. The ports are 0, and the URL's port replaces them.
 type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Looks names up, and keeps of their addresses those that may be dialled.
+/// Looks names up, and keeps only the addresses that may be dialled.
 pub(in crate::resolvers) struct Names {
     look_up: Arc<LookUp>,
     may_dial: fn(IpAddr) -> bool,
 }
 
 impl Names {
-    /// Names by the system; only addresses of the Internet, unless any address may be dialled.
+    /// Asks the system for names. Keeps only public addresses, unless every address may be dialled.
     pub(in crate::resolvers) fn of_system(any_address: bool) -> Self {
         let may_dial = if any_address { |_| true } else { is_global_unicast };
         Self::new(Arc::new(|name| Ok((name, 0).to_socket_addrs()?.collect())), may_dial)
@@ -40,8 +40,8 @@ impl Names {
         if (self.may_dial)(address) { Ok(()) } else { Err(Failure::Forbidden) }
     }
 
-    /// The addresses of a name that may be dialled, at least one. A look-up cannot be broken off,
-    /// and may go on when its caller has given up: it holds the place until it ends.
+    /// The addresses of a name that may be dialled, at least one. A look-up cannot be interrupted,
+    /// and may outlast its caller. It holds the place until it ends.
     ///
     /// # Errors
     /// [`Failure`] when there are none.

@@ -1,5 +1,5 @@
-//! What is dialled, by whom the listener of each test hears from. It speaks no TLS, so that every
-//! request fails in the end; there is no way to the addresses that are forbidden here.
+//! Which addresses are dialled, as the listener of each test sees it. The listener speaks no TLS,
+//! so every request fails in the end. No forbidden address is reachable here.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::resolvers::places::{Account, Of, Places};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Nobody listens there.
+/// No listener is there.
 const SILENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 const FORBIDDEN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
@@ -45,7 +45,7 @@ impl Listener {
     }
 }
 
-/// Trusts an authority of its own, whether the system has any or not.
+/// Trusts an authority of the test's own, so that the system needs none.
 fn client(names: Names) -> Client {
     let made = rcgen::generate_simple_self_signed(["agent.example".to_owned()]).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -69,8 +69,8 @@ fn place() -> Arc<Place> {
     enter(&places()).unwrap()
 }
 
-/// Asks for a name that has these addresses at its look-ups, the last ones ever after. Returns
-/// what became of it, and how often the name was looked up.
+/// Asks for a name that has these addresses at its successive look-ups; the last ones repeat.
+/// Returns the outcome, and how often the name was looked up.
 async fn ask(
     port: u16,
     answers: &[&[IpAddr]],
@@ -100,8 +100,8 @@ async fn an_answer_that_changes_leads_nowhere_else() {
     let listener = Listener::start().await;
     let answers: [&[_]; 2] = [&[HERE], &[FORBIDDEN]];
     let (result, asked) = ask(listener.port, &answers, |address| address != FORBIDDEN).await;
-    // The first attempt dials what it has checked, without another look-up; the second one looks
-    // up, and checks, anew.
+    // The first attempt dials the addresses that it has checked, without another look-up. The
+    // second attempt looks up and checks again.
     assert_eq!(listener.connections(), 1);
     assert_eq!(asked, 2);
     assert_eq!(result.unwrap_err(), Failure::Forbidden);
@@ -121,9 +121,9 @@ async fn only_the_internet_is_dialled() {
     let listener = Listener::start().await;
     let answers: [&[_]; 1] = [&[HERE, IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped()), FORBIDDEN]];
     let (result, asked) = ask(listener.port, &answers, address::is_global_unicast).await;
-    // As often as a name that cannot be found: the time of an answer tells nothing.
+    // As often as for a name that does not exist, so that the time of an answer reveals nothing.
     assert_eq!((result.unwrap_err(), asked), (Failure::Forbidden, 2));
-    // Nobody is asked about addresses.
+    // Addresses need no look-up.
     let names = || {
         let look_up = |name: &str| panic!("{name} was looked up");
         Names::new(Arc::new(look_up), address::is_global_unicast)
@@ -142,7 +142,7 @@ async fn a_name_without_addresses_is_looked_up_twice() {
     assert_eq!((result.unwrap_err(), asked), (Failure::Connect("has no address"), 2));
 }
 
-/// A look-up cannot be broken off: it keeps its place until it ends.
+/// A look-up cannot be interrupted, and keeps its place until it ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn look_ups_that_hang_do_not_pile_up() {
     let (begun, begins) = mpsc::channel();
@@ -171,7 +171,7 @@ async fn look_ups_that_hang_do_not_pile_up() {
     }
 }
 
-/// What a name's addresses say is counted, and no more of them are dialled than are counted.
+/// The addresses of a name are counted, and only counted ones are dialled.
 #[tokio::test]
 async fn a_name_is_dialled_at_eight_addresses() {
     let addresses: Vec<_> = (1..=20).map(|n| IpAddr::V4(Ipv4Addr::new(127, 0, 9, n))).collect();

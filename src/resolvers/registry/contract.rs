@@ -1,5 +1,5 @@
-//! The functions of SAGE's AgentCardRegistry that are read, and what their answers mean. Nothing
-//! here asks anybody.
+//! The functions of SAGE's AgentCardRegistry that are called, and what their answers mean. No I/O
+//! happens here.
 
 use alloy_primitives::B256;
 use alloy_sol_types::abi::AbiDecoderConfig;
@@ -9,9 +9,9 @@ use sha3::{Digest as _, Keccak256};
 use crate::domain::{InvalidKey, KeyType, PublicKey};
 
 sol! {
-    /// Later versions of the contract have a field more, at the end. It is not read. In the
-    /// contract, the first fields and `capabilities` are strings, of which it does not check that
-    /// they are UTF-8: whoever registers an agent chooses them.
+    /// Later versions of the contract have one more field at the end, which is not read. In the
+    /// contract, the first fields and `capabilities` are strings that an agent's owner chooses. The
+    /// contract does not check that they are UTF-8.
     struct AgentMetadata {
         bytes did;
         bytes name;
@@ -49,15 +49,15 @@ pub(super) enum Use {
     Agreement([u8; 32]),
 }
 
-/// What a function returned.
+/// Decodes what a function returned.
 ///
 /// # Errors
-/// What it returned instead.
+/// When the bytes are not such a value.
 pub(super) fn decode<C: SolCall>(output: &[u8]) -> Result<C::Return, &'static str> {
     if output.is_empty() {
         return Err("nothing: is the contract at the configured address?");
     }
-    // The memory that decoding may take: more than the largest answer holds.
+    // The memory that decoding may take. The largest answer needs less.
     let config = AbiDecoderConfig::new().validate(true).memory_limit(4 << 20);
     C::abi_decode_returns_with_config(output, config)
         .map_err(|_| "what no AgentCardRegistry returns")
@@ -71,13 +71,13 @@ impl AgentMetadata {
 }
 
 impl AgentKey {
-    /// Whether it is the key of this hash: the registry files keys under their Keccak-256.
+    /// Whether this key has this hash. The registry stores keys under their Keccak-256.
     pub(super) fn has_hash(&self, hash: &B256) -> bool {
         Keccak256::digest(&self.keyData).as_slice() == hash.as_slice()
     }
 
-    /// What the key may be used for; `None` when it is not verified, be it that it was revoked or
-    /// that nobody has proven to hold it, and for types that this service does not know.
+    /// What the key may be used for. `None` when the key is not verified, because it was revoked or
+    /// its owner has not proven to hold it; also for types that this service does not know.
     ///
     /// # Errors
     /// Why a verified key may not be used.
@@ -95,7 +95,8 @@ impl AgentKey {
     }
 }
 
-/// A point as the contract holds it: compressed, uncompressed, or that without its first byte.
+/// A point in one of the contract's forms: compressed, uncompressed, or uncompressed without the
+/// first byte.
 fn secp256k1(bytes: &[u8]) -> Result<PublicKey, InvalidKey> {
     if bytes.len() == 64 {
         PublicKey::from_sec1(KeyType::Secp256k1, &[&[4], bytes].concat())

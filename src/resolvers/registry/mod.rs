@@ -1,19 +1,19 @@
 //! did:sage: agents in SAGE's AgentCardRegistry contract on Ethereum.
 //!
-//! An agent and all its keys are read at one block, the node's latest, pinned by its hash: never
-//! a mixture of two states. A key that cannot be read fails the whole reading. What may sign is a
-//! key that the registry calls verified, of an agent that it calls active.
+//! An agent and all its keys are read at one block, the node's latest, pinned by its hash. So a
+//! reading never mixes two states. A key that cannot be read fails the whole reading. Only verified
+//! keys of an active agent may sign; the registry says which keys and agents these are.
 //!
 //! **What is final.** The contract has one flag for an agent, `active`. It is false from
-//! registration until `activateAgent`, which has to wait for a delay; `deactivateAgent` unsets it,
-//! and `activateAgent`, which anybody may call, sets it again at once. An agent that was never
-//! active looks like one that was deactivated, so its inactivity alone proves nothing; but one
-//! that was seen active, and is inactive in a later block that is finalized, was deactivated by
-//! its owner, and whoever activates it again need not be. So the finalized block is told with a
-//! deactivation, and the caller, who knows what was seen before, decides. A revoked key stays
-//! revoked in the contract, and is simply no longer in the document.
+//! registration until `activateAgent`, which is possible only after a delay. `deactivateAgent`
+//! unsets the flag. Anyone may then call `activateAgent`, which sets it again at once. An agent
+//! that was never active looks like one that was deactivated, so inactivity by itself proves
+//! nothing. But an agent that was seen active, and is inactive in a later, finalized block, was
+//! deactivated by its owner. A later activation need not come from the owner. So a deactivation is
+//! reported with the finalized block, and the caller, who knows what was seen before, decides. A
+//! revoked key stays revoked in the contract, and is simply no longer in the document.
 //!
-//! The registry is trusted as far as its node: nothing here checks proofs of the chain's state.
+//! The node is trusted: nothing here checks proofs of the chain's state.
 
 mod contract;
 mod node;
@@ -38,15 +38,15 @@ use node::{Block, Fault, Node};
 /// The method's name.
 pub(super) const METHOD: &str = "sage";
 
-/// Requests of one reading at the same time.
+/// The most requests of one reading at the same time.
 const MAX_REQUESTS: usize = 4;
 
 /// How long to wait before a node is asked again, once.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// After so many failures in a row, and one more at first, a node is left alone.
+/// After this many failures in a row, and one more at first, a node is not asked for a while.
 const MAX_FAILURES: usize = 5;
-/// For how long; then one reading decides whether it is asked again.
+/// How long it is not asked. Then one reading decides whether it is asked again.
 const LEFT_ALONE: Duration = Duration::from_secs(10);
 
 pub(super) struct Registry {
@@ -106,7 +106,7 @@ impl Registry {
             let why = match breaker.call_with(Fault::is_failure, reading).await {
                 Ok(resolution) => return Ok(resolution),
                 Err(recloser::Error::Inner(fault)) => {
-                    // The last one's fault is told with all the others'.
+                    // The last node's fault is reported with all the others.
                     if number < self.nodes.len() {
                         tracing::warn!(%did, endpoint = number, %host, %fault, "the next node is asked");
                     }
@@ -206,8 +206,8 @@ impl Registry {
         Ok(Answer::Document { document: document(did, &keys), owner_address: Some(owner) })
     }
 
-    /// The node's finalized block, if the agent is there, and inactive there too. A node that
-    /// cannot say which block is finalized proves nothing.
+    /// The node's finalized block, if the agent exists in it and is inactive there too. A node that
+    /// cannot name its finalized block proves nothing.
     async fn inactive_when_finalized(
         &self,
         node: &Node,
@@ -243,8 +243,8 @@ fn nonsense<C: SolCall>(problem: &'static str) -> Fault {
     Fault::Nonsense { asked: C::SIGNATURE, problem }
 }
 
-/// The keys as a DID document. A key's fragment is `key-` and its place in the registry, from 1,
-/// as in SAGE's agent cards; the contract may give the places of revoked keys to others.
+/// The keys as a DID document. A key's fragment is `key-` and its position in the registry, from 1,
+/// as in SAGE's agent cards. The contract may give a revoked key's position to another key.
 fn document(did: &Did, keys: &[AgentKey]) -> DidDocument {
     let (mut signing, mut agreement) = (Vec::new(), Vec::new());
     for (index, key) in keys.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! A node of the chain, over JSON-RPC 2.0 (the execution API of Ethereum). It does not retry, and
-//! sets no time limits. What a node sends is not repeated in errors, nor is its URL.
+//! A node of the chain, over JSON-RPC 2.0 (the execution API of Ethereum). This module does not
+//! retry, and sets no time limits. Errors repeat neither what a node sends nor its URL.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) struct Block {
     pub(super) number: u64,
 }
 
-/// Why a node is of no help.
+/// Why a node gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
     #[error("cannot be reached: {0}")]
@@ -40,7 +40,7 @@ pub(super) enum Fault {
     Late(Duration),
     #[error("answered with HTTP status {0}")]
     Status(u16),
-    /// At a block's hash: also when it knows no such block, or no longer.
+    /// Of a call at a block's hash: also when the node does not know the block, or no longer.
     #[error("refused to call the contract at a block's hash (EIP-1898): JSON-RPC error {0}")]
     CallRefused(i64),
     #[error("refused {method}: JSON-RPC error {code}")]
@@ -52,8 +52,8 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Whether asking again may help: the network may have failed for a moment, and the next of
-    /// several servers behind one name may not have the block yet.
+    /// Whether another attempt may help: the network may have failed for a moment, or the server
+    /// that answered, of several behind one name, may not have the block yet.
     pub(super) const fn may_pass(&self) -> bool {
         match self {
             Self::Network(_) | Self::CallRefused(_) => true,
@@ -62,8 +62,8 @@ impl Fault {
         }
     }
 
-    /// Whether the node had better be left alone. What it answers to calls may be due to what
-    /// strangers have written into the contract, who must not be able to switch a node off.
+    /// Whether the circuit breaker counts this failure. The answer to a call may depend on what
+    /// strangers have written into the contract, and they must not be able to switch a node off.
     pub(super) const fn is_failure(&self) -> bool {
         matches!(self, Self::Network(_) | Self::Late(_) | Self::Status(_))
     }
@@ -109,7 +109,7 @@ impl Node {
         self.block("latest").await
     }
 
-    /// The newest block that nothing can take back.
+    /// The newest finalized block.
     pub(super) async fn finalized_block(&self) -> Result<Block, Fault> {
         self.block("finalized").await
     }
@@ -119,7 +119,7 @@ impl Node {
         let block: Option<RawBlock> = self.call(METHOD, json!([tag, false])).await?;
         let block = block.ok_or_else(|| nonsense(METHOD, "no block"))?;
         let hash = block.hash.strip_prefix("0x").and_then(|digits| digits.parse().ok());
-        // No chain has more blocks than a database's integers can count.
+        // A database's integers can count the blocks of every chain.
         let number = quantity(&block.number).filter(|number| i64::try_from(*number).is_ok());
         match (hash, number) {
             (Some(hash), Some(number)) => Ok(Block { hash, number }),
@@ -128,8 +128,8 @@ impl Node {
         }
     }
 
-    /// What a contract's function returns at this very block, and while the block is on the chain
-    /// (EIP-1898). Input and output are ABI-encoded.
+    /// What a contract's function returns at exactly this block, as long as the block is on the
+    /// chain (EIP-1898). Input and output are ABI-encoded.
     pub(super) async fn call_contract(
         &self,
         contract: Address,
@@ -168,7 +168,7 @@ impl Node {
             BadBody::BrokenOff(error) => Fault::Network(operated::reason(&error)),
         })?;
         let answer = serde_json::from_slice::<Answer>(&body);
-        // Some say with the status, too, that they refuse.
+        // Some nodes refuse with an HTTP status, too.
         if let Ok(Answer { error: Some(RpcError { code }), .. }) = answer {
             return Err(Fault::Refused { method, code });
         }

@@ -1,8 +1,8 @@
-//! Every other method, through a Universal Resolver: a server of the operator's that speaks the
-//! HTTP(S) binding of W3C DID Resolution.
+//! Every other method, through a Universal Resolver: a server that the operator has chosen, and
+//! that speaks the HTTP(S) binding of W3C DID Resolution.
 //!
-//! It is trusted to say what a document is, and not to be well: whatever it answers that is no
-//! statement about the DID counts as no answer.
+//! It is trusted to say what a document is, but not to be in order: an answer that is no statement
+//! about the DID counts as no answer.
 
 mod result;
 
@@ -22,12 +22,12 @@ use super::{Answer, InvalidResolver, Resolution, Unreachable, Unusable, operated
 use crate::config;
 use crate::domain::Did;
 
-/// The whole result first, in its two forms, then documents alone.
+/// Preferably the whole result, in one of its two forms; else only the document.
 const MEDIA_TYPES: &str = "application/did-resolution, \
      application/ld+json;profile=\"https://w3id.org/did-resolution\", \
      application/did+ld+json;q=0.9, application/did+json;q=0.9, application/did;q=0.9";
 
-/// What a DID may have is encoded, but for unreserved characters (RFC 3986, section 2.3).
+/// Everything in a DID is encoded, except unreserved characters (RFC 3986, section 2.3).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
 /// The largest answer, in bytes.
@@ -36,9 +36,9 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// How long to wait before a connection is tried once more.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// After so many failures in a row, and one more at first, the resolver is left alone.
+/// After this many failures in a row, and one more at first, the resolver is not asked for a while.
 const MAX_FAILURES: usize = 5;
-/// For how long; then one reading decides whether it is asked again.
+/// How long it is not asked. Then one reading decides whether it is asked again.
 const LEFT_ALONE: Duration = Duration::from_secs(10);
 
 pub(super) struct Universal {
@@ -51,7 +51,7 @@ pub(super) struct Universal {
     places: Arc<Places>,
 }
 
-/// Why there is no answer. The text goes on from "the Universal Resolver".
+/// Why there is no answer. The text follows "the Universal Resolver".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Fault {
     #[error("cannot be connected to: {0}")]
@@ -67,8 +67,8 @@ enum Fault {
 }
 
 impl Fault {
-    /// Whether the resolver itself is unwell. Being slow and failing with a 500 may well be one
-    /// DID's doing, which strangers choose: they could have it left alone for everybody.
+    /// Whether the circuit breaker counts this failure. A slow answer or a 500 may be the fault of
+    /// one DID. Strangers choose DIDs, and must not be able to switch the resolver off.
     const fn is_failure(&self) -> bool {
         match self {
             Self::NoConnection(_) | Self::BrokenOff(_) => true,
@@ -107,7 +107,7 @@ impl Universal {
         self.methods.is_empty() || self.methods.iter().any(|listed| listed == method)
     }
 
-    /// Those that it is asked for; empty for all.
+    /// The methods that it is asked for. Empty means all.
     pub(super) fn methods(&self) -> &[String] {
         &self.methods
     }
@@ -166,8 +166,8 @@ impl Universal {
         result::read(did, status, &body)
     }
 
-    /// The DID is percent-encoded, colons and all: resolvers take a path that starts with `did:`
-    /// as it stands, and decode one that starts with `did%3A`.
+    /// The DID is percent-encoded, including its colons: resolvers take a path that starts with
+    /// `did:` as it is, and decode one that starts with `did%3A`.
     fn url_of(&self, did: &Did) -> Url {
         let mut url = self.url.clone();
         let (below, did) = (url.path().trim_end_matches('/'), did.as_str());

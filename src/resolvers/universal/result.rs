@@ -1,5 +1,5 @@
-//! What a resolver says of a DID: a DID resolution result (W3C DID Resolution, section 9) or a
-//! document alone, and a status (section 12.1).
+//! What a resolver says about a DID: a DID resolution result (W3C DID Resolution, section 9) or
+//! only a document, and a status (section 12.1).
 
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -8,10 +8,10 @@ use super::Fault;
 use crate::domain::{Did, DidDocument};
 use crate::resolvers::{Answer, Unusable};
 
-/// What is said of the DID.
+/// What the answer says about the DID.
 ///
 /// # Errors
-/// [`Fault`] when nothing is, or not so that it is understood.
+/// [`Fault`] when it says nothing, or nothing that can be understood.
 pub(super) fn read(did: &Did, status: StatusCode, body: &[u8]) -> Result<Answer, Fault> {
     let json: Option<Value> = serde_json::from_slice(body).ok();
     let deactivated = is_deactivated(json.as_ref());
@@ -25,7 +25,7 @@ pub(super) fn read(did: &Did, status: StatusCode, body: &[u8]) -> Result<Answer,
         None | Some(Value::Null) => return of_status(status).ok_or(says_nothing),
         Some(error) => return of_error(error).ok_or(says_nothing),
     }
-    // It may be out of use: it must not be taken for one that is not.
+    // The DID may be deactivated, and must not be taken for an active one.
     if deactivated.is_none() {
         return Err(Fault::Deactivated);
     }
@@ -44,8 +44,8 @@ pub(super) fn read(did: &Did, status: StatusCode, body: &[u8]) -> Result<Answer,
     })
 }
 
-/// Whether the DID is deactivated (section 4.3: a boolean, and false where it is absent); `None`
-/// when something else is said.
+/// Whether the DID is deactivated (section 4.3: a boolean, false when it is absent). `None` when
+/// the value is not a boolean.
 fn is_deactivated(json: Option<&Value>) -> Option<bool> {
     let metadata = match json.and_then(|json| json.get("didDocumentMetadata")) {
         None | Some(Value::Null) => return Some(false),
@@ -66,7 +66,7 @@ fn of_status(status: StatusCode) -> Option<Answer> {
 }
 
 /// An error of section 11, or of the did:key method: an object whose type is a URL such as
-/// `https://www.w3.org/ns/did#NOT_FOUND`; formerly a text such as `notFound`.
+/// `https://www.w3.org/ns/did#NOT_FOUND`; in earlier versions, a text such as `notFound`.
 fn of_error(error: &Value) -> Option<Answer> {
     let code = error.get("type").unwrap_or(error).as_str()?;
     let code = code.rsplit('#').next()?.replace('_', "").to_ascii_lowercase();

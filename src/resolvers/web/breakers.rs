@@ -1,26 +1,26 @@
-//! A circuit breaker for each host: one that does not answer is left alone for a while.
+//! A circuit breaker for each host: a host that does not answer is not asked for a while.
 //!
-//! A host has two, since many agents may share it: strangers can name what it never serves, and
-//! what fails for new DIDs must not keep it from being asked for those that are known here.
+//! A host has two breakers, because many agents may share it. Strangers can name DIDs that it does
+//! not serve, and failures for new DIDs must not stop the readings of known DIDs.
 
 use std::time::Duration;
 
 use moka::future::Cache;
 use recloser::{AsyncRecloser, Recloser};
 
-/// Hosts are chosen by strangers: those that were asked least are forgotten.
+/// Strangers choose the hosts, so the hosts that were asked least are forgotten.
 const MAX_HOSTS: u64 = 10_000;
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
 
 pub(super) struct Breakers {
-    /// How long a host is left alone.
+    /// How long a host is not asked.
     wait: Duration,
     hosts: Cache<(bool, Box<str>), AsyncRecloser>,
 }
 
 impl Breakers {
-    /// After so many failures in a row a host is left alone; after one more, while it has not been
-    /// asked so often yet.
+    /// After this many failures in a row, a host is not asked for a while; after one more, if it
+    /// has not been asked that often yet.
     pub(super) const FAILURES: usize = 5;
 
     pub(super) fn new(wait: Duration) -> Self {
@@ -28,8 +28,7 @@ impl Breakers {
         Self { wait, hosts }
     }
 
-    /// The breaker of this host, by its name and port, for DIDs that are known here or for those
-    /// that are new.
+    /// The breaker of this host, by its name and port, for known DIDs or for new ones.
     pub(super) async fn of(&self, host: &str, known: bool) -> AsyncRecloser {
         let breaker = async {
             let breaker = Recloser::custom()

@@ -14,7 +14,7 @@ pub(super) struct Location {
     port: u16,
 }
 
-/// The DID is no did:web.
+/// The DID is not a valid did:web.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidLocation {
     #[error("a did:web starts with a domain name, then perhaps %3A and a port (1 to 65535)")]
@@ -26,10 +26,10 @@ pub(super) enum InvalidLocation {
 }
 
 impl Location {
-    /// Reads a did:web. The method has no IP addresses; they are taken if `addresses`.
+    /// Reads a did:web. The method has no IP addresses; they are accepted if `addresses` is set.
     ///
-    /// The case of the host is free, as in every domain name (RFC 4343): all spellings lead to
-    /// one document, whose `id` says which of them is a DID.
+    /// The host's case does not matter, as in every domain name (RFC 4343). All spellings lead to
+    /// one document, whose `id` says which spelling is the DID.
     ///
     /// # Errors
     /// [`InvalidLocation`].
@@ -65,7 +65,7 @@ fn authority(text: &str) -> Result<(&str, u16), InvalidLocation> {
     Ok((name, port))
 }
 
-/// Only what is written as everybody reads it: a URL's `127.1` or `0x7f.1` is 127.0.0.1.
+/// Only addresses in their usual form: in a URL, `127.1` and `0x7f.1` also mean 127.0.0.1.
 fn host(text: &str) -> Result<Host, InvalidLocation> {
     let text = text.to_ascii_lowercase();
     match url::Host::parse(&text) {
@@ -90,7 +90,7 @@ fn is_domain_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
-/// One part of the path, as it stands in the URL, too.
+/// One part of the path, in the form that the URL has, too.
 fn part(text: &str) -> Result<&str, InvalidLocation> {
     let decoded: Vec<u8> = percent_decode_str(text).collect();
     let is_special = matches!(decoded.as_slice(), b"" | b"." | b"..");
@@ -223,7 +223,7 @@ mod tests {
     }
 
     proptest! {
-        /// A URL's parser reads nothing into a DID that is not written there.
+        /// The URL's parser changes nothing that the DID says.
         #[test]
         fn the_url_is_the_did_s_text(id in "([a-z0-9.-]|%[0-9A-F]{2}){1,12}(%3A[0-9]{1,5})?(:([A-Za-z0-9._-]|%[0-9a-fA-F]{2}){0,4}){0,3}") {
             let Ok(did) = Did::parse(&format!("did:web:{id}")) else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! did:web (W3C CCG did:web method): the document is on the host that the DID names, which any
-//! stranger may choose.
+//! did:web (W3C CCG did:web method): the document is on the host that the DID names. Any stranger
+//! may choose that host.
 
 mod breakers;
 mod location;
@@ -26,7 +26,7 @@ pub(super) const METHOD: &str = "web";
 /// The largest document, in bytes.
 const MAX_DOCUMENT: usize = 64 * 1024;
 
-/// How long a host that does not answer is left alone.
+/// How long a host that does not answer is not asked again.
 const BREAK: Duration = Duration::from_secs(10);
 
 const ACCEPT: &str = "application/did+json, application/did+ld+json, application/json";
@@ -84,7 +84,7 @@ impl Web {
         self.allowed_hosts.is_empty() || self.allowed_hosts.contains(host)
     }
 
-    /// Asks the host, unless too much is asked already, or it did not answer lately.
+    /// Asks the host, unless its places are taken, or it did not answer a moment ago.
     async fn read(
         &self,
         did: &Did,
@@ -110,8 +110,8 @@ impl Web {
         }
     }
 
-    /// What became of the DID is said by 404, 410 and a document. Any other answer may be a
-    /// mistake of the host's, and says nothing of the DID.
+    /// Only 404, 410 and a document say something about the DID. Any other answer may be a mistake
+    /// of the host, and says nothing about the DID.
     async fn ask(
         &self,
         did: &Did,

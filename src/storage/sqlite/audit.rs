@@ -1,4 +1,5 @@
-//! The audit log: written in the transaction of what it records, never changed.
+//! The audit log. An event is written in the transaction of the change that it records, and never
+//! changed.
 
 use diesel::prelude::*;
 use uuid::Uuid;

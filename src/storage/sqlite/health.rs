@@ -8,7 +8,7 @@ use super::schema::leases;
 use crate::domain::Timestamp;
 use crate::storage::{PoolStatus, Result, StoreError};
 
-/// The row that a write is proved with. No job has this name.
+/// The row for test writes. No job has this name.
 const PROOF: &str = "readiness";
 
 #[derive(QueryableByName)]
@@ -26,7 +26,7 @@ impl SqliteStore {
         self.0.read("now", now).await
     }
 
-    /// Through the same thread, and to the same disk, as a claim.
+    /// Uses the same thread, and the same disk, as a claim.
     pub async fn prove_write(&self) -> Result<()> {
         self.0.write("prove_write", prove_write).await
     }
@@ -44,7 +44,7 @@ fn now(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<Timestamp> {
     Ok(now)
 }
 
-/// Changes a row that nobody reads.
+/// Changes a row that nothing reads.
 fn prove_write(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<()> {
     let now = now.timestamp_micros();
     diesel::insert_into(leases::table)

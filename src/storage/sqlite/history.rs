@@ -1,5 +1,5 @@
-//! What this database did in the past that its rows no longer show: until when signers' nonces
-//! that have expired may be gone. It is never lowered, whatever the clock says.
+//! What the database's rows no longer show: the latest expiry among the signers' nonces that were
+//! purged. It is never lowered, not even when the clock is set back.
 
 use diesel::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Leases: one holder at a time runs a job.
+//! Leases: only one holder at a time runs a job.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The schema's migrations, embedded in the binary. Each runs in a transaction that takes the
-//! write lock first and looks then what is pending, so that two processes take turns.
+//! The schema's migrations, embedded in the binary. Each runs in a transaction that first takes the
+//! write lock, and then looks which are pending. So two processes take turns.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ struct Tables {
     count: i64,
 }
 
-/// Reads without changing anything, also where no migration has ever run.
+/// Reads without changing anything, even when no migration has ever run.
 fn applied(conn: &mut SqliteConnection) -> QueryResult<Vec<String>> {
     let tables: Tables = diesel::sql_query(
         "SELECT count(*) AS count FROM sqlite_schema WHERE name = '__diesel_schema_migrations'",
@@ -92,7 +92,7 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// Every migration this binary knows or the database has, oldest first.
+/// Every migration that this binary knows or the database has, oldest first.
 fn status(conn: &mut SqliteConnection) -> Result<Vec<MigrationStatus>> {
     let applied = applied(conn).map_err(|e| store_error(&e))?;
     let mut all: BTreeMap<String, MigrationStatus> = applied

@@ -1,8 +1,8 @@
-//! The SQLite store: one file, one writing thread that commits groups, a few reading ones.
+//! The SQLite store: one file, one writing thread that commits groups, and a few reading threads.
 //!
-//! Each subject has a file or folder beside this one, which says of each call whether it reads or
-//! writes, and holds its SQL. Every write is part of a transaction that took the write lock first,
-//! and by the time a call returns it is on disk.
+//! Each subject has a file or folder beside this one. It holds the subject's SQL, and says of each
+//! call whether it reads or writes. Every write is in a transaction that first took the write lock,
+//! and is on disk when its call returns.
 
 mod audit;
 mod claims;
@@ -36,7 +36,7 @@ pub use connection::lock::{DatabaseLock, DatabaseLockError};
 pub struct SqliteStore(Arc<Threads>);
 
 impl SqliteStore {
-    /// Opens the database, and creates an empty file where there is none. Does not migrate it.
+    /// Opens the database, and creates an empty file if there is none. Does not migrate it.
     pub async fn open(
         location: &SqliteLocation,
         config: &Database,

@@ -1,4 +1,4 @@
-//! SQLite's tables, as Diesel types. Says what `migrations/sqlite` makes, and nothing else.
+//! SQLite's tables as Diesel types, exactly as `migrations/sqlite` makes them.
 
 diesel::table! {
     sessions (id) {

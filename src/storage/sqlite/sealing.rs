@@ -1,4 +1,4 @@
-//! Sealing keys by id and check value, and the swap of one sealed session key for another.
+//! Sealing keys by id and check value, and the replacement of one sealed session key by another.
 
 use diesel::prelude::*;
 
@@ -64,7 +64,7 @@ fn add(conn: &mut SqliteConnection, key_id: &str, check_value: &[u8]) -> QueryRe
     Ok(())
 }
 
-/// `false` when a session needs it.
+/// `false` when a session needs the key.
 fn retire(conn: &mut SqliteConnection, key_id: &str) -> QueryResult<bool> {
     if sessions_with(conn, key_id)? > 0 {
         return Ok(false);

@@ -1,5 +1,5 @@
-//! Between SQLite's types and the domain's: microseconds and times, bytes and ids. A value that
-//! this binary cannot read is an error that names what it was, never a default.
+//! Converts between SQLite's types and the domain's: microseconds and times, bytes and ids. A value
+//! that this binary cannot read is an error that names it, never a default.
 
 use chrono::DateTime;
 use diesel::result::{Error, QueryResult};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::{Did, End, EndReason, Timestamp};
 
-/// An error for a stored value that does not mean what it should.
+/// The error for a stored value that this binary cannot read.
 pub(super) fn unreadable(what: &'static str) -> Error {
     Error::DeserializationError(format!("a stored {what} cannot be read").into())
 }
@@ -24,7 +24,7 @@ pub(super) fn did(text: &str) -> QueryResult<Did> {
     Did::parse(text).map_err(|_| unreadable("DID"))
 }
 
-/// The end that a row's two columns are.
+/// The session's end, from its two columns.
 pub(super) fn end(at: Option<i64>, reason: Option<&str>) -> QueryResult<Option<End>> {
     let parse = |word| EndReason::parse(word).ok_or_else(|| unreadable("end reason"));
     let (at, reason) = (optional_timestamp(at)?, reason.map(parse).transpose()?);
@@ -35,12 +35,12 @@ pub(super) fn uuid(bytes: &[u8]) -> QueryResult<Uuid> {
     Uuid::from_slice(bytes).map_err(|_| unreadable("UUID"))
 }
 
-/// A stored number into a domain's number, which may be narrower or unsigned.
+/// A stored number as the domain's number, which may be narrower or unsigned.
 pub(super) fn number<T: TryFrom<i64>>(stored: i64) -> QueryResult<T> {
     T::try_from(stored).map_err(|_| unreadable("number"))
 }
 
-/// A domain's number into SQLite's; what is beyond it is as good as its largest.
+/// The domain's number as SQLite's. A larger one becomes SQLite's largest.
 pub(super) fn stored<T>(number: T) -> i64
 where
     i64: TryFrom<T>,
@@ -48,7 +48,7 @@ where
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A length of time in microseconds; what is beyond the type is as good as its largest.
+/// A length of time in microseconds. A longer one becomes the type's largest.
 pub(super) fn micros(duration: std::time::Duration) -> i64 {
     stored(duration.as_micros())
 }

@@ -1,5 +1,5 @@
-//! Callers with a token, and an agent, that claim nonces one after the other beside an attack: on
-//! connections that they keep, and on new ones.
+//! Callers with a token, and an agent, that claim one nonce after the other during an attack, on
+//! kept connections and on new ones.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,12 +13,12 @@ use tokio::task::JoinSet;
 use crate::load::{caller, ops};
 use crate::support::{Agent, Caller, Home, Message, Process, wait_for};
 
-/// Calls before the attack, and after it began.
+/// The number of calls before the attack, and after its beginning.
 const QUIET: u64 = 300;
 const SERVED: u64 = 100;
-/// An attack, and the test, run on the same processors, which may be slow ones: a call may take so
-/// many times as long as before, and this long however short it was before. Without the bounds,
-/// calls wait until something times out, or fail.
+/// Attack, test and service share the processors, which may be slow ones. So a call may take so many
+/// times as long as before, and this long even if calls were faster before. Without the bounds, calls
+/// wait until something times out, or fail.
 const LONGER: u32 = 20;
 const FLOOR: Duration = Duration::from_secs(5);
 const MEMORY: u64 = 100 * 1024;
@@ -36,7 +36,7 @@ struct Shared {
     took: Mutex<Vec<Duration>>,
 }
 
-/// What was done so far.
+/// The calls so far.
 pub struct Counts {
     pub served: f64,
     pub queries: f64,
@@ -109,8 +109,8 @@ impl Honest {
         Counts { served, queries }
     }
 
-    /// After an attack: every call was answered as it should be, in about the time that it took
-    /// before, and the process never was much larger.
+    /// Checks, after an attack, that every call got the right answer in about the same time as
+    /// before, and that the process never was much larger.
     #[allow(clippy::print_stdout, reason = "the figures are a report")]
     pub async fn was_served(mut self, attack: &str, home: &Home, process: &Process) {
         self.is_served(SERVED).await;
@@ -127,9 +127,12 @@ impl Honest {
              {grown} KiB more at most, of {} KiB before",
             self.resident_kib
         );
-        assert!(during <= (before * LONGER).max(FLOOR), "p99 {during:?}, {before:?} before {attack}");
+        assert!(
+            during <= (before * LONGER).max(FLOOR),
+            "p99 {during:?}, {before:?} before {attack}"
+        );
         assert!(grown <= MEMORY, "{attack} took {grown} KiB");
-        // And a caller that comes only now.
+        // Also for a caller that comes only now.
         caller(home, process).get("/v1/sessions").await.is(200);
     }
 }

@@ -1,7 +1,6 @@
-//! What strangers may cost a real process, while honest callers beside them, from the same
-//! address, are served: every call of theirs is answered as it should be, the process takes at
-//! most 100 MiB more, and no honest call takes much longer than before. `docs/strangers.md` has the
-//! bounds.
+//! What strangers may cost a real process, while it serves honest callers from the same address.
+//! Every honest call gets the right answer, the process takes at most 100 MiB more, and no honest
+//! call takes much longer than before. `docs/strangers.md` lists the bounds.
 
 mod honest;
 
@@ -28,7 +27,7 @@ fn bare(caller: &Caller) -> Caller {
     caller.with_token(None)
 }
 
-/// Thousands of bodies, complete but for a few bytes, of callers without a credential.
+/// Thousands of bodies that lack only a few bytes, from callers without a credential.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_bodies(#[values(Sqlite, Postgres)] on: Database) {
@@ -85,7 +84,7 @@ async fn slow_heads(#[values(Sqlite, Postgres)] on: Database) {
     assert_eq!(process.stop().await.code(), 0);
 }
 
-/// As many made-up tokens as fit through the machine.
+/// As many made-up tokens as the machine can send.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn random_tokens(#[values(Sqlite, Postgres)] on: Database) {
@@ -156,7 +155,8 @@ async fn slow_hosts(#[values(Sqlite, Postgres)] on: Database) {
     assert_eq!(process.stop().await.code(), 0);
 }
 
-/// Agents that open sessions for ever with a victim: one with one key, others with a new key each.
+/// Agents that open sessions with a victim without end: one with one key, others with a new key
+/// each.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_without_end(#[values(Sqlite, Postgres)] on: Database) {
@@ -197,7 +197,7 @@ async fn sessions_without_end(#[values(Sqlite, Postgres)] on: Database) {
     assert_eq!(process.stop().await.code(), 0);
 }
 
-/// All that was taken is given back.
+/// Everything that was taken is released.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_stays_in_use(#[values(Sqlite, Postgres)] on: Database) {

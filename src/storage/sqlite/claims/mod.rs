@@ -1,8 +1,8 @@
 //! The claim rule on SQLite: decides every ask of a group inside the writer's transaction.
 //!
 //! The asks are taken scope by scope, in the order of their keys, so that the B-tree's pages stay
-//! warm; what is the same for a whole scope (its session, its revocations, its room) is looked up
-//! once. The insert alone decides whether a nonce is fresh.
+//! in the cache. What is the same for a whole scope (its session, its revocations, its room) is
+//! looked up once. Only the insert decides whether a nonce is fresh.
 
 pub(super) mod sessions;
 mod statements;
@@ -39,7 +39,8 @@ impl SqliteStore {
 
 type Key = [u8; 16];
 
-/// An ask that does not borrow from its caller, who may be gone before it is decided.
+/// An ask that borrows nothing from its caller, because the caller may be gone before it is
+/// decided.
 pub(super) struct OwnedAsk {
     scope: OwnedScope,
     nonce: Nonce,
@@ -89,16 +90,16 @@ impl OwnedAsk {
     }
 }
 
-/// What came of a group's asks.
+/// The outcomes of a group's asks.
 pub(super) struct Decided {
     /// In the order of the asks.
     pub(super) facts: Vec<Result<Facts>>,
-    /// How many nonces were inserted in sessions.
+    /// How many nonces of sessions were inserted.
     pub(super) session_nonces: i64,
 }
 
-/// Decides `asks`. An error is one that the transaction cannot survive; a scope or a nonce whose
-/// row cannot be read fails only its own asks, before anything of them is written.
+/// Decides `asks`. It returns an error only when the transaction cannot go on. A scope or a nonce
+/// whose row cannot be read fails only its own asks, before anything of them is written.
 pub(super) fn decide<'a>(
     conn: &mut SqliteConnection,
     limits: ClaimLimits,
@@ -106,7 +107,8 @@ pub(super) fn decide<'a>(
     asks: impl Iterator<Item = &'a OwnedAsk>,
 ) -> QueryResult<Decided> {
     let mut asks: Vec<(usize, &OwnedAsk)> = asks.enumerate().collect();
-    // Stable: what competes for the last room of a scope is served in the order of asking.
+    // A stable sort: asks that compete for the last room of a scope are served in the order of
+    // asking.
     asks.sort_by_key(|(_, ask)| ask.scope.order());
     let mut facts = Vec::with_capacity(asks.len());
     let mut session_nonces = 0;
@@ -138,7 +140,7 @@ pub(super) fn decide<'a>(
             };
             let fact = match decide_one(conn, now, ask, passage, &gate, inserted < room) {
                 Ok(fact) => fact,
-                // It inserts as the last thing it does.
+                // The insert is its last step.
                 Err(error) if is_isolated(&error) => {
                     facts.push((*index, Err(store_error(&error))));
                     continue;
@@ -210,8 +212,8 @@ enum Gate {
     Session(LiveSession),
     Signer {
         room: usize,
-        /// Claims that expire by then are refused: they have expired, or what they would be
-        /// compared with may have been purged.
+        /// Claims that expire no later are refused: they have expired, or the nonces that they
+        /// would be compared with may have been purged.
         closed_until: Timestamp,
     },
 }

@@ -1,5 +1,5 @@
-//! Sessions as claims meet them: whether they let a nonce in, and what they keep of it. The same
-//! for claims in a session and for signers' claims that name one.
+//! Sessions from the view of claims: whether a session accepts a nonce, and what it records of it.
+//! The rules are the same for claims in a session and for signers' claims that name a session.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use crate::storage::sqlite::types::{end, number, stored, timestamp};
 
 type Key = [u8; 16];
 
-/// What a claim needs of a session: not its metadata, which may be long. In the order of
-/// [`FindSession`]'s columns.
+/// The fields of a session that a claim needs, without its metadata, which may be long. In the
+/// order of [`FindSession`]'s columns.
 #[derive(Queryable)]
 pub(crate) struct ClaimedSession {
     expires_at: i64,
@@ -41,12 +41,12 @@ impl ClaimedSession {
     }
 }
 
-/// A session that is not over, and no party of which is revoked.
+/// A session that is not over, and that has no revoked party.
 pub(super) struct LiveSession {
     pub(crate) deadline: Timestamp,
     last_activity: Timestamp,
     idle_timeout_seconds: Option<u32>,
-    /// `None` where nobody counts.
+    /// `None` for a session without `max_claims`.
     pub(crate) room: Option<usize>,
 }
 
@@ -77,8 +77,8 @@ impl LiveSession {
         }))
     }
 
-    /// Counts what was inserted. A session that nobody counts is written only when its activity
-    /// is due, so that a busy one is not rewritten with every claim.
+    /// Counts inserted nonces. A session without `max_claims` is written only when its activity is
+    /// due, so that a busy session is not rewritten with every claim.
     pub(crate) fn record(
         &self,
         conn: &mut SqliteConnection,
@@ -97,8 +97,8 @@ impl LiveSession {
     }
 }
 
-/// The sessions that the signers' claims of a group name, each looked up once. What competes for
-/// the last room of one is served in the order of the signers, not of asking.
+/// The sessions that the signers' claims of a group name, each looked up once. Claims that compete
+/// for the last room of a session are served in the order of the signers, not of asking.
 #[derive(Default)]
 pub(super) struct NamedSessions(BTreeMap<Key, Named>);
 
@@ -107,10 +107,10 @@ struct Named {
     inserted: usize,
 }
 
-/// Whether the session that a claim names lets it pass.
+/// Whether the session that a claim names lets the claim pass.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Passage {
-    /// It does, or none is named.
+    /// It does, or the claim names no session.
     Open,
     UsedUp,
     Closed(Refusal),
@@ -133,14 +133,14 @@ impl NamedSessions {
         Ok(passage)
     }
 
-    /// A nonce was inserted by a claim that names `id`.
+    /// A claim that names `id` has inserted a nonce.
     pub(crate) fn count(&mut self, id: Option<&Key>) {
         if let Some(named) = id.and_then(|id| self.0.get_mut(id)) {
             named.inserted += 1;
         }
     }
 
-    /// Writes down, once for each session, what was counted.
+    /// Writes the counts, once for each session.
     pub(crate) fn record(&self, conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<()> {
         for (id, Named { session, inserted }) in &self.0 {
             if let Ok(session) = session

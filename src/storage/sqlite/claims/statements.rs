@@ -1,6 +1,6 @@
-//! The statements that claims are decided with. Diesel keeps a prepared statement by its type
-//! only if the type says that its text never changes; its own updates, and what mixes in SQL, do
-//! not say so, hence these.
+//! The statements that decide claims. Diesel caches a prepared statement by its type only if the
+//! type says that its text never changes. Diesel's own updates, and queries with SQL mixed in, do
+//! not say so. These types do.
 
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -9,7 +9,7 @@ use diesel::sqlite::Sqlite;
 
 type Key = [u8; 16];
 
-/// A session as far as a claim needs it, and whether a party is revoked.
+/// The fields of a session that a claim needs, and whether a party is revoked.
 pub(super) struct FindSession<'a> {
     pub(crate) id: &'a [u8],
 }
@@ -39,7 +39,8 @@ impl Query for FindSession<'_> {
     );
 }
 
-/// How many nonces a signer holds, whether it is revoked, and until when expired nonces may be gone.
+/// How many nonces a signer holds, whether it is revoked, and until when expired nonces may be
+/// gone.
 pub(super) struct FindSigner<'a> {
     pub(crate) signer: &'a Key,
     pub(crate) did: &'a str,
@@ -104,7 +105,7 @@ impl QueryFragment<Sqlite> for InsertSignerNonce<'_> {
     }
 }
 
-/// Counts a session's new nonces, and says when it was last active.
+/// Counts a session's new nonces, and sets its last activity.
 pub(super) struct MoveActivity<'a> {
     pub(crate) session: &'a Key,
     pub(crate) inserted: i64,
@@ -143,7 +144,7 @@ impl QueryFragment<Sqlite> for AddToSigner<'_> {
     }
 }
 
-/// Makes a statement one that Diesel runs, and whose text never changes.
+/// Lets Diesel run a statement, and says that its text never changes.
 macro_rules! fixed_text {
     ($($statement:ident),+) => {$(
         impl QueryId for $statement<'_> {

@@ -1,14 +1,14 @@
-//! What SQLite's errors mean to the caller of a store, and to the group that they occur in.
+//! What SQLite's errors mean for the caller of a store, and for the group in which they occur.
 //!
-//! Diesel keeps SQLite's message and not its code, so the texts of `sqlite3_errstr` tell what
-//! happened; they have been stable for decades.
+//! Diesel keeps SQLite's message but not its code, so the code is recognised by the texts of
+//! `sqlite3_errstr`. They have been stable for decades.
 
 use diesel::result::{DatabaseErrorKind, Error};
 
 use crate::storage::StoreError;
 
-/// Whether `error` undid no more than its own statement. After any other, SQLite may have rolled
-/// back the whole transaction, and nothing more may be written in its name.
+/// Whether `error` undid only its own statement. After any other error, SQLite may have rolled back
+/// the whole transaction, and the group must write nothing more.
 pub(crate) fn is_isolated(error: &Error) -> bool {
     match error {
         Error::DatabaseError(kind, _) => {
@@ -24,7 +24,7 @@ pub(crate) fn is_isolated(error: &Error) -> bool {
     }
 }
 
-/// Whether the schema is not there (yet).
+/// Whether a table is missing.
 fn is_missing_table(error: &Error) -> bool {
     matches!(error, Error::DatabaseError(_, info) if info.message().starts_with("no such table"))
 }
@@ -43,7 +43,7 @@ pub(crate) fn store_error(error: &Error) -> StoreError {
     }
 }
 
-/// The error of a `COMMIT`: only when the disk itself failed is it open what is on it.
+/// The error of a `COMMIT`. Only when the disk itself failed, the outcome is unknown.
 pub(crate) fn commit_error(error: &Error) -> StoreError {
     match error {
         Error::DatabaseError(_, info) if info.message().contains("I/O error") => {

@@ -1,8 +1,9 @@
-//! One process serves a database, whatever it calls the file and wherever its data folder is.
+//! Only one process serves a database, even when two name its file differently or have different
+//! data folders.
 //!
-//! The lock is a file beside the database, found by the database's real path: through symbolic links
-//! and relative paths alike. It is never the database's own file: to close that would release the
-//! locks that SQLite holds on it.
+//! The lock is a file beside the database's real path, so symbolic links and relative paths lead to
+//! the same lock. It is never the database's own file: closing that would release the locks that
+//! SQLite holds on it.
 
 use std::fs::File;
 use std::io;
@@ -12,11 +13,12 @@ use std::path::{Path, PathBuf};
 use crate::config::SqliteLocation;
 use crate::data_dir::lock_file;
 
-/// Holds the database for this process until it is dropped (or the process dies).
+/// Holds the database for this process. Dropping it, or the end of the process, releases the
+/// database.
 #[derive(Debug)]
 pub struct DatabaseLock(#[allow(dead_code, reason = "the open file is the lock")] Option<File>);
 
-/// Why a database cannot be had.
+/// Why a database cannot be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseLockError {
     #[error(
@@ -25,7 +27,7 @@ pub enum DatabaseLockError {
         path = path.display()
     )]
     InUse { path: PathBuf },
-    /// SQLite's WAL lies beside one name only.
+    /// SQLite's WAL lies beside only one of the names.
     #[error(
         "{path} has {names} names (hard links), and used by two of them an SQLite database is \
          damaged; remove the other names, or copy the file",
@@ -37,7 +39,7 @@ pub enum DatabaseLockError {
 }
 
 impl DatabaseLock {
-    /// Takes the database, which need not exist yet. One in memory is this process's anyway.
+    /// Takes the database, which need not exist yet. A database in memory needs no lock.
     pub fn take(location: &SqliteLocation) -> Result<Self, DatabaseLockError> {
         let SqliteLocation::File(path) = location else { return Ok(Self(None)) };
         let io = |error| DatabaseLockError::Io { path: path.clone(), error };
@@ -58,7 +60,7 @@ impl DatabaseLock {
     }
 }
 
-/// Of a file that does not exist yet, it is where SQLite makes it.
+/// For a file that does not exist yet, the path where SQLite makes it.
 fn real_path(path: &Path) -> io::Result<PathBuf> {
     match path.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {

@@ -14,14 +14,15 @@ use crate::config::SqliteLocation;
 use crate::data_dir::sync_name;
 use crate::storage::{Result, StoreError};
 
-/// How long a connection waits for another process's lock. Only commands at the command line
-/// are other processes, and their transactions are short.
+/// How long a connection waits for another process's lock. The only other processes are commands,
+/// and their transactions are short.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages in the WAL (1 GiB of it) after which a commit copies them into the database itself: only
-/// if the checkpointer has ended, or a reader has kept the WAL from starting anew for so long.
+/// At this many pages in the WAL (1 GiB), a commit copies them into the database itself. That
+/// happens only when the checkpointer has ended, or a reader keeps the WAL from restarting for very
+/// long.
 const AUTO_CHECKPOINT_PAGES: u32 = 262_144;
-/// The WAL is cut back to this when it starts anew; more than it usually has by then, since a file
-/// that grows is written more slowly.
+/// The WAL is cut back to this size when it restarts. That is more than it usually has by then,
+/// because a growing file is written more slowly.
 const WAL_BYTES_KEPT: u32 = 96 * 1024 * 1024;
 
 /// What a connection is for.
@@ -38,7 +39,7 @@ struct JournalMode {
     journal_mode: String,
 }
 
-/// A database that connections can be opened to.
+/// A database to open connections to.
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
     /// The absolute path, so that SQLite never takes it for one of its URIs.
@@ -47,7 +48,7 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// Finds the file, or creates it empty and readable by its owner alone.
+    /// Finds the file, or creates an empty one that only its owner can read.
     pub(crate) fn prepare(location: &SqliteLocation) -> Result<Self> {
         let SqliteLocation::File(path) = location else { return Ok(Self::Memory) };
         let absolute = std::path::absolute(path).map_err(|e| cannot_open(path, &e.to_string()))?;
@@ -73,9 +74,9 @@ impl Target {
         matches!(self, Self::Memory)
     }
 
-    /// The file itself, for what SQLite does not do. It must never be closed: that would release
-    /// the locks that SQLite holds on it (POSIX locks belong to the process, and end with the
-    /// first descriptor of the file that it closes).
+    /// The file itself, for work that SQLite does not do. It must never be closed: that would
+    /// release SQLite's locks on it. (POSIX locks belong to the process, and end when the process
+    /// closes any descriptor of the file.)
     pub(crate) fn file(&self) -> std::io::Result<ManuallyDrop<File>> {
         match self {
             Self::File(path) => File::open(path).map(ManuallyDrop::new),
@@ -120,7 +121,7 @@ fn set_up(conn: &mut SqliteConnection, role: Role, memory: bool) -> Result<()> {
             mode.journal_mode
         )));
     }
-    // No memory-mapped reads: there an I/O error is a signal that ends the process.
+    // No memory-mapped reads: with them, an I/O error is a signal that ends the process.
     let (cache_kibibytes, checkpoint_pages) = match role {
         Role::Writer => (16 * 1024, AUTO_CHECKPOINT_PAGES),
         Role::Reader => (4 * 1024, 0),

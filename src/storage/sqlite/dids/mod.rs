@@ -1,4 +1,4 @@
-//! DIDs: what is stored about them, and their revocation, which no write here takes back.
+//! DIDs: what is stored about them, and their revocation, which no write here can undo.
 
 pub(super) mod readings;
 
@@ -51,8 +51,8 @@ impl SqliteStore {
         self.0.read("list_dids", list).await
     }
 
-    /// Tells of changes by other processes within about a second, and of none by this one: it is
-    /// the only one that serves.
+    /// Reports changes by other processes within about a second. It reports none by this process,
+    /// which is the only one that serves.
     #[must_use]
     pub fn watch_dids(&self) -> DidChanges {
         DidChanges::of_file(self.0.changes.clone())
@@ -107,7 +107,7 @@ impl DidRow {
     }
 }
 
-/// What the quota of a signer counts.
+/// The nonces that count towards a signer's quota.
 fn live_nonces(conn: &mut SqliteConnection, signer: SignerKey) -> QueryResult<u64> {
     let of_signer = signers::table.find(signer.0.as_slice());
     number(of_signer.select(signers::live).first(conn).optional()?.unwrap_or(0_i64))
@@ -125,7 +125,7 @@ pub(super) fn find(
         .first(conn)
         .optional()?;
     let Some((row, document)) = row else { return Ok(None) };
-    // One that an earlier version took for a document can be read again where it came from.
+    // An earlier version may have stored an invalid document. It can be read again from its home.
     let document = document
         .and_then(|text| serde_json::from_str(&text).ok())
         .and_then(|json| DidDocument::parse(did, json).ok());
@@ -198,7 +198,7 @@ fn revoke(
     did: &Did,
     event: &AuditEvent,
 ) -> QueryResult<DidRevoked> {
-    // Only this is read: no row is so broken that its DID cannot be revoked.
+    // Only this column is read, so that a DID can be revoked even when its row is broken.
     let before = dids::table.find(did.as_str()).select(dids::revoked_at).first(conn).optional()?;
     if let Some(revoked_at) = optional_timestamp(before.flatten())? {
         return Ok(DidRevoked { revoked_at, first: false });
@@ -216,7 +216,7 @@ fn revoke(
     Ok(DidRevoked { revoked_at: now, first: true })
 }
 
-/// The last DID of the page before.
+/// The last DID of the previous page.
 fn position(cursor: &Cursor) -> std::result::Result<Did, InvalidCursor> {
     let text = std::str::from_utf8(cursor.position()).map_err(|_| InvalidCursor)?;
     Did::parse(text).map_err(|_| InvalidCursor)

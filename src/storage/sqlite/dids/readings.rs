@@ -1,5 +1,4 @@
-//! What resolvers read of DIDs. Resolvers answer in any order; of two readings the newer one
-//! stands, whichever arrives last.
+//! What resolvers read about DIDs. Readings can arrive in any order; the newer of two counts.
 
 use diesel::prelude::*;
 
@@ -16,7 +15,7 @@ impl SqliteStore {
     }
 }
 
-/// Records a reading if what is stored gives way to it, and returns what is stored then.
+/// Records a reading, unless the stored row takes precedence. Returns what is stored then.
 fn record(
     conn: &mut SqliteConnection,
     now: Timestamp,
@@ -58,7 +57,7 @@ fn record(
                 .set((read, content))
                 .execute(conn)?;
         }
-        // What was read before stays known.
+        // What was read before is kept.
         Answer::Gone(gone) => {
             diesel::update(dids::table.find(reading.did.as_str()))
                 .set((read, dids::gone.eq(gone.as_str())))
@@ -68,8 +67,9 @@ fn record(
     find(conn, now, &reading.did)
 }
 
-/// Never a revoked row, nor one of a higher version, nor one that was asked for later, unless that is
-/// well later than now: then the clock was ahead. What was stored by hand has no `stale_at`.
+/// A reading never replaces a revoked row, a row of a higher version, or a row that was asked for
+/// later; except when that time is well in the future, because then the clock was ahead. A row that
+/// was stored by hand has no `stale_at`.
 fn gives_way(record: &DidRecord, reading: &Reading, now: Timestamp) -> bool {
     let newer_version = record.version.zip(reading.version).is_some_and(|(has, new)| has > new);
     let after =

@@ -1,4 +1,5 @@
-//! The purge: records what is over, and removes what is past its retention, in bounded batches.
+//! The purge: records the end of overdue sessions, and removes rows that are past their retention,
+//! in bounded batches.
 
 pub(super) mod preview;
 pub(super) mod signers;
@@ -55,8 +56,8 @@ impl SqliteStore {
     }
 }
 
-/// Sessions that expire after the time bound to the first `?`, and were idle before that bound
-/// to the second, without a record of it. Without being told, SQLite walks all live sessions.
+/// Sessions that expire after the first `?`, and became idle before the second, without a record of
+/// it. The hint keeps SQLite from walking all live sessions.
 pub(super) const IDLE: &str = "sessions INDEXED BY sessions_idle
     WHERE ended_at IS NULL AND idle_timeout_seconds IS NOT NULL AND expires_at > ?
         AND last_activity + idle_timeout_seconds * 1000000
@@ -68,8 +69,8 @@ struct IdRow {
     id: Vec<u8>,
 }
 
-/// Up to `limit` sessions that are over without a record of it. Looks at every live session with
-/// an idle timeout, so it belongs on a reader; [`end_overdue`] looks at each again.
+/// Up to `limit` sessions that are over without a record of it. It looks at every live session with
+/// an idle timeout, so it runs on a reader. [`end_overdue`] checks each session again.
 pub(super) fn overdue(
     conn: &mut SqliteConnection,
     now: Timestamp,
@@ -88,7 +89,7 @@ pub(super) fn overdue(
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Records the end of those of `ids` that are over, at the moment that they were.
+/// Records the end of those of `ids` that are over, with the time at which they ended.
 fn end_overdue(
     conn: &mut SqliteConnection,
     now: Timestamp,
@@ -118,8 +119,8 @@ pub(super) fn before(now: Timestamp, age: Duration) -> i64 {
     now.timestamp_micros().saturating_sub(micros(age))
 }
 
-/// Deletes sessions that ended more than `retention` ago, counting their nonces as rows too:
-/// a session with more of them than fit is emptied first, over several batches.
+/// Deletes sessions that ended more than `retention` ago. Their nonces count as rows, too. A
+/// session with more nonces than fit into a batch is emptied first, over several batches.
 fn delete_ended_sessions(
     conn: &mut SqliteConnection,
     now: Timestamp,
@@ -184,7 +185,7 @@ fn delete_audit_events(
     Ok(Purged { audit_events_deleted: deleted, ..Purged::default() })
 }
 
-/// DIDs that a resolver read before `cutoff` and not since; never a revoked one.
+/// DIDs that a resolver read before `cutoff` and not since. Never includes a revoked DID.
 #[diesel::dsl::auto_type]
 pub(super) fn unused_dids(cutoff: i64) -> _ {
     dids::table

@@ -23,7 +23,7 @@ fn preview(
     steps: &[PurgeStep],
 ) -> QueryResult<Purged> {
     let mut purged = Purged::default();
-    // What one step ends, a later one may delete.
+    // A later step may delete the sessions that an earlier one ends.
     let mut to_end = Vec::new();
     for step in steps {
         match *step {

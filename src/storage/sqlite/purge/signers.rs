@@ -1,9 +1,9 @@
-//! The purge of signers' nonces. It walks them in the order of their key, since those of one signer
-//! lie side by side and leave together, page by page: a reader finds what has expired, and the
-//! writer deletes it.
+//! The purge of signers' nonces. It walks them in the order of their keys, because the nonces of
+//! one signer lie side by side, so that whole pages are emptied. A reader finds the expired nonces,
+//! and the writer deletes them.
 //!
-//! In the same transaction it records until when nonces may be gone, so that none that it removed is
-//! accepted again, whatever the machine's clock says later.
+//! The same transaction records the latest expiry of the deleted nonces, so that none of them is
+//! accepted again, even when the machine's clock is set back later.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ impl SqliteStore {
     }
 }
 
-/// Rows that one read looks at. While it lasts, the WAL cannot start anew.
+/// The rows that one read looks at. During a read, the WAL cannot restart.
 const LOOKED_AT: usize = 16_384;
 const SIGNER_LENGTH: usize = 16;
 
@@ -60,7 +60,7 @@ pub(crate) struct Row {
 }
 
 impl NonceKey {
-    /// Before all keys at the beginning.
+    /// The beginning, before all keys.
     fn of(cursor: &Cursor) -> QueryResult<Self> {
         let (signer, nonce) = cursor.position().split_at_checked(SIGNER_LENGTH).unwrap_or_default();
         let nonce =
@@ -116,9 +116,9 @@ pub(crate) fn find(
     Ok(found)
 }
 
-/// Deletes those of `rows` that are still as they were found and expired more than `margin` ago,
-/// lowers the signers' counters by as much, and forgets signers without any. Another process may
-/// have purged a row meanwhile, and it may have been claimed anew.
+/// Deletes those of `rows` that are unchanged and expired more than `margin` ago, lowers the
+/// signers' counters accordingly, and deletes signers without nonces. Meanwhile, another process
+/// may have purged a row, and the nonce may have been claimed again.
 fn delete(
     conn: &mut SqliteConnection,
     now: Timestamp,

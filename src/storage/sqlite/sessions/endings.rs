@@ -1,4 +1,4 @@
-//! Ending sessions, one by one or many at once. An end wipes the sealed key.
+//! Ending sessions, one or many at once. The end of a session wipes its sealed key.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Text};
@@ -130,7 +130,7 @@ fn end_of_revoked(
 ) -> QueryResult<u64> {
     let micros = now.timestamp_micros();
     let mut query = diesel::sql_query("SELECT id FROM (").into_boxed::<Sqlite>();
-    // CROSS JOIN keeps the order: from the few revoked DIDs to the live sessions of each.
+    // CROSS JOIN fixes the order: from the few revoked DIDs to the live sessions of each.
     for (before, party) in [("", "client_did"), (" UNION ", "server_did")] {
         query = query
             .sql(before)
@@ -148,7 +148,7 @@ fn end_of_revoked(
     end_all(conn, now, live, EndReason::DidRevoked, event)
 }
 
-/// Ends these sessions, and writes the event, with the count, if there are any.
+/// Ends these sessions. If there are any, writes the event with their number.
 fn end_all(
     conn: &mut SqliteConnection,
     now: Timestamp,

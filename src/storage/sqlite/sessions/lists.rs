@@ -14,8 +14,8 @@ use crate::storage::Result;
 use crate::storage::readable::readable;
 use crate::storage::sqlite::SqliteStore;
 
-/// Not over at the time that is bound to each `?`; `s` is the session. The same rule as the
-/// domain's `Lifetime::state`.
+/// The session `s` is not over at the time of each `?`. The same rule as the domain's
+/// `Lifetime::state`.
 pub(super) const ACTIVE: &str =
     "(s.ended_at IS NULL AND s.expires_at > ? AND (s.idle_timeout_seconds IS NULL
     OR s.last_activity + s.idle_timeout_seconds * 1000000
@@ -69,7 +69,7 @@ fn list(
             .bind::<BigInt, _>(*created_at)
             .bind::<Binary, _>(id.as_slice());
     }
-    // Row by row: what a page has no room for is not read.
+    // Row by row, so that rows beyond the page are not read.
     let rows = query
         .sql(" ORDER BY s.created_at DESC, s.id DESC LIMIT ?")
         .bind::<BigInt, _>(i64::from(limit) + 1)
@@ -90,7 +90,7 @@ fn list(
     Ok(Page { items, next })
 }
 
-/// Where a page ended: the creation time and id of its last session.
+/// The end of a page: the creation time and id of its last session.
 pub(crate) struct Position {
     created_at: i64,
     id: [u8; 16],

@@ -1,4 +1,4 @@
-//! One session: opening, reading, changing, touching; one transaction each.
+//! One session: opening, reading, changing and touching it. Each is one transaction.
 
 pub(super) mod endings;
 mod lists;
@@ -46,7 +46,7 @@ impl SqliteStore {
     }
 }
 
-/// By the index of live sessions; no more than `at_most` are looked at.
+/// Counts by the index of live sessions, up to `at_most`.
 fn live_of_client(conn: &mut SqliteConnection, client: &Did, at_most: u32) -> QueryResult<u32> {
     let live = sessions::client_did.eq(client.as_str()).and(sessions::ended_at.is_null());
     let live: Vec<i64> = sessions::table
@@ -58,7 +58,7 @@ fn live_of_client(conn: &mut SqliteConnection, client: &Did, at_most: u32) -> Qu
     Ok(u32::try_from(live.len()).unwrap_or(at_most))
 }
 
-/// No revocation can come between the check and the insert: there is one writer.
+/// With only one writer, no revocation can come between the check and the insert.
 fn open(conn: &mut SqliteConnection, now: Timestamp, new: &NewSession) -> QueryResult<Opened> {
     for party in [&new.client_did, &new.server_did] {
         if is_revoked(conn, party)? {
@@ -139,10 +139,10 @@ fn update(
     let expires_at = patch
         .ttl_seconds
         .map(|ttl| (now + Duration::seconds(i64::from(ttl))).min(session.deadline))
-        // The expiry stays after the creation even if the machine's clock was set back.
+        // Keeps the expiry after the creation, even when the machine's clock was set back.
         .map(|at| at.max(session.created_at + Duration::microseconds(1)))
         .map(|at| at.timestamp_micros());
-    // Without a value a column is left out, and keeps what it has.
+    // A column without a new value is left out, and keeps its value.
     diesel::update(sessions::table.find(id.0.as_bytes().as_slice()))
         .set((
             patch.metadata.as_ref().map(|metadata| sessions::metadata.eq(metadata.as_str())),
@@ -173,7 +173,7 @@ fn touch(conn: &mut SqliteConnection, now: Timestamp, id: SessionId) -> QueryRes
     changed(conn, now, id)
 }
 
-/// The session, if it can be changed; else the answer that says why not.
+/// The session, if it can be changed; else the outcome that says why not.
 fn live(
     conn: &mut SqliteConnection,
     now: Timestamp,

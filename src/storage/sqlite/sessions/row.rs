@@ -1,4 +1,4 @@
-//! A session as its row.
+//! The row of a session.
 
 use std::net::IpAddr;
 
@@ -36,7 +36,7 @@ impl SessionRow {
         self.metadata.len()
     }
 
-    /// When it was created, and its id: what a list is ordered by.
+    /// The order of a list: the creation time, then the id.
     pub(super) fn position(&self) -> (i64, Vec<u8>) {
         (self.created_at, self.id.clone())
     }

@@ -51,7 +51,7 @@ struct Flag {
     flag: bool,
 }
 
-/// Reads indexes alone, but for the rows of live sessions that may idle.
+/// Reads only indexes, and the rows of live sessions with an idle timeout.
 fn counts(conn: &mut SqliteConnection, now: Timestamp, tally: &NonceTally) -> QueryResult<Counts> {
     let micros = now.timestamp_micros();
     let all: i64 = sessions::table.count().get_result(conn)?;
@@ -79,7 +79,7 @@ fn counts(conn: &mut SqliteConnection, now: Timestamp, tally: &NonceTally) -> Qu
     })
 }
 
-/// Walks every page of the file to tell the tables' sizes.
+/// Walks every page of the file to find the tables' sizes.
 pub(super) fn statistics(
     conn: &mut SqliteConnection,
     now: Timestamp,

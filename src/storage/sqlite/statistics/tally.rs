@@ -1,5 +1,5 @@
-//! How many nonces sessions hold, without counting them each time: they are counted once, and
-//! from then on what is added and removed is. An estimate for gauges; nothing is decided by it.
+//! How many nonces sessions hold, without a count each time. They are counted once; afterwards only
+//! the added and removed ones are counted. It is an estimate for gauges, and decides nothing.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -8,9 +8,9 @@ use crate::storage::sqlite::types::stored;
 const UNKNOWN: i64 = i64::MIN;
 
 pub(crate) struct NonceTally {
-    /// The count less the changes up to it.
+    /// The count, minus the changes before it.
     base: AtomicI64,
-    /// Added less removed, since the start.
+    /// Added minus removed, since the start.
     changes: AtomicI64,
 }
 
@@ -27,12 +27,12 @@ impl NonceTally {
         self.add(-stored(nonces));
     }
 
-    /// Another process changed the database: what was counted is void.
+    /// Another process changed the database, so the count is no longer valid.
     pub(crate) fn forget(&self) {
         self.base.store(UNKNOWN, Ordering::Relaxed);
     }
 
-    /// The number of nonces; `count` is called when it is not known.
+    /// The number of nonces. Calls `count` when it is not known.
     pub(crate) fn get<E>(&self, count: impl FnOnce() -> Result<i64, E>) -> Result<i64, E> {
         let mut base = self.base.load(Ordering::Relaxed);
         if base == UNKNOWN {

@@ -1,9 +1,9 @@
 //! Copies the WAL into the database beside the writer, so that claims hardly wait for it.
 //!
-//! SQLite starts the WAL anew only when all of it is copied, nobody reads from it, and then
-//! somebody writes. Whoever copies the end of it waits for the disk to have all that was copied
-//! before. So a thread copies while the writer goes on, and has the disk take what was copied; only
-//! when little is left does the writer copy that, between two groups.
+//! SQLite restarts the WAL only when all of it is copied and no connection reads from it; the next
+//! write then begins at its start. To copy the end of the WAL means to wait until the disk has
+//! everything that was copied before. So a thread copies while the writer goes on, and syncs what
+//! it copied. When only little is left, the writer copies the rest between two groups.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -18,14 +18,13 @@ use super::readers::spawn;
 use crate::storage::sqlite::connection::target::{Role, Target};
 use crate::storage::{Result, StoreError};
 
-/// Pages in the WAL (64 MiB of it) from which on it shall start anew.
+/// From this many pages on (64 MiB), the WAL should restart.
 const LONG: i32 = 16_384;
-/// Pages that the writer copies itself: that takes a few milliseconds.
+/// The most pages that the writer copies itself, in a few milliseconds.
 const LITTLE: i32 = 512;
-/// Pages that it copies itself when the WAL has become twice as long: large groups are written
-/// faster than little is left.
+/// The same when the WAL has become twice as long: the thread may not catch up with large groups.
 const MUCH: i32 = LONG / 2;
-/// Passes in a row, however much is written meanwhile.
+/// The most passes in a row.
 const MOST_PASSES: u32 = 8;
 
 /// The writer's side.
@@ -35,7 +34,7 @@ pub(crate) struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// Starts the thread. It ends with this.
+    /// Starts the thread, which ends when this is dropped.
     pub(crate) fn start(target: &Target, alive: &Arc<watch::Sender<()>>) -> Result<Self> {
         let cannot = |e: std::io::Error| StoreError::Unavailable(format!("cannot open it: {e}"));
         let (waker, woken) = sync_channel::<()>(1);
@@ -51,9 +50,9 @@ impl Checkpointer {
                         tracing::warn!(%error, "the WAL could not be copied into the database");
                     }
                     Err(Failure::Sync(error)) => {
-                        // The system may have dropped what it could not write, and say so once
-                        // only. The WAL still has it, must not start anew, and is replayed at the
-                        // next start.
+                        // The system may have dropped what it could not write, and reports that
+                        // only once. The WAL still has it, must not restart, and is replayed at
+                        // the next start of the service.
                         signal.store(false, Ordering::Relaxed);
                         tracing::error!(
                             %error,
@@ -67,7 +66,8 @@ impl Checkpointer {
         Ok(Self { waker, caught_up })
     }
 
-    /// Between two groups: has a long WAL copied, and copies its end once little is left.
+    /// Called between two groups: lets the thread copy a long WAL, and copies its end when little
+    /// is left.
     pub(super) fn look_after(&self, writer: &mut SqliteConnection) -> QueryResult<()> {
         let wal = Wal::look(writer)?;
         if wal.log < LONG {
@@ -76,17 +76,17 @@ impl Checkpointer {
         }
         let enough = if wal.log < 2 * LONG { LITTLE } else { MUCH };
         if self.caught_up.load(Ordering::Relaxed) && wal.left() <= enough {
-            // Again after the next group, until the WAL has started anew.
+            // Again after the next group, until the WAL has restarted.
             Wal::copy(writer)?;
         } else {
-            // An error means that it is at work already, or has ended; then the automatic
-            // checkpoint of the writer's connection copies, in the end.
+            // An error means that the thread is at work already, or has ended. If it has ended, the
+            // writer's automatic checkpoint copies in the end.
             let _ = self.waker.try_send(());
         }
         Ok(())
     }
 
-    /// Whether the next group shall be followed by [`Self::look_after`], however small it is.
+    /// Whether to call [`Self::look_after`] after the next group, even after a small one.
     pub(super) fn is_about_to_start_anew(&self) -> bool {
         self.caught_up.load(Ordering::Relaxed)
     }
@@ -97,7 +97,8 @@ enum Failure {
     Sync(std::io::Error),
 }
 
-/// Copies what is in the WAL; if that is long, until what is written meanwhile is little: `true`.
+/// Copies the WAL. If it is long, repeats that until little was written meanwhile, and returns
+/// `true`.
 fn catch_up(conn: &mut SqliteConnection, file: &File) -> std::result::Result<bool, Failure> {
     let mut before = 0;
     for _ in 0..MOST_PASSES {
@@ -114,12 +115,12 @@ fn catch_up(conn: &mut SqliteConnection, file: &File) -> std::result::Result<boo
     Ok(true)
 }
 
-/// Pages in the WAL. Both are -1 where nothing was copied because another connection is at it.
+/// Pages in the WAL. Both numbers are -1 when another connection was copying.
 #[derive(QueryableByName)]
 pub(super) struct Wal {
     #[diesel(sql_type = Integer)]
     pub(crate) log: i32,
-    /// How many of them are in the database, too.
+    /// How many of these pages are in the database, too.
     #[diesel(sql_type = Integer)]
     checkpointed: i32,
 }
@@ -129,17 +130,17 @@ impl Wal {
         diesel::sql_query("PRAGMA wal_checkpoint(NOOP)").get_result(conn)
     }
 
-    /// Copies what no reader still needs otherwise. Waits for nobody.
+    /// Copies what readers of older states allow. Waits for no other connection.
     pub(crate) fn copy(conn: &mut SqliteConnection) -> QueryResult<Self> {
         diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(conn)
     }
 
-    /// Copies all of it, and empties it unless another connection reads from it.
+    /// Copies the whole WAL, and empties it unless another connection reads from it.
     pub(crate) fn empty(conn: &mut SqliteConnection) -> QueryResult<Self> {
         diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(conn)
     }
 
-    /// Whether the first `pages` of it are in the database: also if it has started anew since.
+    /// Whether the first `pages` of the WAL are in the database; also when it has restarted since.
     pub(super) const fn is_copied(&self, pages: i32) -> bool {
         0 <= pages && 0 <= self.log && (pages <= self.checkpointed || self.log < pages)
     }

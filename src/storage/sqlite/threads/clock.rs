@@ -1,9 +1,9 @@
 //! The database's clock. SQLite has none of its own, so this is the machine's, which may be wrong.
 //!
-//! Set ahead, it is followed. Set back, time goes on here as it was believed until the earlier
-//! time is believed too (see [`Clock`]), and a small step back has it stand still. What keeps a
-//! purged nonce from being accepted again is not this clock but what the purge recorded
-//! (`sqlite::history`), so that a clock that is right again can be followed at once.
+//! When the machine's clock is set ahead, this clock follows. When it is set back, this clock
+//! continues from its old time until [`Clock`] accepts the earlier time; after a small step back,
+//! it stands still. This clock does not keep purged nonces from being accepted again: the record of
+//! the purge (`sqlite::history`) does. So a clock that is set right can be followed at once.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -12,7 +12,7 @@ use crate::domain::Timestamp;
 
 pub(super) struct DatabaseClock {
     clock: Clock,
-    /// The time that was given out last, in microseconds.
+    /// The time that was returned last, in microseconds.
     mark: AtomicI64,
 }
 
@@ -32,7 +32,7 @@ impl DatabaseClock {
         match chrono::DateTime::from_timestamp_micros(mark) {
             Some(mark) if mark - now <= TOLERANCE => mark,
             _ => {
-                // It was ahead, and is right again.
+                // The clock was ahead, and is right again.
                 let _ =
                     self.mark.compare_exchange(mark, micros, Ordering::Relaxed, Ordering::Relaxed);
                 now

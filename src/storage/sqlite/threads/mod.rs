@@ -1,6 +1,6 @@
-//! The threads behind a store, and how a call reaches them: it goes into a bounded channel and
-//! waits for its answer, on whatever runtime it is; nothing blocks there. A caller that gives up
-//! disturbs nobody: what has not begun is left out, what has begun is finished.
+//! The threads behind a store, and how a call reaches them. A call goes into a bounded channel and
+//! waits for its answer. It blocks no runtime. When a caller gives up, its work is left out if it
+//! has not begun, and finished if it has.
 
 mod checkpoints;
 mod clock;
@@ -31,13 +31,13 @@ use crate::domain::{Ask, Facts, Timestamp};
 use crate::metrics::Metrics;
 use crate::storage::{ClaimLimits, PoolStatus, Result, StoreError, milliseconds};
 
-/// Jobs that may wait for the writer; one more is refused at once.
+/// The most jobs that wait for the writer. One more is refused at once.
 const QUEUE: usize = 4_096;
 
 pub(super) struct Threads {
     /// `None` once closed.
     jobs: Mutex<Option<SyncSender<Job>>>,
-    /// `None` once closed, and for a database in memory, which has no connection but the writer's.
+    /// `None` once closed, and for a database in memory, which has only the writer's connection.
     reads: Mutex<Option<SyncSender<Read>>>,
     memory: bool,
     readers: u32,
@@ -45,9 +45,9 @@ pub(super) struct Threads {
     clock: Arc<DatabaseClock>,
     pub(super) tally: Arc<NonceTally>,
     pub(super) changes: watch::Receiver<u64>,
-    /// Its sender is gone when every reader is.
+    /// Its sender is dropped when every reader has ended.
     readers_ended: watch::Receiver<()>,
-    /// Its sender is gone when the writer and the checkpointer are.
+    /// Its sender is dropped when the writer and the checkpointer have ended.
     writer_ended: watch::Receiver<()>,
     metrics: Arc<Metrics>,
     slow: Duration,
@@ -111,18 +111,18 @@ impl Threads {
         })
     }
 
-    /// Finishes what waits, and returns when every connection is closed.
+    /// Finishes the waiting work, and returns when every connection is closed.
     pub(super) async fn close(&self) {
-        // One after the other, so that there is a last connection, which removes the WAL.
-        // Nothing is ever sent: each wait ends when the last thread lets its sender go.
+        // One after the other, so that the last connection removes the WAL. Nothing is ever sent:
+        // each wait ends when the last thread drops its sender.
         drop(self.reads.lock().unwrap_or_else(PoisonError::into_inner).take());
         let _ = self.readers_ended.clone().changed().await;
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
         let _ = self.writer_ended.clone().changed().await;
     }
 
-    /// Whether anything can still be written: the writer ends only when the store is closed, or
-    /// by a bug.
+    /// Whether writing is still possible. The writer ends only when the store is closed, or by a
+    /// bug.
     pub(super) fn is_writing(&self) -> bool {
         self.writer_ended.has_changed().is_ok()
     }
@@ -166,7 +166,7 @@ impl Threads {
         self.timed(name, wait(self.send(&self.jobs, job), answer)).await
     }
 
-    /// Runs `operation` on the writer's connection, outside any group; it makes its own
+    /// Runs `operation` on the writer's connection, outside of any group. It makes its own
     /// transactions.
     pub(super) async fn alone<T, F>(&self, name: &'static str, operation: F) -> Result<T>
     where
@@ -315,7 +315,7 @@ mod tests {
         assert_eq!(*changes.borrow(), 1);
     }
 
-    /// A number in the WAL's header that grows each time that it starts anew.
+    /// A number in the WAL's header that grows with each restart of the WAL.
     fn starts_of_wal(database: &Path) -> u32 {
         let mut header = [0; 16];
         let mut wal = std::fs::File::open(database.with_extension("db-wal")).unwrap();
@@ -323,7 +323,7 @@ mod tests {
         u32::from_be_bytes(*header.last_chunk().unwrap())
     }
 
-    /// Writes more than what makes a WAL long, and less than what makes a commit copy it.
+    /// Writes enough for a long WAL, but too little for a commit to copy it.
     async fn fill(threads: &Threads) {
         let fill = "CREATE TABLE t (page);
              WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
@@ -331,7 +331,7 @@ mod tests {
         threads.write("fill", move |conn, _| conn.batch_execute(fill)).await.unwrap();
     }
 
-    /// Whether the WAL starts anew while so many rows are written.
+    /// Whether the WAL restarts while this many rows are written.
     async fn starts_anew(threads: &Threads, database: &Path, rows: usize) -> bool {
         let before = starts_of_wal(database);
         let insert = "INSERT INTO t VALUES (0)";

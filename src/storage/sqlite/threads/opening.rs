@@ -1,10 +1,10 @@
-//! Makes what a database file held when it was opened durable, before anything is answered from
-//! it.
+//! Makes everything in a newly opened database file durable, before any answer rests on it.
 //!
-//! SQLite reads every commit that it finds in the WAL, also one that the process before this one
-//! wrote and was killed before the disk had it, or that the disk did not take: nobody was told
-//! that it is there. Syncing the WAL is not enough, since the system forgets what a sync has failed
-//! for. So all of it is copied into the database, which is synced, and the WAL begins anew.
+//! SQLite reads every commit that it finds in the WAL. The process before this one may have been
+//! killed before such a commit was on disk, or the disk may have failed to take it, and no caller
+//! was told that it is there. To sync the WAL is not enough, because the system forgets the pages
+//! for which a sync failed. So the whole WAL is copied into the database, the database is synced,
+//! and the WAL restarts.
 
 use std::fs::File;
 use std::thread::sleep;
@@ -18,7 +18,7 @@ use crate::storage::sqlite::connection::errors::store_error;
 use crate::storage::sqlite::connection::target::{BUSY_TIMEOUT, Target};
 use crate::storage::{Result, StoreError};
 
-/// Before another connection is asked again whether it still reads an older state.
+/// The wait before another look whether a connection still reads an older state.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Returns when the disk has everything that `conn` can see.
@@ -30,7 +30,7 @@ pub(super) fn make_durable(target: &Target, conn: &mut SqliteConnection) -> Resu
     let cannot = |error: std::io::Error| {
         StoreError::Unavailable(format!("the disk does not take the database: {error}"))
     };
-    // Copies beside whoever else uses the file: no process waits for this one.
+    // Copies beside the other users of the file, so that no process waits for this one.
     let began = Instant::now();
     let mut wal = Wal::copy(conn).map_err(failed)?;
     let found = wal.log;
@@ -43,10 +43,10 @@ pub(super) fn make_durable(target: &Target, conn: &mut SqliteConnection) -> Resu
         sleep(PAUSE);
         wal = Wal::copy(conn).map_err(failed)?;
     }
-    // SQLite itself has done so only if it copied all of the WAL at once.
+    // SQLite itself has synced it only if it copied the whole WAL at once.
     target.file().map_err(cannot)?.sync_data().map_err(cannot)?;
-    // What is left of the WAL must not come back after a power failure, over what is newer. Not
-    // when another process is at it: that one has opened the file before, and has done this.
+    // The rest of the WAL must not come back after a power failure and overwrite newer data. When
+    // another process uses the file, that one opened it earlier, and has done this already.
     conn.batch_execute("PRAGMA busy_timeout = 0").map_err(failed)?;
     let emptied = Wal::empty(conn);
     let timeout = BUSY_TIMEOUT.as_millis();
@@ -86,7 +86,7 @@ mod tests {
         conn
     }
 
-    /// As a process that is killed leaves it: without the lock file.
+    /// The state that a killed process leaves, without the lock file.
     fn copy(from: &Path, to: &Path, files: &[&str]) {
         for file in files {
             std::fs::copy(from.join(file), to.join(file)).unwrap();

@@ -11,12 +11,12 @@ use tokio::sync::watch;
 use crate::storage::sqlite::connection::target::{Role, Target};
 use crate::storage::{Result, StoreError};
 
-/// Reads that may wait; one more is refused at once.
+/// The most reads that wait. One more is refused at once.
 const QUEUE: usize = 1_024;
 
 pub(super) type Read = Box<dyn FnOnce(&mut SqliteConnection) + Send>;
 
-/// Opens `count` connections, each on its thread. They end when the sender is dropped.
+/// Opens `count` connections, each on its own thread. They end when the sender is dropped.
 pub(crate) fn start(
     target: &Target,
     count: u32,
@@ -43,7 +43,7 @@ fn next(waiting: &Mutex<Receiver<Read>>) -> Option<Read> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
-/// Starts a thread, which lets `alive` go after all that `work` owns.
+/// Starts a thread, which drops `alive` after everything that `work` owns.
 pub(super) fn spawn(
     name: &str,
     alive: &Arc<watch::Sender<()>>,

@@ -1,6 +1,6 @@
-//! The one thread that writes. It takes whatever is waiting, runs it inside one transaction, and
-//! answers after the commit; while it commits, the next group gathers. It never waits for a group
-//! to fill, and it never answers before the disk has what it says.
+//! The only thread that writes. It takes everything that waits, runs it in one transaction, and
+//! answers after the commit. While it commits, the next group gathers. It never waits for a group
+//! to fill, and never answers before the change is on disk.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -20,19 +20,19 @@ use crate::storage::sqlite::connection::errors::{commit_error, is_isolated, stor
 use crate::storage::sqlite::statistics::tally::NonceTally;
 use crate::storage::{ClaimLimits, Result, StoreError};
 
-/// The most asks in one transaction, so that a pile of them does not make everybody wait for all.
+/// The most asks in one transaction, so that no caller waits for a very long one.
 const MAX_ASKS: usize = 4_096;
 /// The most other writes in one transaction.
 const MAX_WRITES: usize = 64;
 /// How often the file is checked for changes by other processes.
 const POLL: Duration = Duration::from_secs(1);
-/// After how many changed rows the length of the WAL is looked at.
+/// The length of the WAL is checked after this many changed rows.
 const CHANGES_PER_LOOK: i64 = 512;
 
 pub(super) enum Job {
     Claims(Claims),
     Write(Box<dyn Write>),
-    /// Runs between two groups, and makes its own transactions.
+    /// Work that runs between two groups, and makes its own transactions.
     Alone(Box<dyn FnOnce(&mut SqliteConnection) + Send>),
 }
 
@@ -43,12 +43,12 @@ pub(crate) struct Claims {
 
 /// A write of any kind but a claim.
 pub(super) trait Write: Send {
-    /// Whether somebody still waits for its answer.
+    /// Whether the caller still waits for the answer.
     fn is_wanted(&self) -> bool;
-    /// Runs inside a savepoint of its own and keeps its result. `Ok(false)` asks to undo it;
-    /// an error is one that the whole transaction cannot survive.
+    /// Runs inside a savepoint of its own, and keeps the result. `Ok(false)` asks to undo it. An
+    /// error means that the whole transaction cannot go on.
     fn run(&mut self, conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<bool>;
-    /// Gives its result out, or the group's failure.
+    /// Sends the caller its result, or the group's failure.
     fn answer(self: Box<Self>, group: Result<()>);
 }
 
@@ -59,7 +59,7 @@ struct Closure<T, F> {
     reply: oneshot::Sender<Result<T>>,
 }
 
-/// Makes a job of `operation`, which runs once, in the group's transaction and by its clock.
+/// Makes a job of `operation`. It runs once, in the group's transaction and by the group's clock.
 pub(crate) fn write<T, F>(operation: F) -> (Job, oneshot::Receiver<Result<T>>)
 where
     T: Send + 'static,
@@ -97,7 +97,7 @@ where
     fn answer(self: Box<Self>, group: Result<()>) {
         let Self { result, reply, .. } = *self;
         let not_run = || Err(StoreError::Unavailable("the write was not run".into()));
-        // An error means that the caller has gone; what was committed stays committed.
+        // An error means that the caller is gone. What was committed stays committed.
         let _ = reply.send(group.and_then(|()| result.unwrap_or_else(not_run)));
     }
 }
@@ -118,7 +118,7 @@ impl Group {
         self.claims.is_empty() && self.writes.is_empty()
     }
 
-    /// Leaves out what nobody waits for any more: nothing of it has been written.
+    /// Leaves out work whose caller no longer waits. Nothing of it has been written.
     fn drop_unwanted(&mut self) {
         self.claims.retain(|claims| !claims.reply.is_closed());
         self.writes.retain(|write| write.is_wanted());
@@ -142,12 +142,12 @@ pub(crate) struct Writer {
     pub(crate) tally: Arc<NonceTally>,
     /// Counts changes by other processes.
     pub(crate) changes: watch::Sender<u64>,
-    /// `None` where there is no file.
+    /// `None` when there is no file.
     pub(crate) checkpointer: Option<Checkpointer>,
 }
 
 impl Writer {
-    /// Works until nobody can ask any more, and nothing waits.
+    /// Works until every sender is dropped, and nothing waits.
     pub(crate) fn run(mut self) {
         let mut seen = self.data_version();
         let mut polled = Instant::now();
@@ -179,7 +179,7 @@ impl Writer {
         }
     }
 
-    /// Runs one group that starts with `first`.
+    /// Runs one group, which starts with `first`.
     fn work(&mut self, first: Job) {
         let mut group = Group::default();
         let mut alone = None;
@@ -218,7 +218,7 @@ impl Writer {
                 }
             }
             Err(error) => {
-                // Fails when SQLite has rolled back by itself, which is what is wanted.
+                // This fails when SQLite has already rolled back by itself, which is just as well.
                 let _ = self.conn.batch_execute("ROLLBACK");
                 tracing::warn!(%error, "a transaction was not committed");
                 group.fail(&error);
@@ -226,7 +226,7 @@ impl Writer {
         }
     }
 
-    /// Runs a group and commits it. The claims come first and all together.
+    /// Runs a group and commits it. The claims come first, all together.
     fn transact(&mut self, group: &mut Group) -> Result<Vec<Result<Facts>>> {
         let conn = &mut self.conn;
         conn.batch_execute("BEGIN IMMEDIATE").map_err(|e| store_error(&e))?;
@@ -241,8 +241,8 @@ impl Writer {
         Ok(decided.facts)
     }
 
-    /// SQLite's counter of commits by other connections than this one: only other processes have
-    /// any that write. `None` when it cannot be read; the next poll tries again.
+    /// SQLite's counter of commits by other connections. Of those, only other processes'
+    /// connections write. `None` when it cannot be read; the next poll tries again.
     fn data_version(&mut self) -> Option<i64> {
         #[derive(QueryableByName)]
         struct Row {
@@ -265,7 +265,7 @@ define_sql_function! {
 }
 
 fn changes(conn: &mut SqliteConnection) -> i64 {
-    // It reads no table, so it cannot fail; and then another group's changes count.
+    // It reads no table, so it cannot fail. If it did, the changes would count for a later group.
     diesel::select(total_changes()).get_result(conn).unwrap_or_default()
 }
 

@@ -1,4 +1,4 @@
-//! How jobs share a transaction, and what the failure of one does to the others.
+//! How jobs share a transaction, and how the failure of one affects the others.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -56,7 +56,7 @@ impl Harness {
         answer
     }
 
-    /// Runs one group of what waits.
+    /// Runs one group of the waiting jobs.
     fn work(&mut self) {
         let first = self.writer.jobs.try_recv().unwrap();
         self.writer.work(first);
