@@ -9,8 +9,8 @@ use crate::storage::StoreError;
 pub enum ServiceError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The claim queue is full; nothing was changed.
-    #[error("the claim queue is full")]
+    /// A queue is full; nothing was changed.
+    #[error("the queue is full")]
     Overloaded,
     /// Where a DID lives could not be asked, and nothing that was read before will do.
     #[error("the DID could not be read: {0}")]

@@ -40,7 +40,7 @@ use leases::TAKEN_AHEAD;
 pub use migrations::MigrationStatus;
 pub use purge::{PurgeBatch, PurgeStep, Purged};
 pub use sealing::{KnownSealingKey, SealedSession};
-pub use sessions::{Changed, Opened, Parties};
+pub use sessions::{Changed, Ending, Held, Opened, Parties, Tried};
 pub use statistics::{Counts, Statistics, TableSize};
 
 use postgres::PostgresStore;
