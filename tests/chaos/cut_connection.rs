@@ -1,9 +1,11 @@
 //! The connection to the database is lost while a claim is on its way: the caller is told that
 //! nobody can know, and learns the truth by its `Idempotency-Key`.
 
-use onceguard::domain::{Claim, Did, Nonce, Outcome, Scope, SessionId, Timestamp};
-use onceguard::services::ServiceError;
-use onceguard::storage::{Store, StoreError};
+use onceguard::domain::{
+    Actor, Claim, Did, NewSession, Nonce, Outcome, Scope, SessionId, Timestamp,
+};
+use onceguard::services::{ServiceError, Sessions};
+use onceguard::storage::{Changed, Opened, Store, StoreError};
 use rstest::rstest;
 use serde_json::json;
 
@@ -11,8 +13,8 @@ use crate::load::{caller, ops};
 use crate::services::claims;
 use crate::support::{
     Caller, ChaosProxy, Cut, Database, Home, PostgresDatabase, RawSql, a_did, a_nonce, a_session,
-    by_signer, claim, database_url, in_seconds, in_session, nonce, opened, store_at, wait_for,
-    with_key,
+    asked, by_signer, claim, database_url, in_seconds, in_session, nonce, opened, sessions_of,
+    store_at, wait_for, with_key,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,6 +221,98 @@ async fn settle(store: &Store, session: SessionId) {
     })
     .await;
     queue.close().await;
+}
+
+/// What is asked of a session while the connection is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Open,
+    End,
+}
+
+/// The same cuts while a session is opened, or ended.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_message_is_cut_the_answer_about_a_session_is_true(
+    #[values(Deed::Open, Deed::End)] deed: Deed,
+) {
+    let home = Home::on(Database::Postgres).await;
+    let direct = store_at(&database_url(&home.url())).await;
+    let raw = home.raw().await;
+    let proxy = ChaosProxy::in_front_of(&home.url()).await;
+    let sessions = sessions_of(&store_at(&database_url(&proxy.url(&home.url()))).await);
+
+    let mut unknown_and_done = 0;
+    for cut in [Cut::BeforeTheMessage, Cut::BeforeTheAnswer] {
+        let (mut skip, mut hits_elsewhere) = (0, 0);
+        loop {
+            settle_sessions(&sessions).await;
+            let new = a_session();
+            let id = new.id;
+            if deed == Deed::End {
+                opened(&direct, new.clone()).await;
+            }
+            proxy.cut_at(b"", skip, cut);
+            let told = ask(&sessions, deed, &new).await;
+            let nothing_was_cut = proxy.never_mind();
+
+            let done = match direct.session(id).await.unwrap() {
+                None => false,
+                Some(session) => deed == Deed::Open || session.end.is_some(),
+            };
+            match &told {
+                Ok(first) => assert!(*first && done, "{cut:?} {skip}: said to be done"),
+                Err(ServiceError::Store(StoreError::Unavailable(why))) => {
+                    assert!(!done, "{cut:?} {skip}: said to have changed nothing: {why}");
+                }
+                Err(ServiceError::Store(StoreError::OutcomeUnknown(_))) => {
+                    unknown_and_done += u32::from(done);
+                }
+                Err(error) => panic!("{cut:?} {skip}: {error:?}"),
+            }
+            settle_sessions(&sessions).await;
+            assert_eq!(ask(&sessions, deed, &new).await, Ok(!done), "{cut:?} {skip}");
+            let events = format!("count(*) FROM audit_events WHERE subject = '{id}'");
+            assert_eq!(raw.number(&events).await, i64::from(deed == Deed::End));
+            if nothing_was_cut {
+                assert!(told.is_ok(), "nothing was cut");
+                break;
+            }
+            if told.is_ok() && hits_elsewhere < 5 {
+                hits_elsewhere += 1;
+            } else {
+                (skip, hits_elsewhere) = (skip + 1, 0);
+            }
+            assert!(skip < 50, "a session never needs so many messages");
+        }
+    }
+    assert!(unknown_and_done > 0, "no cut hit a commit before its answer");
+}
+
+/// Whether this opened or ended the session, and not an earlier call.
+async fn ask(sessions: &Sessions, deed: Deed, new: &NewSession) -> Result<bool, ServiceError> {
+    Ok(match deed {
+        Deed::Open => matches!(sessions.open(asked(new.clone())).await?, Opened::Created(_)),
+        Deed::End => {
+            let ended = sessions.end(new.id, Some(&Actor::Operator)).await?;
+            matches!(ended, Changed::Done(_))
+        }
+    })
+}
+
+/// Opens and ends sessions until that works, so that every connection is open and has prepared
+/// its statements.
+async fn settle_sessions(sessions: &Sessions) {
+    wait_for("the connections to come back", async || {
+        let mut good = 0;
+        for _ in 0..4 {
+            let new = a_session();
+            let opened = ask(sessions, Deed::Open, &new).await;
+            good += u32::from(opened.is_ok() && ask(sessions, Deed::End, &new).await.is_ok());
+        }
+        (good == 4).then_some(())
+    })
+    .await;
 }
 
 /// Nothing is cut, and nothing comes: a network that swallows, or a server that hangs.

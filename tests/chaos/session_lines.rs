@@ -200,7 +200,7 @@ async fn a_full_line_refuses_at_once() {
     let mut calls = JoinSet::new();
     for _ in 0..9_000 {
         let scene = scene.clone();
-        calls.spawn(async move { scene.sessions.read(scene.idle[0]).await.map(drop) });
+        calls.spawn(async move { scene.sessions.touch(scene.idle[0]).await.map(drop) });
     }
     let (mut overloaded, mut locked) = (0, 0);
     while let Some(answer) = calls.join_next().await {
@@ -214,6 +214,6 @@ async fn a_full_line_refuses_at_once() {
     scene.store.raw().execute("ROLLBACK").await;
     scene.unrelated().await;
     scene.sessions.close().await;
-    let refused = scene.sessions.read(scene.idle[0]).await;
+    let refused = scene.sessions.touch(scene.idle[0]).await;
     assert_eq!(refused.map(drop), Err(ServiceError::Overloaded), "it is closed");
 }

@@ -93,7 +93,7 @@ fn read(call: &Call) -> Result<(SessionId, Change, Option<IfMatch>), Problem> {
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 204, description = "Recorded.")),
     extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true)),
-        ("x-errors" = json!(["session_not_found", "session_ended", "session_expired"]))),
+        ("x-errors" = json!(["session_not_found", "session_ended", "session_expired", "overloaded", "outcome_unknown"]))),
 )]
 pub(in crate::http) async fn touch(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
@@ -111,7 +111,7 @@ pub(in crate::http) async fn touch(call: Call) -> Result<HttpResponse, Problem> 
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 204, description = "Ended.")),
     extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true)),
-        ("x-errors" = json!(["session_not_found", "session_ended", "session_expired"]))),
+        ("x-errors" = json!(["session_not_found", "session_ended", "session_expired", "overloaded", "outcome_unknown"]))),
 )]
 pub(in crate::http) async fn end(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();

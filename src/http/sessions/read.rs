@@ -21,7 +21,7 @@ use crate::domain::{Did, SessionFilter, SessionId, StateFilter};
     responses((status = 200, description = "The session, never its key.", body = View,
         headers(("ETag" = String, description = "For If-Match.")))),
     extensions(("x-scope" = json!("sessions")), ("x-agents" = json!(true)),
-        ("x-errors" = json!(["session_not_found", "session_ended", "session_expired"]))),
+        ("x-errors" = json!(["session_not_found", "session_ended", "session_expired", "overloaded"]))),
 )]
 pub(in crate::http) async fn read(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();

@@ -104,7 +104,7 @@ impl Kind for Reading {
         *id
     }
 
-    /// It needs no lock but that of the table.
+    /// It needs no lock.
     async fn ask(
         store: &Store,
         ids: &[SessionId],

@@ -31,9 +31,6 @@ const CROWD: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Calls of a kind that may wait for locks; one more is refused.
 const ROOM_BY_LOCK: usize = 1024;
-/// Locks that the calls of a kind wait for at a time: one that stays taken does not keep the next
-/// one, which is free again, from its calls.
-const LOCKS: usize = 2;
 
 /// The calls of one kind.
 pub(super) struct Line<K: Kind> {
@@ -46,7 +43,7 @@ pub(super) struct Line<K: Kind> {
 struct Queues<K: Kind> {
     /// It waits for no lock.
     together: Arc<Queue<Asking<K>>>,
-    /// Of what that skipped; it waits for each lock by itself.
+    /// Of what that skipped; it waits for one lock after the other, for a moment each.
     by_lock: Arc<Queue<Asking<K>>>,
 }
 
@@ -61,7 +58,7 @@ impl<K: Kind> Line<K> {
         };
         let together =
             Sizes { room: ROOM, max_batch: MAX_BATCH, flights: K::FLIGHTS, crowd: CROWD };
-        let by_lock = Sizes { room: ROOM_BY_LOCK, flights: LOCKS, crowd: 1, ..together };
+        let by_lock = Sizes { room: ROOM_BY_LOCK, flights: 1, ..together };
         let queues = matches!(store, Store::Postgres(_)).then(|| Queues {
             together: queue(OnLock::Skip, together),
             by_lock: queue(OnLock::Wait, by_lock),

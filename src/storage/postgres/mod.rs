@@ -1,6 +1,6 @@
 //! The PostgreSQL store: diesel-async over three pools. Claims have connections of their own, and
-//! so have the calls of sessions that are asked together, so that none of them, nor anything else,
-//! can starve another.
+//! so have batches that open, end and touch sessions, so that none of them, nor anything else, can
+//! starve another.
 //!
 //! Every operation runs through `connection::pool::Pool::run`. Nothing here decides a time: the
 //! database's clock does, in SQL.
@@ -46,9 +46,9 @@ use crate::metrics::Metrics;
 const CLAIM_CONNECTIONS: u32 = 16;
 /// Of these, the ones that are always open.
 const IDLE_CLAIM_CONNECTIONS: u32 = 2;
-/// Connections that only openings, endings, touches and readings of sessions use: as many as there
-/// can be batches at a time, of every kind, and of calls that wait for a lock.
-const SESSION_CONNECTIONS: u32 = 13;
+/// Connections that only openings, endings and touches of sessions use: one for a batch of each
+/// kind, and one for its calls that wait for a lock.
+const SESSION_CONNECTIONS: u32 = 6;
 /// Of these, the ones that are always open.
 const IDLE_SESSION_CONNECTIONS: u32 = 2;
 /// How long a statement of a batch waits for a lock. Everything else of its batch waits with it.
@@ -186,7 +186,7 @@ impl PostgresStore {
         self.pools()?.general.run(Kind::Statement, operation, work).await
     }
 
-    /// A batch of openings, endings, touches or readings of sessions.
+    /// A batch of openings, endings or touches of sessions.
     async fn for_sessions<T, F>(&self, kind: Kind, operation: &'static str, work: F) -> Result<T>
     where
         F: Work<T>,

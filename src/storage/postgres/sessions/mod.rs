@@ -19,7 +19,6 @@ use uuid::Uuid;
 use self::row::{KeyedSessionRow, SessionRow, session_columns};
 use self::together::{Failed, Refusal, together_or_each};
 use super::audit;
-use super::connection::pool::Kind;
 use super::connection::statement::Prepared;
 use super::purge::Count;
 use super::{PostgresStore, of_its_row};
@@ -82,7 +81,7 @@ impl PostgresStore {
             let rows: Vec<SessionRow> = refusal.note(query.load(c).await)?;
             Ok(sessions(rows))
         };
-        let found = self.for_sessions(Kind::Repeatable, "read_sessions", work).await;
+        let found = self.read("read_sessions", work).await;
         let found = found.map_err(|error| refusal.failed(error))?;
         Ok(ids.iter().map(|id| found.get(&id.0).cloned().transpose()).collect())
     }
