@@ -172,33 +172,24 @@ async fn an_ending_that_cannot_be_written_down_fails_and_no_other_does(
         opened(&store, a_session()).await.id,
         opened(&store, a_session()).await.id,
     ];
-    store
-        .raw()
-        .execute(match on {
-            Postgres => {
-                "ALTER TABLE audit_events ADD CONSTRAINT refused CHECK (action <> 'refused')"
-            }
-            _ => {
-                "CREATE TRIGGER refused BEFORE INSERT ON audit_events \
-                 WHEN NEW.action = 'refused' BEGIN SELECT RAISE(ABORT, 'refused'); END"
-            }
-        })
-        .await;
     let event = AuditEvent {
         actor: Actor::Operator,
         action: "refused",
         subject: refused.to_string(),
         detail: json!({}),
     };
+    let once = "CREATE UNIQUE INDEX refused ON audit_events (action) WHERE action = 'refused'";
+    store.raw().execute(once).await;
+    store.audit(event.clone()).await.unwrap();
     let endings = [audited(first), Ending { audit: Some(event), ..ending(refused) }, audited(last)];
     let answers = end(&store, &endings).await;
-    assert!(answers[1].is_err(), "{answers:?}");
+    assert!(is_unexpected(&answers[1]), "{answers:?}");
     assert_eq!(read(&store, refused).await.state(), SessionState::Active);
     for (index, id) in [(0, first), (2, last)] {
         assert!(matches!(answers[index], Ok(Changed::Done(_))), "{answers:?}");
         assert_ne!(read(&store, id).await.state(), SessionState::Active);
     }
-    assert_eq!(store.audit_events(10).await.unwrap().len(), 2);
+    assert_eq!(store.audit_events(10).await.unwrap().len(), 3);
 }
 
 #[rstest]
