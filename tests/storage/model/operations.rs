@@ -5,7 +5,7 @@ use proptest::prelude::*;
 /// What may happen. Sessions, parties and nonces are chosen from a few, so that they meet.
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
-    /// At the same time.
+    /// At the same time: the first alone, and the others in the next batch.
     Open(Vec<Opening>),
     Claim(Vec<Attempt>),
     /// At the same time.
@@ -92,9 +92,9 @@ fn opening() -> impl Strategy<Value = Opening> {
 
 pub(super) fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
-        4 => prop::collection::vec(opening(), 1..4).prop_map(Operation::Open),
+        4 => prop::collection::vec(opening(), 1..6).prop_map(Operation::Open),
         12 => prop::collection::vec(attempt(), 1..6).prop_map(Operation::Claim),
-        1 => prop::collection::vec(0..SLOTS, 1..3).prop_map(|slots| Operation::End { slots }),
+        1 => prop::collection::vec(0..SLOTS, 1..6).prop_map(|slots| Operation::End { slots }),
         1 => (0..SLOTS, prop_oneof![Just(10), Just(60), Just(600)])
             .prop_map(|(slot, ttl_minutes)| Operation::Patch { slot, ttl_minutes }),
         1 => (0..PARTIES).prop_map(|party| Operation::Revoke { party }),
