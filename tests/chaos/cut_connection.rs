@@ -232,6 +232,7 @@ enum Deed {
 
 /// A session is opened, or ended, while the connection is cut.
 struct Calls {
+    _home: Home,
     deed: Deed,
     sessions: Sessions,
     proxy: ChaosProxy,
@@ -249,12 +250,13 @@ struct Called {
 }
 
 impl Calls {
-    async fn to(deed: Deed, home: &Home) -> Self {
+    async fn to(deed: Deed) -> Self {
+        let home = Home::on(Database::Postgres).await;
         let direct = store_at(&database_url(&home.url())).await;
         let raw = home.raw().await;
         let proxy = ChaosProxy::in_front_of(&home.url()).await;
         let sessions = sessions_of(&store_at(&database_url(&proxy.url(&home.url()))).await);
-        Self { deed, sessions, proxy, direct, raw }
+        Self { _home: home, deed, sessions, proxy, direct, raw }
     }
 
     /// Cuts at the message with this text, after so many others. What is said is true, and so is
@@ -296,7 +298,7 @@ impl Calls {
 async fn whatever_message_is_cut_the_answer_about_a_session_is_true(
     #[values(Deed::Open, Deed::End)] deed: Deed,
 ) {
-    let calls = Calls::to(deed, &Home::on(Database::Postgres).await).await;
+    let calls = Calls::to(deed).await;
     for cut in [Cut::BeforeTheMessage, Cut::BeforeTheAnswer] {
         let (mut skip, mut hits_elsewhere) = (0, 0);
         loop {
