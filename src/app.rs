@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
+use futures_util::future::join;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -155,7 +156,7 @@ impl Application {
         let admin_token = tokens.ensure_admin(&config.auth, &config.data_dir).await?;
 
         let config = Arc::new(config);
-        let sessions = Sessions::new(store.clone(), sealer, &config.sessions, metrics.clone());
+        let sessions = Sessions::start(store.clone(), sealer, &config.sessions, metrics.clone());
         let claims = Claims::start(store.clone(), &config.claims, metrics.clone());
         let dids =
             Dids::new(store.clone(), resolvers, &config.dids, clock.clone(), metrics.clone());
@@ -237,7 +238,7 @@ impl Application {
     }
 
     /// Stops in order: readiness turns 503, accepting stops, requests in flight are answered,
-    /// jobs stop, waiting claims are answered, the database is closed.
+    /// jobs stop, waiting claims and calls of sessions are answered, the database is closed.
     pub async fn stop(self) {
         tracing::info!("stopping");
         self.state.draining.store(true, Ordering::SeqCst);
@@ -249,7 +250,7 @@ impl Application {
         self.watcher.abort();
         let rest = async {
             self.jobs.stop().await;
-            self.state.claims.close().await;
+            join(self.state.claims.close(), self.state.sessions.close()).await;
             self.store.close().await;
         };
         if tokio::time::timeout(LEFTOVERS, rest).await.is_err() {

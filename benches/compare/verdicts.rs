@@ -132,7 +132,7 @@ async fn start_verdicts(folder: &Path, clock: &Clock) -> Verdicts {
     store.migrate_up().await.unwrap();
     let keys = SealingKeys::new(vec![SealingKeyBytes(Zeroizing::new([7; 32]))]).unwrap();
     let sessions =
-        Sessions::new(store.clone(), Sealer::new(&keys), &config.sessions, metrics.clone());
+        Sessions::start(store.clone(), Sealer::new(&keys), &config.sessions, metrics.clone());
     let claims = Claims::start(store.clone(), &config.claims, metrics.clone());
     let resolvers = Resolvers::new(&config.resolvers, metrics.clone(), Handle::current()).unwrap();
     let dids = Dids::new(store, resolvers, &config.dids, clock.clone(), metrics.clone());

@@ -21,7 +21,9 @@ impl Queue {
         let base = Base::new();
         let sealer = Sealer::new(&sealing::keys());
         let (store, metrics) = (base.store.clone(), base.metrics.clone());
-        let sessions = Sessions::new(store.clone(), sealer, &base.config.sessions, metrics.clone());
+        let sessions = base.runtime.block_on(async {
+            Sessions::start(store.clone(), sealer, &base.config.sessions, metrics.clone())
+        });
         let session = SessionId(Uuid::now_v7());
         let opening = OpenSession {
             id: Some(session),

@@ -4,6 +4,7 @@
 
 mod connections;
 mod place;
+mod registry;
 mod shares;
 
 use crate::domain::{Peer, SignerKey};

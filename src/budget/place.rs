@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio_util::sync::CancellationToken;
 
-use super::connections::{Registry, Shown, Ticket, Waiting};
+use super::registry::{Registry, Shown, Ticket, Waiting};
 use crate::domain::Peer;
 
 /// The most bytes that are read before they are looked at.

@@ -65,7 +65,8 @@ impl LeaseKeeper {
         Ok(keeper.acquire().await?.then_some(keeper))
     }
 
-    /// Fails when the lease was lost, or the job was asked to stop.
+    /// Renews the lease when it is time. Fails when the lease was lost, or the job was asked to
+    /// stop.
     pub async fn renew(&mut self) -> Result<(), JobError> {
         if self.stop.is_cancelled() {
             return Err(JobError::Stopped);

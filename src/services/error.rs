@@ -13,8 +13,8 @@ pub enum ServiceError {
     /// The page asked for does not exist: the caller's mistake.
     #[error("the cursor {0}")]
     InvalidCursor(InvalidCursor),
-    /// The claim queue is full; nothing was changed.
-    #[error("the claim queue is full")]
+    /// A queue is full; nothing was changed.
+    #[error("the queue is full")]
     Overloaded,
     /// Where a DID lives could not be asked, and nothing that was read before will do.
     #[error("the DID could not be read: {0}")]

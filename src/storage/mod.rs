@@ -38,6 +38,7 @@ use leases::TAKEN_AHEAD;
 pub use migrations::MigrationStatus;
 pub use purge::{PurgeBatch, PurgeStep, Purged};
 pub use sealing::{KnownSealingKey, SealedSession};
+pub use sessions::{Ending, Held, Tried};
 pub use statistics::{Counts, Statistics, TableSize};
 
 use postgres::PostgresStore;

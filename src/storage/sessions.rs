@@ -1,16 +1,56 @@
 //! Sessions: opening, reading, changing and ending them.
 
-use super::{Result, Store, on};
+use super::{OnLock, Result, Store, StoreError, on};
 use crate::domain::{
     AuditEvent, Changed, Did, EndReason, NewSession, Opened, Page, PageRequest, Parties, SealedKey,
     Session, SessionFilter, SessionId, SessionPatch,
 };
 
+/// A session to end.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    pub id: SessionId,
+    pub reason: EndReason,
+    /// Written if this ends the session.
+    pub audit: Option<AuditEvent>,
+}
+
+/// What came of a call that was asked together with others.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Tried<T> {
+    Done(T),
+    /// Nothing was decided: another transaction holds what the call needs.
+    Busy(Held),
+}
+
+/// What another transaction holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// A DID, which is being revoked.
+    Party(Did),
+    Session(SessionId),
+}
+
 impl Store {
-    /// Opens a session unless its id is taken or a party is revoked. Cannot cross a revocation:
-    /// either this call sees it, or the revocation's ending of sessions sees this session.
+    /// Opens each session unless its id is taken or a party is revoked; of two with one id, the
+    /// first. Cannot cross a revocation: either this call sees it, or the revocation's ending of
+    /// sessions sees the session. The answers are in the order given, and what is wrong with one
+    /// session fails no other.
+    pub async fn open_each(
+        &self,
+        new: &[NewSession],
+        on_lock: OnLock,
+    ) -> Vec<Result<Tried<Opened>>> {
+        match self {
+            Self::Postgres(store) => store.open_each(new, on_lock).await,
+            // Nothing is locked but the whole database, for which every call waits.
+            Self::Sqlite(store) => done(store.open_each(new).await),
+        }
+    }
+
+    /// [`Self::open_each`] of one session, which waits for locks.
     pub async fn open_session(&self, new: NewSession) -> Result<Opened> {
-        on!(self, store => store.open_session(new).await)
+        only(self.open_each(&[new], OnLock::Wait).await)
     }
 
     /// How many sessions of a client are not ended, but no more than `at_most`: no more are looked
@@ -19,8 +59,14 @@ impl Store {
         on!(self, store => store.live_sessions(client, at_most).await)
     }
 
+    /// Each session, if it is there, in the order given.
+    pub async fn read_each(&self, ids: &[SessionId]) -> Vec<Result<Option<Session>>> {
+        on!(self, store => store.read_each(ids).await)
+    }
+
+    /// [`Self::read_each`] of one session.
     pub async fn session(&self, id: SessionId) -> Result<Option<Session>> {
-        on!(self, store => store.session(id).await)
+        self.read_each(&[id]).await.pop().unwrap_or_else(|| Err(unanswered()))
     }
 
     /// A session with its sealed key.
@@ -41,19 +87,45 @@ impl Store {
         on!(self, store => store.update_session(id, patch).await)
     }
 
-    /// Records activity now (not more often than the idle granularity).
-    pub async fn touch_session(&self, id: SessionId) -> Result<Changed> {
-        on!(self, store => store.touch_session(id).await)
+    /// Records activity now in each session (not more often than the idle granularity). The
+    /// answers are in the order given.
+    pub async fn touch_each(
+        &self,
+        ids: &[SessionId],
+        on_lock: OnLock,
+    ) -> Vec<Result<Tried<Changed>>> {
+        match self {
+            Self::Postgres(store) => store.touch_each(ids, on_lock).await,
+            Self::Sqlite(store) => done(store.touch_each(ids).await),
+        }
     }
 
-    /// Ends a session and wipes its key; its nonces stay.
+    /// [`Self::touch_each`] of one session, which waits for its lock.
+    pub async fn touch_session(&self, id: SessionId) -> Result<Changed> {
+        only(self.touch_each(&[id], OnLock::Wait).await)
+    }
+
+    /// Ends each session and wipes its key; its nonces stay. The answers are in the order given,
+    /// and what is wrong with one session fails no other.
+    pub async fn end_each(
+        &self,
+        endings: &[Ending],
+        on_lock: OnLock,
+    ) -> Vec<Result<Tried<Changed>>> {
+        match self {
+            Self::Postgres(store) => store.end_each(endings, on_lock).await,
+            Self::Sqlite(store) => done(store.end_each(endings).await),
+        }
+    }
+
+    /// [`Self::end_each`] of one session, which waits for its lock.
     pub async fn end_session(
         &self,
         id: SessionId,
         reason: EndReason,
         audit: Option<AuditEvent>,
     ) -> Result<Changed> {
-        on!(self, store => store.end_session(id, reason, audit).await)
+        only(self.end_each(&[Ending { id, reason, audit }], OnLock::Wait).await)
     }
 
     /// Ends up to `limit` live sessions of these parties, and returns how many it ended; fewer
@@ -80,4 +152,33 @@ impl Store {
     ) -> Result<u64> {
         on!(self, store => store.end_sessions_of_revoked(did, audit, limit).await)
     }
+}
+
+/// Where no call is ever busy.
+fn done<T>(answers: Vec<Result<T>>) -> Vec<Result<Tried<T>>> {
+    answers.into_iter().map(|answer| answer.map(Tried::Done)).collect()
+}
+
+/// The answer to the only call of a batch.
+fn only<T>(mut answers: Vec<Result<Tried<T>>>) -> Result<T> {
+    match answers.pop() {
+        Some(Ok(Tried::Done(answer))) => Ok(answer),
+        Some(Ok(Tried::Busy(held))) => Err(held.into()),
+        Some(Err(error)) => Err(error),
+        None => Err(unanswered()),
+    }
+}
+
+impl From<Held> for StoreError {
+    fn from(held: Held) -> Self {
+        let what = match held {
+            Held::Party(_) => "a DID",
+            Held::Session(_) => "a session",
+        };
+        Self::Locked(format!("another transaction keeps {what} locked"))
+    }
+}
+
+fn unanswered() -> StoreError {
+    StoreError::Unexpected("the store left a call unanswered".into())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use onceguard::domain::{Claim, Did, EndReason, Outcome, Scope, SessionId};
+use onceguard::domain::{Claim, Did, Outcome, Scope, SessionId};
 use onceguard::services::Claims;
 use onceguard::storage::{PurgeStep, Purged, Store};
 use rstest::rstest;
@@ -16,7 +16,7 @@ use crate::services::claims;
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{
     Limits, TestStore, a_did, a_session, by_signer, days, in_session, nonce, opened, purge_batch,
-    wait_for,
+    sessions_of, wait_for,
 };
 
 const WORKERS: usize = 8;
@@ -165,17 +165,19 @@ async fn purge(store: Store, over: Arc<AtomicBool>) -> Purged {
 }
 
 async fn touch(store: Store, scopes: Scopes, over: Arc<AtomicBool>) {
+    let sessions = sessions_of(&store);
     while !over.load(Ordering::SeqCst) {
         for id in scopes.idling.iter().rev().chain(&scopes.counted) {
-            store.touch_session(*id).await.unwrap();
+            sessions.touch(*id).await.unwrap();
         }
     }
 }
 
 /// Ends some sessions while they are used; the purge deletes them.
 async fn end(store: Store, scopes: Scopes) {
+    let sessions = sessions_of(&store);
     for id in scopes.ending {
-        store.end_session(id, EndReason::Ended, None).await.unwrap();
+        sessions.end(id, None).await.unwrap();
         for _ in 0..200 {
             tokio::task::yield_now().await;
         }

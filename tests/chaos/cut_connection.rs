@@ -1,8 +1,10 @@
 //! The connection to the database is lost during a claim. The caller is told that the outcome is
 //! unknown, and learns it by its `Idempotency-Key`.
 
-use onceguard::domain::{Claim, Did, Nonce, Outcome, Scope, SessionId, Timestamp};
-use onceguard::services::ServiceError;
+use onceguard::domain::{
+    Actor, Changed, Claim, Did, NewSession, Nonce, Opened, Outcome, Scope, SessionId, Timestamp,
+};
+use onceguard::services::{ServiceError, Sessions};
 use onceguard::storage::{Store, StoreError};
 use rstest::rstest;
 use serde_json::json;
@@ -11,8 +13,8 @@ use crate::load::{caller, ops};
 use crate::services::claims;
 use crate::support::{
     Caller, ChaosProxy, Cut, Database, Home, PostgresDatabase, RawSql, a_did, a_nonce, a_session,
-    by_signer, claim, database_url, in_seconds, in_session, nonce, opened, store_at, wait_for,
-    with_key,
+    asked, by_signer, claim, database_url, in_seconds, in_session, nonce, opened, sessions_of,
+    store_at, wait_for, with_key,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,6 +221,130 @@ async fn settle(store: &Store, session: SessionId) {
     })
     .await;
     queue.close().await;
+}
+
+/// What is asked of a session while the connection is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Open,
+    End,
+}
+
+/// A session is opened, or ended, while the connection is cut.
+struct Calls {
+    _home: Home,
+    deed: Deed,
+    sessions: Sessions,
+    proxy: ChaosProxy,
+    /// Ways to the database that are never cut.
+    direct: Store,
+    raw: RawSql,
+}
+
+/// What came of one call.
+struct Called {
+    told: Result<bool, ServiceError>,
+    /// What the database says.
+    done: bool,
+    nothing_was_cut: bool,
+}
+
+impl Calls {
+    async fn to(deed: Deed) -> Self {
+        let home = Home::on(Database::Postgres).await;
+        let direct = store_at(&database_url(&home.url())).await;
+        let raw = home.raw().await;
+        let proxy = ChaosProxy::in_front_of(&home.url()).await;
+        let sessions = sessions_of(&store_at(&database_url(&proxy.url(&home.url()))).await);
+        Self { _home: home, deed, sessions, proxy, direct, raw }
+    }
+
+    /// Cuts at the message with this text, after so many others. What is said is true, and so is
+    /// what is said when the call is repeated.
+    async fn cut(&self, cut: Cut, text: &[u8], skip: usize) -> Called {
+        settle_sessions(&self.sessions).await;
+        let new = a_session();
+        let id = new.id;
+        if self.deed == Deed::End {
+            opened(&self.direct, new.clone()).await;
+        }
+        self.proxy.cut_at(text, skip, cut);
+        let told = ask(&self.sessions, self.deed, &new).await;
+        let nothing_was_cut = self.proxy.never_mind();
+
+        let done = match self.direct.session(id).await.unwrap() {
+            None => false,
+            Some(session) => self.deed == Deed::Open || session.end.is_some(),
+        };
+        match &told {
+            Ok(first) => assert!(*first && done, "{cut:?} {skip}: said to be done"),
+            Err(ServiceError::Store(StoreError::Unavailable(why))) => {
+                assert!(!done, "{cut:?} {skip}: said to have changed nothing: {why}");
+            }
+            Err(ServiceError::Store(StoreError::OutcomeUnknown(_))) => {}
+            Err(error) => panic!("{cut:?} {skip}: {error:?}"),
+        }
+        settle_sessions(&self.sessions).await;
+        assert_eq!(ask(&self.sessions, self.deed, &new).await, Ok(!done), "{cut:?} {skip}");
+        let events = format!("count(*) FROM audit_events WHERE subject = '{id}'");
+        assert_eq!(self.raw.number(&events).await, i64::from(self.deed == Deed::End));
+        Called { told, done, nothing_was_cut }
+    }
+}
+
+/// The same cuts while a session is opened, or ended.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_message_is_cut_the_answer_about_a_session_is_true(
+    #[values(Deed::Open, Deed::End)] deed: Deed,
+) {
+    let calls = Calls::to(deed).await;
+    for cut in [Cut::BeforeTheMessage, Cut::BeforeTheAnswer] {
+        let (mut skip, mut hits_elsewhere) = (0, 0);
+        loop {
+            let Called { told, nothing_was_cut, .. } = calls.cut(cut, b"", skip).await;
+            if nothing_was_cut {
+                assert!(told.is_ok(), "nothing was cut");
+                break;
+            }
+            if told.is_ok() && hits_elsewhere < 5 {
+                hits_elsewhere += 1;
+            } else {
+                (skip, hits_elsewhere) = (skip + 1, 0);
+            }
+            assert!(skip < 50, "a session never needs so many messages");
+        }
+        let Called { told, done, .. } = calls.cut(cut, b"COMMIT", 0).await;
+        let unknown = matches!(told, Err(ServiceError::Store(StoreError::OutcomeUnknown(_))));
+        assert!(unknown, "{cut:?}: {told:?}");
+        assert_eq!(done, cut == Cut::BeforeTheAnswer);
+    }
+}
+
+/// Whether this opened or ended the session, and not an earlier call.
+async fn ask(sessions: &Sessions, deed: Deed, new: &NewSession) -> Result<bool, ServiceError> {
+    Ok(match deed {
+        Deed::Open => matches!(sessions.open(asked(new.clone())).await?, Opened::Created(_)),
+        Deed::End => {
+            let ended = sessions.end(new.id, Some(&Actor::Operator)).await?;
+            matches!(ended, Changed::Done(_))
+        }
+    })
+}
+
+/// Opens and ends sessions until that works, so that every connection is open and has prepared
+/// its statements.
+async fn settle_sessions(sessions: &Sessions) {
+    wait_for("the connections to come back", async || {
+        let mut good = 0;
+        for _ in 0..4 {
+            let new = a_session();
+            let opened = ask(sessions, Deed::Open, &new).await;
+            good += u32::from(opened.is_ok() && ask(sessions, Deed::End, &new).await.is_ok());
+        }
+        (good == 4).then_some(())
+    })
+    .await;
 }
 
 /// The connection stays open, but nothing comes: the network loses everything, or the server hangs.

@@ -1,11 +1,15 @@
-//! `kill -9` under load: accepted nonces stay spent.
+//! `kill -9` under load: accepted nonces stay spent, and no session is forgotten.
+
+use std::sync::Arc;
 
 use rstest::rstest;
 use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::load::{Load, caller};
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::Home;
+use crate::support::{Caller, Home, a_did};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -41,5 +45,68 @@ async fn nothing_accepted_is_forgotten_by_a_killed_process(
         .post(&format!("/v1/sessions/{id}/nonces"), &json!({ "nonce": "afterwards" }))
         .await;
     answer.is(201);
+    assert_eq!(process.stop().await.code(), 0);
+}
+
+/// A session that was opened, and whether it was ended; `None`: nobody can know.
+struct Known {
+    id: String,
+    ended: Option<bool>,
+}
+
+/// Opens sessions, and ends every second one, until no more answers come.
+async fn open_and_end(caller: Caller, known: Arc<watch::Sender<Vec<Known>>>) {
+    for number in 0_u64.. {
+        let parties = json!({ "client_did": a_did().as_str(), "server_did": a_did().as_str() });
+        let opening = caller.request("POST", "/v1/sessions").json(&parties);
+        let Ok(opened) = opening.try_send().await else { return };
+        if opened.status == 503 {
+            continue;
+        }
+        let id = opened.is(201).text_of("id");
+        let ended = if number.is_multiple_of(2) {
+            match caller.request("DELETE", &format!("/v1/sessions/{id}")).try_send().await {
+                Ok(answer) if answer.status == 204 => Some(true),
+                Ok(answer) => {
+                    assert_eq!(answer.status, 503, "{answer:?}");
+                    None
+                }
+                Err(_) => None,
+            }
+        } else {
+            Some(false)
+        };
+        known.send_modify(|known| known.push(Known { id, ended }));
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn no_session_is_forgotten_by_a_killed_process(#[values(Sqlite, Postgres)] on: Database) {
+    let home = Home::on(on).await;
+    let mut process = home.start().await;
+    let known = Arc::new(watch::Sender::new(Vec::<Known>::new()));
+    for round in 1..=4 {
+        let mut clients = JoinSet::new();
+        for _ in 0..16 {
+            clients.spawn(open_and_end(caller(&home, &process), Arc::clone(&known)));
+        }
+        let mut told = known.subscribe();
+        told.wait_for(|known| known.len() >= 150 * round).await.unwrap();
+        process.kill().await;
+        while let Some(client) = clients.join_next().await {
+            client.unwrap();
+        }
+        process = home.start().await;
+        let caller = caller(&home, &process);
+        for Known { id, ended } in &*known.borrow() {
+            let answer = caller.get(&format!("/v1/sessions/{id}")).await;
+            match ended {
+                Some(true) => drop(answer.refused(410, "session_ended")),
+                Some(false) => drop(answer.is(200)),
+                None => assert!([200, 410].contains(&answer.status), "{answer:?}"),
+            }
+        }
+    }
     assert_eq!(process.stop().await.code(), 0);
 }

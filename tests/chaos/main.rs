@@ -40,6 +40,7 @@ mod postgres_crash;
 mod power_cut;
 mod revocation;
 mod sealing;
+mod session_lines;
 mod standby;
 mod strangers;
 mod verdicts;

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use futures_util::future::join_all;
 use onceguard::domain::{Actor, Did, NewSession, Opened, Outcome};
-use onceguard::services::Claims;
+use onceguard::services::{Claims, Sessions};
 use onceguard::storage::Store;
 use rstest::rstest;
 use serde_json::json;
@@ -16,11 +17,14 @@ use crate::load;
 use crate::services::{claims, dids};
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    Home, a_did, a_nonce, a_session, by_signer, in_seconds, in_session, opened, wait_for,
+    Home, a_did, a_nonce, a_session, asked, by_signer, in_seconds, in_session, opened, sessions_of,
+    wait_for,
 };
 
 const ROUNDS: usize = 60;
 const WORKERS: usize = 4;
+/// Openings of a worker at a time.
+const TOGETHER: usize = 3;
 
 /// One round's DID, and whether its revocation has returned.
 #[derive(Clone)]
@@ -51,7 +55,7 @@ async fn nothing_crosses_a_revocation(#[values(Sqlite, Memory, Postgres)] on: Da
     let store = on.store().await;
     // On PostgreSQL, revoked through one instance and used through another.
     let user = if on == Postgres { store.another().await } else { (*store).clone() };
-    let (queue, dids) = (claims(&user), dids(&store));
+    let (sessions, queue, dids) = (sessions_of(&user), claims(&user), dids(&store));
     let mut accepted_before = 0;
     for _ in 0..ROUNDS {
         let round = Round {
@@ -62,7 +66,7 @@ async fn nothing_crosses_a_revocation(#[values(Sqlite, Memory, Postgres)] on: Da
         };
         let mut tasks = JoinSet::new();
         for worker in 0..WORKERS {
-            tasks.spawn(open(user.clone(), queue.clone(), round.clone(), worker));
+            tasks.spawn(open(sessions.clone(), queue.clone(), round.clone(), worker));
             tasks.spawn(use_it(user.clone(), queue.clone(), round.clone(), worker));
         }
         round.start.wait().await;
@@ -124,25 +128,32 @@ async fn an_interrupted_revocation_holds_and_is_finished(#[values(Sqlite, Postgr
     assert_eq!(ended["end_reason"], "did_revoked");
 }
 
-/// Opens sessions of the DID, and claims in each, until it is refused after the revocation.
-async fn open(store: Store, queue: Claims, round: Round, worker: usize) {
+/// Opens sessions of the DID, several at a time, and claims in each, until it is refused after the
+/// revocation.
+async fn open(sessions: Sessions, queue: Claims, round: Round, worker: usize) {
     round.start.wait().await;
     for number in worker.. {
         let too_late = round.is_revoked();
-        match store.open_session(round.session(number)).await.unwrap() {
-            Opened::Created(session) => {
-                assert!(!too_late, "a session of a revoked DID was opened");
-                let too_late = round.is_revoked();
-                let claim = in_session(session.id, a_nonce());
-                round.judge(&queue.claim(vec![claim]).await.unwrap(), too_late);
-            }
-            Opened::Revoked(did) => {
-                assert_eq!(did, round.did);
-                if too_late {
-                    return;
+        let openings = (0..TOGETHER).map(|more| sessions.open(asked(round.session(number + more))));
+        let mut refused = 0;
+        for opened in join_all(openings).await {
+            match opened.unwrap() {
+                Opened::Created(session) => {
+                    assert!(!too_late, "a session of a revoked DID was opened");
+                    let too_late = round.is_revoked();
+                    let claim = in_session(session.id, a_nonce());
+                    round.judge(&queue.claim(vec![claim]).await.unwrap(), too_late);
                 }
+                Opened::Revoked(did) => {
+                    assert_eq!(did, round.did);
+                    refused += 1;
+                }
+                Opened::Exists => panic!("a new id is taken"),
             }
-            Opened::Exists => panic!("a new id is taken"),
+        }
+        if too_late {
+            assert_eq!(refused, TOGETHER);
+            return;
         }
     }
 }

@@ -13,8 +13,8 @@ use rstest::rstest;
 
 use crate::support::Database::Postgres;
 use crate::support::{
-    TestStore, a_did, a_nonce, a_session, an_audit_event, by_signer, claim, database_config,
-    database_url, in_seconds, in_session, naming, opened, unique,
+    TestStore, a_did, a_nonce, a_session, an_audit_event, asked, by_signer, claim, database_config,
+    database_url, in_seconds, in_session, naming, opened, sessions_of, unique,
 };
 
 /// Defaults that would break statements, or promises.
@@ -126,33 +126,34 @@ async fn add_a_hostile_schema(direct: &TestStore) {
 /// Opens sessions with a DID while it is revoked, over and over: none comes after that, and none
 /// outlives it.
 async fn race_openings_with_revocations(store: &Store, direct: &TestStore) {
+    let sessions = sessions_of(store);
     for round in 0..15 {
         let did = a_did();
         let openers = (0..12).map(async |_| {
-            let mut sessions = 0;
+            let mut opened = 0;
             loop {
                 let new = onceguard::domain::NewSession { client_did: did.clone(), ..a_session() };
-                match store.open_session(new).await.unwrap() {
-                    Opened::Created(_) => sessions += 1,
-                    Opened::Revoked(_) => return sessions,
+                match sessions.open(asked(new)).await.unwrap() {
+                    Opened::Created(_) => opened += 1,
+                    Opened::Revoked(_) => return opened,
                     Opened::Exists => panic!("a new id exists"),
                 }
             }
         });
-        let sessions = format!("count(*) FROM sessions WHERE client_did = '{did}'");
+        let count = format!("count(*) FROM sessions WHERE client_did = '{did}'");
         let revoked = async {
             // Some sessions come before.
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             let event = an_audit_event("did.revoke", &did);
             assert!(store.revoke_did(&did, event).await.unwrap().first);
             // Nothing more is awaited: what comes after would hide in it.
-            direct.raw().number(&sessions).await
+            direct.raw().number(&count).await
         };
         let (before, opened) = tokio::join!(revoked, join_all(openers));
-        let after = direct.raw().number(&sessions).await;
+        let after = direct.raw().number(&count).await;
         assert_eq!(after, before, "round {round}: {opened:?} were opened");
         while store.end_sessions_of_revoked(Some(&did), None, 100).await.unwrap() == 100 {}
-        let active = direct.raw().number(&format!("{sessions} AND ended_at IS NULL")).await;
+        let active = direct.raw().number(&format!("{count} AND ended_at IS NULL")).await;
         assert_eq!(active, 0, "round {round}: {opened:?} were opened");
     }
 }
@@ -182,8 +183,8 @@ async fn assert_settings(direct: &TestStore) {
     for (name, setting) in MADE_SURE_OF {
         for table in ["sessions", "nonces", "signer_nonces", "leases"] {
             let setting = match (name, table) {
-                // Claims wait for a locked row only for a moment.
-                ("lock_timeout", "nonces" | "signer_nonces") => "200",
+                // Batches wait for a lock only for a moment.
+                ("lock_timeout", "sessions" | "nonces" | "signer_nonces") => "200",
                 _ => setting,
             };
             let seen = format!("FROM public.seen WHERE at = '{table}' AND name = '{name}'");

@@ -34,6 +34,7 @@ mod poolers;
 mod purge;
 mod quick_claims;
 mod sealing;
+mod session_batches;
 mod session_ends;
 mod session_lists;
 mod sessions;

@@ -1,17 +1,22 @@
 //! Sessions, nonces, DIDs and claims for tests, and claims as the services make them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use onceguard::config::{self, SealingKeyBytes};
 use onceguard::domain::{
     Actor, Ask, AuditEvent, Claim, Cursor, Did, DidDocument, Facts, IdempotencyDigest, KeyType,
     Metadata, NewDid, NewSession, Nonce, Opened, Outcome, Peer, PublicKey, Scope, SealedKey,
     Session, SessionId, Timestamp, judge,
 };
+use onceguard::metrics::Metrics;
 use onceguard::resolvers::{Account, did_key};
+use onceguard::services::{OpenSession, Sealer, SealingKeys, Sessions};
 use onceguard::storage::{Answer, Asked, OnLock, PurgeStep, Purged, Reading, Store, StoreError};
 use serde_json::json;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 /// A number that this process has not used yet.
 pub fn unique() -> u64 {
@@ -236,4 +241,29 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The first batch of a step of the purge.
 pub async fn purge_batch(store: &Store, step: PurgeStep, limit: u32) -> Purged {
     store.purge(step, &Cursor::default(), limit).await.unwrap().purged
+}
+
+/// The service of sessions, as an instance has it.
+pub fn sessions_of(store: &Store) -> Sessions {
+    let keys = SealingKeys::new(vec![SealingKeyBytes(Zeroizing::new([7; 32]))]).unwrap();
+    let config =
+        config::Sessions { default_ttl: minutes(60), max_ttl: days(1), retention: days(7) };
+    let metrics = Arc::new(Metrics::new().unwrap());
+    Sessions::start(store.clone(), Sealer::new(&keys), &config, metrics)
+}
+
+/// What a caller asks for who opens such a session, without a key.
+pub fn asked(new: NewSession) -> OpenSession {
+    OpenSession {
+        id: Some(new.id),
+        client_did: new.client_did,
+        server_did: new.server_did,
+        session_key: None,
+        ttl_seconds: Some(new.ttl_seconds),
+        idle_timeout_seconds: new.idle_timeout_seconds,
+        max_claims: new.max_claims,
+        metadata: new.metadata,
+        user_agent: new.user_agent,
+        ip_address: new.ip_address,
+    }
 }

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::http::openapi::document;
 
+/// Where a response has its codes, each with an example.
+const EXAMPLES: &str = "/content/application~1problem+json/examples";
+
 /// A call that may answer with a code.
 pub(super) struct Call {
     pub(super) method: String,
@@ -36,18 +39,17 @@ pub(super) fn with(code: &str) -> &'static [Call] {
 
 fn by_code(document: &Value) -> BTreeMap<String, Vec<Call>> {
     let mut by_code: BTreeMap<String, Vec<Call>> = BTreeMap::new();
-    for (path, item) in members(&document["paths"]) {
-        for (method, operation) in members(item) {
-            for (status, response) in members(&operation["responses"]) {
-                let problem = &response["content"]["application/problem+json"];
-                for (code, _) in members(&problem["examples"]) {
+    for (path, item) in members(document, "/paths") {
+        for (method, operation) in members(item, "") {
+            for (status, response) in members(operation, "/responses") {
+                for (code, _) in members(response, EXAMPLES) {
                     by_code.entry(code.clone()).or_default().push(Call {
                         method: method.to_uppercase(),
                         path: path.clone(),
-                        summary: text(&operation["summary"]),
+                        summary: text(operation, "/summary"),
                         status: status.parse().unwrap_or_default(),
-                        tag: text(&operation["tags"][0]),
-                        id: text(&operation["operationId"]),
+                        tag: text(operation, "/tags/0"),
+                        id: text(operation, "/operationId"),
                     });
                 }
             }
@@ -56,12 +58,13 @@ fn by_code(document: &Value) -> BTreeMap<String, Vec<Call>> {
     by_code
 }
 
-fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    value.as_object().into_iter().flatten()
+/// The members of the object at this JSON pointer.
+fn members<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    value.pointer(pointer).and_then(Value::as_object).into_iter().flatten()
 }
 
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+fn text(value: &Value, pointer: &str) -> String {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -39,13 +39,14 @@ impl Page<'_> {
     fn into_response(self) -> HttpResponse {
         let Self { title, place, policy, head, body } = self;
         let title = escape(title);
-        let places: String = PLACES
+        let places: Vec<_> = PLACES
             .iter()
             .map(|(path, name)| {
                 let current = if *path == place { " aria-current=\"true\"" } else { "" };
                 format!("<a href=\"{path}\"{current}>{name}</a>")
             })
             .collect();
+        let places = places.concat();
         let page = format!(
             r#"<!doctype html>
 <html lang="en">
@@ -92,12 +93,10 @@ fn escape(text: &str) -> String {
 
 /// Text for an element, with what stands between backticks as code.
 fn with_code(text: &str) -> String {
-    let parts = escape(text);
-    let parts = parts.split('`').enumerate();
-    parts
-        .map(|(index, part)| match index % 2 {
-            0 => part.to_owned(),
-            _ => format!("<code>{part}</code>"),
-        })
-        .collect()
+    let text = escape(text);
+    let parts = text.split('`').enumerate().flat_map(|(index, part)| match index % 2 {
+        0 => ["", part, ""],
+        _ => ["<code>", part, "</code>"],
+    });
+    parts.collect()
 }

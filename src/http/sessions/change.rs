@@ -90,7 +90,7 @@ fn read(call: &Call) -> Result<(SessionId, Change, Option<IfMatch>), Problem> {
     params(("id" = String, Path, description = "A UUID, or its 22-character base64url form.",
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 204, description = "Recorded.")),
-    extensions(("x-errors" = json!(["session_not_found", "session_ended", "session_expired"]))),
+    extensions(("x-errors" = json!(["session_not_found", "session_ended", "session_expired", "overloaded", "outcome_unknown"]))),
 )]
 pub(in crate::http) async fn touch(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
@@ -107,7 +107,7 @@ pub(in crate::http) async fn touch(call: Call) -> Result<HttpResponse, Problem> 
     params(("id" = String, Path, description = "A UUID, or its 22-character base64url form.",
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 204, description = "Ended.")),
-    extensions(("x-errors" = json!(["session_not_found", "session_ended", "session_expired"]))),
+    extensions(("x-errors" = json!(["session_not_found", "session_ended", "session_expired", "overloaded", "outcome_unknown"]))),
 )]
 pub(in crate::http) async fn end(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();

@@ -62,7 +62,7 @@ pub(in crate::http) struct Body {
         ("Location" = String, description = "The session's path."),
         ("ETag" = String, description = "For If-Match."),
     ))),
-    extensions(("x-errors" = json!(["did_revoked", "session_exists", "rate_limited"]))),
+    extensions(("x-errors" = json!(["did_revoked", "session_exists", "rate_limited", "overloaded", "outcome_unknown"]))),
 )]
 pub(in crate::http) async fn open(call: Call) -> Result<HttpResponse, Problem> {
     let asked = read(&call)?;

@@ -19,7 +19,7 @@ use crate::domain::{Code, Did, SessionFilter, SessionId, StateFilter};
         example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 200, description = "The session, never its key.", body = View,
         headers(("ETag" = String, description = "For If-Match.")))),
-    extensions(("x-errors" = json!(["session_not_found", "session_ended", "session_expired"]))),
+    extensions(("x-errors" = json!(["session_not_found", "session_ended", "session_expired", "overloaded"]))),
 )]
 pub(in crate::http) async fn read(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();

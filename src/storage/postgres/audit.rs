@@ -2,16 +2,24 @@
 //! never changed.
 
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, Jsonb, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::PostgresStore;
+use super::connection::statement::Prepared;
 use super::schema::audit_events;
 use crate::domain::{AuditEvent, Timestamp};
 use crate::storage::{AuditRecord, Result};
 
 /// Only what was done is recorded: what was refused changes nothing.
 const SUCCESS: &str = "success";
+
+const RECORD: &str = "
+    INSERT INTO audit_events (id, at, actor, action, subject, outcome, detail)
+    SELECT id, now(), actor, action, subject, $5, detail
+    FROM unnest($1, $2, $3, $4, $6) AS event (id, actor, action, subject, detail)";
 
 impl PostgresStore {
     pub async fn audit(&self, event: AuditEvent) -> Result<()> {
@@ -37,17 +45,23 @@ impl PostgresStore {
 }
 
 pub(super) async fn record(c: &mut AsyncPgConnection, event: &AuditEvent) -> QueryResult<()> {
-    diesel::insert_into(audit_events::table)
-        .values((
-            audit_events::id.eq(Uuid::now_v7()),
-            audit_events::at.eq(diesel::dsl::now),
-            audit_events::actor.eq(event.actor.to_string()),
-            audit_events::action.eq(event.action),
-            audit_events::subject.eq(&event.subject),
-            audit_events::outcome.eq(SUCCESS),
-            audit_events::detail.eq(&event.detail),
-        ))
-        .execute(c)
-        .await
-        .map(drop)
+    record_all(c, &[event]).await
+}
+
+/// Records events in one statement.
+pub(super) async fn record_all(
+    c: &mut AsyncPgConnection,
+    events: &[&AuditEvent],
+) -> QueryResult<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let query = sql_query(RECORD)
+        .bind::<Array<SqlUuid>, _>(events.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(events.iter().map(|e| e.actor.to_string()).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(events.iter().map(|e| e.action).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(events.iter().map(|e| e.subject.as_str()).collect::<Vec<_>>())
+        .bind::<Text, _>(SUCCESS)
+        .bind::<Array<Jsonb>, _>(events.iter().map(|e| &e.detail).collect::<Vec<_>>());
+    Prepared(query).execute(c).await.map(drop)
 }

@@ -1,5 +1,6 @@
-//! The PostgreSQL store: diesel-async over two pools. Claims have connections of their own, so
-//! that neither they nor anything else can starve the other.
+//! The PostgreSQL store: diesel-async over three pools. Claims have connections of their own, and
+//! so have batches that open, end and touch sessions, so that none of them, nor anything else, can
+//! starve another.
 //!
 //! Every operation runs through `connection::pool::Pool::run`. Nothing here decides a time: the
 //! database's clock does, in SQL.
@@ -32,6 +33,7 @@ use uuid::Uuid;
 use self::claims::detour::Detour;
 use self::connection::assumptions::Assumptions;
 use self::connection::connect::Connector;
+use self::connection::errors::{InFlight, Trouble};
 use self::connection::pool::{Kind, Limits, Pool};
 use self::connection::tls::Tls;
 use self::connection::work::Work;
@@ -44,14 +46,19 @@ use crate::metrics::Metrics;
 const CLAIM_CONNECTIONS: u32 = 16;
 /// Of these, the ones that are always open.
 const IDLE_CLAIM_CONNECTIONS: u32 = 2;
-/// How long a claim's statement waits for a lock. Everything else of its batch waits with it.
+/// Connections that only openings, endings and touches of sessions use: one for a batch of each
+/// kind, and one for its calls that wait for a lock.
+const SESSION_CONNECTIONS: u32 = 6;
+/// Of these, the ones that are always open.
+const IDLE_SESSION_CONNECTIONS: u32 = 2;
+/// How long a statement of a batch waits for a lock. Everything else of its batch waits with it.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Claims run few statements, each prepared once, on tables that grow from nothing to millions
+/// Batches run few statements, each prepared once, on tables that grow from nothing to millions
 /// of rows between two runs of ANALYZE. Whatever the statistics say, each row must be reached
 /// through an index, in a plan that is made once: a sequential scan, or a join that reads a
 /// whole table, would be right for an empty table and ruinous later.
-const CLAIM_PLANNER: [(&str, &str); 6] = [
+const BATCH_PLANNER: [(&str, &str); 6] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
@@ -80,6 +87,7 @@ pub struct PostgresStore {
 struct Pools {
     general: Pool,
     claims: Pool,
+    sessions: Pool,
     _open: TaskTrackerToken,
 }
 
@@ -93,8 +101,8 @@ impl PostgresStore {
         let tls = Tls::new(options, config.allow_plaintext)?;
         let instance = Uuid::now_v7();
         let lock_timeout = LOCK_TIMEOUT.as_millis().to_string();
-        let mut claim_settings = CLAIM_PLANNER.to_vec();
-        claim_settings.push(("lock_timeout", lock_timeout.as_str()));
+        let mut batch_settings = BATCH_PLANNER.to_vec();
+        batch_settings.push(("lock_timeout", lock_timeout.as_str()));
         let connector = |statement_timeout, settings| {
             let assumptions = Assumptions::new(instance, statement_timeout, settings);
             let patience = config.pool.acquire_timeout;
@@ -102,7 +110,8 @@ impl PostgresStore {
             Arc::new(Connector::new(options, tls, assumptions, patience, metrics))
         };
         let general = connector(config.statement_timeout, &[]);
-        let claims = connector(config.claim_statement_timeout, &claim_settings);
+        let claims = connector(config.claim_statement_timeout, &batch_settings);
+        let sessions = connector(config.statement_timeout, &batch_settings);
         let general_limits = Limits {
             max: config.pool.max,
             min: config.pool.min,
@@ -120,12 +129,19 @@ impl PostgresStore {
             lock_timeout: Some(LOCK_TIMEOUT),
             ..general_limits
         };
+        let session_limits = Limits {
+            max: SESSION_CONNECTIONS,
+            min: IDLE_SESSION_CONNECTIONS,
+            lock_timeout: Some(LOCK_TIMEOUT),
+            ..general_limits
+        };
         let open = TaskTracker::new();
         let server = Arc::new(AtomicU64::new(0));
         let connector = Arc::clone(&general);
         let pools = Pools {
             general: Pool::open(connector, general_limits, &server, Arc::clone(&metrics)).await?,
-            claims: Pool::open(claims, claim_limits, &server, metrics).await?,
+            claims: Pool::open(claims, claim_limits, &server, Arc::clone(&metrics)).await?,
+            sessions: Pool::open(sessions, session_limits, &server, metrics).await?,
             _open: open.token(),
         };
         Ok(Self {
@@ -170,6 +186,14 @@ impl PostgresStore {
         self.pools()?.general.run(Kind::Statement, operation, work).await
     }
 
+    /// A batch of openings, endings or touches of sessions.
+    async fn for_sessions<T, F>(&self, kind: Kind, operation: &'static str, work: F) -> Result<T>
+    where
+        F: Work<T>,
+    {
+        self.pools()?.sessions.run(kind, operation, work).await
+    }
+
     /// Several statements in one transaction.
     async fn transaction<T, F>(&self, operation: &'static str, work: F) -> Result<T>
     where
@@ -182,4 +206,9 @@ impl PostgresStore {
 /// A row that this binary cannot read, as Diesel's error.
 fn unreadable(what: impl std::fmt::Display) -> diesel::result::Error {
     diesel::result::Error::DeserializationError(what.to_string().into())
+}
+
+/// The error of the call that met a row which cannot be read. It is no other call's.
+fn of_its_row(error: &diesel::result::Error) -> StoreError {
+    Trouble::of(error).into_error(InFlight::NoCommit)
 }

@@ -8,21 +8,23 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use onceguard::domain::{
     Accepted, Changed, Claim, Did, End, EndReason, Opened, Outcome, Refusal, Scope, Session,
     SessionId, SessionPatch, SessionState,
 };
+use onceguard::services::Sessions;
 use onceguard::storage::{PurgeStep, Purged};
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use self::operations::{Attempt, Operation, PARTIES, SLOTS, Target, operation};
+use self::operations::{Attempt, Opening, Operation, PARTIES, SLOTS, Target, operation};
 use self::rule::{Model, Modelled};
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    Limits, TestStore, a_session, an_audit_event, ask_all, by_signer, days, did, digest,
-    in_session, minutes, naming, nonce, outcome, purge_batch, unique,
+    Limits, TestStore, a_session, an_audit_event, ask_all, asked, by_signer, days, did, digest,
+    in_session, minutes, naming, nonce, outcome, purge_batch, sessions_of, unique,
 };
 
 const QUOTA: u64 = 4;
@@ -33,6 +35,7 @@ const MARGIN: Duration = minutes(1);
 /// A store and its model.
 struct Pair<'a> {
     store: &'a TestStore,
+    sessions: Sessions,
     model: Model,
     slots: [SessionId; SLOTS],
     parties: [Did; PARTIES],
@@ -43,6 +46,7 @@ impl<'a> Pair<'a> {
         let case = unique();
         Self {
             store,
+            sessions: sessions_of(store),
             model: Model::default(),
             slots: std::array::from_fn(|_| SessionId(Uuid::now_v7())),
             parties: std::array::from_fn(|n| did(&format!("did:web:party-{n}-of-{case}.example"))),
@@ -85,25 +89,9 @@ impl<'a> Pair<'a> {
 
     async fn apply(&mut self, operation: Operation) {
         match operation {
-            Operation::Open { slot, client, server, counted, idle, ttl_minutes } => {
-                let mut new = a_session();
-                new.id = self.slots[slot];
-                new.client_did = self.parties[client].clone();
-                new.server_did = self.parties[server].clone();
-                new.max_claims = counted.then_some(MAX_CLAIMS);
-                new.idle_timeout_seconds = idle.then_some(600);
-                new.ttl_seconds = ttl_minutes * 60;
-                self.open(new).await;
-            }
+            Operation::Open(openings) => self.open(openings).await,
             Operation::Claim(attempts) => self.claim(attempts).await,
-            Operation::End { slot } => {
-                let changed =
-                    self.store.end_session(self.slots[slot], EndReason::Ended, None).await;
-                let changed = changed.unwrap();
-                if let Some(session) = self.changed(slot, changed) {
-                    self.model.end(session.id, session.end.unwrap());
-                }
-            }
+            Operation::End { slots } => self.end(slots).await,
             Operation::Patch { slot, ttl_minutes } => {
                 let patch =
                     SessionPatch { ttl_seconds: Some(ttl_minutes * 60), ..SessionPatch::default() };
@@ -128,19 +116,57 @@ impl<'a> Pair<'a> {
         }
     }
 
-    async fn open(&mut self, new: onceguard::domain::NewSession) {
-        let revoked = [&new.client_did, &new.server_did].map(|party| self.model.is_revoked(party));
-        let taken = self.model.sessions.contains_key(&new.id);
-        match self.store.open_session(new).await.unwrap() {
-            Opened::Created(session) => {
-                assert!(!taken && revoked == [false, false], "opened");
-                let session = self.steady(session);
-                let modelled =
-                    Modelled { session: session.clone(), used: BTreeMap::new(), named: 0 };
-                self.model.sessions.insert(session.id, modelled);
+    async fn open(&mut self, openings: Vec<Opening>) {
+        let new = |opening: &Opening| {
+            let mut new = a_session();
+            new.id = self.slots[opening.slot];
+            new.client_did = self.parties[opening.client].clone();
+            new.server_did = self.parties[opening.server].clone();
+            new.max_claims = opening.counted.then_some(MAX_CLAIMS);
+            new.idle_timeout_seconds = opening.idle.then_some(600);
+            new.ttl_seconds = opening.ttl_minutes * 60;
+            new
+        };
+        let new: Vec<_> = openings.iter().map(new).collect();
+        let before = self.model.sessions.keys().copied().collect::<Vec<_>>();
+        let opened = join_all(new.iter().map(|new| self.sessions.open(asked(new.clone())))).await;
+        let (mut exist, mut created) = (Vec::new(), before);
+        for (new, opened) in new.iter().zip(opened) {
+            let parties = [&new.client_did, &new.server_did];
+            let revoked = parties.map(|party| self.model.is_revoked(party));
+            match opened.unwrap() {
+                Opened::Created(session) => {
+                    assert!(!created.contains(&new.id) && revoked == [false, false], "opened");
+                    created.push(new.id);
+                    let session = self.steady(session);
+                    let modelled =
+                        Modelled { session: session.clone(), used: BTreeMap::new(), named: 0 };
+                    self.model.sessions.insert(session.id, modelled);
+                }
+                Opened::Exists => exist.push(new.id),
+                Opened::Revoked(party) => assert!(self.model.is_revoked(&party), "revoked"),
             }
-            Opened::Exists => assert!(taken, "exists"),
-            Opened::Revoked(party) => assert!(self.model.is_revoked(&party), "revoked"),
+        }
+        assert!(exist.iter().all(|id| created.contains(id)), "exists");
+    }
+
+    async fn end(&mut self, slots: Vec<usize>) {
+        let ended = join_all(slots.iter().map(|slot| self.sessions.end(self.slots[*slot], None)));
+        let ended = ended.await;
+        // One of two that end the same session at the same time comes first.
+        let mut over = Vec::new();
+        for (slot, changed) in slots.into_iter().zip(ended) {
+            match changed.unwrap() {
+                Changed::Over(session) => over.push((slot, Changed::Over(session))),
+                changed => {
+                    if let Some(session) = self.changed(slot, changed) {
+                        self.model.end(session.id, session.end.unwrap());
+                    }
+                }
+            }
+        }
+        for (slot, changed) in over {
+            self.changed(slot, changed);
         }
     }
 

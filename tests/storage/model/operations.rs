@@ -5,14 +5,35 @@ use proptest::prelude::*;
 /// What may happen. Sessions, parties and nonces are chosen from a few, so that they meet.
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
-    Open { slot: usize, client: usize, server: usize, counted: bool, idle: bool, ttl_minutes: u32 },
+    /// At the same time: the first alone, and the others in the next batch.
+    Open(Vec<Opening>),
     Claim(Vec<Attempt>),
-    End { slot: usize },
-    Patch { slot: usize, ttl_minutes: u32 },
-    Revoke { party: usize },
+    /// At the same time.
+    End {
+        slots: Vec<usize>,
+    },
+    Patch {
+        slot: usize,
+        ttl_minutes: u32,
+    },
+    Revoke {
+        party: usize,
+    },
     EndSessionsOfRevoked,
-    Pass { seconds: u64 },
+    Pass {
+        seconds: u64,
+    },
     Purge,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Opening {
+    pub(super) slot: usize,
+    pub(super) client: usize,
+    pub(super) server: usize,
+    pub(super) counted: bool,
+    pub(super) idle: bool,
+    pub(super) ttl_minutes: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -50,15 +71,30 @@ fn attempt() -> impl Strategy<Value = Attempt> {
     })
 }
 
+fn opening() -> impl Strategy<Value = Opening> {
+    (
+        0..SLOTS,
+        0..PARTIES,
+        0..PARTIES,
+        any::<bool>(),
+        any::<bool>(),
+        prop_oneof![Just(10), Just(60)],
+    )
+        .prop_map(|(slot, client, server, counted, idle, ttl_minutes)| Opening {
+            slot,
+            client,
+            server,
+            counted,
+            idle,
+            ttl_minutes,
+        })
+}
+
 pub(super) fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
-        4 => (0..SLOTS, 0..PARTIES, 0..PARTIES, any::<bool>(), any::<bool>(),
-              prop_oneof![Just(10), Just(60)])
-            .prop_map(|(slot, client, server, counted, idle, ttl_minutes)| Operation::Open {
-                slot, client, server, counted, idle, ttl_minutes,
-            }),
+        4 => prop::collection::vec(opening(), 1..6).prop_map(Operation::Open),
         12 => prop::collection::vec(attempt(), 1..6).prop_map(Operation::Claim),
-        1 => (0..SLOTS).prop_map(|slot| Operation::End { slot }),
+        1 => prop::collection::vec(0..SLOTS, 1..6).prop_map(|slots| Operation::End { slots }),
         1 => (0..SLOTS, prop_oneof![Just(10), Just(60), Just(600)])
             .prop_map(|(slot, ttl_minutes)| Operation::Patch { slot, ttl_minutes }),
         1 => (0..PARTIES).prop_map(|party| Operation::Revoke { party }),

@@ -20,9 +20,8 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::PostgresStore;
-use super::connection::errors::{InFlight, Trouble};
 use super::schema::nonces;
-use super::unreadable;
+use super::{of_its_row, unreadable};
 use crate::domain::{
     Ask, Facts, IdempotencyDigest, Nonce, Scope, SessionId, SignerKey, Timestamp, UsedNonce,
 };
@@ -148,11 +147,6 @@ impl PostgresStore {
         })
         .await
     }
-}
-
-/// The error of the ask that met a row which cannot be read. It is no other ask's.
-pub(super) fn of_its_row(error: &diesel::result::Error) -> StoreError {
-    Trouble::of(error).into_error(InFlight::NoCommit)
 }
 
 pub(super) fn used(

@@ -1,20 +1,26 @@
 //! Ending sessions, one by one or many at once. An end wipes the sealed key in the same
 //! statement; the nonces stay.
 
+use std::collections::{HashMap, HashSet};
+
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{QueryFragment, QueryId};
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Text, Uuid};
+use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
 
-use super::row::{SessionRow, session_columns, unsigned};
-use crate::domain::{AuditEvent, Changed, Did, EndReason, Parties, SessionId};
-use crate::storage::Result;
+use super::row::{session_columns, unsigned};
+use super::together::{Failed, Refusal, together_or_each};
+use super::{sessions, unique};
+use crate::domain::{AuditEvent, Changed, Did, EndReason, Parties, Session, SessionState};
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::audit;
 use crate::storage::postgres::connection::confirm::confirm;
+use crate::storage::postgres::connection::pool::Kind;
 use crate::storage::postgres::connection::statement::Prepared;
+use crate::storage::{Ending, Held, OnLock, Result, Tried};
 
 /// Overdue sessions are over already, for another reason, which the purge records.
 macro_rules! live {
@@ -49,11 +55,30 @@ macro_rules! end_picked {
     };
 }
 
+macro_rules! lock {
+    ($on_lock:expr) => {
+        concat!(
+            "SELECT ",
+            session_columns!(),
+            " FROM sessions WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE",
+            $on_lock
+        )
+    };
+}
+
+/// The lock also confirms what is found, see `connection::confirm`.
+const LOCK: &str = lock!(" SKIP LOCKED");
+const WAIT_AND_LOCK: &str = lock!("");
+
+/// Which of these are there.
+const THERE: &str = "SELECT id FROM sessions WHERE id = ANY ($1)";
+
 const END: &str = concat!(
     "UPDATE sessions
-     SET ended_at = clock_timestamp(), end_reason = $2, session_key = NULL, key_id = NULL,
+     SET ended_at = clock_timestamp(), end_reason = reason, session_key = NULL, key_id = NULL,
          version = version + 1
-     WHERE id = $1
+     FROM unnest($1, $2) AS ending (ending_id, reason)
+     WHERE id = ending_id
      RETURNING ",
     session_columns!()
 );
@@ -86,6 +111,12 @@ const END_OF_ONE_REVOKED: &str = end_picked!(
 );
 
 #[derive(QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+}
+
+#[derive(QueryableByName)]
 struct Batch {
     #[diesel(sql_type = BigInt)]
     picked: i64,
@@ -94,24 +125,24 @@ struct Batch {
 }
 
 impl PostgresStore {
-    pub async fn end_session(
+    pub async fn end_each(
         &self,
-        id: SessionId,
-        reason: EndReason,
-        event: Option<AuditEvent>,
-    ) -> Result<Changed> {
-        self.transaction("end_session", async |c| {
-            if let Err(refused) = super::lock(c, id).await? {
-                return Ok(refused);
-            }
-            let query = sql_query(END).bind::<Uuid, _>(id.0).bind::<Text, _>(reason.as_str());
-            let row: SessionRow = Prepared(query).get_result(c).await?;
-            if let Some(event) = &event {
-                audit::record(c, event).await?;
-            }
-            row.read().map(Changed::Done)
-        })
-        .await
+        endings: &[Ending],
+        on_lock: OnLock,
+    ) -> Vec<Result<Tried<Changed>>> {
+        together_or_each(endings, |endings| self.end_together(endings, on_lock)).await
+    }
+
+    async fn end_together(
+        &self,
+        endings: &[Ending],
+        on_lock: OnLock,
+    ) -> std::result::Result<Vec<Result<Tried<Changed>>>, Failed> {
+        let refusal = Refusal::default();
+        let work =
+            async |c: &mut AsyncPgConnection| refusal.note(end_each(c, endings, on_lock).await);
+        let ended = self.for_sessions(Kind::Transaction, "end_each", work).await;
+        ended.map_err(|error| refusal.failed(error))
     }
 
     pub async fn end_sessions(
@@ -167,6 +198,67 @@ impl PostgresStore {
         })
         .await
     }
+}
+
+async fn end_each(
+    c: &mut AsyncPgConnection,
+    endings: &[Ending],
+    on_lock: OnLock,
+) -> QueryResult<Vec<Result<Tried<Changed>>>> {
+    let statement = match on_lock {
+        OnLock::Skip => LOCK,
+        OnLock::Wait => WAIT_AND_LOCK,
+    };
+    let mut missing = unique(endings.iter().map(|ending| &ending.id));
+    let query = Prepared(sql_query(statement).bind::<Array<SqlUuid>, _>(&missing));
+    let mut found = sessions(query.load(c).await?);
+    missing.retain(|id| !found.contains_key(id));
+    let busy = those_there(c, &missing).await?;
+
+    // Of two endings of one session, the first ends it.
+    let is_live = |session: &Result<Session>| {
+        session.as_ref().is_ok_and(|session| session.state() == SessionState::Active)
+    };
+    let mut live: HashSet<Uuid> =
+        found.iter().filter(|(_, session)| is_live(session)).map(|(id, _)| *id).collect();
+    let ends: Vec<bool> = endings.iter().map(|ending| live.remove(&ending.id.0)).collect();
+    let to_end = || endings.iter().zip(&ends).filter_map(|(ending, ends)| ends.then_some(ending));
+    found.extend(end(c, to_end()).await?);
+    let events: Vec<_> = to_end().filter_map(|ending| ending.audit.as_ref()).collect();
+    audit::record_all(c, &events).await?;
+
+    let answers = endings.iter().zip(&ends).map(|(Ending { id, .. }, ends)| {
+        Ok(match found.get(&id.0).cloned().transpose()? {
+            Some(session) if *ends => Tried::Done(Changed::Done(session)),
+            Some(session) => Tried::Done(Changed::Over(session)),
+            None if busy.contains(&id.0) => Tried::Busy(Held::Session(*id)),
+            None => Tried::Done(Changed::NotFound),
+        })
+    });
+    Ok(answers.collect())
+}
+
+async fn those_there(c: &mut AsyncPgConnection, ids: &[Uuid]) -> QueryResult<HashSet<Uuid>> {
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let query = Prepared(sql_query(THERE).bind::<Array<SqlUuid>, _>(ids));
+    let there: Vec<IdRow> = query.load(c).await?;
+    Ok(there.into_iter().map(|row| row.id).collect())
+}
+
+/// Ends sessions that are locked and live, each named once, and returns them by their ids.
+async fn end(
+    c: &mut AsyncPgConnection,
+    endings: impl Iterator<Item = &Ending>,
+) -> QueryResult<HashMap<Uuid, Result<Session>>> {
+    let (ids, reasons): (Vec<_>, Vec<_>) =
+        endings.map(|ending| (ending.id.0, ending.reason.as_str())).unzip();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let query = sql_query(END).bind::<Array<SqlUuid>, _>(ids).bind::<Array<Text>, _>(reasons);
+    Ok(sessions(Prepared(query).load(c).await?))
 }
 
 /// Writes the event, with the count, if any session was ended; and otherwise confirms that none

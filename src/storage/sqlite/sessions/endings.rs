@@ -3,14 +3,15 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Text};
 use diesel::sqlite::Sqlite;
+use futures_util::future::join_all;
 use serde_json::Value;
 
 use super::lists::ACTIVE;
 use super::{changed, live};
-use crate::domain::{AuditEvent, Changed, Did, EndReason, Parties, SessionId, Timestamp};
-use crate::storage::Result;
+use crate::domain::{AuditEvent, Changed, Did, EndReason, Parties, Timestamp};
 use crate::storage::sqlite::schema::sessions;
 use crate::storage::sqlite::{SqliteStore, audit};
+use crate::storage::{Ending, Result};
 
 #[derive(QueryableByName)]
 struct IdRow {
@@ -19,14 +20,10 @@ struct IdRow {
 }
 
 impl SqliteStore {
-    pub async fn end_session(
-        &self,
-        id: SessionId,
-        reason: EndReason,
-        audit: Option<AuditEvent>,
-    ) -> Result<Changed> {
-        let end = move |conn: &mut _, now| end(conn, now, id, reason, audit.as_ref());
-        self.0.write("end_session", end).await
+    pub async fn end_each(&self, endings: &[Ending]) -> Vec<Result<Changed>> {
+        let end =
+            |ending: Ending| self.0.write("end_session", move |conn, now| end(conn, now, &ending));
+        join_all(endings.iter().cloned().map(end)).await
     }
 
     pub async fn end_sessions(
@@ -56,21 +53,16 @@ impl SqliteStore {
     }
 }
 
-fn end(
-    conn: &mut SqliteConnection,
-    now: Timestamp,
-    id: SessionId,
-    reason: EndReason,
-    event: Option<&AuditEvent>,
-) -> QueryResult<Changed> {
-    if let Err(refused) = live(conn, now, id)? {
+fn end(conn: &mut SqliteConnection, now: Timestamp, ending: &Ending) -> QueryResult<Changed> {
+    let Ending { id, reason, audit } = ending;
+    if let Err(refused) = live(conn, now, *id)? {
         return Ok(refused);
     }
-    record_end(conn, id.0.as_bytes(), now, reason)?;
-    if let Some(event) = event {
+    record_end(conn, id.0.as_bytes(), now, *reason)?;
+    if let Some(event) = audit {
         audit::write(conn, now, event)?;
     }
-    changed(conn, now, id)
+    changed(conn, now, *id)
 }
 
 /// Ends one session and wipes its key.

@@ -1,4 +1,5 @@
-//! One session: opening, reading, changing and touching it. Each is one transaction.
+//! One session: opening, reading, changing and touching it. Each call is a write or a read of its
+//! own; the writer's thread groups the writes that wait for it.
 
 pub(super) mod endings;
 mod lists;
@@ -6,6 +7,7 @@ mod row;
 
 use chrono::Duration;
 use diesel::prelude::*;
+use futures_util::future::join_all;
 
 use self::row::SessionRow;
 use super::dids::is_revoked;
@@ -19,8 +21,10 @@ use crate::domain::{
 use crate::storage::Result;
 
 impl SqliteStore {
-    pub async fn open_session(&self, new: NewSession) -> Result<Opened> {
-        self.0.write("open_session", move |conn, now| open(conn, now, &new)).await
+    pub async fn open_each(&self, new: &[NewSession]) -> Vec<Result<Opened>> {
+        let open =
+            |new: NewSession| self.0.write("open_session", move |conn, now| open(conn, now, &new));
+        join_all(new.iter().cloned().map(open)).await
     }
 
     pub async fn live_sessions(&self, client: &Did, at_most: u32) -> Result<u32> {
@@ -29,8 +33,9 @@ impl SqliteStore {
         self.0.read("live_sessions", count).await
     }
 
-    pub async fn session(&self, id: SessionId) -> Result<Option<Session>> {
-        self.0.read("session", move |conn, now| find(conn, now, id)).await
+    pub async fn read_each(&self, ids: &[SessionId]) -> Vec<Result<Option<Session>>> {
+        let read = |id| self.0.read("session", move |conn, now| find(conn, now, id));
+        join_all(ids.iter().copied().map(read)).await
     }
 
     pub async fn session_key(&self, id: SessionId) -> Result<Option<(Session, Option<SealedKey>)>> {
@@ -41,8 +46,9 @@ impl SqliteStore {
         self.0.write("update_session", move |conn, now| update(conn, now, id, &patch)).await
     }
 
-    pub async fn touch_session(&self, id: SessionId) -> Result<Changed> {
-        self.0.write("touch_session", move |conn, now| touch(conn, now, id)).await
+    pub async fn touch_each(&self, ids: &[SessionId]) -> Vec<Result<Changed>> {
+        let touch = |id| self.0.write("touch_session", move |conn, now| touch(conn, now, id));
+        join_all(ids.iter().copied().map(touch)).await
     }
 }
 

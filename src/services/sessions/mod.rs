@@ -1,14 +1,23 @@
 //! Sessions: open, read, change, end. Session keys are sealed before they reach the store and
 //! opened only to be handed to a party.
+//!
+//! Openings, endings, touches and readings that wait at the same time are asked together: one
+//! transaction, or one query, for all of a kind.
+
+mod kinds;
+mod lines;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join4;
 use serde_json::json;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use self::kinds::{End, Opening, Reading, Touch};
+use self::lines::Line;
 use super::{Sealer, ServiceError};
 use crate::config;
 use crate::domain::{
@@ -16,7 +25,7 @@ use crate::domain::{
     Parties, Session, SessionFilter, SessionId, SessionPatch,
 };
 use crate::metrics::Metrics;
-use crate::storage::Store;
+use crate::storage::{Ending, Store};
 
 /// Sessions ended in one transaction when a call ends many.
 const END_BATCH: u32 = 500;
@@ -27,8 +36,16 @@ pub struct Sessions {
     store: Store,
     sealer: Sealer,
     metrics: Arc<Metrics>,
+    lines: Arc<Lines>,
     default_ttl: Duration,
     max_ttl: Duration,
+}
+
+struct Lines {
+    openings: Line<Opening>,
+    endings: Line<End>,
+    touches: Line<Touch>,
+    readings: Line<Reading>,
 }
 
 /// What a caller asks for when it opens a session.
@@ -59,17 +76,27 @@ pub struct UpdateSession {
 }
 
 impl Sessions {
+    /// Calls are asked on the current Tokio runtime.
     #[must_use]
-    pub fn new(
+    pub fn start(
         store: Store,
         sealer: Sealer,
         config: &config::Sessions,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (default_ttl, max_ttl) = (config.default_ttl, config.max_ttl);
-        Self { store, sealer, metrics, default_ttl, max_ttl }
+        let lines = Arc::new(Lines {
+            openings: Line::start(&store, &metrics),
+            endings: Line::start(&store, &metrics),
+            touches: Line::start(&store, &metrics),
+            readings: Line::start(&store, &metrics),
+        });
+        Self { store, sealer, metrics, lines, default_ttl, max_ttl }
     }
 
+    /// # Errors
+    /// [`ServiceError::Overloaded`] when too many wait, as for [`Self::read`], [`Self::touch`] and
+    /// [`Self::end`]; nothing was changed.
     pub async fn open(&self, asked: OpenSession) -> Result<Opened, ServiceError> {
         // Ordered by time, so that new rows lie together in the indexes.
         let id = asked.id.unwrap_or_else(|| SessionId(Uuid::now_v7()));
@@ -90,15 +117,11 @@ impl Sessions {
             user_agent: asked.user_agent,
             ip_address: asked.ip_address,
         };
-        let opened = self.store.open_session(new).await?;
-        if matches!(opened, Opened::Created(_)) {
-            self.metrics.sessions_opened.inc();
-        }
-        Ok(opened)
+        self.lines.openings.ask(new).await
     }
 
     pub async fn read(&self, id: SessionId) -> Result<Option<Session>, ServiceError> {
-        Ok(self.store.session(id).await?)
+        self.lines.readings.ask(id).await
     }
 
     /// A session with its opened key, if it has one.
@@ -170,7 +193,7 @@ impl Sessions {
             None => None,
             Some(key) => {
                 // The parties are part of what seals a key, and never change.
-                let Some(session) = self.store.session(id).await? else {
+                let Some(session) = self.read(id).await? else {
                     return Ok(Changed::NotFound);
                 };
                 Some(self.sealer.seal(&key, id, &session.client_did, &session.server_did)?)
@@ -188,7 +211,7 @@ impl Sessions {
 
     /// Records that the parties are active.
     pub async fn touch(&self, id: SessionId) -> Result<Changed, ServiceError> {
-        Ok(self.store.touch_session(id).await?)
+        self.lines.touches.ask(id).await
     }
 
     /// Ends a session on behalf of `outsider`, which is written down; `None` is one of its
@@ -198,17 +221,19 @@ impl Sessions {
         id: SessionId,
         outsider: Option<&Actor>,
     ) -> Result<Changed, ServiceError> {
-        let event = outsider.map(|actor| AuditEvent {
+        let audit = outsider.map(|actor| AuditEvent {
             actor: actor.clone(),
             action: "session.end",
             subject: id.to_string(),
             detail: json!({}),
         });
-        let changed = self.store.end_session(id, EndReason::Ended, event).await?;
-        if matches!(changed, Changed::Done(_)) {
-            self.metrics.sessions_ended(EndReason::Ended, 1);
-        }
-        Ok(changed)
+        self.lines.endings.ask(Ending { id, reason: EndReason::Ended, audit }).await
+    }
+
+    /// Refuses new calls, and returns when all that are waiting have their answer.
+    pub async fn close(&self) {
+        let Lines { openings, endings, touches, readings } = &*self.lines;
+        join4(openings.close(), endings.close(), touches.close(), readings.close()).await;
     }
 
     /// Ends all live sessions of these parties, in batches, and returns how many it ended. It is
