@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use super::client::{Answer, Caller, http_client};
-use super::{Database, TestStore, database_config, days};
+use super::{Database, TestStore, database_config, days, wait_for};
 
 /// A running service. It derefs to a caller with the admin token, and stops in order when dropped.
 pub struct TestApp {
@@ -54,6 +54,7 @@ impl TestApp {
         change(&mut config);
         let application = start_application(config.clone(), store.clock()).await.unwrap();
         let (admin, ops) = callers(&application, &config);
+        hears_of_changes(&ops).await;
         Self { admin, ops, application: Some(application), config, store, folder }
     }
 
@@ -70,6 +71,7 @@ impl TestApp {
         let application = start_application(self.config.clone(), self.store.clock());
         let application = application.await.unwrap();
         (self.admin, self.ops) = callers(&application, &self.config);
+        hears_of_changes(&self.ops).await;
         self.application = Some(application);
     }
 
@@ -170,6 +172,15 @@ impl TestApp {
         let actions = events.into_iter().map(|event| event.action);
         actions.filter(|action| action != "token.create").collect()
     }
+}
+
+/// Until it hears of changes of DIDs by others, the service trusts nothing that it cached, and reads
+/// a DID again for each caller.
+async fn hears_of_changes(ops: &Caller) {
+    wait_for("changes of DIDs to be heard", async || {
+        (ops.metric("onceguard_did_changes_seen", &[]).await == 1.0).then_some(())
+    })
+    .await;
 }
 
 impl Deref for TestApp {
