@@ -1,15 +1,15 @@
 //! `kill -9` under load: accepted nonces stay spent, and no session is forgotten.
 
-use std::sync::Arc;
+use std::mem::take;
+use std::sync::{Arc, Mutex};
 
 use rstest::rstest;
 use serde_json::json;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::load::{Load, caller};
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Caller, Home, a_did};
+use crate::support::{Caller, Home, a_did, wait_for};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +55,7 @@ struct Known {
 }
 
 /// Opens sessions, and ends every second one, until no more answers come.
-async fn open_and_end(caller: Caller, known: Arc<watch::Sender<Vec<Known>>>) {
+async fn open_and_end(caller: Caller, known: Arc<Mutex<Vec<Known>>>) {
     for number in 0_u64.. {
         let parties = json!({ "client_did": a_did().as_str(), "server_did": a_did().as_str() });
         let opening = caller.request("POST", "/v1/sessions").json(&parties);
@@ -76,7 +76,7 @@ async fn open_and_end(caller: Caller, known: Arc<watch::Sender<Vec<Known>>>) {
         } else {
             Some(false)
         };
-        known.send_modify(|known| known.push(Known { id, ended }));
+        known.lock().unwrap().push(Known { id, ended });
     }
 }
 
@@ -85,21 +85,26 @@ async fn open_and_end(caller: Caller, known: Arc<watch::Sender<Vec<Known>>>) {
 async fn no_session_is_forgotten_by_a_killed_process(#[values(Sqlite, Postgres)] on: Database) {
     let home = Home::on(on).await;
     let mut process = home.start().await;
-    let known = Arc::new(watch::Sender::new(Vec::<Known>::new()));
-    for round in 1..=4 {
+    let mut all = Vec::new();
+    for _ in 0..4 {
+        let known = Arc::new(Mutex::new(Vec::new()));
         let mut clients = JoinSet::new();
         for _ in 0..16 {
             clients.spawn(open_and_end(caller(&home, &process), Arc::clone(&known)));
         }
-        let mut told = known.subscribe();
-        told.wait_for(|known| known.len() >= 150 * round).await.unwrap();
+        wait_for("sessions to be opened", async || {
+            (known.lock().unwrap().len() >= 150).then_some(())
+        })
+        .await;
         process.kill().await;
         while let Some(client) = clients.join_next().await {
             client.unwrap();
         }
         process = home.start().await;
         let caller = caller(&home, &process);
-        for Known { id, ended } in &*known.borrow() {
+        // With those of earlier rounds, which a later crash must not forget either.
+        all.append(&mut take(&mut *known.lock().unwrap()));
+        for Known { id, ended } in &all {
             let answer = caller.get(&format!("/v1/sessions/{id}")).await;
             match ended {
                 Some(true) => drop(answer.refused(410, "session_ended")),
