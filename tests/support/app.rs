@@ -178,7 +178,7 @@ impl TestApp {
 /// a DID again for each caller.
 async fn hears_of_changes(ops: &Caller) {
     wait_for("changes of DIDs to be heard", async || {
-        (ops.metric("onceguard_did_changes_seen", &[]).await == 1.0).then_some(())
+        (ops.metric("onceguard_did_changes_seen", &[]).await > 0.0).then_some(())
     })
     .await;
 }
