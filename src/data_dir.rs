@@ -1,5 +1,5 @@
 //! The data folder: made for its owner only, locked by the one `serve` that uses it, and home to
-//! secrets that nobody else may read. What is kept here survives a power cut as soon as it is used.
+//! secrets that no other user may read. What is kept here survives a power cut as soon as it is used.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};

@@ -5,7 +5,7 @@ use crate::domain::Timestamp;
 
 impl Store {
     /// The latest expiry of a signer's nonce that the purge removed. Claims that expire no later are
-    /// refused, whatever the clock says.
+    /// refused, even if the clock says otherwise.
     pub async fn purged_until(&self) -> Result<Option<Timestamp>> {
         on!(self, store => store.purged_until().await)
     }

@@ -36,7 +36,7 @@ const LOCK_SIGNERS: &str = "
     SELECT signer FROM signers WHERE signer = ANY ($1) ORDER BY signer FOR NO KEY UPDATE";
 
 /// Records in the same transaction until when nonces may be gone, so that none that it removed is
-/// accepted again, whatever the clock says later.
+/// accepted again, even if the clock is set back later.
 const DELETE: &str = "
     WITH deleted AS (
         DELETE FROM signer_nonces

@@ -153,7 +153,8 @@ fn an_equal_claim_of_the_same_batch_is_a_replay_of_the_asked_one() {
 #[test]
 fn an_equal_claim_that_has_not_expired_must_be_asked_itself() {
     let facts = facts(None, Some(Refusal::Expired));
-    // The database refuses what expires no later than what it purged, whatever the clock says.
+    // The database refuses what expires no later than what it purged, even if by the clock it is
+    // still valid.
     assert_eq!(
         judge(&signer_claim(None, at(60)), &facts, true),
         Some(Outcome::Refused(Refusal::Expired))

@@ -31,7 +31,7 @@ enum Reason {
     Duplicate,
     #[error("its controller is not the DID")]
     Controller,
-    /// Controlled Identifiers 1.0, section 2.2: whatever the time is that it states.
+    /// Controlled Identifiers 1.0, section 2.2: also when the time that it states is still to come.
     #[error("the document says that it is revoked")]
     Revoked,
     #[error("more than {max} keys of a document are not read", max = DidDocument::MAX_METHODS)]

@@ -127,7 +127,7 @@ fn a_key_is_found_wherever_it_is_embedded() {
     }))
     .expect("a document");
     assert_eq!((keys(&document), left_out(&document)), (vec![("#k", true)], vec![]));
-    // Whatever is not a relationship holds no keys.
+    // A member that is not a relationship holds no keys.
     let document = parse(json!({
         "id": DID,
         "service": [multikey_method("#k")],
@@ -199,7 +199,7 @@ fn keys_under_the_control_or_name_of_others_do_not_count() {
     );
 }
 
-/// Whatever is wrong beside it, a good key stays usable.
+/// A good key stays usable beside anything that is wrong.
 #[test]
 fn what_cannot_be_used_spoils_no_other_key() {
     let of_other_type = method("#b", "VerifiableCondition2021", &json!({}));
