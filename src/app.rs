@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use futures_util::future::join;
+use socket2::SockRef;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -35,6 +36,8 @@ const QUIET: Duration = Duration::from_millis(500);
 /// How long a stop waits for the database once no caller waits for an answer any more. Transactions
 /// that are cut off then are rolled back.
 const LEFTOVERS: Duration = Duration::from_secs(10);
+/// New connections that the kernel keeps until they are accepted, as far as it allows.
+const WAITING_CONNECTIONS: i32 = 4096;
 
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
@@ -349,10 +352,16 @@ async fn bring_schema_up_to_date(store: &Store, config: &Config) -> Result<(), S
 }
 
 fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).map_err(|error| StartError::Setting {
-        key,
-        message: format!("cannot listen on {address}: {error}"),
-    })
+    TcpListener::bind(address)
+        .and_then(|listener| {
+            // The standard library lets 128 wait. When more come at once, the kernel resets some.
+            SockRef::from(&listener).listen(WAITING_CONNECTIONS)?;
+            Ok(listener)
+        })
+        .map_err(|error| StartError::Setting {
+            key,
+            message: format!("cannot listen on {address}: {error}"),
+        })
 }
 
 fn local_address(key: &'static str, listener: &TcpListener) -> Result<SocketAddr, StartError> {

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
-use crate::budget::{Connections, Place};
+use crate::budget::{Connections, Place, Shown};
 use crate::config::Config;
 use crate::http::middleware::Observe;
 use crate::http::{self, State};
@@ -148,9 +148,26 @@ impl Door {
             // Everything of interest about its end was logged already.
             let _ = http.call((connection, protocol, Some(address))).await;
         };
-        tokio::select! {
-            () = served => {}
-            () = place.closed() => {}
+        let mut served = pin!(served);
+        loop {
+            let shown = tokio::select! {
+                biased;
+                () = &mut served => break,
+                shown = place.closed() => shown,
+            };
+            if shown != Shown::Nothing {
+                break;
+            }
+            // A request may have arrived that this thread did not hear of yet. One turn of the
+            // runtime tells.
+            tokio::select! {
+                biased;
+                () = &mut served => break,
+                () = tokio::task::yield_now() => {}
+            }
+            if !place.spare(shown) {
+                break;
+            }
         }
         Ok(())
     }

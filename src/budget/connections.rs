@@ -136,6 +136,30 @@ mod tests {
         assert!(last.iter().all(|last| !last.is_closed()));
     }
 
+    #[tokio::test]
+    async fn a_request_that_came_just_before_the_end_spares_its_connection() {
+        let connections = connections();
+        let open = |last| silent(&connections, last);
+        let (asking, silent, third) = (open(1), open(1), open(1));
+        let before = asking.closed().await;
+        asking.begin_request();
+        assert!(asking.spare(before));
+        assert_eq!(closed([&asking, &silent, &third]), [false, true, false], "another goes");
+        let before = silent.closed().await;
+        assert!(!silent.spare(before), "nothing came");
+        // It can be closed again.
+        assert!(!asking.end_request(false));
+        let (fourth, fifth) = (open(1), open(1));
+        assert_eq!(closed([&asking, &third, &fourth, &fifth]), [true, true, false, false]);
+        let before = asking.closed().await;
+        asking.begin_request();
+        asking.admit();
+        assert!(asking.spare(before) && !asking.is_closed(), "a token came");
+        let before = third.closed().await;
+        third.begin_request();
+        assert!(third.end_request(true) && !third.spare(before), "it was refused");
+    }
+
     #[test]
     fn many_peers_share_a_bound() {
         let connections = connections();

@@ -11,6 +11,7 @@ use crate::domain::{Peer, SignerKey};
 
 pub use connections::Connections;
 pub use place::{Handshaking, Place, Serving};
+pub use registry::Shown;
 pub use shares::{Full, Hold, Shares};
 
 /// The account that a cost is counted for.

@@ -4,7 +4,7 @@
 //! longer head takes room that all strangers share. A body stays unread in the socket until its
 //! credential was checked.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ const DRAINED: u64 = 1024 * 1024;
 pub struct Place {
     registry: Arc<Registry>,
     peer: Option<Peer>,
-    closed: CancellationToken,
+    /// Tells that it must close. A place that is spared takes a new one.
+    closed: RefCell<CancellationToken>,
     /// Whether a token came over it.
     known: Cell<bool>,
     /// Its place among strangers, while it is one.
@@ -63,7 +64,7 @@ impl Place {
         Self {
             registry,
             peer,
-            closed: CancellationToken::new(),
+            closed: RefCell::default(),
             known: Cell::new(peer.is_none()),
             stranger: Cell::default(),
             checking: Cell::default(),
@@ -77,22 +78,39 @@ impl Place {
         }
     }
 
-    /// Returns when the connection must be closed, to make room for another.
-    pub async fn closed(&self) {
-        self.closed.cancelled().await;
+    /// Returns when the connection must be closed, to make room for another, with what came over
+    /// it so far.
+    pub async fn closed(&self) -> Shown {
+        let closed = self.closed.borrow().clone();
+        closed.cancelled().await;
+        self.shown.get()
     }
 
-    #[cfg(test)]
+    /// Spares a connection that was about to be closed if more came over it since then.
+    #[must_use]
+    pub fn spare(&self, before: Shown) -> bool {
+        let spared = self.is_trusted() || self.shown.get() > before;
+        if spared {
+            self.renew();
+        }
+        spared
+    }
+
+    fn renew(&self) {
+        if self.is_closed() {
+            self.closed.replace(CancellationToken::new());
+        }
+    }
+
     pub(super) fn is_closed(&self) -> bool {
-        self.closed.is_cancelled()
+        self.closed.borrow().is_cancelled()
     }
 
     /// A TLS handshake is under way until this is dropped.
     #[must_use]
     pub fn handshake(&self) -> Handshaking<'_> {
-        let enter =
-            |peer| self.registry.enter(Waiting::Handshake, peer, &self.closed, Shown::Nothing);
-        Handshaking { place: self, ticket: self.peer.map(enter) }
+        let ticket = self.peer.map(|peer| self.enter(Waiting::Handshake, peer, Shown::Nothing));
+        Handshaking { place: self, ticket }
     }
 
     /// A valid token came over the connection: from now on it is a holder's.
@@ -129,10 +147,13 @@ impl Place {
         if let Some(peer) = self.peer
             && self.is_uncounted()
         {
-            let shown = self.shown.get();
-            let ticket = self.registry.enter(Waiting::Stranger, peer, &self.closed, shown);
-            self.stranger.set(Some(ticket));
+            self.renew();
+            self.stranger.set(Some(self.enter(Waiting::Stranger, peer, self.shown.get())));
         }
+    }
+
+    fn enter(&self, waiting: Waiting, peer: Peer, shown: Shown) -> Ticket {
+        self.registry.enter(waiting, peer, &self.closed.borrow(), shown)
     }
 
     /// A request's head was read.

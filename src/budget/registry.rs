@@ -58,7 +58,7 @@ pub(super) struct Ticket {
 
 /// What came over a connection so far. Connections that showed the least are closed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Shown {
+pub enum Shown {
     /// A refused request.
     Refused,
     /// Nothing yet.

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::load::{caller, ops};
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Agent, Caller, Home, Message, RawHttp, wait_for};
+use crate::support::{Agent, Caller, DEADLINE, Home, Message, RawHttp, wait_for};
 use honest::Honest;
 
 /// How long each attack goes on once it has begun.
@@ -38,8 +38,10 @@ async fn stalled_bodies(#[values(Sqlite, Postgres)] on: Database) {
     let address = process.api;
     let mut attack = JoinSet::new();
     for _ in 0..CONNECTIONS {
+        let opened = honest.attackers();
         attack.spawn(async move {
             let mut stalled = RawHttp::connect(address).await;
+            opened.fetch_add(1, Ordering::Relaxed);
             let head = "POST /v1/claims HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
                         Content-Length: 262144\r\n\r\n";
             // It may be refused in the middle.
@@ -68,8 +70,10 @@ async fn slow_heads(#[values(Sqlite, Postgres)] on: Database) {
     let address = process.api;
     let mut attack = JoinSet::new();
     for _ in 0..CONNECTIONS {
+        let opened = honest.attackers();
         attack.spawn(async move {
             let mut slow = RawHttp::connect(address).await;
+            opened.fetch_add(1, Ordering::Relaxed);
             let _ = slow.try_send("GET /v1/sessions HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
             let ended = Instant::now() + ATTACK;
             while Instant::now() < ended && slow.try_send("x".repeat(500)).await.is_ok() {
@@ -194,6 +198,31 @@ async fn sessions_without_end(#[values(Sqlite, Postgres)] on: Database) {
     let opened = home.raw().await.number(opened).await;
     assert!((1..=600).contains(&opened), "{opened} sessions");
     honest.was_served("sessions without end", &home, &process).await;
+    assert_eq!(process.stop().await.code(), 0);
+}
+
+/// A process that has no time for a moment loses none of those who come meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_come_while_the_process_is_busy() {
+    let home = Home::on(Sqlite).await;
+    let process = home.start().await;
+    let address = process.api;
+    let call = format!(
+        "GET /v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+        home.token()
+    );
+    process.signal("STOP");
+    let mut waiting = Vec::new();
+    for _ in 0..1000 {
+        let connected = tokio::time::timeout(DEADLINE, RawHttp::connect(address)).await;
+        let mut caller = connected.expect("a connection while the process is busy");
+        caller.send(&call).await;
+        waiting.push(caller);
+    }
+    process.signal("CONT");
+    for mut caller in waiting {
+        assert_eq!(caller.answer().await.0, 200);
+    }
     assert_eq!(process.stop().await.code(), 0);
 }
 
