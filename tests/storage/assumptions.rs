@@ -136,7 +136,7 @@ async fn race_openings_with_revocations(store: &Store, direct: &TestStore) {
                 match sessions.open(asked(new)).await.unwrap() {
                     Opened::Created(_) => opened += 1,
                     Opened::Revoked(_) => return opened,
-                    Opened::Exists => panic!("a new id exists"),
+                    other => panic!("a new id was not opened: {other:?}"),
                 }
             }
         });

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use onceguard::domain::{Actor, EndReason, Opened, SessionState, Timestamp};
-use onceguard::storage::{Recovered, Recovery, Store};
+use onceguard::domain::{Actor, EndReason, NewSession, Opened, SessionId, SessionState, Timestamp};
+use onceguard::storage::{OnLock, Recovered, Recovery, Store, Tried};
 use rstest::rstest;
+use uuid::Uuid;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
@@ -213,6 +214,83 @@ async fn a_recovery_that_fails_changes_nothing(#[values(Sqlite, Postgres)] on: D
     assert_eq!(store.raw().data().await, before);
     assert_eq!(store.history().await.unwrap(), history);
     assert_eq!(claim(&store, &in_session(id, a_nonce())).await.as_str(), "accepted");
+}
+
+fn chosen(id: Uuid) -> NewSession {
+    NewSession { id: SessionId(id), id_is_chosen: true, ..a_session() }
+}
+
+/// A UUIDv7 that was made this many seconds after a time.
+fn made(at: Timestamp, seconds: i64) -> Uuid {
+    let at = at + chrono::Duration::seconds(seconds);
+    let fraction = at.timestamp_subsec_nanos();
+    let at = uuid::Timestamp::from_unix(uuid::NoContext, at.timestamp().unsigned_abs(), fraction);
+    Uuid::new_v7(at)
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_of_a_later_time_is_refused_so_that_newer_ids_are_new(
+    #[values(Sqlite, Memory, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    let now = store.now().await.unwrap();
+    let ahead = chosen(made(now, 120));
+    assert_eq!(store.open_session(ahead.clone()).await.unwrap(), Opened::Ahead);
+    assert_eq!(store.session(ahead.id).await.unwrap(), None);
+    for id in [made(now, 30), made(now, -86_400 * 365), Uuid::new_v4()] {
+        opened(&store, chosen(id)).await;
+    }
+    // The service's own clock may be ahead of the database's.
+    opened(&store, NewSession { id_is_chosen: false, ..ahead }).await;
+    store.raise_skew(minutes(10)).await.unwrap();
+    opened(&store, chosen(made(now, 120))).await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_a_lost_session_may_have_had_is_refused(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    let kept = opened(&store, a_session()).await.id;
+    let copy = store.copy().await;
+    let lost = store.another().await;
+    let now = lost.now().await.unwrap();
+    let forgotten = [made(now, 0), made(now, 50), made(now, -3_600), Uuid::new_v4()];
+    for id in forgotten {
+        let id = opened(&lost, chosen(id)).await.id;
+        assert_eq!(claim(&lost, &in_session(id, a_nonce())).await.as_str(), "accepted");
+    }
+    lost.close().await;
+
+    let not_before = recover(&copy).await.not_before;
+    for id in forgotten.into_iter().chain([Uuid::new_v4()]) {
+        let answer = copy.open_session(chosen(id)).await.unwrap();
+        assert_eq!(answer, Opened::BeforeRestore);
+    }
+    assert_eq!(copy.open_session(chosen(kept.0)).await.unwrap(), Opened::Exists);
+    // Together with what may be opened.
+    let news = [chosen(forgotten[1]), a_session(), chosen(made(not_before, 3_600)), a_session()];
+    let answers = copy.open_each(&news, OnLock::Wait).await;
+    let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    assert_eq!(answers[0], Tried::Done(Opened::BeforeRestore));
+    assert_eq!(answers[2], Tried::Done(Opened::Ahead));
+    for index in [1, 3] {
+        assert!(matches!(answers[index], Tried::Done(Opened::Created(_))), "{answers:?}");
+    }
+
+    copy.pass(minutes(2)).await;
+    opened(&copy, chosen(made(copy.now().await.unwrap(), 0))).await;
+    // The longest session has ended and was purged by now, had it not been lost.
+    copy.pass(days(8) - minutes(2)).await;
+    let not_before = copy.history().await.unwrap().not_before.unwrap();
+    for id in [made(not_before, -1), forgotten[3]] {
+        let answer = copy.open_session(chosen(id)).await.unwrap();
+        assert_eq!(answer, Opened::BeforeRestore, "however long ago");
+    }
+    copy.pass(minutes(2)).await;
+    opened(&copy, chosen(forgotten[3])).await;
 }
 
 /// A copy that was made before the loss, as the operator puts it back; what the lost database

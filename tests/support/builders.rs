@@ -56,6 +56,8 @@ pub fn a_nonce() -> Nonce {
 pub fn a_session() -> NewSession {
     NewSession {
         id: SessionId(Uuid::now_v7()),
+        id_is_chosen: false,
+        retention_seconds: 7 * 86_400,
         client_did: a_did(),
         server_did: a_did(),
         session_key: None,
