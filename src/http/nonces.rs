@@ -101,6 +101,7 @@ fn refused(refusal: Refusal) -> Problem {
             "the session has used all of its max_claims; open a new one",
         )
         .for_good(),
+        Refusal::NotAParty => Problem::internal("a session's claim has no signer"),
         Refusal::Expired => Problem::internal("a session's claim has no expiry of its own"),
     }
 }

@@ -71,6 +71,11 @@ pub fn a_session() -> NewSession {
     }
 }
 
+/// The same, between these.
+pub fn a_session_between(client: &Did, server: &Did) -> NewSession {
+    NewSession { client_did: client.clone(), server_did: server.clone(), ..a_session() }
+}
+
 /// Bytes in place of a sealed key. A store never looks into them.
 pub fn a_sealed_key(key_id: &str) -> SealedKey {
     let mut ciphertext = vec![0xa5; 40];
@@ -151,7 +156,7 @@ pub fn by_signer(did: &Did, nonce: Nonce, expires_at: Timestamp) -> Claim {
     }
 }
 
-/// The signer's claim, in a session that must be live and counts it.
+/// The signer's claim, in a session of the signer that must be live and counts it.
 pub fn naming(claim: Claim, named: SessionId) -> Claim {
     let Scope::Signer { did, expires_at, .. } = claim.scope else { panic!("not by a signer") };
     Claim { scope: Scope::Signer { did, expires_at, session: Some(named) }, ..claim }

@@ -70,6 +70,7 @@ impl Denied {
             Refusal::ClaimQuotaReached => Self::QuotaReached,
             Refusal::SessionUsedUp => Self::SessionUsedUp,
             Refusal::SessionNotFound => Self::SessionNotFound,
+            Refusal::NotAParty => Self::NotAParty,
             Refusal::SessionOver(end) => Self::SessionOver(end),
         }
     }

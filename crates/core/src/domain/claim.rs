@@ -21,7 +21,8 @@ pub enum Scope {
     Signer {
         did: Did,
         expires_at: Timestamp,
-        /// Must be live, and counts the claim; it is no part of the scope.
+        /// Must be live, with the signer as a party, and counts the claim; it is no part of the
+        /// scope.
         session: Option<SessionId>,
     },
 }
@@ -72,6 +73,8 @@ pub struct Facts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     SessionNotFound,
+    /// The signer is no party of the session that its claim names.
+    NotAParty,
     SessionOver(End),
     DidRevoked,
     /// The signer claim's own `expires_at` has passed.
@@ -108,6 +111,7 @@ impl Outcome {
             Self::Replayed { .. } => "replayed",
             Self::Refused(refusal) => match refusal {
                 Refusal::SessionNotFound => "session_not_found",
+                Refusal::NotAParty => "not_a_party",
                 Refusal::SessionOver(end) if end.reason.is_expiry() => "session_expired",
                 Refusal::SessionOver(_) => "session_ended",
                 Refusal::DidRevoked => "did_revoked",
@@ -118,10 +122,11 @@ impl Outcome {
     }
 
     /// Every word [`Self::as_str`] can give.
-    pub const WORDS: [&'static str; 8] = [
+    pub const WORDS: [&'static str; 9] = [
         "accepted",
         "replayed",
         "session_not_found",
+        "not_a_party",
         "session_ended",
         "session_expired",
         "did_revoked",

@@ -1,5 +1,5 @@
-//! Claims by signers that name a session: it must be live, it counts them, and it is kept active,
-//! in the transaction that spends the nonce.
+//! Claims by signers that name a session: the signer must be a party of it, it must be live, it
+//! counts them, and it is kept active, in the transaction that spends the nonce.
 //!
 //! Two limits meet here, the session's and the signer's. So nothing is written before it is
 //! known, ask by ask, what fits both: a claim that one of them refuses takes no room of the other.
@@ -15,7 +15,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::facts::{SessionNow, UsedBefore, inserted, session_now};
-use super::locks::{lock_sessions, lock_signers};
+use super::locks::{lock_sessions_of_parties, lock_signers};
 use super::signers::gone_meanwhile;
 use super::{Answers, NamedAsk, of_its_row};
 use crate::domain::{Facts, Refusal, Timestamp};
@@ -37,9 +37,9 @@ macro_rules! judged {
                     s.max_claims - s.claims AS session_room, ",
             session_now!("clock.at"),
             ",
+                    coalesce(a.did IN (s.client_did, s.server_did), false) AS is_party,
                     EXISTS (
-                        SELECT FROM dids d
-                        WHERE d.revoked AND d.did IN (s.client_did, s.server_did, a.did)
+                        SELECT FROM dids d WHERE d.revoked AND d.did IN (s.client_did, s.server_did)
                     ) AS revoked,
                     g.live, n.used_at, n.expires_at, n.idempotency AS earlier
                 FROM clock
@@ -57,8 +57,8 @@ macro_rules! judged {
 /// counts in the locked sessions, before this transaction ends.
 const JUDGE: &str = concat!(
     judged!(),
-    " SELECT at, found, expired, session_room, over_at, over_reason, revoked, live, used_at, expires_at,
-        earlier
+    " SELECT at, found, is_party, expired, session_room, over_at, over_reason, revoked, live, used_at,
+        expires_at, earlier
     FROM judged ORDER BY place"
 );
 
@@ -69,7 +69,7 @@ const ADD_SIGNERS: &str = concat!(
     judged!(),
     " INSERT INTO signers (signer, did)
     SELECT DISTINCT ON (signer) signer, did FROM judged
-    WHERE found AND over_at IS NULL AND NOT revoked AND NOT expired
+    WHERE is_party AND over_at IS NULL AND NOT revoked AND NOT expired
         AND (session_room IS NULL OR session_room > 0)
         AND live IS NULL
     ORDER BY signer
@@ -132,9 +132,10 @@ struct Added {
 struct JudgedRow {
     #[diesel(sql_type = Timestamptz)]
     at: Timestamp,
-    /// Neither its parties nor the signer may be revoked.
     #[diesel(embed)]
     session: SessionNow,
+    #[diesel(sql_type = Bool)]
+    is_party: bool,
     #[diesel(sql_type = Bool)]
     expired: bool,
     /// Absent where nobody counts.
@@ -145,6 +146,23 @@ struct JudgedRow {
     live: Option<i64>,
     #[diesel(embed)]
     earlier: UsedBefore,
+}
+
+impl JudgedRow {
+    /// The signer is no party of the session. A session's parties never change, so this needs no
+    /// lock of it.
+    const fn is_a_strangers(&self) -> bool {
+        self.session.found && !self.is_party
+    }
+
+    /// Why the claim is refused, whatever the nonce and the room.
+    fn refusal(&self) -> QueryResult<Option<Refusal>> {
+        if self.is_a_strangers() {
+            return Ok(Some(Refusal::NotAParty));
+        }
+        let expired = self.expired.then_some(Refusal::Expired);
+        Ok(self.session.refusal()?.or(expired))
+    }
 }
 
 /// The asks' columns, as the statements take them.
@@ -253,17 +271,18 @@ impl WaitFor {
     async fn lock(
         self,
         c: &mut AsyncPgConnection,
-        Columns { sessions, signers, .. }: &Columns<'_>,
+        Columns { sessions, signers, dids, .. }: &Columns<'_>,
     ) -> QueryResult<(HashSet<Uuid>, HashSet<Vec<u8>>)> {
         match self {
             Self::Signers => {
                 let signers = lock_signers(c, signers, OnLock::Wait).await?;
-                Ok((lock_sessions(c, sessions, OnLock::Skip).await?, signers))
+                let sessions = lock_sessions_of_parties(c, sessions, dids, OnLock::Skip).await?;
+                Ok((sessions, signers))
             }
             Self::Nothing | Self::Sessions => {
                 let wait = matches!(self, Self::Sessions);
                 let on_lock = if wait { OnLock::Wait } else { OnLock::Skip };
-                let sessions = lock_sessions(c, sessions, on_lock).await?;
+                let sessions = lock_sessions_of_parties(c, sessions, dids, on_lock).await?;
                 Ok((sessions, lock_signers(c, signers, OnLock::Skip).await?))
             }
         }
@@ -332,17 +351,16 @@ impl Rooms<'_> {
     /// An error in the error is one of the whole transaction; it is tried again.
     fn judge(&mut self, ask: &NamedAsk<'_>, row: JudgedRow) -> QueryResult<Result<Asked>> {
         let at = row.at;
-        let counted = row.session_room.is_some();
+        let counted = row.session_room.is_some() && !row.is_a_strangers();
         if counted && !self.locked.sessions.contains(&ask.session) {
             return Ok(Ok(Asked::Busy));
         }
         if row.live.is_some() && !self.locked.signers.contains(ask.by.signer.0.as_slice()) {
             return Ok(Ok(Asked::Busy));
         }
-        let refusal = match row.session.refusal() {
+        let refusal = match row.refusal() {
             Err(error) => return Ok(Err(of_its_row(&error))),
             Ok(Some(refusal)) => Some(refusal),
-            Ok(None) if row.expired => Some(Refusal::Expired),
             Ok(None) if row.earlier.is_there() => None,
             Ok(None) => {
                 let Some(refusal) = self.take(ask, row.session_room, row.live)? else {

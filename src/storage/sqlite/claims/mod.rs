@@ -81,11 +81,11 @@ impl From<&Ask<'_>> for OwnedAsk {
 }
 
 impl OwnedAsk {
-    /// The session that a signer's claim names.
-    const fn named_session(&self) -> Option<&Key> {
+    /// The session that a signer's claim names, and the signer.
+    fn named_session(&self) -> Option<(&Key, &Did)> {
         match &self.scope {
             OwnedScope::Session(_) => None,
-            OwnedScope::Signer { session, .. } => session.as_ref(),
+            OwnedScope::Signer { session, did, .. } => session.as_ref().map(|id| (id, did)),
         }
     }
 }

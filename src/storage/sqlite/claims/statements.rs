@@ -9,7 +9,7 @@ use diesel::sqlite::Sqlite;
 
 type Key = [u8; 16];
 
-/// The fields of a session that a claim needs, and whether a party is revoked.
+/// The fields of a session that a claim needs, whether a party is revoked, and the parties.
 pub(super) struct FindSession<'a> {
     pub(crate) id: &'a [u8],
 }
@@ -19,7 +19,8 @@ impl QueryFragment<Sqlite> for FindSession<'_> {
         out.push_sql(
             "SELECT expires_at, deadline, last_activity, idle_timeout_seconds, max_claims, claims, \
              ended_at, end_reason, EXISTS (SELECT 1 FROM dids WHERE revoked = 1 \
-             AND did IN (sessions.client_did, sessions.server_did)) FROM sessions WHERE id = ",
+             AND did IN (sessions.client_did, sessions.server_did)), client_did, server_did \
+             FROM sessions WHERE id = ",
         );
         out.push_bind_param::<Binary, _>(self.id)
     }
@@ -36,6 +37,8 @@ impl Query for FindSession<'_> {
         Nullable<BigInt>,
         Nullable<Text>,
         Bool,
+        Text,
+        Text,
     );
 }
 

@@ -101,6 +101,7 @@ fn a_repeat_is_told_the_truth_through_every_refusal() {
 fn every_refusal_without_a_row_is_told() {
     for refusal in [
         Refusal::SessionNotFound,
+        Refusal::NotAParty,
         ENDED,
         EXPIRED_SESSION,
         Refusal::DidRevoked,
@@ -170,6 +171,7 @@ fn any_refusal() -> impl Strategy<Value = Option<Refusal>> {
     prop_oneof![
         Just(None),
         Just(Some(Refusal::SessionNotFound)),
+        Just(Some(Refusal::NotAParty)),
         Just(Some(ENDED)),
         Just(Some(EXPIRED_SESSION)),
         Just(Some(Refusal::DidRevoked)),
