@@ -102,7 +102,9 @@ fn refused(refusal: Refusal) -> Problem {
         )
         .for_good(),
         Refusal::NotAParty => Problem::internal("a session's claim has no signer"),
-        Refusal::Expired => Problem::internal("a session's claim has no expiry of its own"),
+        Refusal::Expired | Refusal::IssuedAhead | Refusal::IssuedBeforeRestore => {
+            Problem::internal("a session's claim has no times of its own")
+        }
     }
 }
 

@@ -134,7 +134,12 @@ async fn what_expires_no_later_than_what_was_purged_is_refused(
     let literal = store.raw().time(until);
     store.raw().execute(&format!("UPDATE history SET purged_until = {literal}")).await;
     let in_the_session = |expires_at| Claim {
-        scope: Scope::Signer { did: client.clone(), expires_at, session: Some(session.id) },
+        scope: Scope::Signer {
+            did: client.clone(),
+            expires_at,
+            issued_at: None,
+            session: Some(session.id),
+        },
         ..by_signer(client, a_nonce(), expires_at)
     };
     let strangers = [a_did(), a_did()];

@@ -33,6 +33,7 @@ mod model;
 mod poolers;
 mod purge;
 mod quick_claims;
+mod recovered_claims;
 mod recovery;
 mod sealing;
 mod session_batches;

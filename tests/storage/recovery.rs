@@ -20,7 +20,7 @@ async fn recover_with(store: &Store, skew: Duration, ahead: i64) -> Recovered {
     store.recover(Recovery { skew, now, actor: Actor::Operator }).await.unwrap()
 }
 
-async fn recover(store: &Store) -> Recovered {
+pub(crate) async fn recover(store: &Store) -> Recovered {
     recover_with(store, Duration::ZERO, -3_600).await
 }
 

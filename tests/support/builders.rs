@@ -150,7 +150,7 @@ pub fn in_session(session: SessionId, nonce: Nonce) -> Claim {
 
 pub fn by_signer(did: &Did, nonce: Nonce, expires_at: Timestamp) -> Claim {
     Claim {
-        scope: Scope::Signer { did: did.clone(), expires_at, session: None },
+        scope: Scope::Signer { did: did.clone(), expires_at, issued_at: None, session: None },
         nonce,
         idempotency: None,
     }
@@ -158,8 +158,18 @@ pub fn by_signer(did: &Did, nonce: Nonce, expires_at: Timestamp) -> Claim {
 
 /// The signer's claim, in a session of the signer that must be live and counts it.
 pub fn naming(claim: Claim, named: SessionId) -> Claim {
-    let Scope::Signer { did, expires_at, .. } = claim.scope else { panic!("not by a signer") };
-    Claim { scope: Scope::Signer { did, expires_at, session: Some(named) }, ..claim }
+    let Scope::Signer { did, expires_at, issued_at, .. } = claim.scope else {
+        panic!("not by a signer")
+    };
+    Claim { scope: Scope::Signer { did, expires_at, issued_at, session: Some(named) }, ..claim }
+}
+
+/// The signer's claim of a message that says when it was issued.
+pub fn issued(claim: Claim, at: Timestamp) -> Claim {
+    let Scope::Signer { did, expires_at, session, .. } = claim.scope else {
+        panic!("not by a signer")
+    };
+    Claim { scope: Scope::Signer { did, expires_at, issued_at: Some(at), session }, ..claim }
 }
 
 pub fn with_key(claim: Claim, key: u8) -> Claim {

@@ -199,6 +199,7 @@ impl Verdicts {
             scope: Scope::Signer {
                 did: did.clone(),
                 expires_at: checked.keep_nonce_until(&self.profiles),
+                issued_at: Some(checked.created()),
                 session: session.filter(|_| *counts),
             },
             nonce: checked.nonce().clone(),

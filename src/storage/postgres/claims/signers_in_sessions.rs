@@ -14,7 +14,9 @@ use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz,
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::facts::{SessionNow, UsedBefore, inserted, session_now};
+use super::facts::{
+    SessionNow, UsedBefore, clock, earlier_digest, inserted, session_now, time_refusal, untimely,
+};
 use super::locks::{lock_sessions_of_parties, lock_signers};
 use super::signers::gone_meanwhile;
 use super::{Answers, NamedAsk, of_its_row};
@@ -28,12 +30,13 @@ use crate::storage::{Asked, OnLock, Result};
 macro_rules! judged {
     () => {
         concat!(
-            "WITH clock AS MATERIALIZED (
-                SELECT clock_timestamp() AS at, (SELECT purged_until FROM history) AS purged_until
-            ),
+            "WITH ",
+            clock!(),
+            ",
             judged AS MATERIALIZED (
-                SELECT a.place, a.signer, a.did, clock.at,
-                    a.expires_at <= greatest(clock.at, clock.purged_until) AS expired,
+                SELECT a.place, a.signer, a.did, clock.at, ",
+            untimely!(),
+            " AS untimely,
                     s.max_claims - s.claims AS session_room, ",
             session_now!("clock.at"),
             ",
@@ -41,10 +44,12 @@ macro_rules! judged {
                     EXISTS (
                         SELECT FROM dids d WHERE d.revoked AND d.did IN (s.client_did, s.server_did)
                     ) AS revoked,
-                    g.live, n.used_at, n.expires_at, n.idempotency AS earlier
+                    g.live, n.used_at, n.expires_at, ",
+            earlier_digest!("clock.recovered_at"),
+            "
                 FROM clock
-                CROSS JOIN unnest($1, $2, $3, $4, $5) WITH ORDINALITY
-                    AS a (session_id, signer, did, nonce, expires_at, place)
+                CROSS JOIN unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY
+                    AS a (session_id, signer, did, nonce, expires_at, issued_at, place)
                 LEFT JOIN sessions s ON s.id = a.session_id
                 LEFT JOIN signers g ON g.signer = a.signer
                 LEFT JOIN signer_nonces n ON n.signer = a.signer AND n.nonce = a.nonce
@@ -57,7 +62,7 @@ macro_rules! judged {
 /// counts in the locked sessions, before this transaction ends.
 const JUDGE: &str = concat!(
     judged!(),
-    " SELECT at, found, is_party, expired, session_room, over_at, over_reason, revoked, live, used_at,
+    " SELECT at, found, is_party, untimely, session_room, over_at, over_reason, revoked, live, used_at,
         expires_at, earlier
     FROM judged ORDER BY place"
 );
@@ -69,7 +74,7 @@ const ADD_SIGNERS: &str = concat!(
     judged!(),
     " INSERT INTO signers (signer, did)
     SELECT DISTINCT ON (signer) signer, did FROM judged
-    WHERE is_party AND over_at IS NULL AND NOT revoked AND NOT expired
+    WHERE is_party AND over_at IS NULL AND NOT revoked AND untimely IS NULL
         AND (session_room IS NULL OR session_room > 0)
         AND live IS NULL
     ORDER BY signer
@@ -136,8 +141,8 @@ struct JudgedRow {
     session: SessionNow,
     #[diesel(sql_type = Bool)]
     is_party: bool,
-    #[diesel(sql_type = Bool)]
-    expired: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    untimely: Option<String>,
     /// Absent where nobody counts.
     #[diesel(sql_type = Nullable<BigInt>)]
     session_room: Option<i64>,
@@ -160,8 +165,10 @@ impl JudgedRow {
         if self.is_a_strangers() {
             return Ok(Some(Refusal::NotAParty));
         }
-        let expired = self.expired.then_some(Refusal::Expired);
-        Ok(self.session.refusal()?.or(expired))
+        match self.session.refusal()? {
+            None => time_refusal(self.untimely.as_deref()),
+            refusal => Ok(refusal),
+        }
     }
 }
 
@@ -172,6 +179,7 @@ struct Columns<'a> {
     dids: Vec<&'a str>,
     nonces: Vec<&'a str>,
     expiries: Vec<Timestamp>,
+    issues: Vec<Option<Timestamp>>,
 }
 
 impl<'a> Columns<'a> {
@@ -182,6 +190,7 @@ impl<'a> Columns<'a> {
             dids: asks.iter().map(|ask| ask.by.did).collect(),
             nonces: asks.iter().map(|ask| ask.by.nonce).collect(),
             expiries: asks.iter().map(|ask| ask.by.expires_at).collect(),
+            issues: asks.iter().map(|ask| ask.by.issued_at).collect(),
         }
     }
 
@@ -192,7 +201,8 @@ impl<'a> Columns<'a> {
             .bind::<Array<Bytea>, _>(&self.signers)
             .bind::<Array<Text>, _>(&self.dids)
             .bind::<Array<Text>, _>(&self.nonces)
-            .bind::<Array<Timestamptz>, _>(&self.expiries);
+            .bind::<Array<Timestamptz>, _>(&self.expiries)
+            .bind::<Array<Nullable<Timestamptz>>, _>(&self.issues);
         Prepared(query)
     }
 }

@@ -42,8 +42,8 @@ impl Query for FindSession<'_> {
     );
 }
 
-/// How many nonces a signer holds, whether it is revoked, and until when expired nonces may be
-/// gone.
+/// How many nonces a signer holds, whether it is revoked, and what the history of the database has
+/// to do with the times of its claims.
 pub(super) struct FindSigner<'a> {
     pub(crate) signer: &'a Key,
     pub(crate) did: &'a str,
@@ -55,13 +55,13 @@ impl QueryFragment<Sqlite> for FindSigner<'_> {
         out.push_bind_param::<Binary, _>(self.signer.as_slice())?;
         out.push_sql("), 0), EXISTS (SELECT 1 FROM dids WHERE revoked = 1 AND did = ");
         out.push_bind_param::<Text, _>(self.did)?;
-        out.push_sql("), (SELECT purged_until FROM history)");
+        out.push_sql("), purged_until, not_before, skew_seconds FROM history");
         Ok(())
     }
 }
 
 impl Query for FindSigner<'_> {
-    type SqlType = (BigInt, Bool, Nullable<BigInt>);
+    type SqlType = (BigInt, Bool, Nullable<BigInt>, Nullable<BigInt>, BigInt);
 }
 
 /// The row of a nonce, in either scope.
