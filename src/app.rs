@@ -149,6 +149,8 @@ impl Application {
         let store = open_store(&config, &metrics, &clock).await?;
         look_at_server(&store).await?;
         bring_schema_up_to_date(&store, &config).await?;
+        // Before anything is accepted by it.
+        store.raise_skew(config.signatures.skew().to_std().unwrap_or_default()).await?;
 
         // A new key could open nothing in a database that was sealed with another key.
         let first = matches!(store, Store::Sqlite(_)) && store.sealing_keys().await?.is_empty();

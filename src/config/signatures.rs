@@ -31,6 +31,12 @@ impl Signatures {
         let profiles = defaults.into_iter().map(|default| read_profile(reader, default)).collect();
         Self { profiles }
     }
+
+    /// How far ahead a signer's clock may be: the most that any profile allows.
+    #[must_use]
+    pub fn skew(&self) -> Duration {
+        self.profiles.iter().map(|profile| profile.skew).max().unwrap_or_default()
+    }
 }
 
 fn read_profile(reader: &mut Reader, default: Profile) -> Profile {

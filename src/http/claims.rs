@@ -62,6 +62,11 @@ pub(super) enum NewClaim {
         nonce: String,
         /// When the signed message stops being acceptable, at most 24 h ahead.
         expires_at: Time,
+        /// When the signer made the message, by the message's own, authenticated word; never the
+        /// time of this call. After a restore of the database, claims without it are refused for
+        /// a day.
+        #[schema(nullable = false)]
+        issued_at: Option<Time>,
     },
 }
 
@@ -77,7 +82,7 @@ pub(super) struct ResultsView {
 #[schema(as = ClaimResult)]
 pub(super) struct ResultView {
     /// `accepted`, `replayed`, `session_not_found`, `session_ended`, `session_expired`,
-    /// `claim_quota_reached`, `expired` or `did_revoked`.
+    /// `claim_quota_reached`, `expired`, `issued_before_restore` or `did_revoked`.
     #[schema(example = "accepted")]
     outcome: &'static str,
     /// With `accepted`.
@@ -108,7 +113,7 @@ impl ResultView {
         description = "Fresh and random. The same claims, repeated with it within 10 minutes, get the first outcomes.")),
     request_body(content = Body, example = json!({"claims": [
         {"session_id": "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55", "nonce": "n-0S6_WzA2Mj"},
-        {"signer": "did:web:client.example", "nonce": "q8f1", "expires_at": "2026-01-02T03:09:05Z"},
+        {"signer": "did:web:client.example", "nonce": "q8f1", "expires_at": "2026-01-02T03:09:05Z", "issued_at": "2026-01-02T03:04:05Z"},
     ]})),
     responses((status = 200, description = "An outcome for each claim, in order.", body = ResultsView,
         headers(("Idempotency-Replayed" = String, description = "true when an earlier call with the same key made any of the claims.")),
@@ -189,14 +194,23 @@ async fn outcomes(
 }
 
 fn read(call: &Call) -> Result<(Body, Option<IdempotencyKey>), Problem> {
-    let latest = call.state.clock.now() + MAX_EXPIRY_AHEAD;
+    let now = call.state.clock.now();
+    let skew = call.state.config.signatures.skew();
+    let latest = Latest { expires_at: now + MAX_EXPIRY_AHEAD, issued_at: now + skew };
     let mut input = call.json()?;
     let key = input.header(IDEMPOTENCY_KEY, IdempotencyKey::parse);
     let claims = input.required("claims", array(1..=MAX_CLAIMS, |node| one(node, latest)));
     input.finish(|| Some((Body { claims: claims? }, key)))
 }
 
-fn one(node: Node<'_>, latest: Timestamp) -> Result<Claim, Invalid> {
+/// The latest times that a claim may have.
+#[derive(Clone, Copy)]
+struct Latest {
+    expires_at: Timestamp,
+    issued_at: Timestamp,
+}
+
+fn one(node: Node<'_>, latest: Latest) -> Result<Claim, Invalid> {
     let mut fields = Fields::of(node)?;
     if fields.has("signer") && fields.has("session_id") {
         return Err("must have session_id or signer, not both".into());
@@ -204,10 +218,13 @@ fn one(node: Node<'_>, latest: Timestamp) -> Result<Claim, Invalid> {
     let nonce = fields.required("nonce", text(Nonce::parse));
     let scope = if fields.has("signer") {
         let did = fields.required("signer", text(Did::parse));
-        let expires_at = fields.required("expires_at", text(|text| expiry(text, latest)));
+        let expires_at =
+            fields.required("expires_at", text(|text| expiry(text, latest.expires_at)));
+        let issued_at = fields.optional("issued_at", text(|text| issue(text, latest.issued_at)));
         did.zip(expires_at).map(|(did, expires_at)| Scope::Signer {
             did,
             expires_at,
+            issued_at,
             session: None,
         })
     } else {
@@ -219,6 +236,11 @@ fn one(node: Node<'_>, latest: Timestamp) -> Result<Claim, Invalid> {
 fn expiry(text: &str, latest: Timestamp) -> Result<Timestamp, &'static str> {
     let at = time(text)?;
     if at <= latest { Ok(at) } else { Err("must be at most 24 hours ahead") }
+}
+
+fn issue(text: &str, latest: Timestamp) -> Result<Timestamp, &'static str> {
+    let at = time(text)?;
+    if at <= latest { Ok(at) } else { Err("must not be in the future") }
 }
 
 /// A caller's `Idempotency-Key`. What it stands for belongs to that caller alone.
@@ -265,7 +287,9 @@ mod tests {
     use super::*;
 
     fn read_one(json: &str) -> Result<Claim, Vec<String>> {
-        let latest = time("2026-01-02T00:00:00Z").unwrap();
+        let expires_at = time("2026-01-02T00:00:00Z").unwrap();
+        let issued_at = time("2026-01-01T00:01:00Z").unwrap();
+        let latest = Latest { expires_at, issued_at };
         one(Node::parse(json.as_bytes()).unwrap(), latest)
             .map_err(|invalid| invalid.into_errors().into_iter().map(|e| e.pointer).collect())
     }
@@ -278,7 +302,12 @@ mod tests {
         let json = r#"{"signer":"did:web:a","nonce":"n","expires_at":"2026-01-02T00:00:00Z"}"#;
         let did = Did::parse("did:web:a").unwrap();
         let expires_at = time("2026-01-02T00:00:00Z").unwrap();
-        assert_eq!(read_one(json).unwrap().scope, Scope::Signer { did, expires_at, session: None });
+        let scope =
+            |issued_at| Scope::Signer { did: did.clone(), expires_at, issued_at, session: None };
+        assert_eq!(read_one(json).unwrap().scope, scope(None));
+        let json = json.replace('}', r#","issued_at":"2026-01-01T00:01:00Z"}"#);
+        let issued_at = time("2026-01-01T00:01:00Z").unwrap();
+        assert_eq!(read_one(&json).unwrap().scope, scope(Some(issued_at)));
     }
 
     #[test]
@@ -290,6 +319,14 @@ mod tests {
             (
                 r#"{"signer":"x","nonce":"n","expires_at":"2026-01-02T00:00:00.000001Z"}"#,
                 &["/signer", "/expires_at"],
+            ),
+            (
+                r#"{"signer":"did:web:a","nonce":"n","expires_at":"2026-01-02T00:00:00Z","issued_at":"2026-01-01T00:01:00.000001Z"}"#,
+                &["/issued_at"],
+            ),
+            (
+                r#"{"session_id":"x","nonce":"n","issued_at":"2026-01-01T00:00:00Z"}"#,
+                &["/session_id", "/issued_at"],
             ),
             (r#"{"signer":"did:web:a","session_id":"x","nonce":"n"}"#, &[""]),
             ("[]", &[""]),

@@ -104,10 +104,16 @@ impl Meaning {
                 "A session with this id exists, or its record has not been purged yet.",
                 "Choose another id, or leave it out.",
             ),
+            Code::SessionIdBeforeRestore => Self::new(
+                StatusCode::CONFLICT,
+                "The session id may have been used before the database was restored",
+                "The database was put back to an earlier state, and may have forgotten sessions. An id that the caller chooses could be the id of one of them.",
+                "Leave the id out, or choose a UUIDv7 that is made now. Right after the recovery, wait as long as the clocks may differ (a minute by default).",
+            ),
             Code::SessionEnded => Self::new(
                 StatusCode::GONE,
                 "The session has ended",
-                "The session was ended by a call, or by the revocation of a party.",
+                "The session was ended by a call, by the revocation of a party, or because the database was restored.",
                 "Open a new session.",
             ),
             Code::SessionExpired => Self::new(
@@ -297,6 +303,12 @@ impl Meaning {
                 "The signature was used before",
                 "The nonce of this signature was already accepted. The request is a replay.",
                 "Sign each request with a new random nonce, also when you repeat it.",
+            ),
+            Code::SignatureBeforeRestore => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "The signature is older than the restored database",
+                "The database was put back to an earlier state, and may have forgotten that this request was accepted. So it accepts no request that was signed before.",
+                "Sign the request again, with a new nonce. Right after the recovery, wait as long as the clocks may differ (a minute by default).",
             ),
         }
     }

@@ -101,7 +101,10 @@ fn refused(refusal: Refusal) -> Problem {
             "the session has used all of its max_claims; open a new one",
         )
         .for_good(),
-        Refusal::Expired => Problem::internal("a session's claim has no expiry of its own"),
+        Refusal::NotAParty => Problem::internal("a session's claim has no signer"),
+        Refusal::Expired | Refusal::IssuedAhead | Refusal::IssuedBeforeRestore => {
+            Problem::internal("a session's claim has no times of its own")
+        }
     }
 }
 

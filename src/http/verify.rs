@@ -106,8 +106,8 @@ impl<'a> View<'a> {
         "403 signature_key_unknown", "403 signature_key_revoked", "403 signature_invalid",
         "403 signature_digest_mismatch", "403 session_not_found", "403 session_ended",
         "403 session_expired", "403 signature_not_a_party", "403 signature_replayed",
-        "403 claim_quota_reached", "signature_key_unavailable", "signature_revocation_stale",
-        "overloaded", "outcome_unknown",
+        "403 signature_before_restore", "403 claim_quota_reached", "signature_key_unavailable",
+        "signature_revocation_stale", "overloaded", "outcome_unknown",
     ]))),
 )]
 pub(super) async fn verify(call: Call) -> Result<HttpResponse, Problem> {

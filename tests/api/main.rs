@@ -47,3 +47,4 @@ mod strangers;
 mod tls;
 mod tokens;
 mod verify;
+mod verify_sessions;

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use onceguard::clock::Clock;
-use onceguard::domain::{Claim, Did, Outcome, SessionId, Timestamp};
+use onceguard::domain::{Ask, Claim, Did, Outcome, Refusal, SessionId, Timestamp};
 use onceguard::services::{Claims, ServiceError};
-use onceguard::storage::{ClaimLimits, Store, StoreError};
+use onceguard::storage::{Asked, ClaimLimits, OnLock, Store, StoreError};
 use rstest::rstest;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -22,8 +22,8 @@ use crate::instances::Pair;
 use crate::services::{claims, metrics};
 use crate::support::Database::Postgres;
 use crate::support::{
-    Caller, Home, TestStore, a_did, a_nonce, a_session, by_signer, database_config, in_seconds,
-    in_session, naming, nonce, opened, wait_for,
+    Caller, Home, TestStore, a_did, a_nonce, a_session_between, by_signer, database_config,
+    in_seconds, in_session, naming, nonce, opened, wait_for,
 };
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
@@ -53,15 +53,16 @@ impl Scene {
         let limits = ClaimLimits { quota_per_signer: 1_000_000 };
         let patient = Store::open(&config, limits, metrics(), Clock::system()).await.unwrap();
         let queue = claims(&patient);
-        let plain = opened(&store, a_session()).await.id;
+        let signers = [a_did(), a_did()];
+        let between = || a_session_between(&signers[0], &signers[1]);
+        let plain = opened(&store, between()).await.id;
         let mut counted = Vec::new();
         for _ in 0..2 {
-            let mut new = a_session();
+            let mut new = between();
             new.max_claims = Some(1_000_000);
             counted.push(opened(&store, new).await.id);
         }
         let counted = [counted[0], counted[1]];
-        let signers = [a_did(), a_did()];
         let expires_at = in_seconds(&store, 3_000).await;
         let scene = Self { store, queue, plain, counted, signers, expires_at };
         // Every signer has its counter.
@@ -73,6 +74,10 @@ impl Scene {
         by_signer(&self.signers[which], a_nonce(), self.expires_at)
     }
 
+    fn strangers(&self) -> Claim {
+        by_signer(&a_did(), a_nonce(), self.expires_at)
+    }
+
     /// A claim of every kind that needs nothing of the first scopes, and some of one kind.
     fn unrelated(&self) -> Vec<Claim> {
         vec![
@@ -81,7 +86,7 @@ impl Scene {
             in_session(self.counted[1], a_nonce()),
             self.signed(1),
             self.signed(1),
-            by_signer(&a_did(), a_nonce(), self.expires_at),
+            self.strangers(),
             naming(self.signed(1), self.plain),
             naming(self.signed(1), self.counted[1]),
         ]
@@ -194,6 +199,20 @@ async fn a_locked_row_holds_up_its_own_claims_only(
     accepted(&scene.queue, scene.of(row)).await;
 }
 
+/// It locks none either: it would wait for one that is locked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_waits_for_no_session() {
+    let scene = Scene::open().await;
+    scene.lock(Row::CountedSession).await;
+    let claim = naming(scene.strangers(), scene.counted[0]);
+    for on_lock in [OnLock::Skip, OnLock::Wait] {
+        let ask = Ask { claim: &claim, wants_row: false, counted: false };
+        let asked = scene.store.claim(&[ask], on_lock).await.remove(0).unwrap();
+        let Asked::Decided(facts) = asked else { panic!("not decided: {asked:?}") };
+        assert_eq!(facts.refusal, Some(Refusal::NotAParty));
+    }
+}
+
 fn without_text(error: ServiceError) -> ServiceError {
     match error {
         ServiceError::Store(StoreError::OutcomeUnknown(_)) => {
@@ -268,7 +287,7 @@ async fn a_locked_table_is_in_the_way_for_a_bounded_time_and_heals() {
         assert!(is_locked(&outcome), "{outcome:?}");
     }
     // These need no session.
-    let signed = vec![scene.signed(0), by_signer(&a_did(), a_nonce(), scene.expires_at)];
+    let signed = vec![scene.signed(0), scene.strangers()];
     timeout(AT_ONCE, accepted(&scene.queue, signed)).await.unwrap();
     raw.execute("ROLLBACK").await;
     accepted(&scene.queue, late).await;

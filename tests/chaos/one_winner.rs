@@ -22,7 +22,7 @@ async fn of_64_tasks_one_wins_a_thousand_times(#[values(Sqlite, Memory, Postgres
     let queues = [claims(&store), claims(&store), claims(&store), claims(&store)];
     let session = Scope::Session(opened(&store, a_session()).await.id);
     let expires_at = in_seconds(&store, 3_600).await;
-    let signer = Scope::Signer { did: a_did(), expires_at, session: None };
+    let signer = Scope::Signer { did: a_did(), expires_at, issued_at: None, session: None };
     for round in 0..1_000 {
         let scope = if round % 4 == 3 { &signer } else { &session };
         let nonce = nonce(&format!("round-{round}"));

@@ -148,7 +148,7 @@ async fn open(sessions: Sessions, queue: Claims, round: Round, worker: usize) {
                     assert_eq!(did, round.did);
                     refused += 1;
                 }
-                Opened::Exists => panic!("a new id is taken"),
+                other => panic!("a new id was not opened: {other:?}"),
             }
         }
         if too_late {

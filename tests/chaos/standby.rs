@@ -126,7 +126,7 @@ impl Asked {
             in_session(plain.id, a_nonce()),
             in_session(counted.id, a_nonce()),
             by_signer(&signer, a_nonce(), expires_at),
-            naming(by_signer(&a_did(), a_nonce(), expires_at), plain.id),
+            naming(by_signer(&plain.client_did, a_nonce(), expires_at), plain.id),
         ];
         let barred = a_session();
         let event = an_audit_event("did.revoke", &"x");

@@ -136,7 +136,7 @@ async fn race_openings_with_revocations(store: &Store, direct: &TestStore) {
                 match sessions.open(asked(new)).await.unwrap() {
                     Opened::Created(_) => opened += 1,
                     Opened::Revoked(_) => return opened,
-                    Opened::Exists => panic!("a new id exists"),
+                    other => panic!("a new id was not opened: {other:?}"),
                 }
             }
         });
@@ -206,7 +206,7 @@ async fn claim_twice(store: &Store) {
         in_session(plain.id, a_nonce()),
         in_session(counted.id, a_nonce()),
         by_signer(&a_did(), a_nonce(), expires_at),
-        naming(by_signer(&a_did(), a_nonce(), expires_at), plain.id),
+        naming(by_signer(&plain.client_did, a_nonce(), expires_at), plain.id),
     ] {
         assert!(matches!(claim(store, &claimed).await, Outcome::Accepted(_)), "{claimed:?}");
         assert!(matches!(claim(store, &claimed).await, Outcome::Replayed { .. }), "{claimed:?}");

@@ -119,7 +119,12 @@ async fn a_repeat_gets_the_first_outcome_through_every_refusal(
         claims.iter().map(|claimed| Claim { nonce: a_nonce(), ..claimed.clone() }).collect();
     // What a caller says of its expiry does not age with the rows.
     let passed = in_seconds(&store, -60).await;
-    others[4].scope = Scope::Signer { did: signers[0].clone(), expires_at: passed, session: None };
+    others[4].scope = Scope::Signer {
+        did: signers[0].clone(),
+        expires_at: passed,
+        issued_at: None,
+        session: None,
+    };
     let words: Vec<_> = claim_all(&store, &others).await.iter().map(Outcome::as_str).collect();
     let expected = [
         "claim_quota_reached",

@@ -33,6 +33,8 @@ mod model;
 mod poolers;
 mod purge;
 mod quick_claims;
+mod recovered_claims;
+mod recovery;
 mod sealing;
 mod session_batches;
 mod session_ends;

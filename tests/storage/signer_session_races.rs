@@ -10,11 +10,11 @@ use rstest::rstest;
 use crate::signer_sessions::{counted, fresh};
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    TestStore, a_did, a_nonce, a_session, ask_all, by_signer, claim, claim_all, count, in_seconds,
-    in_session, naming, nonce, opened, purge_batch, read,
+    TestStore, a_did, a_nonce, a_session_between, ask_all, by_signer, claim, claim_all, count,
+    in_seconds, in_session, naming, nonce, opened, purge_batch, read,
 };
 
-/// The last room goes to one of several new signers; the others get no counter.
+/// A session's last room goes to one of two new signers; the other gets no counter.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn new_signers_without_room_leave_nothing_behind(
@@ -22,21 +22,23 @@ async fn new_signers_without_room_leave_nothing_behind(
     #[values(false, true)] at_once: bool,
 ) {
     let store = on.store().await;
-    let session = counted(&store, 2).await;
     let mut claims = Vec::new();
-    for _ in 0..12 {
-        claims.push(fresh(&store, &a_did(), session.id).await);
+    for _ in 0..6 {
+        let session = counted(&store, 1).await;
+        for party in [&session.client_did, &session.server_did] {
+            claims.push(fresh(&store, party, session.id).await);
+        }
     }
     let outcomes = if at_once {
         concurrently(&[(*store).clone()], claims).await
     } else {
         claim_all(&store, &claims).await
     };
-    assert_eq!(count(&outcomes, "accepted"), 2);
-    assert_eq!(count(&outcomes, "claim_quota_reached"), 10);
-    assert_eq!(store.raw().number("count(*) FROM signers").await, 2);
-    assert_eq!(store.raw().number("sum(live) FROM signers").await, 2);
-    assert_eq!(store.raw().number("count(*) FROM signer_nonces").await, 2);
+    assert_eq!(count(&outcomes, "accepted"), 6);
+    assert_eq!(count(&outcomes, "claim_quota_reached"), 6);
+    assert_eq!(store.raw().number("count(*) FROM signers").await, 6);
+    assert_eq!(store.raw().number("sum(live) FROM signers").await, 6);
+    assert_eq!(store.raw().number("count(*) FROM signer_nonces").await, 6);
 }
 
 /// Makes every claim in a task of its own, all at once, on the stores by turns.
@@ -71,15 +73,14 @@ async fn both_kinds_of_claims_share_one_exact_count(
 ) {
     let store = on.store().await;
     let instances = instances(&store, on).await;
-    let signer = a_did();
     for _ in 0..5 {
         let session = counted(&store, 10).await;
         let mut claims = Vec::new();
         for number in 0..32 {
             claims.push(match number % 4 {
                 0 | 1 => in_session(session.id, a_nonce()),
-                2 => fresh(&store, &signer, session.id).await,
-                _ => fresh(&store, &a_did(), session.id).await,
+                2 => fresh(&store, &session.client_did, session.id).await,
+                _ => fresh(&store, &session.server_did, session.id).await,
             });
         }
         let outcomes = concurrently(&instances, claims).await;
@@ -97,14 +98,14 @@ async fn crossing_batches_and_the_purge_do_not_deadlock(
 ) {
     let store = on.store().await;
     let instances = instances(&store, on).await;
+    let signers: Vec<_> = (0..4).map(|_| a_did()).collect();
     let mut sessions = Vec::new();
     for number in 0..6 {
-        let mut new = a_session();
+        let mut new = a_session_between(&signers[number % 3], &a_did());
         new.idle_timeout_seconds = Some(60);
         new.max_claims = (number % 2 == 0).then_some(10_000);
         sessions.push(opened(&store, new).await);
     }
-    let signers: Vec<_> = (0..4).map(|_| a_did()).collect();
     let mut expected = 0;
     for round in 0..15 {
         // Activity is due, and what signers hold of the last round is the purge's.

@@ -1,5 +1,5 @@
-//! Signers' claims that name a session: it is judged first, counted exactly and kept active, in
-//! the transaction that spends the nonce.
+//! Signers' claims that name a session: the signer must be a party, and it is judged first, counted
+//! exactly and kept active, in the transaction that spends the nonce.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,21 @@ use uuid::Uuid;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    Limits, TestStore, a_did, a_nonce, a_session, an_audit_event, ask, by_signer, claim, claim_all,
-    count, in_seconds, in_session, naming, opened, outcome, read, with_key,
+    Limits, TestStore, a_did, a_nonce, a_session, a_session_between, an_audit_event, ask,
+    by_signer, claim, claim_all, count, in_seconds, in_session, naming, opened, outcome, read,
+    with_key,
 };
 
 pub(crate) async fn counted(store: &Store, max_claims: u64) -> Session {
     let mut new = a_session();
     new.max_claims = Some(max_claims);
+    opened(store, new).await
+}
+
+/// A session of this client.
+async fn of(store: &Store, client: &Did, max_claims: Option<u64>) -> Session {
+    let mut new = a_session_between(client, &a_did());
+    new.max_claims = max_claims;
     opened(store, new).await
 }
 
@@ -53,9 +61,8 @@ async fn held(store: &TestStore, did: &Did) -> (i64, Option<i64>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_session_lets_its_signers_pass(#[values(Sqlite, Memory, Postgres)] on: Database) {
     let store = on.store().await;
-    let limited = counted(&store, 10).await;
-    let open = opened(&store, a_session()).await;
     let signer = a_did();
+    let (limited, open) = (of(&store, &signer, Some(10)).await, of(&store, &signer, None).await);
     for session in [&limited, &open] {
         let claimed = fresh(&store, &signer, session.id).await;
         let facts = ask(&store, &claimed).await;
@@ -78,17 +85,18 @@ async fn each_refusal_in_its_order(#[values(Sqlite, Memory, Postgres)] on: Datab
     (new.max_claims, new.idle_timeout_seconds) = (Some(1), Some(60));
     let session = opened(&store, new).await;
     // Each step adds a reason that comes before those that there are.
-    let signer = a_did();
+    let signer = session.client_did.clone();
     let spent = fresh(&store, &signer, session.id).await;
     let unnamed = by_signer(&signer, spent.nonce.clone(), in_seconds(&store, 300).await);
     let no_room = fresh(&store, &signer, session.id).await;
-    let open = opened(&store, a_session()).await;
+    let open = of(&store, &signer, None).await;
+    let ended = of(&store, &signer, None).await;
     assert_eq!(claim(&store, &unnamed).await.as_str(), "accepted");
     let full = fresh(&store, &signer, open.id).await;
     assert_eq!(refusal(&store, &full).await, Refusal::ClaimQuotaReached);
     assert_eq!(refusal(&store, &no_room).await, Refusal::ClaimQuotaReached);
 
-    let other = fresh(&store, &a_did(), session.id).await;
+    let other = fresh(&store, &session.server_did, session.id).await;
     assert_eq!(claim(&store, &other).await.as_str(), "accepted");
     assert_eq!(refusal(&store, &no_room).await, Refusal::SessionUsedUp);
     assert_eq!(claim(&store, &spent).await.as_str(), "replayed");
@@ -106,16 +114,49 @@ async fn each_refusal_in_its_order(#[values(Sqlite, Memory, Postgres)] on: Datab
         matches!(over, Refusal::SessionOver(End { reason: EndReason::Idle, .. })),
         "before the signer's revocation: {over:?}"
     );
-    let ended = opened(&store, a_session()).await;
     store.end_session(ended.id, EndReason::Ended, None).await.unwrap();
-    revoke(&store, &ended.client_did).await;
     let over = refusal(&store, &naming(expired.clone(), ended.id)).await;
     assert!(
         matches!(over, Refusal::SessionOver(End { reason: EndReason::Ended, .. })),
         "before a party's revocation: {over:?}"
     );
+    let theirs = opened(&store, a_session()).await;
+    store.end_session(theirs.id, EndReason::Ended, None).await.unwrap();
+    let strangers = naming(expired.clone(), theirs.id);
+    assert_eq!(refusal(&store, &strangers).await, Refusal::NotAParty);
     let unknown = naming(expired, SessionId(Uuid::now_v7()));
     assert_eq!(refusal(&store, &unknown).await, Refusal::SessionNotFound);
+}
+
+/// Whatever the session is: of sessions of others, strangers learn no more than that they exist.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn only_parties_pass(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.store().await;
+    let (open, full) = (opened(&store, a_session()).await, counted(&store, 1).await);
+    claim(&store, &in_session(full.id, a_nonce())).await;
+    let (ended, lost) = (opened(&store, a_session()).await, opened(&store, a_session()).await);
+    store.end_session(ended.id, EndReason::Ended, None).await.unwrap();
+    revoke(&store, &lost.server_did).await;
+    let mut claims = Vec::new();
+    for (session, told) in [
+        (&open, "accepted"),
+        (&full, "claim_quota_reached"),
+        (&ended, "session_ended"),
+        (&lost, "did_revoked"),
+    ] {
+        let stranger = fresh(&store, &a_did(), session.id).await;
+        assert_eq!(refusal(&store, &stranger).await, Refusal::NotAParty);
+        claims.push((stranger, "not_a_party"));
+        for party in [&session.client_did, &session.server_did] {
+            claims.push((fresh(&store, party, session.id).await, told));
+        }
+    }
+    // Nor is one a party of a session because it is one of another.
+    claims.push((fresh(&store, &open.client_did, full.id).await, "not_a_party"));
+    let (claims, told): (Vec<_>, Vec<_>) = claims.into_iter().unzip();
+    let outcomes = claim_all(&store, &claims).await;
+    assert_eq!(outcomes.iter().map(Outcome::as_str).collect::<Vec<_>>(), told);
 }
 
 #[rstest]
@@ -151,13 +192,16 @@ async fn a_refused_claim_leaves_nothing_behind(#[values(Sqlite, Postgres)] on: D
     store.end_session(ended.id, EndReason::Ended, None).await.unwrap();
     let lost = opened(&store, a_session()).await;
     revoke(&store, &lost.server_did).await;
-    let live = counted(&store, 5).await;
+    let (live, open) = (counted(&store, 5).await, opened(&store, a_session()).await);
     let mut refused = Vec::new();
-    for session in [full.id, ended.id, lost.id, SessionId(Uuid::now_v7())] {
+    for session in [&full, &ended, &lost] {
+        refused.push(fresh(&store, &session.client_did, session.id).await);
+    }
+    for session in [full.id, live.id, open.id, SessionId(Uuid::now_v7())] {
         refused.push(fresh(&store, &a_did(), session).await);
     }
     let past = in_seconds(&store, -5).await;
-    refused.push(naming(by_signer(&a_did(), a_nonce(), past), live.id));
+    refused.push(naming(by_signer(&live.client_did, a_nonce(), past), live.id));
 
     let before = store.raw().data().await;
     for claimed in &refused {
@@ -167,7 +211,7 @@ async fn a_refused_claim_leaves_nothing_behind(#[values(Sqlite, Postgres)] on: D
     assert_eq!(store.raw().data().await, before);
 
     // Nor beside one that is accepted.
-    let signer = a_did();
+    let signer = live.server_did;
     refused.insert(2, fresh(&store, &signer, live.id).await);
     let outcomes = claim_all(&store, &refused).await;
     assert_eq!(count(&outcomes, "accepted"), 1);
@@ -183,9 +227,14 @@ async fn a_refused_claim_leaves_nothing_behind(#[values(Sqlite, Postgres)] on: D
 #[tokio::test(flavor = "multi_thread")]
 async fn two_limits_are_exact_in_a_batch(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store_with(Limits { quota_per_signer: 3 }).await;
-    let (one, two) = (counted(&store, 4).await, counted(&store, 5).await);
-    let open = opened(&store, a_session()).await;
-    let signers = [a_did(), a_did()];
+    let signers = [a_did(), a_did(), a_did()];
+    let counted = async |server: &Did, max_claims| {
+        let mut new = a_session_between(&signers[0], server);
+        new.max_claims = Some(max_claims);
+        opened(&store, new).await
+    };
+    let (one, two) = (counted(&signers[1], 4).await, counted(&signers[2], 3).await);
+    let open = of(&store, &signers[0], None).await;
     let spent = fresh(&store, &signers[0], one.id).await;
     assert_eq!(claim(&store, &spent).await.as_str(), "accepted");
     let mut claims = vec![spent];
@@ -198,7 +247,7 @@ async fn two_limits_are_exact_in_a_batch(#[values(Sqlite, Postgres)] on: Databas
     claims.push(in_session(one.id, a_nonce()));
     for _ in 0..4 {
         claims.push(fresh(&store, &signers[1], one.id).await);
-        claims.push(fresh(&store, &a_did(), two.id).await);
+        claims.push(fresh(&store, &signers[2], two.id).await);
     }
     let outcomes = claim_all(&store, &claims).await;
     assert_eq!(outcomes[0].as_str(), "replayed");
@@ -211,7 +260,7 @@ async fn two_limits_are_exact_in_a_batch(#[values(Sqlite, Postgres)] on: Databas
     assert_eq!(live, (nonces > 0).then_some(nonces));
     assert!(nonces <= 3);
     let (one, two) = (read(&store, one.id).await, read(&store, two.id).await);
-    assert_eq!((one.claims, two.claims), (4, 5), "{outcomes:?}");
+    assert_eq!((one.claims, two.claims), (4, 3), "{outcomes:?}");
     assert_eq!(store.raw().number("sum(live) FROM signers").await, held_in_all);
     assert_eq!(store.raw().number("count(*) FROM signer_nonces").await, held_in_all);
 }
@@ -281,10 +330,10 @@ async fn of_equal_messages_with_different_sessions_one_is_accepted(
         purge_margin: Duration::from_mins(5),
     };
     let claims = Claims::start((*store).clone(), &config, Arc::new(Metrics::new().unwrap()));
-    let (one, two) = (counted(&store, 10).await, counted(&store, 10).await);
-    let ended = opened(&store, a_session()).await;
-    store.end_session(ended.id, EndReason::Ended, None).await.unwrap();
     let signer = a_did();
+    let (one, two) = (of(&store, &signer, Some(10)).await, of(&store, &signer, Some(10)).await);
+    let ended = of(&store, &signer, None).await;
+    store.end_session(ended.id, EndReason::Ended, None).await.unwrap();
     for round in 1..=10 {
         let message = by_signer(&signer, a_nonce(), in_seconds(&store, 300).await);
         let batch = vec![

@@ -42,9 +42,9 @@ impl Scopes {
         let plain = opened(store, a_session()).await.id;
         let mut new = a_session();
         new.max_claims = Some(100);
-        let counted = opened(store, new).await.id;
+        let counted = opened(store, new).await;
         let expires_at = in_seconds(store, 300).await;
-        let (one, another) = (a_did(), a_did());
+        let (one, another, counted) = (a_did(), counted.client_did, counted.id);
         Self(vec![
             Box::new(move |text| in_session(plain, nonce(text))),
             Box::new(move |text| in_session(counted, nonce(text))),
@@ -109,7 +109,8 @@ async fn a_session_that_cannot_be_read_fails_its_own_claims(
     let store = on.store().await;
     let mut new = a_session();
     new.max_claims = max_claims;
-    let broken = opened(&store, new).await.id;
+    let broken = opened(&store, new).await;
+    let (party, broken) = (broken.client_did, broken.id);
     let whole = Scopes::open(&store).await;
     let id = store.raw().id(broken);
     let sql = match on {
@@ -124,7 +125,7 @@ async fn a_session_that_cannot_be_read_fails_its_own_claims(
     let expires_at = in_seconds(&store, 300).await;
     let mut claims = whole.claims("n");
     claims.push(in_session(broken, a_nonce()));
-    claims.push(naming(by_signer(&a_did(), a_nonce(), expires_at), broken));
+    claims.push(naming(by_signer(&party, a_nonce(), expires_at), broken));
     let is_broken = |claim: &Claim| match &claim.scope {
         Scope::Session(id) => *id == broken,
         Scope::Signer { session, .. } => *session == Some(broken),

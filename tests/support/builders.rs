@@ -56,6 +56,8 @@ pub fn a_nonce() -> Nonce {
 pub fn a_session() -> NewSession {
     NewSession {
         id: SessionId(Uuid::now_v7()),
+        id_is_chosen: false,
+        retention_seconds: 7 * 86_400,
         client_did: a_did(),
         server_did: a_did(),
         session_key: None,
@@ -67,6 +69,11 @@ pub fn a_session() -> NewSession {
         user_agent: None,
         ip_address: None,
     }
+}
+
+/// The same, between these.
+pub fn a_session_between(client: &Did, server: &Did) -> NewSession {
+    NewSession { client_did: client.clone(), server_did: server.clone(), ..a_session() }
 }
 
 /// Bytes in place of a sealed key. A store never looks into them.
@@ -143,16 +150,26 @@ pub fn in_session(session: SessionId, nonce: Nonce) -> Claim {
 
 pub fn by_signer(did: &Did, nonce: Nonce, expires_at: Timestamp) -> Claim {
     Claim {
-        scope: Scope::Signer { did: did.clone(), expires_at, session: None },
+        scope: Scope::Signer { did: did.clone(), expires_at, issued_at: None, session: None },
         nonce,
         idempotency: None,
     }
 }
 
-/// The signer's claim, in a session that must be live and counts it.
+/// The signer's claim, in a session of the signer that must be live and counts it.
 pub fn naming(claim: Claim, named: SessionId) -> Claim {
-    let Scope::Signer { did, expires_at, .. } = claim.scope else { panic!("not by a signer") };
-    Claim { scope: Scope::Signer { did, expires_at, session: Some(named) }, ..claim }
+    let Scope::Signer { did, expires_at, issued_at, .. } = claim.scope else {
+        panic!("not by a signer")
+    };
+    Claim { scope: Scope::Signer { did, expires_at, issued_at, session: Some(named) }, ..claim }
+}
+
+/// The signer's claim of a message that says when it was issued.
+pub fn issued(claim: Claim, at: Timestamp) -> Claim {
+    let Scope::Signer { did, expires_at, session, .. } = claim.scope else {
+        panic!("not by a signer")
+    };
+    Claim { scope: Scope::Signer { did, expires_at, issued_at: Some(at), session }, ..claim }
 }
 
 pub fn with_key(claim: Claim, key: u8) -> Claim {

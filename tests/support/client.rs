@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Every code, with the statuses that it can come with.
-pub const CODES: [(&str, &[u16]); 43] = [
+pub const CODES: [(&str, &[u16]); 45] = [
     ("invalid_request", &[400]),
     ("unauthenticated", &[401]),
     ("forbidden", &[403]),
@@ -22,6 +22,7 @@ pub const CODES: [(&str, &[u16]); 43] = [
     ("method_not_allowed", &[405]),
     ("nonce_replayed", &[409]),
     ("session_exists", &[409]),
+    ("session_id_before_restore", &[409]),
     ("session_ended", &[401, 403, 410]),
     ("session_expired", &[401, 403, 410]),
     ("precondition_failed", &[412]),
@@ -51,6 +52,7 @@ pub const CODES: [(&str, &[u16]); 43] = [
     ("signature_digest_mismatch", &[401, 403]),
     ("signature_not_a_party", &[403]),
     ("signature_replayed", &[401, 403]),
+    ("signature_before_restore", &[401, 403]),
     ("host_not_allowed", &[421]),
     ("forward_headers_ambiguous", &[403]),
     ("forward_headers_invalid", &[403]),

@@ -3,6 +3,8 @@
 
 mod set;
 
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -101,12 +103,15 @@ async fn open_sessions(
     limits: &Sessions,
     set: &Set,
 ) -> Result<usize, Failure> {
-    let seconds = u32::try_from(limits.max_ttl.as_secs()).unwrap_or(u32::MAX);
+    let whole = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    let seconds = whole(limits.max_ttl);
     let mut opened = 0;
     for sample in &set.sessions {
         let session_key = sealer.seal(&sample.key, sample.id, &sample.client, &sample.server)?;
         let new = NewSession {
             id: sample.id,
+            id_is_chosen: true,
+            retention_seconds: whole(limits.retention),
             client_did: sample.client.clone(),
             server_did: sample.server.clone(),
             session_key: Some(session_key),
@@ -123,6 +128,11 @@ async fn open_sessions(
             Opened::Exists => {}
             Opened::Revoked(did) => {
                 return Err(Failure::Refused(format!("{did} was revoked; seed an empty database")));
+            }
+            Opened::BeforeRestore | Opened::Ahead => {
+                return Err(Failure::Refused(
+                    "the database was recovered; seed an empty database".to_owned(),
+                ));
             }
         }
     }

@@ -29,7 +29,7 @@ const COMMON: [Code; 6] = [
 const OF_BODY: [Code; 2] = [Code::UnsupportedMediaType, Code::InvalidRequest];
 
 /// What a signed request may be refused for.
-const OF_AGENTS: [Code; 16] = [
+const OF_AGENTS: [Code; 17] = [
     Code::SignatureMalformed,
     Code::SignatureTagInvalid,
     Code::SignatureParamsIncomplete,
@@ -44,6 +44,7 @@ const OF_AGENTS: [Code; 16] = [
     Code::SessionEnded,
     Code::SessionExpired,
     Code::SignatureReplayed,
+    Code::SignatureBeforeRestore,
     Code::ClaimQuotaReached,
     Code::HostNotAllowed,
 ];

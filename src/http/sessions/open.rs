@@ -24,7 +24,8 @@ const MAX_USER_AGENT: usize = 512;
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct Body {
     /// A UUID, or the 22-character base64url form of its 16 bytes. The service chooses when it
-    /// is left out.
+    /// is left out. After a restore, only a new UUIDv7 will do. A UUIDv7 must not be of a later
+    /// time.
     #[schema(value_type = Option<String>, example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55", nullable = false)]
     id: Option<SessionId>,
     #[schema(value_type = String, example = "did:web:client.example")]
@@ -62,7 +63,7 @@ pub(in crate::http) struct Body {
         ("Location" = String, description = "The session's path."),
         ("ETag" = String, description = "For If-Match."),
     ))),
-    extensions(("x-errors" = json!(["did_revoked", "session_exists", "rate_limited", "overloaded", "outcome_unknown"]))),
+    extensions(("x-errors" = json!(["did_revoked", "session_exists", "session_id_before_restore", "rate_limited", "overloaded", "outcome_unknown"]))),
 )]
 pub(in crate::http) async fn open(call: Call) -> Result<HttpResponse, Problem> {
     let asked = read(&call)?;
@@ -102,6 +103,14 @@ pub(in crate::http) async fn open(call: Call) -> Result<HttpResponse, Problem> {
             "a session with this id exists, or ended too recently for the id to be used again",
         )),
         Opened::Revoked(did) => Err(Problem::party_revoked(&did)),
+        Opened::BeforeRestore => Err(Problem::new(
+            Code::SessionIdBeforeRestore,
+            "the restored database may have forgotten a session with this id; leave id out, or \
+             choose a UUIDv7 that is made now",
+        )),
+        Opened::Ahead => {
+            Err(Problem::invalid_field("/id", "is a UUIDv7 of a later time than the database's"))
+        }
     }
 }
 

@@ -39,6 +39,7 @@ pub struct Sessions {
     lines: Arc<Lines>,
     default_ttl: Duration,
     max_ttl: Duration,
+    retention: Duration,
 }
 
 struct Lines {
@@ -84,14 +85,14 @@ impl Sessions {
         config: &config::Sessions,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (default_ttl, max_ttl) = (config.default_ttl, config.max_ttl);
+        let config::Sessions { default_ttl, max_ttl, retention } = *config;
         let lines = Arc::new(Lines {
             openings: Line::start(&store, &metrics),
             endings: Line::start(&store, &metrics),
             touches: Line::start(&store, &metrics),
             readings: Line::start(&store, &metrics),
         });
-        Self { store, sealer, metrics, lines, default_ttl, max_ttl }
+        Self { store, sealer, metrics, lines, default_ttl, max_ttl, retention }
     }
 
     /// # Errors
@@ -106,6 +107,8 @@ impl Sessions {
             .transpose()?;
         let new = NewSession {
             id,
+            id_is_chosen: asked.id.is_some(),
+            retention_seconds: seconds(self.retention),
             client_did: asked.client_did,
             server_did: asked.server_did,
             session_key,

@@ -39,6 +39,13 @@ pub enum Denied {
     /// By the database's clock, though not by ours.
     #[error("the signature has expired by the database's clock")]
     ExpiredMeanwhile,
+    #[error("the signature was created in the future by the database's clock")]
+    CreatedAhead,
+    #[error(
+        "the signature was created before the database was restored, which may have forgotten that \
+         it accepted it"
+    )]
+    BeforeRestore,
 }
 
 impl From<&Denied> for Code {
@@ -56,7 +63,8 @@ impl From<&Denied> for Code {
             Denied::SessionOver(end) => end.reason.into(),
             Denied::NotAParty => Self::SignatureNotAParty,
             Denied::Replayed { .. } => Self::SignatureReplayed,
-            Denied::ExpiredMeanwhile => Self::SignatureWindowInvalid,
+            Denied::ExpiredMeanwhile | Denied::CreatedAhead => Self::SignatureWindowInvalid,
+            Denied::BeforeRestore => Self::SignatureBeforeRestore,
         }
     }
 }
@@ -66,10 +74,13 @@ impl Denied {
     pub(super) fn claim(refusal: Refusal, signer: &Did) -> Self {
         match refusal {
             Refusal::Expired => Self::ExpiredMeanwhile,
+            Refusal::IssuedAhead => Self::CreatedAhead,
+            Refusal::IssuedBeforeRestore => Self::BeforeRestore,
             Refusal::DidRevoked => Self::KeyRevoked(signer.clone()),
             Refusal::ClaimQuotaReached => Self::QuotaReached,
             Refusal::SessionUsedUp => Self::SessionUsedUp,
             Refusal::SessionNotFound => Self::SessionNotFound,
+            Refusal::NotAParty => Self::NotAParty,
             Refusal::SessionOver(end) => Self::SessionOver(end),
         }
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::{Asker, Claims, Dids, Lookup, ResolvedDid, ServiceError, Sessions};
 use crate::clock::Clock;
-use crate::domain::{Claim, DidUrl, Outcome, Peer, Scope, SessionId, SessionState};
+use crate::domain::{Claim, Did, DidUrl, Outcome, Peer, Scope, SessionId, SessionState};
 use crate::metrics::Metrics;
 use crate::signatures::{self, KeyId, NamedSession, Profile, Refused};
 
@@ -184,13 +184,22 @@ impl Verdicts {
         let Verified { checked, alg, counts, .. } = verified;
         let did = verified.did();
         let content_digest = checked.content_digest().map_err(Refused::from)?;
-        // 12: the session, when there is one, is live, and the signer a party to it.
-        let session = self.session_of(verified).await?;
+        // 12: the session, when there is one, is live, and the signer a party to it. The claim
+        // looks, unless it is none in the session.
+        let session = match verified.session {
+            None => None,
+            Some(NamedSession::Id(id)) => Some(id),
+            Some(NamedSession::Unreadable) => return Err(Denied::SessionNotFound.into()),
+        };
+        if let Some(id) = session.filter(|_| !counts) {
+            self.must_let_pass(id, did).await?;
+        }
         // 13: the nonce was never used before.
         let claim = Claim {
             scope: Scope::Signer {
                 did: did.clone(),
                 expires_at: checked.keep_nonce_until(&self.profiles),
+                issued_at: Some(checked.created()),
                 session: session.filter(|_| *counts),
             },
             nonce: checked.nonce().clone(),
@@ -219,21 +228,15 @@ impl Verdicts {
         })
     }
 
-    /// The session that a request belongs to; of sessions of others, only their parties learn
-    /// more. The claim looks again, atomically, whether the session is live; its parties never
-    /// change.
-    async fn session_of(&self, verified: &Verified<'_>) -> Result<Option<SessionId>, Stop> {
-        let id = match verified.session {
-            None => return Ok(None),
-            Some(NamedSession::Id(id)) => id,
-            Some(NamedSession::Unreadable) => return Err(Denied::SessionNotFound.into()),
-        };
+    /// Step 12 for a request that does not count in its session, by the claim's rule: of a session,
+    /// only its parties learn more.
+    async fn must_let_pass(&self, id: SessionId, signer: &Did) -> Result<(), Stop> {
         let session = self.sessions.read(id).await?.ok_or(Denied::SessionNotFound)?;
-        if !session.has_party(verified.did()) {
+        if !session.has_party(signer) {
             return Err(Denied::NotAParty.into());
         }
         match session.state() {
-            SessionState::Active => Ok(Some(id)),
+            SessionState::Active => Ok(()),
             SessionState::Over(end) => Err(Denied::SessionOver(end).into()),
         }
     }

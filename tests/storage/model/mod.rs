@@ -145,6 +145,7 @@ impl<'a> Pair<'a> {
                 }
                 Opened::Exists => exist.push(new.id),
                 Opened::Revoked(party) => assert!(self.model.is_revoked(&party), "revoked"),
+                other => panic!("the database was never recovered: {other:?}"),
             }
         }
         assert!(exist.iter().all(|id| created.contains(id)), "exists");

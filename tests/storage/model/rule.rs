@@ -73,6 +73,13 @@ impl Model {
             let Some(Modelled { session, .. }) = self.sessions.get(&id) else {
                 return Outcome::Refused(Refusal::SessionNotFound);
             };
+            let signer = match &claim.scope {
+                Scope::Session(_) => None,
+                Scope::Signer { did, .. } => Some(did),
+            };
+            if signer.is_some_and(|signer| !session.has_party(signer)) {
+                return Outcome::Refused(Refusal::NotAParty);
+            }
             let seen = Session { observed_at: at, ..session.clone() };
             match seen.state() {
                 SessionState::Active => {}

@@ -21,7 +21,10 @@ pub enum Scope {
     Signer {
         did: Did,
         expires_at: Timestamp,
-        /// Must be live, and counts the claim; it is no part of the scope.
+        /// When the signer issued the message, by its authenticated word.
+        issued_at: Option<Timestamp>,
+        /// Must be live, with the signer as a party, and counts the claim; it is no part of the
+        /// scope.
         session: Option<SessionId>,
     },
 }
@@ -72,10 +75,17 @@ pub struct Facts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     SessionNotFound,
+    /// The signer is no party of the session that its claim names.
+    NotAParty,
     SessionOver(End),
     DidRevoked,
     /// The signer claim's own `expires_at` has passed.
     Expired,
+    /// The signer claim's `issued_at` is later than the database's clock and the skew.
+    IssuedAhead,
+    /// It may have been accepted in the past that a restored database lost: it was issued before
+    /// the restore, or does not say when.
+    IssuedBeforeRestore,
     /// The session that a signer's claim names has used all of its `max_claims`.
     SessionUsedUp,
     ClaimQuotaReached,
@@ -108,24 +118,28 @@ impl Outcome {
             Self::Replayed { .. } => "replayed",
             Self::Refused(refusal) => match refusal {
                 Refusal::SessionNotFound => "session_not_found",
+                Refusal::NotAParty => "not_a_party",
                 Refusal::SessionOver(end) if end.reason.is_expiry() => "session_expired",
                 Refusal::SessionOver(_) => "session_ended",
                 Refusal::DidRevoked => "did_revoked",
-                Refusal::Expired => "expired",
+                Refusal::Expired | Refusal::IssuedAhead => "expired",
+                Refusal::IssuedBeforeRestore => "issued_before_restore",
                 Refusal::ClaimQuotaReached | Refusal::SessionUsedUp => "claim_quota_reached",
             },
         }
     }
 
     /// Every word [`Self::as_str`] can give.
-    pub const WORDS: [&'static str; 8] = [
+    pub const WORDS: [&'static str; 10] = [
         "accepted",
         "replayed",
         "session_not_found",
+        "not_a_party",
         "session_ended",
         "session_expired",
         "did_revoked",
         "expired",
+        "issued_before_restore",
         "claim_quota_reached",
     ];
 }
@@ -134,8 +148,8 @@ impl Outcome {
 ///
 /// `asked` says whether the ask carried this very claim: of several equal claims in a batch one
 /// is asked, and the others are judged by what it left behind. The first rule that applies wins.
-/// `None` means that the facts do not decide: the asked claim had itself expired, this one has
-/// not, and it must be asked in its own right.
+/// `None` means that the facts do not decide: the asked claim's own times were refused, this one's
+/// are others, and it must be asked in its own right.
 #[inline]
 #[must_use]
 pub fn judge(claim: &Claim, facts: &Facts, asked: bool) -> Option<Outcome> {
@@ -150,7 +164,14 @@ pub fn judge(claim: &Claim, facts: &Facts, asked: bool) -> Option<Outcome> {
         }
     }
     match facts.refusal {
-        None | Some(Refusal::Expired | Refusal::ClaimQuotaReached | Refusal::SessionUsedUp) => {}
+        None
+        | Some(
+            Refusal::Expired
+            | Refusal::IssuedAhead
+            | Refusal::IssuedBeforeRestore
+            | Refusal::ClaimQuotaReached
+            | Refusal::SessionUsedUp,
+        ) => {}
         Some(refusal) => return Some(Outcome::Refused(refusal)),
     }
     if matches!(claim.scope, Scope::Signer { expires_at, .. } if expires_at <= facts.at) {
@@ -163,8 +184,11 @@ pub fn judge(claim: &Claim, facts: &Facts, asked: bool) -> Option<Outcome> {
         Some(refusal @ (Refusal::ClaimQuotaReached | Refusal::SessionUsedUp)) => {
             Some(Outcome::Refused(refusal))
         }
-        // By the clock it has not expired, but what it would be compared with may have been purged.
-        Some(Refusal::Expired) if asked => Some(Outcome::Refused(Refusal::Expired)),
+        // What it would be compared with may have been purged, though by the clock it has not
+        // expired; or it is not known, after a restore.
+        Some(
+            refusal @ (Refusal::Expired | Refusal::IssuedAhead | Refusal::IssuedBeforeRestore),
+        ) if asked => Some(Outcome::Refused(refusal)),
         _ => None,
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::Duration;
-use uuid::Uuid;
+use chrono::{DateTime, Duration};
+use uuid::{Uuid, Variant};
 
 use super::{AuditEvent, Code, Did, Metadata, Timestamp};
 
@@ -36,6 +36,17 @@ impl SessionId {
             }
             _ => Err(InvalidSessionId),
         }
+    }
+
+    /// When the id was made, by the clock of its maker, where it says so: in a UUID of version 7
+    /// (RFC 9562).
+    #[must_use]
+    pub fn made_at(&self) -> Option<Timestamp> {
+        if self.0.get_version_num() != 7 || self.0.get_variant() != Variant::RFC4122 {
+            return None;
+        }
+        let (seconds, nanoseconds) = self.0.get_timestamp()?.to_unix();
+        DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanoseconds)
     }
 }
 
@@ -219,6 +230,10 @@ impl Session {
 #[derive(Debug, Clone)]
 pub struct NewSession {
     pub id: SessionId,
+    /// Whether the caller chose the id, which may have been used before, rather than the service.
+    pub id_is_chosen: bool,
+    /// For how long an ended session is kept, so that its id is not used again.
+    pub retention_seconds: u32,
     pub client_did: Did,
     pub server_did: Did,
     pub session_key: Option<SealedKey>,
@@ -254,6 +269,10 @@ pub enum Opened {
     Exists,
     /// This party is revoked.
     Revoked(Did),
+    /// The caller chose an id that may have been used in the past that a restored database lost.
+    BeforeRestore,
+    /// The caller chose an id that says that it was made later than now.
+    Ahead,
 }
 
 /// What came of changing a session.

@@ -25,8 +25,8 @@
 //! 9. The signer's quota has room; step 13 decides: `claim_quota_reached`.
 //! 10. The signature is the key's over the rebuilt signature base: `signature_invalid`.
 //! 11. `Content-Digest`, where covered, is the body's: `signature_digest_mismatch`.
-//! 12. The session, when named, is live, and the signer a party to it: `session_not_found`,
-//!     `session_ended`, `session_expired`, `signature_not_a_party`.
+//! 12. The signer is a party to the session, when one is named, and it is live:
+//!     `session_not_found`, `signature_not_a_party`, `session_ended`, `session_expired`.
 //! 13. The nonce is new in the signer's scope, and is kept until no profile accepts the message any
 //!     more: `signature_replayed`, `claim_quota_reached`.
 //!

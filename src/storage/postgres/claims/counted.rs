@@ -7,7 +7,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, Bool, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::facts::{SessionNow, UsedBefore, inserted, session_now};
+use super::facts::{SessionNow, UsedBefore, earlier_digest, inserted, session_now};
 use super::locks::lock_sessions;
 use super::{Answers, SessionAsk, of_its_row};
 use crate::domain::{Facts, Refusal, Timestamp};
@@ -28,7 +28,9 @@ const CLAIM: &str = concat!(
             EXISTS (
                 SELECT FROM dids d WHERE d.revoked AND d.did IN (s.client_did, s.server_did)
             ) AS revoked,
-            n.used_at, n.expires_at, n.idempotency AS earlier
+            n.used_at, n.expires_at, ",
+    earlier_digest!("(SELECT recovered_at FROM history)"),
+    "
         FROM clock
         CROSS JOIN unnest($1, $2, $3, $4) WITH ORDINALITY
             AS a (session_id, nonce, idempotency, locked, place)

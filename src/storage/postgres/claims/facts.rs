@@ -1,5 +1,5 @@
-//! What the statements of claims have in common: whether a session is over, and the facts that
-//! come of their rows.
+//! What the statements of claims have in common: whether a session is over, whether a signer's
+//! message is of another time, and the facts that come of their rows.
 
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Bytea, Nullable, Text, Timestamptz};
@@ -7,6 +7,7 @@ use diesel::sql_types::{Bool, Bytea, Nullable, Text, Timestamptz};
 use super::used;
 use crate::domain::{Facts, IdempotencyDigest, Refusal, Timestamp, UsedNonce};
 use crate::storage::postgres::sessions::row::end;
+use crate::storage::postgres::unreadable;
 
 /// The columns of [`SessionNow`], of a session `s` that may be missing, by the clock that is given.
 /// There is a reason also while it is live: the one that it will be over for.
@@ -31,6 +32,58 @@ macro_rules! session_now {
 }
 
 pub(super) use session_now;
+
+/// The clock as it is now, and what the history of the database has to do with times.
+macro_rules! clock {
+    () => {
+        "clock AS MATERIALIZED (
+            SELECT clock_timestamp() AS at, purged_until, recovered_at, not_before,
+                skew_seconds * interval '1 second' AS skew
+            FROM history
+        )"
+    };
+}
+
+/// Why an ask `a` of a signer is refused for its times, by the [`clock!`]. What does not say when
+/// it was issued may have been accepted before a recovery as long as it could last: a day, by the
+/// clock of an instance that was ahead.
+macro_rules! untimely {
+    () => {
+        "CASE
+            WHEN a.expires_at <= greatest(clock.at, clock.purged_until) THEN 'expired'
+            WHEN a.issued_at > clock.at + clock.skew THEN 'ahead'
+            WHEN a.issued_at <= clock.not_before THEN 'before_restore'
+            WHEN a.issued_at IS NULL
+                AND clock.at <= clock.not_before + interval '1 day' + 2 * clock.skew
+            THEN 'before_restore'
+        END"
+    };
+}
+
+/// The digest of a nonce `n` that was used before. What an earlier generation accepted is repeated
+/// to nobody: `$recovered_at` is when this one began.
+macro_rules! earlier_digest {
+    ($recovered_at:literal) => {
+        concat!(
+            "CASE WHEN (n.used_at <= ",
+            $recovered_at,
+            ") IS NOT TRUE THEN n.idempotency END AS earlier"
+        )
+    };
+}
+
+pub(super) use {clock, earlier_digest, untimely};
+
+/// What the word of [`untimely!`] says.
+pub(super) fn time_refusal(word: Option<&str>) -> QueryResult<Option<Refusal>> {
+    Ok(match word {
+        None => None,
+        Some("expired") => Some(Refusal::Expired),
+        Some("ahead") => Some(Refusal::IssuedAhead),
+        Some("before_restore") => Some(Refusal::IssuedBeforeRestore),
+        Some(_) => return Err(unreadable("a refusal that is none")),
+    })
+}
 
 /// The session that a claim is asked in.
 #[derive(QueryableByName)]

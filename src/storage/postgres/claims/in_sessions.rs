@@ -9,7 +9,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz,
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::facts::{SessionNow, UsedBefore, inserted, session_now};
+use super::facts::{SessionNow, UsedBefore, earlier_digest, inserted, session_now};
 use super::{Answers, SessionAsk, of_its_row};
 use crate::domain::{Facts, Refusal, Timestamp, UsedNonce};
 use crate::storage::postgres::PostgresStore;
@@ -75,7 +75,9 @@ const CLAIM: &str = concat!(
 /// finds is confirmed, see `connection::confirm`.
 const EARLIER: &str = concat!(
     "WITH found AS MATERIALIZED (
-        SELECT a.place, n.used_at, n.expires_at, n.idempotency AS earlier
+        SELECT a.place, n.used_at, n.expires_at, ",
+    earlier_digest!("(SELECT recovered_at FROM history)"),
+    "
         FROM unnest($1, $2) WITH ORDINALITY AS a (session_id, nonce, place)
         JOIN nonces n ON n.session_id = a.session_id AND n.nonce = a.nonce
     ),

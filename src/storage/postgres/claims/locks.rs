@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, Bytea, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bytea, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -17,9 +17,18 @@ use crate::storage::OnLock;
 use crate::storage::postgres::connection::statement::Prepared;
 
 macro_rules! lock_sessions {
+    ($whose:literal) => {
+        concat!(
+            "SELECT id FROM sessions WHERE id = ANY ($1) AND max_claims IS NOT NULL ",
+            $whose,
+            " ORDER BY id FOR NO KEY UPDATE"
+        )
+    };
+}
+
+macro_rules! lock_sessions_of_parties {
     () => {
-        "SELECT id FROM sessions WHERE id = ANY ($1) AND max_claims IS NOT NULL
-        ORDER BY id FOR NO KEY UPDATE"
+        lock_sessions!("AND (client_did = ANY ($2) OR server_did = ANY ($2))")
     };
 }
 
@@ -29,8 +38,10 @@ macro_rules! lock_signers {
     };
 }
 
-const LOCK_SESSIONS: &str = concat!(lock_sessions!(), " SKIP LOCKED");
-const WAIT_FOR_SESSIONS: &str = lock_sessions!();
+const LOCK_SESSIONS: &str = concat!(lock_sessions!(""), " SKIP LOCKED");
+const WAIT_FOR_SESSIONS: &str = lock_sessions!("");
+const LOCK_SESSIONS_OF_PARTIES: &str = concat!(lock_sessions_of_parties!(), " SKIP LOCKED");
+const WAIT_FOR_SESSIONS_OF_PARTIES: &str = lock_sessions_of_parties!();
 const LOCK_SIGNERS: &str = concat!(lock_signers!(), " SKIP LOCKED");
 const WAIT_FOR_SIGNERS: &str = lock_signers!();
 
@@ -57,6 +68,23 @@ pub(super) async fn lock_sessions(
         OnLock::Wait => WAIT_FOR_SESSIONS,
     };
     let lock = sql_query(statement).bind::<Array<SqlUuid>, _>(sessions);
+    let rows: Vec<SessionRow> = Prepared(lock).load(c).await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// The same, of those that one of the signers is a party of: strangers lock no session.
+pub(super) async fn lock_sessions_of_parties(
+    c: &mut AsyncPgConnection,
+    sessions: &[Uuid],
+    dids: &[&str],
+    on_lock: OnLock,
+) -> QueryResult<HashSet<Uuid>> {
+    let statement = match on_lock {
+        OnLock::Skip => LOCK_SESSIONS_OF_PARTIES,
+        OnLock::Wait => WAIT_FOR_SESSIONS_OF_PARTIES,
+    };
+    let lock =
+        sql_query(statement).bind::<Array<SqlUuid>, _>(sessions).bind::<Array<Text>, _>(dids);
     let rows: Vec<SessionRow> = Prepared(lock).load(c).await?;
     Ok(rows.into_iter().map(|row| row.id).collect())
 }

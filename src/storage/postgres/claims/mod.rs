@@ -44,6 +44,7 @@ pub(super) struct SignerAsk<'a> {
     pub(super) signer: SignerKey,
     pub(super) did: &'a str,
     pub(super) expires_at: Timestamp,
+    pub(super) issued_at: Option<Timestamp>,
     pub(super) nonce: &'a str,
     pub(super) idempotency: Option<&'a IdempotencyDigest>,
 }
@@ -100,12 +101,13 @@ impl PostgresStore {
                         wants_row: *wants_row,
                     });
                 }
-                Scope::Signer { did, expires_at, session } => {
+                Scope::Signer { did, expires_at, issued_at, session } => {
                     let by = SignerAsk {
                         place,
                         signer: did.signer_key(),
                         did: did.as_str(),
                         expires_at: *expires_at,
+                        issued_at: *issued_at,
                         nonce,
                         idempotency,
                     };

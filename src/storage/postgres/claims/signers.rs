@@ -7,7 +7,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::facts::{UsedBefore, inserted};
+use super::facts::{UsedBefore, clock, earlier_digest, inserted, time_refusal, untimely};
 use super::locks::lock_signers;
 use super::{Answers, SignerAsk, of_its_row};
 use crate::domain::{Facts, Refusal, Timestamp};
@@ -23,36 +23,46 @@ const GONE_MEANWHILE: &str = "a signer's counter was removed by the purge at thi
 /// Commits by itself, before any counter is locked, and only for signers who may be accepted:
 /// what is refused leaves nothing behind. A counter that is there is left out, because `ON
 /// CONFLICT` would wait for whoever counts in it.
-const ADD_SIGNERS: &str = "
-    INSERT INTO signers (signer, did)
+const ADD_SIGNERS: &str = concat!(
+    "WITH ",
+    clock!(),
+    " INSERT INTO signers (signer, did)
     SELECT DISTINCT ON (signer) signer, did
-    FROM unnest($1, $2, $3) AS new (signer, did, expires_at)
-    WHERE expires_at > greatest(now(), (SELECT purged_until FROM history))
-        AND NOT EXISTS (SELECT FROM dids WHERE dids.revoked AND dids.did = new.did)
-        AND NOT EXISTS (SELECT FROM signers WHERE signers.signer = new.signer)
+    FROM clock
+    CROSS JOIN unnest($1, $2, $3, $4) AS a (signer, did, expires_at, issued_at)
+    WHERE ",
+    untimely!(),
+    " IS NULL
+        AND NOT EXISTS (SELECT FROM dids WHERE dids.revoked AND dids.did = a.did)
+        AND NOT EXISTS (SELECT FROM signers WHERE signers.signer = a.signer)
     ORDER BY signer
-    ON CONFLICT DO NOTHING";
+    ON CONFLICT DO NOTHING"
+);
 
 /// Runs after the lock, with a new snapshot and the clock as it is then. Nobody else inserts
 /// nonces of the locked signers now, so it knows beforehand what fits: in the order of the asks.
-const CLAIM: &str = "
-    WITH clock AS MATERIALIZED (
-        SELECT clock_timestamp() AS at, (SELECT purged_until FROM history) AS purged_until
-    ),
+const CLAIM: &str = concat!(
+    "WITH ",
+    clock!(),
+    ",
     judged AS MATERIALIZED (
         SELECT a.place, a.signer, a.nonce, a.expires_at AS asked, a.idempotency, a.locked, clock.at,
-            a.expires_at <= greatest(clock.at, clock.purged_until) AS expired,
-            $7 - g.live AS room,
+            $8 - g.live AS room,
             EXISTS (SELECT FROM dids d WHERE d.revoked AND d.did = a.did) AS revoked,
-            n.used_at, n.expires_at, n.idempotency AS earlier
+            n.used_at, n.expires_at, ",
+    earlier_digest!("clock.recovered_at"),
+    ", ",
+    untimely!(),
+    " AS untimely
         FROM clock
-        CROSS JOIN unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY
-            AS a (signer, did, nonce, expires_at, idempotency, locked, place)
+        CROSS JOIN unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY
+            AS a (signer, did, nonce, expires_at, issued_at, idempotency, locked, place)
         LEFT JOIN signers g ON g.signer = a.signer
         LEFT JOIN signer_nonces n ON n.signer = a.signer AND n.nonce = a.nonce
     ),
     free AS (
-        SELECT *, locked AND NOT revoked AND NOT expired AND used_at IS NULL AS free FROM judged
+        SELECT *, locked AND NOT revoked AND untimely IS NULL AND used_at IS NULL AS free
+        FROM judged
     ),
     placed AS MATERIALIZED (
         SELECT *,
@@ -72,11 +82,11 @@ const CLAIM: &str = "
         FROM (SELECT signer, count(*) FROM placed WHERE fits GROUP BY signer) AS new
         WHERE signers.signer = new.signer
     )
-    SELECT at, room IS NOT NULL AS known, revoked, expired, fits, used_at, expires_at, earlier
-    FROM placed ORDER BY place";
+    SELECT at, room IS NOT NULL AS known, revoked, untimely, fits, used_at, expires_at, earlier
+    FROM placed ORDER BY place"
+);
 
 #[derive(QueryableByName)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a column")]
 struct ClaimRow {
     #[diesel(sql_type = Timestamptz)]
     at: Timestamp,
@@ -85,8 +95,8 @@ struct ClaimRow {
     known: bool,
     #[diesel(sql_type = Bool)]
     revoked: bool,
-    #[diesel(sql_type = Bool)]
-    expired: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    untimely: Option<String>,
     #[diesel(sql_type = Bool)]
     fits: bool,
     #[diesel(embed)]
@@ -134,11 +144,13 @@ impl PostgresStore {
         let signers: Vec<_> = asks.iter().map(|ask| ask.signer.0.as_slice()).collect();
         let dids: Vec<_> = asks.iter().map(|ask| ask.did).collect();
         let expiries: Vec<_> = asks.iter().map(|ask| ask.expires_at).collect();
+        let issues: Vec<_> = asks.iter().map(|ask| ask.issued_at).collect();
         let work = async |c: &mut AsyncPgConnection| {
             let query = sql_query(ADD_SIGNERS)
                 .bind::<Array<Bytea>, _>(&signers)
                 .bind::<Array<Text>, _>(&dids)
-                .bind::<Array<Timestamptz>, _>(&expiries);
+                .bind::<Array<Timestamptz>, _>(&expiries)
+                .bind::<Array<Nullable<Timestamptz>>, _>(&issues);
             Prepared(query).execute(c).await
         };
         self.pools()?.claims.run(Kind::Repeatable, "add_signers", work).await.map(drop)
@@ -156,6 +168,7 @@ impl PostgresStore {
         let dids: Vec<_> = asks.iter().map(|ask| ask.did).collect();
         let nonces: Vec<_> = asks.iter().map(|ask| ask.nonce).collect();
         let expiries: Vec<_> = asks.iter().map(|ask| ask.expires_at).collect();
+        let issues: Vec<_> = asks.iter().map(|ask| ask.issued_at).collect();
         let digests: Vec<_> =
             asks.iter().map(|ask| ask.idempotency.map(<[u8; 16]>::as_slice)).collect();
         let quota = i64::try_from(self.limits.quota_per_signer).unwrap_or(i64::MAX);
@@ -170,6 +183,7 @@ impl PostgresStore {
                 .bind::<Array<Text>, _>(&dids)
                 .bind::<Array<Text>, _>(&nonces)
                 .bind::<Array<Timestamptz>, _>(&expiries)
+                .bind::<Array<Nullable<Timestamptz>>, _>(&issues)
                 .bind::<Array<Nullable<Bytea>>, _>(&digests)
                 .bind::<Array<Bool>, _>(&locked)
                 .bind::<BigInt, _>(quota);
@@ -194,12 +208,12 @@ fn facts(row: ClaimRow, ask: &SignerAsk<'_>) -> QueryResult<Option<Facts>> {
     if row.fits {
         return Ok(Some(inserted(row.at, ask.expires_at, ask.idempotency)));
     }
-    let refusal = match row.earlier.is_there() {
+    let refusal = match (time_refusal(row.untimely.as_deref())?, row.earlier.is_there()) {
         _ if row.revoked => Some(Refusal::DidRevoked),
-        _ if row.expired => Some(Refusal::Expired),
-        false if !row.known => return Ok(None),
-        false => Some(Refusal::ClaimQuotaReached),
-        true => None,
+        (Some(untimely), _) => Some(untimely),
+        (None, false) if !row.known => return Ok(None),
+        (None, false) => Some(Refusal::ClaimQuotaReached),
+        (None, true) => None,
     };
     row.earlier.facts(row.at, refusal).map(Some)
 }

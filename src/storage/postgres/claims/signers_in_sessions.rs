@@ -1,5 +1,5 @@
-//! Claims by signers that name a session: it must be live, it counts them, and it is kept active,
-//! in the transaction that spends the nonce.
+//! Claims by signers that name a session: the signer must be a party of it, it must be live, it
+//! counts them, and it is kept active, in the transaction that spends the nonce.
 //!
 //! Two limits meet here, the session's and the signer's. So nothing is written before it is
 //! known, ask by ask, what fits both: a claim that one of them refuses takes no room of the other.
@@ -14,8 +14,10 @@ use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz,
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::facts::{SessionNow, UsedBefore, inserted, session_now};
-use super::locks::{lock_sessions, lock_signers};
+use super::facts::{
+    SessionNow, UsedBefore, clock, earlier_digest, inserted, session_now, time_refusal, untimely,
+};
+use super::locks::{lock_sessions_of_parties, lock_signers};
 use super::signers::gone_meanwhile;
 use super::{Answers, NamedAsk, of_its_row};
 use crate::domain::{Facts, Refusal, Timestamp};
@@ -28,23 +30,26 @@ use crate::storage::{Asked, OnLock, Result};
 macro_rules! judged {
     () => {
         concat!(
-            "WITH clock AS MATERIALIZED (
-                SELECT clock_timestamp() AS at, (SELECT purged_until FROM history) AS purged_until
-            ),
+            "WITH ",
+            clock!(),
+            ",
             judged AS MATERIALIZED (
-                SELECT a.place, a.signer, a.did, clock.at,
-                    a.expires_at <= greatest(clock.at, clock.purged_until) AS expired,
+                SELECT a.place, a.signer, a.did, clock.at, ",
+            untimely!(),
+            " AS untimely,
                     s.max_claims - s.claims AS session_room, ",
             session_now!("clock.at"),
             ",
+                    coalesce(a.did IN (s.client_did, s.server_did), false) AS is_party,
                     EXISTS (
-                        SELECT FROM dids d
-                        WHERE d.revoked AND d.did IN (s.client_did, s.server_did, a.did)
+                        SELECT FROM dids d WHERE d.revoked AND d.did IN (s.client_did, s.server_did)
                     ) AS revoked,
-                    g.live, n.used_at, n.expires_at, n.idempotency AS earlier
+                    g.live, n.used_at, n.expires_at, ",
+            earlier_digest!("clock.recovered_at"),
+            "
                 FROM clock
-                CROSS JOIN unnest($1, $2, $3, $4, $5) WITH ORDINALITY
-                    AS a (session_id, signer, did, nonce, expires_at, place)
+                CROSS JOIN unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY
+                    AS a (session_id, signer, did, nonce, expires_at, issued_at, place)
                 LEFT JOIN sessions s ON s.id = a.session_id
                 LEFT JOIN signers g ON g.signer = a.signer
                 LEFT JOIN signer_nonces n ON n.signer = a.signer AND n.nonce = a.nonce
@@ -57,8 +62,8 @@ macro_rules! judged {
 /// counts in the locked sessions, before this transaction ends.
 const JUDGE: &str = concat!(
     judged!(),
-    " SELECT at, found, expired, session_room, over_at, over_reason, revoked, live, used_at, expires_at,
-        earlier
+    " SELECT at, found, is_party, untimely, session_room, over_at, over_reason, revoked, live, used_at,
+        expires_at, earlier
     FROM judged ORDER BY place"
 );
 
@@ -69,7 +74,7 @@ const ADD_SIGNERS: &str = concat!(
     judged!(),
     " INSERT INTO signers (signer, did)
     SELECT DISTINCT ON (signer) signer, did FROM judged
-    WHERE found AND over_at IS NULL AND NOT revoked AND NOT expired
+    WHERE is_party AND over_at IS NULL AND NOT revoked AND untimely IS NULL
         AND (session_room IS NULL OR session_room > 0)
         AND live IS NULL
     ORDER BY signer
@@ -132,11 +137,12 @@ struct Added {
 struct JudgedRow {
     #[diesel(sql_type = Timestamptz)]
     at: Timestamp,
-    /// Neither its parties nor the signer may be revoked.
     #[diesel(embed)]
     session: SessionNow,
     #[diesel(sql_type = Bool)]
-    expired: bool,
+    is_party: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    untimely: Option<String>,
     /// Absent where nobody counts.
     #[diesel(sql_type = Nullable<BigInt>)]
     session_room: Option<i64>,
@@ -147,6 +153,25 @@ struct JudgedRow {
     earlier: UsedBefore,
 }
 
+impl JudgedRow {
+    /// The signer is no party of the session. A session's parties never change, so this needs no
+    /// lock of it.
+    const fn is_a_strangers(&self) -> bool {
+        self.session.found && !self.is_party
+    }
+
+    /// Why the claim is refused, whatever the nonce and the room.
+    fn refusal(&self) -> QueryResult<Option<Refusal>> {
+        if self.is_a_strangers() {
+            return Ok(Some(Refusal::NotAParty));
+        }
+        match self.session.refusal()? {
+            None => time_refusal(self.untimely.as_deref()),
+            refusal => Ok(refusal),
+        }
+    }
+}
+
 /// The asks' columns, as the statements take them.
 struct Columns<'a> {
     sessions: Vec<Uuid>,
@@ -154,6 +179,7 @@ struct Columns<'a> {
     dids: Vec<&'a str>,
     nonces: Vec<&'a str>,
     expiries: Vec<Timestamp>,
+    issues: Vec<Option<Timestamp>>,
 }
 
 impl<'a> Columns<'a> {
@@ -164,6 +190,7 @@ impl<'a> Columns<'a> {
             dids: asks.iter().map(|ask| ask.by.did).collect(),
             nonces: asks.iter().map(|ask| ask.by.nonce).collect(),
             expiries: asks.iter().map(|ask| ask.by.expires_at).collect(),
+            issues: asks.iter().map(|ask| ask.by.issued_at).collect(),
         }
     }
 
@@ -174,7 +201,8 @@ impl<'a> Columns<'a> {
             .bind::<Array<Bytea>, _>(&self.signers)
             .bind::<Array<Text>, _>(&self.dids)
             .bind::<Array<Text>, _>(&self.nonces)
-            .bind::<Array<Timestamptz>, _>(&self.expiries);
+            .bind::<Array<Timestamptz>, _>(&self.expiries)
+            .bind::<Array<Nullable<Timestamptz>>, _>(&self.issues);
         Prepared(query)
     }
 }
@@ -253,17 +281,18 @@ impl WaitFor {
     async fn lock(
         self,
         c: &mut AsyncPgConnection,
-        Columns { sessions, signers, .. }: &Columns<'_>,
+        Columns { sessions, signers, dids, .. }: &Columns<'_>,
     ) -> QueryResult<(HashSet<Uuid>, HashSet<Vec<u8>>)> {
         match self {
             Self::Signers => {
                 let signers = lock_signers(c, signers, OnLock::Wait).await?;
-                Ok((lock_sessions(c, sessions, OnLock::Skip).await?, signers))
+                let sessions = lock_sessions_of_parties(c, sessions, dids, OnLock::Skip).await?;
+                Ok((sessions, signers))
             }
             Self::Nothing | Self::Sessions => {
                 let wait = matches!(self, Self::Sessions);
                 let on_lock = if wait { OnLock::Wait } else { OnLock::Skip };
-                let sessions = lock_sessions(c, sessions, on_lock).await?;
+                let sessions = lock_sessions_of_parties(c, sessions, dids, on_lock).await?;
                 Ok((sessions, lock_signers(c, signers, OnLock::Skip).await?))
             }
         }
@@ -332,17 +361,16 @@ impl Rooms<'_> {
     /// An error in the error is one of the whole transaction; it is tried again.
     fn judge(&mut self, ask: &NamedAsk<'_>, row: JudgedRow) -> QueryResult<Result<Asked>> {
         let at = row.at;
-        let counted = row.session_room.is_some();
+        let counted = row.session_room.is_some() && !row.is_a_strangers();
         if counted && !self.locked.sessions.contains(&ask.session) {
             return Ok(Ok(Asked::Busy));
         }
         if row.live.is_some() && !self.locked.signers.contains(ask.by.signer.0.as_slice()) {
             return Ok(Ok(Asked::Busy));
         }
-        let refusal = match row.session.refusal() {
+        let refusal = match row.refusal() {
             Err(error) => return Ok(Err(of_its_row(&error))),
             Ok(Some(refusal)) => Some(refusal),
-            Ok(None) if row.expired => Some(Refusal::Expired),
             Ok(None) if row.earlier.is_there() => None,
             Ok(None) => {
                 let Some(refusal) = self.take(ask, row.session_room, row.live)? else {

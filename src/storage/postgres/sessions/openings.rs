@@ -9,7 +9,9 @@ use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bytea, Inet, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Bytea, Inet, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use ipnet::IpNet;
 use uuid::Uuid;
@@ -37,6 +39,21 @@ const TRY_PARTIES: &str = "
     SELECT did FROM unnest($1) AS parties (did)
     WHERE NOT pg_try_advisory_xact_lock_shared(hashtextextended(did, 0))";
 
+/// Why the id that a caller chose for `a` may not be used in the database of the history `h`: an id
+/// that says that it was made later than now, so that an id that is newer than a recovery was never
+/// used before it; or one that may have been used in the past that the database lost, as long as
+/// it would still be refused if it had not. The longest session lasts for a day.
+macro_rules! id_refusal {
+    () => {
+        "CASE
+             WHEN NOT a.id_is_chosen THEN NULL
+             WHEN a.made_at > now() + h.skew_seconds * interval '1 second' THEN 'ahead'
+             WHEN now() <= h.not_before + interval '1 day' + a.retention * interval '1 second'
+                 AND (a.made_at <= h.not_before) IS NOT FALSE THEN 'before_restore'
+         END"
+    };
+}
+
 /// Inserts in the order of the ids, so that batches wait for each other in one direction only.
 /// Of two with one id, the first is inserted.
 const OPEN: &str = concat!(
@@ -48,13 +65,18 @@ const OPEN: &str = concat!(
          now() + least(a.ttl, a.max_ttl) * interval '1 second',
          now() + a.max_ttl * interval '1 second', now(), a.idle_timeout, a.max_claims,
          a.metadata::jsonb, a.user_agent, a.ip_address
-     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) WITH ORDINALITY AS a (
+     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) WITH ORDINALITY
+     AS a (
          id, client_did, server_did, session_key, key_id, ttl, max_ttl, idle_timeout, max_claims,
-         metadata, user_agent, ip_address, place
+         metadata, user_agent, ip_address, id_is_chosen, made_at, retention, place
      )
+     CROSS JOIN history h
      WHERE NOT EXISTS (
          SELECT FROM dids d WHERE d.revoked AND d.did IN (a.client_did, a.server_did)
      )
+     AND ",
+    id_refusal!(),
+    " IS NULL
      ORDER BY a.place
      ON CONFLICT (id) DO NOTHING
      RETURNING ",
@@ -63,10 +85,32 @@ const OPEN: &str = concat!(
 
 const REVOKED: &str = "SELECT did FROM dids WHERE revoked AND did = ANY ($1)";
 
+/// The ids that may not be used, and why; in the same transaction, and so by the same clock. One
+/// that is taken is not among them.
+const REFUSED_IDS: &str = concat!(
+    "SELECT id, refusal FROM (
+         SELECT a.id, ",
+    id_refusal!(),
+    " AS refusal
+         FROM unnest($1, $2, $3, $4) AS a (id, id_is_chosen, made_at, retention)
+         CROSS JOIN history h
+         WHERE NOT EXISTS (SELECT FROM sessions s WHERE s.id = a.id)
+     ) AS judged
+     WHERE refusal IS NOT NULL"
+);
+
 #[derive(QueryableByName)]
 struct Party {
     #[diesel(sql_type = Text)]
     did: String,
+}
+
+#[derive(QueryableByName)]
+struct RefusedId {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Text)]
+    refusal: String,
 }
 
 impl PostgresStore {
@@ -101,10 +145,10 @@ async fn open(
     // Stable: of two with one id, the first stays the first.
     asked.sort_by_key(|new| new.id);
     let mut created = insert(c, &asked).await?;
-    let revoked = if created.len() < asked.len() {
-        load_parties(c, REVOKED, &parties(new)).await?
+    let (revoked, refused) = if created.len() < asked.len() {
+        (load_parties(c, REVOKED, &parties(new)).await?, refused_ids(c, &asked).await?)
     } else {
-        HashSet::new()
+        (HashSet::new(), HashMap::new())
     };
     // Where something was created, the commit is durable anyway.
     if created.is_empty() && !asked.is_empty() {
@@ -122,7 +166,11 @@ async fn open(
                 .read()
                 .map(|session| Tried::Done(Opened::Created(session)))
                 .map_err(|error| of_its_row(&error)),
-            None => Ok(Tried::Done(Opened::Exists)),
+            None => Ok(Tried::Done(match refused.get(&new.id.0).map(String::as_str) {
+                None => Opened::Exists,
+                Some("ahead") => Opened::Ahead,
+                Some(_) => Opened::BeforeRestore,
+            })),
         }
     };
     Ok(new.iter().map(answer).collect())
@@ -196,9 +244,25 @@ async fn insert(
         .bind::<Array<Nullable<BigInt>>, _>(column(new, |new| new.max_claims.map(claims)))
         .bind::<Array<Text>, _>(column(new, |new| new.metadata.as_str()))
         .bind::<Array<Nullable<Text>>, _>(column(new, |new| new.user_agent.as_deref()))
-        .bind::<Array<Nullable<Inet>>, _>(column(new, |new| new.ip_address.map(IpNet::from)));
+        .bind::<Array<Nullable<Inet>>, _>(column(new, |new| new.ip_address.map(IpNet::from)))
+        .bind::<Array<Bool>, _>(column(new, |new| new.id_is_chosen))
+        .bind::<Array<Nullable<Timestamptz>>, _>(column(new, |new| new.id.made_at()))
+        .bind::<Array<BigInt>, _>(column(new, |new| i64::from(new.retention_seconds)));
     let rows: Vec<SessionRow> = Prepared(query).load(c).await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+async fn refused_ids(
+    c: &mut AsyncPgConnection,
+    new: &[&NewSession],
+) -> QueryResult<HashMap<Uuid, String>> {
+    let query = sql_query(REFUSED_IDS)
+        .bind::<Array<SqlUuid>, _>(column(new, |new| new.id.0))
+        .bind::<Array<Bool>, _>(column(new, |new| new.id_is_chosen))
+        .bind::<Array<Nullable<Timestamptz>>, _>(column(new, |new| new.id.made_at()))
+        .bind::<Array<BigInt>, _>(column(new, |new| i64::from(new.retention_seconds)));
+    let rows: Vec<RefusedId> = Prepared(query).load(c).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.refusal)).collect())
 }
 
 fn column<'a, T>(new: &[&'a NewSession], value: impl Fn(&'a NewSession) -> T) -> Vec<T> {

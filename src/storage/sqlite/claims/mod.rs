@@ -6,14 +6,16 @@
 
 pub(super) mod sessions;
 mod statements;
+mod times;
 
 use diesel::prelude::*;
 
 use self::sessions::{LiveSession, NamedSessions, Passage};
 use self::statements::{AddToSigner, FindSigner, InsertSessionNonce, InsertSignerNonce, NonceRow};
+use self::times::Times;
 use super::SqliteStore;
 use super::connection::errors::{is_isolated, store_error};
-use super::schema::{nonces, signer_nonces};
+use super::schema::{history, nonces, signer_nonces};
 use super::types::{number, optional_timestamp, stored, timestamp, unreadable};
 use crate::domain::{
     Ask, Claim, Did, Facts, IdempotencyDigest, Nonce, Refusal, Scope, SessionId, Timestamp,
@@ -50,7 +52,13 @@ pub(super) struct OwnedAsk {
 
 enum OwnedScope {
     Session(Key),
-    Signer { key: Key, did: Did, expires_at: Timestamp, session: Option<Key> },
+    Signer {
+        key: Key,
+        did: Did,
+        expires_at: Timestamp,
+        issued_at: Option<Timestamp>,
+        session: Option<Key>,
+    },
 }
 
 impl OwnedScope {
@@ -68,10 +76,11 @@ impl From<&Ask<'_>> for OwnedAsk {
         let Claim { scope, nonce, idempotency } = ask.claim;
         let scope = match scope {
             Scope::Session(id) => OwnedScope::Session(id.0.into_bytes()),
-            Scope::Signer { did, expires_at, session } => OwnedScope::Signer {
+            Scope::Signer { did, expires_at, issued_at, session } => OwnedScope::Signer {
                 key: did.signer_key().0,
                 did: did.clone(),
                 expires_at: *expires_at,
+                issued_at: *issued_at,
                 session: session.map(|SessionId(id)| id.into_bytes()),
             },
         };
@@ -81,11 +90,11 @@ impl From<&Ask<'_>> for OwnedAsk {
 }
 
 impl OwnedAsk {
-    /// The session that a signer's claim names.
-    const fn named_session(&self) -> Option<&Key> {
+    /// The session that a signer's claim names, and the signer.
+    fn named_session(&self) -> Option<(&Key, &Did)> {
         match &self.scope {
             OwnedScope::Session(_) => None,
-            OwnedScope::Signer { session, .. } => session.as_ref(),
+            OwnedScope::Signer { session, did, .. } => session.as_ref().map(|id| (id, did)),
         }
     }
 }
@@ -178,19 +187,19 @@ fn decide_one(
     let decided = match (passage, gate, &ask.scope) {
         (Passage::Closed(refusal), ..) => Err(refusal),
         (_, Gate::Closed(refusal), _) => Err(*refusal),
-        (_, Gate::Signer { closed_until, .. }, OwnedScope::Signer { expires_at, .. })
-            if expires_at <= closed_until =>
-        {
-            Err(Refusal::Expired)
+        (_, Gate::Signer { times, .. }, OwnedScope::Signer { expires_at, issued_at, .. }) => {
+            times.refusal(*expires_at, *issued_at).map_or(Ok(*expires_at), Err)
         }
-        (_, _, OwnedScope::Signer { expires_at, .. }) => Ok(*expires_at),
         (_, Gate::Session(session), OwnedScope::Session(_)) => Ok(session.deadline),
-        (_, Gate::Signer { .. }, OwnedScope::Session(_)) => Err(Refusal::SessionNotFound),
+        (_, Gate::Session(_), OwnedScope::Signer { .. })
+        | (_, Gate::Signer { .. }, OwnedScope::Session(_)) => Err(Refusal::SessionNotFound),
     };
     let expires_at = match decided {
         Ok(expires_at) => expires_at,
         Err(refusal) => {
-            let row = if ask.wants_row { find(conn, ask)? } else { None };
+            // That it is a replay says more than that it may be one.
+            let may_be_a_replay = refusal == Refusal::IssuedBeforeRestore;
+            let row = if ask.wants_row || may_be_a_replay { find(conn, ask)? } else { None };
             return Ok(refused(row, refusal));
         }
     };
@@ -210,12 +219,7 @@ fn decide_one(
 enum Gate {
     Closed(Refusal),
     Session(LiveSession),
-    Signer {
-        room: usize,
-        /// Claims that expire no later are refused: they have expired, or the nonces that they
-        /// would be compared with may have been purged.
-        closed_until: Timestamp,
-    },
+    Signer { room: usize, times: Times },
 }
 
 impl Gate {
@@ -230,15 +234,16 @@ impl Gate {
                 Ok(LiveSession::find(conn, now, id)?.map_or_else(Self::Closed, Self::Session))
             }
             OwnedScope::Signer { key, did, .. } => {
-                let (live, revoked, purged_until): (i64, bool, Option<i64>) =
+                type Row = (i64, bool, Option<i64>, Option<i64>, i64);
+                let (live, revoked, purged_until, not_before, skew): Row =
                     FindSigner { signer: key, did: did.as_str() }.get_result(conn)?;
                 if revoked {
                     return Ok(Self::Closed(Refusal::DidRevoked));
                 }
                 let room = limits.quota_per_signer.saturating_sub(number(live)?);
                 let room = usize::try_from(room).unwrap_or(usize::MAX);
-                let purged_until = optional_timestamp(purged_until)?.unwrap_or(now);
-                Ok(Self::Signer { room, closed_until: now.max(purged_until) })
+                let times = Times::read(now, purged_until, not_before, skew)?;
+                Ok(Self::Signer { room, times })
             }
         }
     }
@@ -290,7 +295,20 @@ fn insert(conn: &mut SqliteConnection, ask: &OwnedAsk, row: &UsedNonce) -> Query
     Ok(inserted == 1)
 }
 
+/// The row of the ask's nonce. What an earlier generation accepted is repeated to nobody.
 fn find(conn: &mut SqliteConnection, ask: &OwnedAsk) -> QueryResult<Option<UsedNonce>> {
+    let mut found = find_row(conn, ask)?;
+    if let Some(row) = &mut found
+        && ask.idempotency.is_some()
+    {
+        let recovered_at: Option<i64> = history::table.select(history::recovered_at).first(conn)?;
+        let recovered_at = optional_timestamp(recovered_at)?;
+        row.idempotency.take_if(|_| recovered_at.is_some_and(|at| row.used_at <= at));
+    }
+    Ok(found)
+}
+
+fn find_row(conn: &mut SqliteConnection, ask: &OwnedAsk) -> QueryResult<Option<UsedNonce>> {
     match &ask.scope {
         OwnedScope::Session(session) => session_nonce(conn, session, ask.nonce.as_str()),
         OwnedScope::Signer { key, .. } => signer_nonces::table

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use diesel::prelude::*;
 
 use super::statements::{FindSession, MoveActivity};
-use crate::domain::{Lifetime, Refusal, SessionState, Timestamp, activity_granularity};
+use crate::domain::{Did, Lifetime, Refusal, SessionState, Timestamp, activity_granularity};
 use crate::storage::sqlite::types::{end, number, stored, timestamp};
 
 type Key = [u8; 16];
@@ -24,6 +24,8 @@ pub(crate) struct ClaimedSession {
     ended_at: Option<i64>,
     end_reason: Option<String>,
     party_is_revoked: bool,
+    client_did: String,
+    server_did: String,
 }
 
 impl ClaimedSession {
@@ -38,6 +40,22 @@ impl ClaimedSession {
             idle_timeout_seconds: self.idle_timeout_seconds.map(number).transpose()?,
             end: end(self.ended_at, self.end_reason.as_deref())?,
         })
+    }
+
+    fn live(&self, now: Timestamp) -> QueryResult<Result<LiveSession, Refusal>> {
+        let lifetime = self.lifetime()?;
+        match lifetime.state(now) {
+            SessionState::Active if self.party_is_revoked => return Ok(Err(Refusal::DidRevoked)),
+            SessionState::Active => {}
+            SessionState::Over(end) => return Ok(Err(Refusal::SessionOver(end))),
+        }
+        let room = self.max_claims.map(|max| number((max - self.claims).max(0))).transpose()?;
+        Ok(Ok(LiveSession {
+            deadline: timestamp(self.deadline)?,
+            last_activity: lifetime.last_activity,
+            idle_timeout_seconds: lifetime.idle_timeout_seconds,
+            room,
+        }))
     }
 }
 
@@ -56,25 +74,10 @@ impl LiveSession {
         now: Timestamp,
         id: &Key,
     ) -> QueryResult<Result<Self, Refusal>> {
-        let Some(session) = ClaimedSession::find(conn, id)? else {
-            return Ok(Err(Refusal::SessionNotFound));
-        };
-        let lifetime = session.lifetime()?;
-        match lifetime.state(now) {
-            SessionState::Active if session.party_is_revoked => {
-                return Ok(Err(Refusal::DidRevoked));
-            }
-            SessionState::Active => {}
-            SessionState::Over(end) => return Ok(Err(Refusal::SessionOver(end))),
+        match ClaimedSession::find(conn, id)? {
+            Some(session) => session.live(now),
+            None => Ok(Err(Refusal::SessionNotFound)),
         }
-        let room =
-            session.max_claims.map(|max| number((max - session.claims).max(0))).transpose()?;
-        Ok(Ok(Self {
-            deadline: timestamp(session.deadline)?,
-            last_activity: lifetime.last_activity,
-            idle_timeout_seconds: lifetime.idle_timeout_seconds,
-            room,
-        }))
     }
 
     /// Counts inserted nonces. A session without `max_claims` is written only when its activity is
@@ -103,6 +106,8 @@ impl LiveSession {
 pub(super) struct NamedSessions(BTreeMap<Key, Named>);
 
 struct Named {
+    /// Of a session that there is.
+    parties: Option<[String; 2]>,
     session: Result<LiveSession, Refusal>,
     inserted: usize,
 }
@@ -121,28 +126,35 @@ impl NamedSessions {
         &mut self,
         conn: &mut SqliteConnection,
         now: Timestamp,
-        id: Option<&Key>,
+        named: Option<(&Key, &Did)>,
     ) -> QueryResult<Passage> {
-        let Some(id) = id else { return Ok(Passage::Open) };
+        let Some((id, signer)) = named else { return Ok(Passage::Open) };
         if let Some(named) = self.0.get(id) {
-            return Ok(named.passage());
+            return Ok(named.passage(signer));
         }
-        let named = Named { session: LiveSession::find(conn, now, id)?, inserted: 0 };
-        let passage = named.passage();
+        let named = match ClaimedSession::find(conn, id)? {
+            Some(session) => Named {
+                session: session.live(now)?,
+                parties: Some([session.client_did, session.server_did]),
+                inserted: 0,
+            },
+            None => Named { session: Err(Refusal::SessionNotFound), parties: None, inserted: 0 },
+        };
+        let passage = named.passage(signer);
         self.0.insert(*id, named);
         Ok(passage)
     }
 
-    /// A claim that names `id` has inserted a nonce.
-    pub(crate) fn count(&mut self, id: Option<&Key>) {
-        if let Some(named) = id.and_then(|id| self.0.get_mut(id)) {
+    /// A claim that names the session has inserted a nonce.
+    pub(crate) fn count(&mut self, named: Option<(&Key, &Did)>) {
+        if let Some(named) = named.and_then(|(id, _)| self.0.get_mut(id)) {
             named.inserted += 1;
         }
     }
 
     /// Writes the counts, once for each session.
     pub(crate) fn record(&self, conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<()> {
-        for (id, Named { session, inserted }) in &self.0 {
+        for (id, Named { session, inserted, .. }) in &self.0 {
             if let Ok(session) = session
                 && *inserted > 0
             {
@@ -154,8 +166,10 @@ impl NamedSessions {
 }
 
 impl Named {
-    fn passage(&self) -> Passage {
+    fn passage(&self, signer: &Did) -> Passage {
+        let is_party = |parties: &[String; 2]| parties.iter().any(|did| did == signer.as_str());
         match &self.session {
+            _ if !self.parties.as_ref().is_none_or(is_party) => Passage::Closed(Refusal::NotAParty),
             Err(refusal) => Passage::Closed(*refusal),
             Ok(session) if session.room.is_some_and(|room| self.inserted >= room) => {
                 Passage::UsedUp

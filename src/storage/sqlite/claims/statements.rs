@@ -9,7 +9,7 @@ use diesel::sqlite::Sqlite;
 
 type Key = [u8; 16];
 
-/// The fields of a session that a claim needs, and whether a party is revoked.
+/// The fields of a session that a claim needs, whether a party is revoked, and the parties.
 pub(super) struct FindSession<'a> {
     pub(crate) id: &'a [u8],
 }
@@ -19,7 +19,8 @@ impl QueryFragment<Sqlite> for FindSession<'_> {
         out.push_sql(
             "SELECT expires_at, deadline, last_activity, idle_timeout_seconds, max_claims, claims, \
              ended_at, end_reason, EXISTS (SELECT 1 FROM dids WHERE revoked = 1 \
-             AND did IN (sessions.client_did, sessions.server_did)) FROM sessions WHERE id = ",
+             AND did IN (sessions.client_did, sessions.server_did)), client_did, server_did \
+             FROM sessions WHERE id = ",
         );
         out.push_bind_param::<Binary, _>(self.id)
     }
@@ -36,11 +37,13 @@ impl Query for FindSession<'_> {
         Nullable<BigInt>,
         Nullable<Text>,
         Bool,
+        Text,
+        Text,
     );
 }
 
-/// How many nonces a signer holds, whether it is revoked, and until when expired nonces may be
-/// gone.
+/// How many nonces a signer holds, whether it is revoked, and what the history of the database has
+/// to do with the times of its claims.
 pub(super) struct FindSigner<'a> {
     pub(crate) signer: &'a Key,
     pub(crate) did: &'a str,
@@ -52,13 +55,13 @@ impl QueryFragment<Sqlite> for FindSigner<'_> {
         out.push_bind_param::<Binary, _>(self.signer.as_slice())?;
         out.push_sql("), 0), EXISTS (SELECT 1 FROM dids WHERE revoked = 1 AND did = ");
         out.push_bind_param::<Text, _>(self.did)?;
-        out.push_sql("), (SELECT purged_until FROM history)");
+        out.push_sql("), purged_until, not_before, skew_seconds FROM history");
         Ok(())
     }
 }
 
 impl Query for FindSigner<'_> {
-    type SqlType = (BigInt, Bool, Nullable<BigInt>);
+    type SqlType = (BigInt, Bool, Nullable<BigInt>, Nullable<BigInt>, BigInt);
 }
 
 /// The row of a nonce, in either scope.

@@ -13,12 +13,12 @@ use self::row::SessionRow;
 use super::dids::is_revoked;
 use super::schema::sessions;
 use super::types::stored;
-use super::{SqliteStore, audit};
+use super::{SqliteStore, audit, history};
 use crate::domain::{
     Changed, Did, NewSession, Opened, SealedKey, Session, SessionId, SessionPatch, SessionState,
     Timestamp, activity_granularity,
 };
-use crate::storage::Result;
+use crate::storage::{History, Result};
 
 impl SqliteStore {
     pub async fn open_each(&self, new: &[NewSession]) -> Vec<Result<Opened>> {
@@ -64,12 +64,20 @@ fn live_of_client(conn: &mut SqliteConnection, client: &Did, at_most: u32) -> Qu
     Ok(u32::try_from(live.len()).unwrap_or(at_most))
 }
 
+/// The longest that a session lasts.
+const LONGEST: Duration = Duration::days(1);
+
 /// With only one writer, no revocation can come between the check and the insert.
 fn open(conn: &mut SqliteConnection, now: Timestamp, new: &NewSession) -> QueryResult<Opened> {
     for party in [&new.client_did, &new.server_did] {
         if is_revoked(conn, party)? {
             return Ok(Opened::Revoked(party.clone()));
         }
+    }
+    if new.id_is_chosen
+        && let Some(refused) = refused_id(&history::read(conn)?, now, new)
+    {
+        return Ok(if find(conn, now, new.id)?.is_some() { Opened::Exists } else { refused });
     }
     let after = |seconds: u32| (now + Duration::seconds(i64::from(seconds))).timestamp_micros();
     let created = diesel::insert_into(sessions::table)
@@ -98,6 +106,21 @@ fn open(conn: &mut SqliteConnection, now: Timestamp, new: &NewSession) -> QueryR
         return Ok(Opened::Exists);
     }
     find(conn, now, new.id)?.map(Opened::Created).ok_or(diesel::result::Error::NotFound)
+}
+
+/// Why the id that the caller chose may not be used: an id that says that it was made later than
+/// now, so that an id that is newer than a recovery was never used before it; or one that may have
+/// been used in the past that the database lost, as long as it would still be refused if it had
+/// not.
+fn refused_id(history: &History, now: Timestamp, new: &NewSession) -> Option<Opened> {
+    let made_at = new.id.made_at();
+    if made_at.is_some_and(|made_at| made_at > now + history.skew) {
+        return Some(Opened::Ahead);
+    }
+    let not_before = history.not_before?;
+    let kept = LONGEST + Duration::seconds(i64::from(new.retention_seconds));
+    let may_be_old = made_at.is_none_or(|made_at| made_at <= not_before);
+    (may_be_old && now <= not_before + kept).then_some(Opened::BeforeRestore)
 }
 
 pub(super) fn find(

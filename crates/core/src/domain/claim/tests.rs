@@ -19,7 +19,10 @@ fn session_claim(idempotency: Option<u8>) -> Claim {
 
 fn signer_claim(idempotency: Option<u8>, expires_at: Timestamp) -> Claim {
     let did = Did::parse("did:web:signer.example").unwrap();
-    Claim { scope: Scope::Signer { did, expires_at, session: None }, ..session_claim(idempotency) }
+    Claim {
+        scope: Scope::Signer { did, expires_at, issued_at: None, session: None },
+        ..session_claim(idempotency)
+    }
 }
 
 /// The row of a nonce that was used `ago` seconds before second 0.
@@ -101,6 +104,7 @@ fn a_repeat_is_told_the_truth_through_every_refusal() {
 fn every_refusal_without_a_row_is_told() {
     for refusal in [
         Refusal::SessionNotFound,
+        Refusal::NotAParty,
         ENDED,
         EXPIRED_SESSION,
         Refusal::DidRevoked,
@@ -132,6 +136,22 @@ fn revocation_goes_before_expiry_and_expiry_before_replay_and_quota() {
     assert_eq!(revoked, Some(Outcome::Refused(Refusal::DidRevoked)));
     for facts in [facts(Some(found), None), facts(None, Some(Refusal::ClaimQuotaReached))] {
         assert_eq!(judge(&past, &facts, true), Some(Outcome::Refused(Refusal::Expired)));
+    }
+}
+
+/// What is there says more than that it may have been lost.
+#[test]
+fn a_claim_from_before_a_restore_or_from_the_future_is_refused_unless_it_is_known() {
+    for refusal in [Refusal::IssuedBeforeRestore, Refusal::IssuedAhead] {
+        let claim = signer_claim(Some(1), at(60));
+        let refused = Some(Outcome::Refused(refusal));
+        assert_eq!(judge(&claim, &facts(None, Some(refusal)), true), refused);
+        assert_eq!(judge(&claim, &facts(None, Some(refusal)), false), None, "it is asked itself");
+        let found = row(5, None);
+        let known = judge(&claim, &facts(Some(found), Some(refusal)), true);
+        assert_eq!(known, Some(replayed(found)));
+        let expired = judge(&signer_claim(None, at(0)), &facts(None, Some(refusal)), true);
+        assert_eq!(expired, Some(Outcome::Refused(Refusal::Expired)));
     }
 }
 
@@ -170,10 +190,13 @@ fn any_refusal() -> impl Strategy<Value = Option<Refusal>> {
     prop_oneof![
         Just(None),
         Just(Some(Refusal::SessionNotFound)),
+        Just(Some(Refusal::NotAParty)),
         Just(Some(ENDED)),
         Just(Some(EXPIRED_SESSION)),
         Just(Some(Refusal::DidRevoked)),
         Just(Some(Refusal::Expired)),
+        Just(Some(Refusal::IssuedAhead)),
+        Just(Some(Refusal::IssuedBeforeRestore)),
         Just(Some(Refusal::ClaimQuotaReached)),
     ]
 }

@@ -46,7 +46,7 @@ impl Harness {
         let did = Did::parse("did:web:a").unwrap();
         let expires_at = self.clock.now() + chrono::Duration::hours(1);
         let claim = Claim {
-            scope: Scope::Signer { did, expires_at, session: None },
+            scope: Scope::Signer { did, expires_at, issued_at: None, session: None },
             nonce: Nonce::parse(nonce).unwrap(),
             idempotency: None,
         };
