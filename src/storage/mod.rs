@@ -7,6 +7,7 @@
 mod audit;
 mod claims;
 mod dids;
+mod dump;
 mod error;
 mod health;
 mod history;
@@ -19,6 +20,7 @@ mod sealing;
 mod sessions;
 pub mod sqlite;
 mod statistics;
+pub mod tables;
 mod tokens;
 
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use crate::metrics::Metrics;
 pub use audit::AuditRecord;
 pub use claims::{Asked, ClaimKind, ClaimLimits, OnLock};
 pub use dids::{Answer, DidChange, DidChanges, Reading};
+pub use dump::{BACKUP_LEASE, Dump, DumpChunk};
 pub use error::StoreError;
 pub use health::{Finding, PoolStatus};
 pub use leases::Lease;

@@ -135,7 +135,9 @@ pub(super) async fn pending(connection: &mut AsyncPgConnection) -> QueryResult<V
 }
 
 /// Both the migrations of this binary and those of the database, oldest first.
-async fn status(connection: &mut AsyncPgConnection) -> QueryResult<Vec<MigrationStatus>> {
+pub(super) async fn status(
+    connection: &mut AsyncPgConnection,
+) -> QueryResult<Vec<MigrationStatus>> {
     let present: Present = Prepared(sql_query(
         "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS present",
     ))

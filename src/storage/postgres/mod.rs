@@ -9,6 +9,7 @@ mod audit;
 mod claims;
 mod connection;
 mod dids;
+mod dump;
 mod health;
 mod history;
 mod leases;

@@ -8,6 +8,7 @@ mod audit;
 mod claims;
 mod connection;
 mod dids;
+mod dump;
 mod health;
 mod history;
 mod leases;
