@@ -20,7 +20,7 @@ pub fn unknown(all: &[MigrationStatus]) -> Option<&str> {
 }
 
 /// The data that reverting each migration deletes, where it deletes any.
-const LOSSES: [(&str, Option<&str>); 9] = [
+const LOSSES: [(&str, Option<&str>); 10] = [
     (
         "2026-11-20-000001_sessions",
         Some("every session and its nonces, which can then be accepted again"),
@@ -46,6 +46,13 @@ const LOSSES: [(&str, Option<&str>); 9] = [
         Some(
             "the record of how far nonces were purged: those that were purged while a clock was \
              ahead can be accepted again",
+        ),
+    ),
+    (
+        "2026-11-30-000090_generation",
+        Some(
+            "when the database was last recovered: what was accepted in the past that it lost can \
+             be accepted again",
         ),
     ),
 ];

@@ -153,7 +153,7 @@ async fn a_clock_that_was_ahead_for_a_moment_harms_nobody(#[values(false, true)]
     for by_signer in before.by_signer.iter().chain([&before.late]) {
         assert_eq!(claim(&store, by_signer).await, Outcome::Refused(Refusal::Expired));
     }
-    let until = store.purged_until().await.unwrap().unwrap();
+    let until = store.history().await.unwrap().purged_until.unwrap();
     let signer = a_did();
     let at_the_edge = claim(&store, &by_signer_until(&signer, until)).await;
     assert_eq!(at_the_edge, Outcome::Refused(Refusal::Expired));

@@ -101,13 +101,13 @@ async fn a_purge_records_the_latest_expiry_of_what_it_removed(
         let claimed = by_signer(&a_did(), a_nonce(), in_seconds(&store, seconds).await);
         assert_eq!(claim(&store, &claimed).await.as_str(), "accepted");
     }
-    let before = store.purged_until().await.unwrap();
+    let before = store.history().await.unwrap().purged_until;
     let now = store.now().await.unwrap();
     assert!(before.is_none_or(|until| until < now), "{before:?}");
     store.pass(minutes(10)).await;
     let step = PurgeStep::DeleteSignerNonces { margin: minutes(1) };
     assert_eq!(purge_batch(&store, step, 10).await.signer_nonces_deleted, 3);
-    let until = store.steady(store.purged_until().await.unwrap().unwrap());
+    let until = store.steady(store.history().await.unwrap().purged_until.unwrap());
     let after = (until - now).num_seconds();
     assert!((89..=95).contains(&after), "{after}");
     // Another purge, which removes what had expired earlier, lowers nothing.
@@ -115,7 +115,7 @@ async fn a_purge_records_the_latest_expiry_of_what_it_removed(
     assert_eq!(later.as_str(), "accepted");
     store.pass(minutes(2)).await;
     assert_eq!(purge_batch(&store, step, 10).await.signer_nonces_deleted, 1);
-    assert!(store.steady(store.purged_until().await.unwrap().unwrap()) > until);
+    assert!(store.steady(store.history().await.unwrap().purged_until.unwrap()) > until);
 }
 
 /// Whatever the clock says: on PostgreSQL the database's may have been ahead, too.

@@ -34,6 +34,7 @@ mod model;
 mod poolers;
 mod purge;
 mod quick_claims;
+mod recovery;
 mod sealing;
 mod session_batches;
 mod session_ends;

@@ -133,6 +133,25 @@ async fn what_resolvers_read_is_forgotten_by_a_schema_without_it(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
+async fn how_far_nonces_were_purged_is_kept_by_a_schema_without_generations(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    let until = in_seconds(&store, 7_200).await;
+    let literal = store.raw().time(until);
+    store.raw().execute(&format!("UPDATE history SET purged_until = {literal}")).await;
+    let generation = store.history().await.unwrap().generation;
+    let newest = folders("postgres").len();
+    let since = folders("postgres").iter().position(|name| name.ends_with("generation"));
+    store.migrate_down(Some(u32::try_from(newest - since.unwrap()).unwrap())).await.unwrap();
+    store.migrate_up().await.unwrap();
+    let history = store.history().await.unwrap();
+    assert_eq!(history.purged_until, Some(until));
+    assert_ne!(history.generation, generation, "it is random");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
 async fn reverting_everything_leaves_nothing(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store().await;
     store.migrate_down(None).await.unwrap();

@@ -78,6 +78,24 @@ impl PostgresDatabase {
         Self { name }
     }
 
+    /// A copy of it as it is now, under another name. Its connections are cut for that.
+    async fn copy(&self) -> Self {
+        let (source, name) = (&self.name, format!("test_{}", uuid::Uuid::now_v7().simple()));
+        let admin = connect(&server_url()).await;
+        for sql in [
+            format!("ALTER DATABASE {source} WITH ALLOW_CONNECTIONS false"),
+            format!(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                 WHERE datname = '{source}'"
+            ),
+            format!("CREATE DATABASE {name} TEMPLATE {source}"),
+            format!("ALTER DATABASE {source} WITH ALLOW_CONNECTIONS true"),
+        ] {
+            admin.batch_execute(&sql).await.unwrap();
+        }
+        Self { name }
+    }
+
     /// Its URL, for `DATABASE_URL`.
     pub fn url(&self) -> String {
         let mut url = url::Url::parse(&server_url()).unwrap();
@@ -114,21 +132,44 @@ impl Database {
                 (database_url(&database.url()), Home::Postgres(database))
             }
         };
-        let clock = Clock::system();
-        let store = open(&url, limits, &clock).await;
+        let store = TestStore::open(url, limits, Clock::system(), home).await;
         if migrated && self != Self::Postgres {
             store.migrate_up().await.unwrap();
         }
+        store
+    }
+}
+
+impl TestStore {
+    async fn open(url: DatabaseUrl, limits: Limits, clock: Clock, home: Home) -> Self {
+        let store = open(&url, limits, &clock).await;
         let raw = match &url {
             DatabaseUrl::Sqlite(SqliteLocation::Memory) => None,
             DatabaseUrl::Sqlite(SqliteLocation::File(file)) => Some(RawSql::sqlite(file)),
             DatabaseUrl::Postgres(options) => Some(RawSql::postgres(&options.connection).await),
         };
-        TestStore { store, clock, raw, url, limits, aged: Duration::ZERO.into(), home }
+        Self { store, clock, raw, url, limits, aged: Duration::ZERO.into(), home }
     }
-}
 
-impl TestStore {
+    /// A copy of the database as it is now, such as an operator puts back later. On PostgreSQL this
+    /// store and its raw SQL lose their connections: go on with [`Self::another`].
+    pub async fn copy(&self) -> Self {
+        let (url, home) = match &self.home {
+            Home::Folder(_) => {
+                let folder = tempfile::tempdir().unwrap();
+                let file = folder.path().join("copy.db");
+                self.raw().execute(&format!("VACUUM INTO '{}'", file.display())).await;
+                (DatabaseUrl::Sqlite(SqliteLocation::File(file)), Home::Folder(folder))
+            }
+            Home::Postgres(database) => {
+                let copy = database.copy().await;
+                (database_url(&copy.url()), Home::Postgres(copy))
+            }
+            Home::Nothing => panic!("sqlite::memory: cannot be copied"),
+        };
+        Self::open(url, self.limits, self.clock.clone(), home).await
+    }
+
     /// The same database, opened again as another instance would.
     pub async fn another(&self) -> Store {
         open(&self.url, self.limits, &self.clock).await

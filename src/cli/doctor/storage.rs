@@ -118,9 +118,9 @@ async fn migrations(store: &Store, config: &Config) -> (Check, bool) {
 /// the query.
 async fn clock(store: &Store, complete: bool) -> Check {
     const NAME: &str = "clock";
-    let purged_until = if complete { store.purged_until().await } else { Ok(None) };
-    let purged_until = match purged_until {
-        Ok(purged_until) => purged_until,
+    let history = if complete { store.history().await.map(Some) } else { Ok(None) };
+    let purged_until = match history {
+        Ok(history) => history.and_then(|history| history.purged_until),
         Err(error) => return Check::fail(NAME, error.to_string()),
     };
     let own = Clock::system();

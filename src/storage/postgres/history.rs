@@ -1,19 +1,67 @@
-//! What this database did in the past that its rows no longer show: until when signers' nonces
-//! that have expired may be gone.
+//! What this database did in the past that its rows no longer show: its generations, and until
+//! when signers' nonces that have expired may be gone.
 
-use diesel::QueryDsl as _;
+use std::time::Duration;
+
+use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use uuid::Uuid;
 
 use super::PostgresStore;
 use super::schema::history;
+use super::sessions::row::unsigned;
 use crate::domain::Timestamp;
-use crate::storage::Result;
+use crate::storage::history::whole_seconds;
+use crate::storage::{History, Result};
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = history, check_for_backend(diesel::pg::Pg))]
+struct HistoryRow {
+    generation: Uuid,
+    ancestors: Vec<Option<Uuid>>,
+    recovered_at: Option<Timestamp>,
+    not_before: Option<Timestamp>,
+    skew_seconds: i32,
+    purged_until: Option<Timestamp>,
+}
+
+impl HistoryRow {
+    fn read(self) -> QueryResult<History> {
+        let Self { generation, ancestors, recovered_at, not_before, skew_seconds, purged_until } =
+            self;
+        Ok(History {
+            generation,
+            ancestors: ancestors.into_iter().flatten().collect(),
+            recovered_at,
+            not_before,
+            skew: Duration::from_secs(unsigned(i64::from(skew_seconds))?),
+            purged_until,
+        })
+    }
+}
 
 impl PostgresStore {
-    pub async fn purged_until(&self) -> Result<Option<Timestamp>> {
-        self.read("purged_until", async |c| {
-            history::table.select(history::purged_until).first(c).await
+    pub async fn history(&self) -> Result<History> {
+        self.read("history", async |c| {
+            let row = history::table.select(HistoryRow::as_select()).first(c).await?;
+            row.read()
         })
         .await
     }
+
+    pub async fn raise_skew(&self, skew: Duration) -> Result<()> {
+        let seconds = seconds(skew);
+        self.write("raise_skew", async |c| {
+            diesel::update(history::table.filter(history::skew_seconds.lt(seconds)))
+                .set(history::skew_seconds.eq(seconds))
+                .execute(c)
+                .await
+                .map(drop)
+        })
+        .await
+    }
+}
+
+pub(super) fn seconds(skew: Duration) -> i32 {
+    i32::try_from(whole_seconds(skew)).unwrap_or(i32::MAX)
 }

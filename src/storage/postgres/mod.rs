@@ -15,6 +15,7 @@ mod history;
 mod leases;
 mod migrations;
 mod purge;
+mod recovery;
 mod schema;
 mod sealing;
 mod sessions;

@@ -48,6 +48,11 @@ diesel::table! {
     history (only_row) {
         only_row -> Bool,
         purged_until -> Nullable<Timestamptz>,
+        generation -> Uuid,
+        ancestors -> Array<Nullable<Uuid>>,
+        recovered_at -> Nullable<Timestamptz>,
+        not_before -> Nullable<Timestamptz>,
+        skew_seconds -> Int4,
     }
 }
 

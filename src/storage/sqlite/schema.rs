@@ -116,6 +116,11 @@ diesel::table! {
     history (only_row) {
         only_row -> BigInt,
         purged_until -> Nullable<BigInt>,
+        generation -> Binary,
+        ancestors -> Binary,
+        recovered_at -> Nullable<BigInt>,
+        not_before -> Nullable<BigInt>,
+        skew_seconds -> BigInt,
     }
 }
 

@@ -188,7 +188,7 @@ mod tests {
             signer_nonces::table.select(signer_nonces::nonce).load(&mut conn).unwrap();
         assert_eq!(left, ["a"]);
         assert_eq!(signers::table.select(signers::live).first::<i64>(&mut conn), Ok(1));
-        let until = history::purged_until(&mut conn).unwrap().unwrap();
+        let until = history::read(&mut conn).unwrap().purged_until.unwrap();
         assert_eq!(until.timestamp_micros(), 1, "the expiry of what was removed");
     }
 }

@@ -1,0 +1,94 @@
+//! Recovery of a database that went back in time.
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Integer, Timestamptz, Uuid as SqlUuid};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
+
+use super::connection::errors::{InFlight, Trouble};
+use super::connection::statement::Prepared;
+use super::history::seconds;
+use super::schema::{dids, leases, sessions};
+use super::{PostgresStore, audit};
+use crate::domain::{EndReason, Timestamp};
+use crate::storage::{Recovered, Recovery, Result, StoreError};
+
+/// Locks the row until the transaction ends: of two recoveries, one comes after the other. The
+/// time before which nothing is accepted never goes back.
+const BEGIN_GENERATION: &str = "
+    WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at)
+    UPDATE history
+    SET generation = $1, ancestors = array_append(ancestors, generation), recovered_at = clock.at,
+        skew_seconds = greatest(skew_seconds, $2),
+        not_before = greatest(
+            not_before,
+            greatest(clock.at, $3) + greatest(skew_seconds, $2) * interval '1 second'
+        )
+    FROM clock
+    RETURNING ancestors[cardinality(ancestors)] AS ancestor, recovered_at, not_before";
+
+#[derive(QueryableByName)]
+struct Generation {
+    #[diesel(sql_type = SqlUuid)]
+    ancestor: Uuid,
+    #[diesel(sql_type = Timestamptz)]
+    recovered_at: Timestamp,
+    #[diesel(sql_type = Timestamptz)]
+    not_before: Timestamp,
+}
+
+impl PostgresStore {
+    pub async fn recover(&self, recovery: Recovery) -> Result<Recovered> {
+        // Ending many sessions may take longer than other statements may.
+        let connector = self.general.patient();
+        let task = self.runtime.spawn(async move {
+            let mut connection = connector.connect().await?;
+            connection
+                .transaction(async |c| recover_in(c, &recovery).await)
+                .await
+                .map_err(|error| Trouble::of(&error).into_error(InFlight::Commit))
+        });
+        let aborted = |error| StoreError::OutcomeUnknown(format!("the recovery stopped: {error}"));
+        task.await.unwrap_or_else(|error| Err(aborted(error)))
+    }
+}
+
+/// Recovers the database as a part of the caller's transaction.
+pub(super) async fn recover_in(
+    c: &mut AsyncPgConnection,
+    recovery: &Recovery,
+) -> QueryResult<Recovered> {
+    let generation = Uuid::new_v4();
+    let begin = sql_query(BEGIN_GENERATION)
+        .bind::<SqlUuid, _>(generation)
+        .bind::<Integer, _>(seconds(recovery.skew))
+        .bind::<Timestamptz, _>(recovery.now);
+    let Generation { ancestor, recovered_at: at, not_before } =
+        Prepared(begin).get_result(c).await?;
+    let sessions_ended = diesel::update(sessions::table.filter(sessions::ended_at.is_null()))
+        .set((
+            sessions::ended_at.eq(at),
+            sessions::end_reason.eq(EndReason::Restored.as_str()),
+            sessions::session_key.eq(None::<Vec<u8>>),
+            sessions::key_id.eq(None::<String>),
+            sessions::version.eq(sessions::version + 1),
+        ))
+        .execute(c)
+        .await?;
+    let fresh = dids::table.filter(dids::stale_at.gt(at)).filter(dids::revoked.eq(false));
+    let dids_stale = diesel::update(fresh).set(dids::stale_at.eq(at)).execute(c).await?;
+    let held = leases::table.filter(leases::until.gt(at));
+    let leases_released = diesel::update(held).set(leases::until.eq(at)).execute(c).await?;
+    let recovered = Recovered {
+        generation,
+        ancestor,
+        at,
+        not_before,
+        sessions_ended: sessions_ended as u64,
+        dids_stale: dids_stale as u64,
+        leases_released: leases_released as u64,
+    };
+    audit::record(c, &recovered.event(recovery.actor.clone())).await?;
+    Ok(recovered)
+}

@@ -1,0 +1,65 @@
+//! Recovery: makes a database safe to use that went back in time, as after a restored copy or a
+//! fail-over that lost commits. What was accepted in the past that it lost is not accepted again.
+//!
+//! Each store has a `recover_in`, which does the work inside a transaction of the caller's, so that
+//! a database can be filled and recovered in one commit.
+
+use std::time::Duration;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Result, Store, on};
+use crate::domain::{Actor, AuditEvent, Timestamp};
+
+/// What a recovery needs to know that the database does not.
+#[derive(Debug, Clone)]
+pub struct Recovery {
+    /// How far a signer's clock may be ahead, by the configuration. The database knows the most
+    /// that was ever allowed before the copy was made; the larger one counts.
+    pub skew: Duration,
+    /// This machine's clock. The database's may be behind.
+    pub now: Timestamp,
+    pub actor: Actor,
+}
+
+/// What a recovery did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    pub generation: Uuid,
+    /// The generation that the database had before.
+    pub ancestor: Uuid,
+    /// The database's clock.
+    pub at: Timestamp,
+    /// Nothing that was issued later was accepted before.
+    pub not_before: Timestamp,
+    pub sessions_ended: u64,
+    /// Cached DIDs that are to be read anew before they are used.
+    pub dids_stale: u64,
+    pub leases_released: u64,
+}
+
+impl Recovered {
+    /// Written with the recovery.
+    pub(super) fn event(&self, actor: Actor) -> AuditEvent {
+        AuditEvent {
+            actor,
+            action: "database.recover",
+            subject: self.generation.to_string(),
+            detail: json!({
+                "ancestor": self.ancestor,
+                "not_before": self.not_before,
+                "sessions": self.sessions_ended,
+            }),
+        }
+    }
+}
+
+impl Store {
+    /// Begins a new generation, in one transaction: every session that is not ended ends
+    /// (`restored`) and loses its key, cached DIDs are stale, and leases are free. Rows of nonces,
+    /// tokens and revocations stay as they are. No instance may serve meanwhile.
+    pub async fn recover(&self, recovery: Recovery) -> Result<Recovered> {
+        on!(self, store => store.recover(recovery).await)
+    }
+}

@@ -1,0 +1,67 @@
+//! Recovery of a database that went back in time.
+
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use super::schema::{dids, history, leases, sessions};
+use super::{SqliteStore, audit};
+use crate::domain::{EndReason, Timestamp};
+use crate::storage::history::whole_seconds;
+use crate::storage::{History, Recovered, Recovery, Result};
+
+impl SqliteStore {
+    pub async fn recover(&self, recovery: Recovery) -> Result<Recovered> {
+        self.0.write("recover", move |conn, now| recover_in(conn, now, &recovery)).await
+    }
+}
+
+/// Recovers the database as a part of the caller's transaction; `now` is the database's clock.
+pub(super) fn recover_in(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    recovery: &Recovery,
+) -> QueryResult<Recovered> {
+    let (generation, at) = (Uuid::new_v4(), now.timestamp_micros());
+    let History { generation: ancestor, ancestors, not_before, skew, .. } =
+        super::history::read(conn)?;
+    let skew = skew.max(recovery.skew);
+    // It never goes back.
+    let not_before = Some(now.max(recovery.now) + skew).max(not_before).unwrap_or(now);
+    let ancestors: Vec<u8> =
+        ancestors.iter().chain([&ancestor]).flat_map(Uuid::as_bytes).copied().collect();
+    diesel::update(history::table)
+        .set((
+            history::generation.eq(generation.as_bytes().as_slice()),
+            history::ancestors.eq(ancestors),
+            history::recovered_at.eq(at),
+            history::not_before.eq(not_before.timestamp_micros()),
+            history::skew_seconds.eq(i64::from(whole_seconds(skew))),
+        ))
+        .execute(conn)?;
+    let sessions_ended = diesel::update(sessions::table.filter(sessions::ended_at.is_null()))
+        .set((
+            sessions::ended_at.eq(at),
+            sessions::end_reason.eq(EndReason::Restored.as_str()),
+            sessions::session_key.eq(None::<Vec<u8>>),
+            sessions::key_id.eq(None::<String>),
+            sessions::version.eq(sessions::version + 1),
+        ))
+        .execute(conn)?;
+    let fresh = dids::table.filter(dids::stale_at.gt(at)).filter(dids::revoked.eq(false));
+    let dids_stale = diesel::update(fresh)
+        .set((dids::stale_at.eq(at), dids::updated_at.eq(at)))
+        .execute(conn)?;
+    let held = leases::table.filter(leases::until.gt(at));
+    let leases_released = diesel::update(held).set(leases::until.eq(at)).execute(conn)?;
+    let recovered = Recovered {
+        generation,
+        ancestor,
+        at: now,
+        not_before,
+        sessions_ended: sessions_ended as u64,
+        dids_stale: dids_stale as u64,
+        leases_released: leases_released as u64,
+    };
+    audit::write(conn, now, &recovered.event(recovery.actor.clone()))?;
+    Ok(recovered)
+}
