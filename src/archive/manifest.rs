@@ -1,6 +1,7 @@
 //! `manifest.json`: what an archive holds, and where that came from.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::domain::Timestamp;
 
@@ -11,6 +12,8 @@ pub struct Origin {
     pub source: String,
     /// The database's newest migration.
     pub schema: String,
+    /// The generation of the database's past.
+    pub generation: Uuid,
     /// When the rows were the database's content, by its clock.
     pub taken_at: Timestamp,
 }

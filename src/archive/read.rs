@@ -79,8 +79,13 @@ impl Reading {
         let mut tar = Archive::new(zstd);
         let mut manifest = None;
         let mut entries = tar.entries().map_err(InvalidArchive::Io)?;
-        let first = entries.next().and_then(Result::ok).ok_or(InvalidArchive::Unknown)?;
-        self.format(first)?;
+        match entries.next() {
+            Some(Ok(first)) => self.format(first)?,
+            Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(self.truncated().into());
+            }
+            _ => return Err(InvalidArchive::Unknown.into()),
+        }
         while let Some(entry) = entries.next() {
             if manifest.is_some() {
                 return Err(self.damaged("something follows the manifest").into());

@@ -15,6 +15,7 @@ fn origin() -> Origin {
     Origin {
         source: "sqlite".to_owned(),
         schema: "2026-11-29-000080_history".to_owned(),
+        generation: uuid::Uuid::from_bytes([7; 16]),
         taken_at: Timestamp::from_timestamp_nanos(1_795_176_000_123_456_000),
     }
 }

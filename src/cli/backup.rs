@@ -142,7 +142,7 @@ async fn write<W: Write + Send + 'static>(store: &Store, out: W) -> Result<(W, M
     loop {
         match backup.step().await? {
             backup::Step::Wrote(next, progress) => {
-                shown.update(progress);
+                shown.update(progress.table, progress.rows);
                 backup = next;
             }
             backup::Step::Done(out, manifest) => return Ok((out, manifest)),
@@ -181,6 +181,7 @@ fn show(file: &Path, json: bool) -> Result<(), Failure> {
         ("taken at", format::time(origin.taken_at)),
         ("database", origin.source.clone()),
         ("schema", origin.schema.clone()),
+        ("generation", origin.generation.to_string()),
         ("written by", format!("onceguard {}", manifest.version)),
         ("format", manifest.format.to_string()),
     ];
@@ -192,31 +193,33 @@ fn show(file: &Path, json: bool) -> Result<(), Failure> {
 }
 
 /// Reads and checks the whole file.
-fn read(file: &Path) -> Result<Manifest, Failure> {
-    archive::read::<InvalidArchive>(file, |_, _| Ok(())).map_err(|error| {
-        let text = format!("{} {error}", file.display());
-        match error {
-            InvalidArchive::Newer(_) => Failure::Refused(text),
-            InvalidArchive::Io(_)
-            | InvalidArchive::Unknown
-            | InvalidArchive::Truncated { .. }
-            | InvalidArchive::Damaged { .. } => Failure::Failed(text),
-        }
-    })
+pub(super) fn read(file: &Path) -> Result<Manifest, Failure> {
+    archive::read(file, |_, _| Ok::<_, InvalidArchive>(())).map_err(|error| invalid(file, &error))
+}
+
+pub(super) fn invalid(file: &Path, error: &InvalidArchive) -> Failure {
+    let text = format!("{} {error}", file.display());
+    match error {
+        InvalidArchive::Newer(_) => Failure::Refused(text),
+        InvalidArchive::Io(_)
+        | InvalidArchive::Unknown
+        | InvalidArchive::Truncated { .. }
+        | InvalidArchive::Damaged { .. } => Failure::Failed(text),
+    }
 }
 
 /// The line with the progress, on a terminal only.
-struct Shown {
+pub(super) struct Shown {
     terminal: bool,
     last: Instant,
 }
 
 impl Shown {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { terminal: io::stderr().is_terminal(), last: Instant::now() }
     }
 
-    fn update(&mut self, backup::Progress { table, rows }: backup::Progress) {
+    pub(super) fn update(&mut self, table: &str, rows: u64) {
         if self.terminal && self.last.elapsed() >= SHOWN_EVERY {
             self.last = Instant::now();
             telemetry::tell(&format!("\r\x1b[K{rows} rows, now {table}"));

@@ -15,6 +15,7 @@ mod migrate;
 mod out;
 mod profile;
 mod purge;
+mod restore;
 mod sealing;
 mod seed;
 mod serve;
@@ -100,6 +101,8 @@ enum Command {
     Token(token::Token),
     /// Write everything that the database holds into one file; check or show such a file
     Backup(backup::Backup),
+    /// Put such a file in the place of what the database holds
+    Restore(restore::Restore),
     /// End overdue sessions and remove what is past its retention, now
     Purge(purge::Purge),
     /// Fill an empty database with sample DIDs, sessions and nonces
@@ -167,6 +170,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Migrate(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Token(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Backup(command) => command.run(&sources).await,
+        Command::Restore(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Purge(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Seed(command) => command.run(quiet(&sources, Need::Everything)?).await,
         Command::Sealing(command) => command.run(&sources).await,

@@ -51,6 +51,7 @@ impl<W: Write + Send + 'static> Backup<W> {
         let origin = Origin {
             source: store.backend().to_owned(),
             schema: dump.schema.clone(),
+            generation: dump.generation,
             taken_at: dump.taken_at,
         };
         let archive = blocking(move || Writer::new(out, origin)).await?;

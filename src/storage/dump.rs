@@ -1,6 +1,7 @@
 //! Dumps: every row of a database as it was at one moment, in chunks, for an archive.
 
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::tables::Table;
 use super::{MigrationStatus, Result, Store, StoreError, on};
@@ -30,6 +31,8 @@ pub struct DumpChunk {
 pub struct Dump {
     /// The name of the database's newest migration.
     pub schema: String,
+    /// The generation of the database's past.
+    pub generation: Uuid,
     /// When the rows were the database's content, by its clock.
     pub taken_at: Timestamp,
     parts: mpsc::Receiver<Result<Part>>,
@@ -68,9 +71,9 @@ impl Store {
 }
 
 /// A dump, and how its store feeds it.
-pub(super) fn begin(schema: String, taken_at: Timestamp) -> (Feed, Dump) {
+pub(super) fn begin(schema: String, generation: Uuid, taken_at: Timestamp) -> (Feed, Dump) {
     let (sender, parts) = mpsc::channel(WAITING);
-    (Feed(sender), Dump { schema, taken_at, parts })
+    (Feed(sender), Dump { schema, generation, taken_at, parts })
 }
 
 /// The newest migration, if every one is known and applied.

@@ -24,6 +24,8 @@ pub enum Kind {
     Bytes,
     /// A UUID, as its 16 bytes.
     Id,
+    /// A list of UUIDs, as the 16 bytes of each, one after the other.
+    Ids,
     /// A whole number.
     Number,
     Bool,
@@ -44,7 +46,17 @@ const fn column(name: &'static str, kind: Kind) -> Column {
 /// Every table with data, those first that others refer to. The order is that of archives.
 pub const TABLES: [Table; 10] = [
     // Its other column, `only_row`, says only that it has one row.
-    Table { name: "history", columns: &[column("purged_until", Kind::Time)] },
+    Table {
+        name: "history",
+        columns: &[
+            column("purged_until", Kind::Time),
+            column("generation", Kind::Id),
+            column("ancestors", Kind::Ids),
+            column("recovered_at", Kind::Time),
+            column("not_before", Kind::Time),
+            column("skew_seconds", Kind::Number),
+        ],
+    },
     Table {
         name: "sealing_keys",
         columns: &[column("key_id", Kind::Text), column("check_value", Kind::Bytes)],

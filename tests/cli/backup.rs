@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Home, Running, wait_for};
+use crate::support::{Home, Running, http_client, wait_for};
 use crate::{assert_failed, json, migrated};
 
 /// The files of a folder, by name.
@@ -20,7 +20,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn place(home: &Home, name: &str) -> (PathBuf, String) {
+pub(crate) fn place(home: &Home, name: &str) -> (PathBuf, String) {
     let path = home.folder().join(name);
     let text = path.display().to_string();
     (path, text)
@@ -166,15 +166,15 @@ async fn a_database_that_is_missing_or_newer_is_refused() {
 }
 
 /// Many nonces, so that a backup takes long enough to be met in the middle.
-async fn many_nonces(home: &Home, on: Database) {
+pub(crate) async fn many_nonces(home: &Home, on: Database) {
     let fill = match on {
         Postgres => {
             "INSERT INTO signer_nonces (signer, nonce, used_at, expires_at) \
              SELECT decode(md5('x'), 'hex'), md5(i::text), now(), now() + interval '1 h' \
-             FROM generate_series(1, 200000) AS i"
+             FROM generate_series(1, 50000) AS i"
         }
         _ => {
-            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) \
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000) \
              INSERT INTO signer_nonces (signer, nonce, used_at, expires_at) \
              SELECT x'00112233445566778899aabbccddeeff', hex(randomblob(16)) || i, 1, 2 FROM n"
         }
@@ -189,14 +189,13 @@ async fn a_killed_backup_leaves_no_file_of_its_name(#[values(Sqlite, Postgres)] 
     many_nonces(&home, on).await;
     let (path, file) = place(&home, "one.tar.zst");
     let mut met = 0;
-    for part in 0..20_u64 {
+    for part in 0..12_u64 {
         let mut running = Running::start(home.command(&["backup", "--output", &file]));
         // Some bytes further each time.
         wait_for("a draft, or the end", async || {
             let written = |name: &String| home.folder().join(name).metadata().map(|f| f.len());
             let drafts = names(home.folder()).into_iter().filter(|name| name.ends_with(".draft"));
-            let enough =
-                drafts.map(|name| written(&name).unwrap_or(0)).any(|n| n >= part * 300_000);
+            let enough = drafts.map(|name| written(&name).unwrap_or(0)).any(|n| n >= part * 90_000);
             (enough || path.exists()).then_some(())
         })
         .await;
@@ -241,7 +240,8 @@ async fn the_service_makes_backups_and_keeps_the_newest(#[values(Sqlite, Postgre
     wait_for("a backup", async || (raw.number(made).await > 0).then_some(())).await;
     wait_for("the metric", async || {
         let url = format!("http://{}/metrics", process.ops);
-        let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+        let client = http_client().build().unwrap();
+        let text = client.get(url).send().await.unwrap().text().await.unwrap();
         let line = text.lines().find(|l| l.starts_with("onceguard_last_backup_timestamp_seconds"));
         (!line?.ends_with(" 0")).then_some(())
     })

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use diesel::sql_types::Text;
-use diesel::{QueryResult, QueryableByName, sql_query};
+use diesel::{QueryDsl as _, QueryResult, QueryableByName, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use futures_util::StreamExt;
 
 use super::connection::errors::{InFlight, Trouble};
+use super::schema::history;
 use super::{PostgresStore, health, migrations};
 use crate::storage::dump::{self, Dump, Feed, Gathering};
 use crate::storage::tables::{Column, Kind, TABLES, Table};
@@ -37,12 +38,15 @@ impl PostgresStore {
             connection.batch_execute(BEGIN).await.map_err(failed)?;
             let all = migrations::status(&mut connection).await.map_err(failed)?;
             let now = health::now(&mut connection).await.map_err(failed)?;
-            Ok::<_, StoreError>((connection, dump::schema(&all)?, now))
+            let schema = dump::schema(&all)?;
+            let generation = history::table.select(history::generation);
+            let generation = generation.first(&mut connection).await.map_err(failed)?;
+            Ok::<_, StoreError>((connection, schema, generation, now))
         });
-        let (mut connection, schema, now) = task.await.unwrap_or_else(|error| {
+        let (mut connection, schema, generation, now) = task.await.unwrap_or_else(|error| {
             Err(StoreError::Unavailable(format!("the dump was given up: {error}")))
         })?;
-        let (feed, dump) = dump::begin(schema, now);
+        let (feed, dump) = dump::begin(schema, generation, now);
         let reading = async move {
             let read = read_all(&mut connection, &feed).await;
             feed.end(read.map_err(|error| Trouble::of(&error).into_error(InFlight::NoCommit)))
@@ -87,6 +91,10 @@ fn value(Column { name, kind }: &Column) -> String {
         Kind::Text | Kind::Number | Kind::Bool | Kind::Json | Kind::Words => name.to_string(),
         Kind::Bytes => format!("encode({name}, 'hex')"),
         Kind::Id => format!("encode(uuid_send({name}), 'hex')"),
+        Kind::Ids => format!(
+            "coalesce((SELECT encode(string_agg(uuid_send(id), '' ORDER BY place), 'hex') \
+             FROM unnest({name}) WITH ORDINALITY AS ids (id, place)), '')"
+        ),
         Kind::Time => format!("(extract(epoch FROM {name}) * 1000000)::bigint"),
         Kind::Address => format!("host({name})"),
     };

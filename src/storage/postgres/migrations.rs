@@ -102,12 +102,7 @@ impl PostgresStore {
 
     /// Where the instances that serve are connected from, as far as this role may see that.
     pub async fn serving(&self) -> Result<Vec<String>> {
-        let found: Vec<Serving> = self
-            .read("serving", async |c| {
-                Prepared(sql_query(WHO_SERVES).bind::<BigInt, _>(SERVING)).load(c).await
-            })
-            .await?;
-        Ok(found.into_iter().map(|found| found.place).collect())
+        self.read("serving", async |c| serving(c).await).await
     }
 
     async fn migrate<F>(&self, work: F) -> Result<Vec<String>>
@@ -126,6 +121,12 @@ impl PostgresStore {
         });
         task.await.unwrap_or_else(|error| Err(failed(error)))
     }
+}
+
+pub(super) async fn serving(c: &mut AsyncPgConnection) -> QueryResult<Vec<String>> {
+    let found: Vec<Serving> =
+        Prepared(sql_query(WHO_SERVES).bind::<BigInt, _>(SERVING)).load(c).await?;
+    Ok(found.into_iter().map(|found| found.place).collect())
 }
 
 /// The names of this binary's migrations that the database lacks.

@@ -16,6 +16,7 @@ mod leases;
 mod migrations;
 mod purge;
 mod recovery;
+mod restore;
 mod schema;
 mod sealing;
 mod sessions;

@@ -5,10 +5,11 @@ use diesel::connection::{DefaultLoadingMode, SimpleConnection};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 use tokio::task::spawn_blocking;
+use uuid::Uuid;
 
 use super::connection::errors::store_error;
 use super::connection::target::{Role, Target};
-use super::{SqliteStore, migrations};
+use super::{SqliteStore, history, migrations};
 use crate::storage::dump::{self, Dump, Feed, Gathering};
 use crate::storage::tables::{Column, Kind, TABLES, Table};
 use crate::storage::{Result, StoreError};
@@ -25,8 +26,8 @@ impl SqliteStore {
         let opened = spawn_blocking(move || open(&target)).await.unwrap_or_else(|error| {
             Err(StoreError::Unavailable(format!("the dump was given up: {error}")))
         });
-        let (mut conn, schema) = opened?;
-        let (feed, dump) = dump::begin(schema, now);
+        let (mut conn, schema, generation) = opened?;
+        let (feed, dump) = dump::begin(schema, generation, now);
         spawn_blocking(move || {
             let read = read_all(&mut conn, &feed);
             feed.end_blocking(read.map_err(|error| store_error(&error)));
@@ -36,7 +37,7 @@ impl SqliteStore {
 }
 
 /// A connection that from now on sees what was committed before.
-fn open(target: &Target) -> Result<(SqliteConnection, String)> {
+fn open(target: &Target) -> Result<(SqliteConnection, String, Uuid)> {
     if target.is_memory() {
         return Err(StoreError::Unsuitable(
             "a database in memory has one connection, and no backup: use a file".to_owned(),
@@ -45,7 +46,8 @@ fn open(target: &Target) -> Result<(SqliteConnection, String)> {
     let mut conn = target.connect(Role::Reader)?;
     conn.batch_execute("BEGIN").map_err(|error| store_error(&error))?;
     let schema = dump::schema(&migrations::status(&mut conn)?)?;
-    Ok((conn, schema))
+    let history = history::read(&mut conn).map_err(|error| store_error(&error))?;
+    Ok((conn, schema, history.generation))
 }
 
 /// Returns early, and without an error, when nobody takes the rows any more.
@@ -84,7 +86,9 @@ fn value(Column { name, kind }: &Column) -> String {
     match kind {
         Kind::Text | Kind::Number | Kind::Time | Kind::Address => name.to_string(),
         // The hex of NULL would be an empty string.
-        Kind::Bytes | Kind::Id => format!("iif({name} IS NULL, NULL, lower(hex({name})))"),
+        Kind::Bytes | Kind::Id | Kind::Ids => {
+            format!("iif({name} IS NULL, NULL, lower(hex({name})))")
+        }
         Kind::Bool => format!("json(iif({name}, 'true', 'false'))"),
         Kind::Json | Kind::Words => format!("json({name})"),
     }

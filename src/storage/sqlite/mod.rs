@@ -15,6 +15,7 @@ mod leases;
 mod migrations;
 mod purge;
 mod recovery;
+mod restore;
 mod schema;
 mod sealing;
 mod sessions;
@@ -32,6 +33,7 @@ use crate::config::{Database, SqliteLocation};
 use crate::metrics::Metrics;
 
 pub use connection::lock::{DatabaseLock, DatabaseLockError};
+pub use restore::restore;
 
 /// An SQLite database. Clones share its threads, which end with the last clone.
 #[derive(Clone)]
