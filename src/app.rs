@@ -206,7 +206,7 @@ impl Application {
             &clock,
             certificates.as_ref(),
             purge::Limits::new(&config),
-            &config.jobs,
+            &config,
             &Uuid::now_v7().to_string(),
         );
         let watcher = state.dids.watch(store.watch_dids());

@@ -10,6 +10,7 @@
 //! - [`jobs`] does what nobody calls for;
 //! - [`services`] are the use cases: sessions, claims, DIDs, tokens, sealing;
 //! - [`storage`] is the one interface to a database, and its two stores;
+//! - [`archive`] is the form of backups;
 //! - [`resolvers`] read DIDs from where they live;
 //! - [`signatures`] reads, checks and makes signed requests: no I/O, no clock;
 //! - [`domain`] holds the types and the rules: no I/O, no clock;
@@ -20,6 +21,7 @@
 //! service. Code of the service names them as modules of its own.
 
 pub mod app;
+pub mod archive;
 mod authorities;
 pub mod budget;
 pub mod cli;

@@ -3,6 +3,8 @@
 //! Series that the hot path touches are resolved once here, so that counting costs one atomic
 //! addition and no look-up.
 
+mod log_lines;
+
 use std::time::Duration;
 
 use prometheus::{
@@ -11,6 +13,8 @@ use prometheus::{
 };
 
 use crate::domain::{EndReason, Outcome};
+
+pub use log_lines::LogLinesDropped;
 
 /// Seconds, from a fast cache hit to a slow request.
 const SECONDS: &[f64] = &[
@@ -63,40 +67,11 @@ pub struct Metrics {
     pub job_seconds: HistogramVec,
     pub purged: IntCounterVec,
     pub purge_lag_seconds: IntGauge,
+    pub last_backup: IntGauge,
     pub certificate_expiry: IntGauge,
     pub clock_jump_seconds: IntGauge,
     pub clock_jumps: IntCounter,
     pub log_lines_dropped: LogLinesDropped,
-}
-
-/// Lines that are missing in the log, by reason.
-#[derive(Debug, Clone)]
-pub struct LogLinesDropped {
-    /// Where logs go takes lines more slowly than they come.
-    pub full: IntCounter,
-    /// Where logs go takes none.
-    pub unwritable: IntCounter,
-    /// They told of requests without a valid credential.
-    pub strangers: IntCounter,
-    /// They repeated a warning or an error.
-    pub repeated: IntCounter,
-}
-
-impl LogLinesDropped {
-    fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let dropped = counters(
-            registry,
-            "log_lines_dropped_total",
-            "Lines that are missing in the log, by reason.",
-            &["reason"],
-        )?;
-        Ok(Self {
-            full: dropped.with_label_values(&["full"]),
-            unwritable: dropped.with_label_values(&["unwritable"]),
-            strangers: dropped.with_label_values(&["strangers"]),
-            repeated: dropped.with_label_values(&["repeated"]),
-        })
-    }
 }
 
 impl Metrics {
@@ -291,6 +266,11 @@ impl Metrics {
                 r,
                 "purge_lag_seconds",
                 "Time since a purge last finished, when last sampled.",
+            )?,
+            last_backup: gauge(
+                r,
+                "last_backup_timestamp_seconds",
+                "When the last backup was finished; 0 if none was.",
             )?,
             certificate_expiry: gauge(
                 r,

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::config::InvalidConfig;
+use crate::jobs::JobError;
 use crate::services::ServiceError;
 use crate::storage::StoreError;
 
@@ -77,6 +78,18 @@ impl From<ServiceError> for Failure {
             | ServiceError::NoPlace { .. }
             | ServiceError::RateLimited => Self::Unavailable(error.to_string()),
             ServiceError::InvalidCursor(_) | ServiceError::Internal(_) => {
+                Self::Failed(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<JobError> for Failure {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Service(error) => error.into(),
+            JobError::Clock(_) => Self::Refused(error.to_string()),
+            JobError::LeaseLost | JobError::Stopped | JobError::Archive(_) => {
                 Self::Failed(error.to_string())
             }
         }

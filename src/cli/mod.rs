@@ -2,6 +2,7 @@
 //! standard error. Commands that delete data ask first. A secret is printed only by the command
 //! that makes it.
 
+mod backup;
 mod config;
 mod curl;
 mod database;
@@ -14,6 +15,7 @@ mod migrate;
 mod out;
 mod profile;
 mod purge;
+mod restore;
 mod sealing;
 mod seed;
 mod serve;
@@ -97,6 +99,10 @@ enum Command {
     /// Make, list or revoke API tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Write everything that the database holds into one file; check or show such a file
+    Backup(backup::Backup),
+    /// Put such a file in the place of what the database holds
+    Restore(restore::Restore),
     /// End overdue sessions and remove what is past its retention, now
     Purge(purge::Purge),
     /// Fill an empty database with sample DIDs, sessions and nonces
@@ -163,6 +169,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Serve => serve::run(sources.load(Need::Everything)?).await,
         Command::Migrate(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Token(command) => command.run(quiet(&sources, Need::Database)?).await,
+        Command::Backup(command) => command.run(&sources).await,
+        Command::Restore(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Purge(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Seed(command) => command.run(quiet(&sources, Need::Everything)?).await,
         Command::Sealing(command) => command.run(&sources).await,

@@ -7,7 +7,7 @@ use super::{Failure, database, health, out};
 use crate::clock::{BELIEVED_AFTER, Clock};
 use crate::config::Config;
 use crate::domain::Actor;
-use crate::jobs::{JobError, LeaseKeeper, purge};
+use crate::jobs::{LeaseKeeper, purge};
 use crate::metrics::Metrics;
 use crate::storage::{Purged, Store};
 
@@ -87,11 +87,7 @@ async fn purge_now(
     let (clock, actor) = (Clock::system(), Actor::Operator);
     let purged = purge::run(store, &metrics, &clock, limits, actor, &mut keeper).await;
     let released = keeper.release(purged.is_ok()).await;
-    let purged = purged.map_err(|error| match error {
-        JobError::Service(error) => error.into(),
-        JobError::Clock(_) => Failure::Refused(error.to_string()),
-        JobError::LeaseLost | JobError::Stopped => Failure::Failed(error.to_string()),
-    })?;
+    let purged = purged?;
     released?;
     Ok(purged)
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Failure, database, format, out};
 use crate::config::Config;
+use crate::domain::Timestamp;
 use crate::storage::Statistics;
 
 #[derive(Debug, Args)]
@@ -21,15 +22,23 @@ pub(super) struct Stats {
 impl Stats {
     pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
         let store = database::open_migrated(&config).await?;
-        let statistics = store.statistics(self.top).await;
+        let (statistics, backup) = (store.statistics(self.top).await, store.last_backup().await);
         store.close().await;
-        let statistics = statistics?;
-        if self.json { print_json(&statistics, store.backend()) } else { print_tables(&statistics) }
+        let (statistics, backup) = (statistics?, backup?);
+        if self.json {
+            print_json(&statistics, backup, store.backend())
+        } else {
+            print_tables(&statistics, backup)
+        }
     }
 }
 
 /// In the words of `GET /v1/stats`.
-fn print_json(statistics: &Statistics, backend: &str) -> Result<(), Failure> {
+fn print_json(
+    statistics: &Statistics,
+    backup: Option<Timestamp>,
+    backend: &str,
+) -> Result<(), Failure> {
     let counts = statistics.counts;
     let tables: Vec<_> =
         statistics.tables.iter().map(|t| json!({ "name": t.name, "bytes": t.bytes })).collect();
@@ -44,11 +53,12 @@ fn print_json(statistics: &Statistics, backend: &str) -> Result<(), Failure> {
         "live_nonces": counts.live_nonces,
         "dids": { "stored": counts.dids, "revoked": counts.revoked_dids },
         "database": { "bytes": statistics.database_bytes, "tables": tables },
+        "last_backup_at": backup.map(format::time),
         "top_clients": clients,
     }))
 }
 
-fn print_tables(statistics: &Statistics) -> Result<(), Failure> {
+fn print_tables(statistics: &Statistics, backup: Option<Timestamp>) -> Result<(), Failure> {
     let counts = statistics.counts;
     let rows = [
         ("active sessions", counts.active_sessions.to_string()),
@@ -57,6 +67,7 @@ fn print_tables(statistics: &Statistics) -> Result<(), Failure> {
         ("DIDs", counts.dids.to_string()),
         ("revoked DIDs", counts.revoked_dids.to_string()),
         ("database", format::bytes(statistics.database_bytes)),
+        ("last backup", backup.map_or("never".to_owned(), format::time)),
     ];
     out::table(["WHAT", "COUNT"], &rows.map(|(what, count)| [what.to_owned(), count]))?;
     out::line("")?;

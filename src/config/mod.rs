@@ -4,6 +4,7 @@
 
 mod agents;
 mod auth;
+mod backup;
 mod claims;
 mod database;
 mod database_url;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 
 pub use agents::{Agents, AllowedAgent, AllowedAgents};
 pub use auth::Auth;
+pub use backup::Backup;
 pub use claims::Claims;
 pub use database::{Database, Pool};
 pub use database_url::{DatabaseUrl, InvalidDatabaseUrl, PostgresOptions, SqliteLocation, SslMode};
@@ -72,6 +74,7 @@ pub struct Config {
     pub forward_auth: ForwardAuth,
     pub identifiers: Identifiers,
     pub jobs: Jobs,
+    pub backup: Backup,
     pub log: Log,
 }
 
@@ -104,6 +107,7 @@ impl Config {
             forward_auth: ForwardAuth::read(reader),
             identifiers: Identifiers::read(reader),
             jobs: Jobs::read(reader),
+            backup: Backup::read(reader, &data_dir),
             log: Log::read(reader),
             data_dir,
         };

@@ -29,6 +29,8 @@ pub(super) struct View<'a> {
     live_nonces: u64,
     dids: DidsView,
     database: DatabaseView<'a>,
+    /// When the last backup was finished; null if none was.
+    last_backup_at: Option<Time>,
     /// The clients with the most active sessions, most first.
     top_clients: Vec<ClientView<'a>>,
 }
@@ -81,6 +83,7 @@ pub(super) async fn stats(call: Call) -> Result<HttpResponse, Problem> {
     call.input().finish(|| Some(()))?;
     let state = &call.state;
     let found = state.statistics.read(TOP_CLIENTS).await?;
+    let last_backup = state.statistics.last_backup().await?;
     let counts = found.counts;
     let view = View {
         version: env!("CARGO_PKG_VERSION"),
@@ -98,6 +101,7 @@ pub(super) async fn stats(call: Call) -> Result<HttpResponse, Problem> {
                 .map(|table| TableView { name: &table.name, bytes: table.bytes })
                 .collect(),
         },
+        last_backup_at: last_backup.map(Time),
         top_clients: found
             .top_clients
             .iter()

@@ -1,8 +1,10 @@
-//! Work that no call asks for: the purge, unfinished revocations, samples for gauges, the clock.
+//! Work that no call asks for: the purge, backups, unfinished revocations, samples for gauges, the
+//! clock.
 //!
 //! Each job has an interval, with jitter, so that instances do not run it at the same moment. A job
 //! that only one instance may run at a time takes a lease in the database first.
 
+pub mod backup;
 mod certificates;
 mod clock;
 pub mod purge;
@@ -41,7 +43,7 @@ impl Jobs {
         clock: &Clock,
         certificates: Option<&Arc<Certificates>>,
         purge: purge::Limits,
-        config: &config::Jobs,
+        config: &config::Config,
         holder: &str,
     ) -> Self {
         let stop = CancellationToken::new();
@@ -50,6 +52,7 @@ impl Jobs {
             name,
             interval,
             leased,
+            rest: None,
             holder: holder.to_owned(),
             store: store.clone(),
             metrics: metrics.clone(),
@@ -72,7 +75,7 @@ impl Jobs {
             ));
         }
         let (s, m, c) = (store.clone(), metrics.clone(), clock.clone());
-        running.spawn(schedule(purge::NAME, config.purge_interval, true).run(
+        running.spawn(schedule(purge::NAME, config.jobs.purge_interval, true).run(
             async move |keeper: &mut LeaseKeeper| {
                 let actor = Actor::Job(purge::NAME);
                 let purged = purge::run(&s, &m, &c, &purge, actor, keeper).await?;
@@ -80,6 +83,16 @@ impl Jobs {
                 Ok(())
             },
         ));
+        if let Some(interval) = config.backup.interval {
+            let (s, c, b) = (store.clone(), clock.clone(), config.backup.clone());
+            let schedule =
+                Schedule { rest: Some(interval), ..schedule(backup::NAME, backup::LOOK, true) };
+            running.spawn(
+                schedule.run(async move |keeper: &mut LeaseKeeper| {
+                    backup::run(&s, &c, &b, keeper).await
+                }),
+            );
+        }
         let (s, m) = (store.clone(), metrics.clone());
         running.spawn(
             schedule(revocations::NAME, revocations::INTERVAL, true)
@@ -87,7 +100,7 @@ impl Jobs {
         );
         let (s, m) = (store.clone(), metrics.clone());
         running.spawn(
-            schedule(sample::NAME, config.sample_interval, false)
+            schedule(sample::NAME, config.jobs.sample_interval, false)
                 .run(async move |_: &mut LeaseKeeper| sample::run(&s, &m).await),
         );
         Self { stop, running }

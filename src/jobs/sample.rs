@@ -20,6 +20,9 @@ pub(super) async fn run(store: &Store, metrics: &Metrics) -> Result<(), JobError
     {
         metrics.purge_lag_seconds.set((lease.observed_at - finished_at).num_seconds());
     }
+    if let Some(at) = store.last_backup().await? {
+        metrics.last_backup.set(at.timestamp());
+    }
     Ok(())
 }
 

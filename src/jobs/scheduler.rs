@@ -24,6 +24,8 @@ pub enum JobError {
     /// The time is in doubt.
     #[error("{0}")]
     Clock(String),
+    #[error("cannot write the archive: {0}")]
+    Archive(std::io::Error),
     #[error("another instance took the lease over")]
     LeaseLost,
     #[error("stopped")]
@@ -104,6 +106,8 @@ pub(super) struct Schedule {
     pub(super) interval: Duration,
     /// Whether only one instance runs it at a time.
     pub(super) leased: bool,
+    /// For how long after an instance has finished a leased job no instance runs it again.
+    pub(super) rest: Option<Duration>,
     pub(super) holder: String,
     pub(super) store: Store,
     pub(super) metrics: Arc<Metrics>,
@@ -156,6 +160,11 @@ impl Schedule {
             self.count("elsewhere");
             return Ok(());
         }
+        if let Some(rest) = self.rest
+            && !self.is_due(rest).await?
+        {
+            return Ok(keeper.release(false).await?);
+        }
         let outcome = job(&mut keeper).await;
         self.count(if outcome.is_ok() { "ok" } else { "error" });
         self.metrics
@@ -164,6 +173,16 @@ impl Schedule {
             .observe(started.elapsed().as_secs_f64());
         let released = keeper.release(outcome.is_ok()).await;
         outcome.and(released.map_err(JobError::from))
+    }
+
+    async fn is_due(&self, rest: Duration) -> Result<bool, StoreError> {
+        let lease = self.store.lease(self.name).await?;
+        let Some((lease, finished_at)) = lease.and_then(|l| l.finished_at.map(|at| (l, at))) else {
+            return Ok(true);
+        };
+        // One that was finished in the future was finished by a clock that was ahead.
+        let ago = (lease.observed_at - finished_at).to_std();
+        Ok(ago.is_ok_and(|ago| ago >= rest) || ago.is_err())
     }
 
     fn count(&self, result: &str) {

@@ -1,6 +1,7 @@
 //! What the database holds, for operators.
 
 use super::ServiceError;
+use crate::domain::Timestamp;
 use crate::storage::{self, Store};
 
 /// Counts and sizes. Clones share the store.
@@ -19,6 +20,11 @@ impl Statistics {
     #[must_use]
     pub const fn backend(&self) -> &'static str {
         self.store.backend()
+    }
+
+    /// When the last backup was made, as far as the database knows.
+    pub async fn last_backup(&self) -> Result<Option<Timestamp>, ServiceError> {
+        Ok(self.store.last_backup().await?)
     }
 
     /// Counts, sizes and the `top` busiest clients.

@@ -19,6 +19,13 @@ pub fn unknown(all: &[MigrationStatus]) -> Option<&str> {
     all.iter().find(|migration| !migration.known).map(|migration| migration.name.as_str())
 }
 
+/// The newest migration of this binary, of either database.
+#[must_use]
+pub const fn newest() -> &'static str {
+    let [.., (newest, _)] = LOSSES;
+    newest
+}
+
 /// The data that reverting each migration deletes, where it deletes any.
 const LOSSES: [(&str, Option<&str>); 10] = [
     (

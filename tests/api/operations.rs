@@ -325,6 +325,7 @@ async fn statistics_tell_an_operator_what_is_there(#[values(Sqlite, Postgres)] o
             "backend",
             "database",
             "dids",
+            "last_backup_at",
             "live_nonces",
             "sessions",
             "started_at",

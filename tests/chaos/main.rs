@@ -22,6 +22,7 @@ mod support;
 mod load;
 mod services;
 
+mod backup;
 mod clock;
 mod contention;
 mod cut_connection;

@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backup;
 mod config;
 mod doctor;
 mod key;
@@ -19,6 +20,7 @@ mod logs;
 mod migrate;
 mod papers;
 mod purge;
+mod restore;
 mod sealing;
 mod seed;
 mod serve;

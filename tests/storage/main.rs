@@ -25,6 +25,7 @@ mod did_changes;
 mod did_model;
 mod did_readings;
 mod dids;
+mod dump;
 mod durability;
 mod leases;
 mod metadata;

@@ -76,10 +76,7 @@ impl PostgresStore {
     }
 
     pub async fn now(&self) -> Result<Timestamp> {
-        let now: Now = self
-            .read("now", async |c| Prepared(sql_query("SELECT now() AS now")).get_result(c).await)
-            .await?;
-        Ok(now.now)
+        self.read("now", async |c| now(c).await).await
     }
 
     /// As a change does it: to the disk, and to the synchronous standby where there is one.
@@ -124,6 +121,12 @@ impl PostgresStore {
         }
         Ok(findings)
     }
+}
+
+/// When the transaction began, or the statement, if it has none.
+pub(super) async fn now(c: &mut AsyncPgConnection) -> diesel::QueryResult<Timestamp> {
+    let now: Now = Prepared(sql_query("SELECT now() AS now")).get_result(c).await?;
+    Ok(now.now)
 }
 
 /// Whether two connections are served by the same process, in turns. While one is in a

@@ -102,12 +102,7 @@ impl PostgresStore {
 
     /// Where the instances that serve are connected from, as far as this role may see that.
     pub async fn serving(&self) -> Result<Vec<String>> {
-        let found: Vec<Serving> = self
-            .read("serving", async |c| {
-                Prepared(sql_query(WHO_SERVES).bind::<BigInt, _>(SERVING)).load(c).await
-            })
-            .await?;
-        Ok(found.into_iter().map(|found| found.place).collect())
+        self.read("serving", async |c| serving(c).await).await
     }
 
     async fn migrate<F>(&self, work: F) -> Result<Vec<String>>
@@ -128,6 +123,12 @@ impl PostgresStore {
     }
 }
 
+pub(super) async fn serving(c: &mut AsyncPgConnection) -> QueryResult<Vec<String>> {
+    let found: Vec<Serving> =
+        Prepared(sql_query(WHO_SERVES).bind::<BigInt, _>(SERVING)).load(c).await?;
+    Ok(found.into_iter().map(|found| found.place).collect())
+}
+
 /// The names of this binary's migrations that the database lacks.
 pub(super) async fn pending(connection: &mut AsyncPgConnection) -> QueryResult<Vec<String>> {
     let status = status(connection).await?;
@@ -135,7 +136,9 @@ pub(super) async fn pending(connection: &mut AsyncPgConnection) -> QueryResult<V
 }
 
 /// Both the migrations of this binary and those of the database, oldest first.
-async fn status(connection: &mut AsyncPgConnection) -> QueryResult<Vec<MigrationStatus>> {
+pub(super) async fn status(
+    connection: &mut AsyncPgConnection,
+) -> QueryResult<Vec<MigrationStatus>> {
     let present: Present = Prepared(sql_query(
         "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS present",
     ))

@@ -93,7 +93,7 @@ impl From<Failure> for StoreError {
 }
 
 /// Every migration that this binary knows or the database has, oldest first.
-fn status(conn: &mut SqliteConnection) -> Result<Vec<MigrationStatus>> {
+pub(super) fn status(conn: &mut SqliteConnection) -> Result<Vec<MigrationStatus>> {
     let applied = applied(conn).map_err(|e| store_error(&e))?;
     let mut all: BTreeMap<String, MigrationStatus> = applied
         .into_iter()

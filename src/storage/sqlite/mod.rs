@@ -8,12 +8,14 @@ mod audit;
 mod claims;
 mod connection;
 mod dids;
+mod dump;
 mod health;
 mod history;
 mod leases;
 mod migrations;
 mod purge;
 mod recovery;
+mod restore;
 mod schema;
 mod sealing;
 mod sessions;
@@ -31,6 +33,7 @@ use crate::config::{Database, SqliteLocation};
 use crate::metrics::Metrics;
 
 pub use connection::lock::{DatabaseLock, DatabaseLockError};
+pub use restore::restore;
 
 /// An SQLite database. Clones share its threads, which end with the last clone.
 #[derive(Clone)]

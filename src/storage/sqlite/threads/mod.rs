@@ -39,7 +39,7 @@ pub(super) struct Threads {
     jobs: Mutex<Option<SyncSender<Job>>>,
     /// `None` once closed, and for a database in memory, which has only the writer's connection.
     reads: Mutex<Option<SyncSender<Read>>>,
-    memory: bool,
+    pub(super) target: Target,
     readers: u32,
     busy_readers: Arc<AtomicU32>,
     clock: Arc<DatabaseClock>,
@@ -98,7 +98,7 @@ impl Threads {
         Ok(Self {
             jobs: Mutex::new(Some(jobs)),
             reads: Mutex::new(reads),
-            memory: target.is_memory(),
+            target,
             readers,
             busy_readers,
             clock,
@@ -136,13 +136,18 @@ impl Threads {
         }
     }
 
+    /// The database's clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Runs `operation` on a reader.
     pub(super) async fn read<T, F>(&self, name: &'static str, operation: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut SqliteConnection, Timestamp) -> QueryResult<T> + Send + 'static,
     {
-        if self.memory {
+        if self.target.is_memory() {
             return self.write(name, operation).await;
         }
         let (reply, answer) = oneshot::channel();

@@ -1,0 +1,199 @@
+//! Reads an archive from its beginning to its end, and believes nothing of it.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::rc::Rc;
+
+use serde::Deserialize;
+use tar::{Archive, Entry};
+use zstd::Decoder;
+
+use super::manifest::{self, Manifest, TableContent};
+use super::seal::{self, Hashing, sum};
+use super::{FORMAT, FORMAT_ENTRY, LARGEST_ENTRY, MANIFEST_ENTRY};
+
+/// Why a file is not an archive that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidArchive {
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("is no archive of onceguard, or its beginning is damaged")]
+    Unknown,
+    #[error(
+        "is of format {0}, and this onceguard reads format {FORMAT} only: use the version of \
+         onceguard that wrote it, or a newer one"
+    )]
+    Newer(u32),
+    #[error("is truncated: it ends within {place}, after {bytes} bytes")]
+    Truncated { place: String, bytes: u64 },
+    #[error("is damaged in {place}, within its first {bytes} bytes: {why}")]
+    Damaged { place: String, bytes: u64, why: String },
+}
+
+/// Reads the whole file, and gives `each` the table and the lines of every chunk, in order. Only
+/// when this returns the manifest, all that was given is known to be what was written.
+pub fn read<E: From<InvalidArchive>>(
+    path: &Path,
+    each: impl FnMut(&str, Vec<u8>) -> Result<(), E>,
+) -> Result<Manifest, E> {
+    let mut file = File::open(path).map_err(InvalidArchive::Io)?;
+    let length = file.metadata().map_err(InvalidArchive::Io)?.len();
+    let body = length.saturating_sub(seal::LENGTH as u64);
+    let bytes = Rc::new(Cell::new(0));
+    let counted = Counted { inner: (&file).take(body), bytes: Rc::clone(&bytes) };
+    let mut reading = Reading { place: FORMAT_ENTRY.to_owned(), bytes, tables: Vec::new() };
+    let (manifest, expected) = reading.body(counted, each)?;
+    let mut found = [0; seal::LENGTH];
+    file.read_exact(&mut found).map_err(InvalidArchive::Io)?;
+    if found != expected {
+        "its end".clone_into(&mut reading.place);
+        let why = "its SHA-256 does not fit the bytes before it, one of which may have changed";
+        return Err(reading.damaged(why).into());
+    }
+    Ok(manifest)
+}
+
+/// How far the reading has come.
+struct Reading {
+    place: String,
+    /// Of the file.
+    bytes: Rc<Cell<u64>>,
+    /// What was read, as the manifest should have it.
+    tables: Vec<TableContent>,
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+impl Reading {
+    fn body<E: From<InvalidArchive>>(
+        &mut self,
+        file: impl Read,
+        mut each: impl FnMut(&str, Vec<u8>) -> Result<(), E>,
+    ) -> Result<(Manifest, [u8; seal::LENGTH]), E> {
+        let zstd = Decoder::new(Hashing::new(file)).map_err(InvalidArchive::Io)?;
+        let mut tar = Archive::new(zstd);
+        let mut manifest = None;
+        let mut entries = tar.entries().map_err(InvalidArchive::Io)?;
+        match entries.next() {
+            Some(Ok(first)) => self.format(first)?,
+            Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(self.truncated().into());
+            }
+            _ => return Err(InvalidArchive::Unknown.into()),
+        }
+        while let Some(entry) = entries.next() {
+            if manifest.is_some() {
+                return Err(self.damaged("something follows the manifest").into());
+            }
+            self.place = self.place_after();
+            let mut entry = entry.map_err(|error| self.broken(&error))?;
+            let name = entry.path().ok().and_then(|path| path.to_str().map(str::to_owned));
+            let Some(name) = name else { return Err(self.damaged("an entry has no name").into()) };
+            let content = self.content(&mut entry)?;
+            if name == MANIFEST_ENTRY {
+                MANIFEST_ENTRY.clone_into(&mut self.place);
+                manifest = Some(self.manifest(&content)?);
+                continue;
+            }
+            let table = name.split('/').next().unwrap_or_default();
+            if manifest::next_file(&self.tables, table) != name {
+                return Err(self.damaged("a chunk is missing, or is where none belongs").into());
+            }
+            self.place.clone_from(&name);
+            let rows = content.iter().filter(|byte| **byte == b'\n').count() as u64;
+            manifest::add(&mut self.tables, table, rows, sum(&content));
+            each(table, content)?;
+        }
+        "its end".clone_into(&mut self.place);
+        let manifest = manifest.ok_or_else(|| self.truncated())?;
+        let mut zstd = tar.into_inner();
+        // The frame ends after the tar file does, with a checksum of its own.
+        io::copy(&mut zstd, &mut io::sink()).map_err(|error| self.broken(&error))?;
+        let mut rest = zstd.finish();
+        io::copy(&mut rest, &mut io::sink()).map_err(InvalidArchive::Io)?;
+        Ok((manifest, rest.into_inner().finish().1))
+    }
+
+    fn format(&self, mut entry: Entry<'_, impl Read>) -> Result<(), InvalidArchive> {
+        if entry.path_bytes() != FORMAT_ENTRY.as_bytes() {
+            return Err(InvalidArchive::Unknown);
+        }
+        let content = self.content(&mut entry)?;
+        let Format { format } =
+            serde_json::from_slice(&content).map_err(|_| InvalidArchive::Unknown)?;
+        if format == FORMAT { Ok(()) } else { Err(InvalidArchive::Newer(format)) }
+    }
+
+    fn content(&self, entry: &mut Entry<'_, impl Read>) -> Result<Vec<u8>, InvalidArchive> {
+        let size = entry.size();
+        if size > LARGEST_ENTRY {
+            return Err(self.damaged("an entry is larger than any that is written"));
+        }
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).map_err(|error| self.broken(&error))?;
+        if content.len() as u64 == size { Ok(content) } else { Err(self.truncated()) }
+    }
+
+    /// The manifest, if it says of each chunk what was read.
+    fn manifest(&self, content: &[u8]) -> Result<Manifest, InvalidArchive> {
+        let manifest: Manifest =
+            serde_json::from_slice(content).map_err(|error| self.damaged(&error.to_string()))?;
+        let wrong = |place: &str| InvalidArchive::Damaged {
+            place: place.to_owned(),
+            bytes: self.bytes.get(),
+            why: "it is not what the manifest says".to_owned(),
+        };
+        let said = manifest.tables.iter().flat_map(|table| &table.chunks);
+        let read = self.tables.iter().flat_map(|table| &table.chunks);
+        if let Some((said, _)) = said.zip(read).find(|(said, read)| said != read) {
+            return Err(wrong(&said.file));
+        }
+        if manifest.tables == self.tables { Ok(manifest) } else { Err(wrong(MANIFEST_ENTRY)) }
+    }
+
+    /// Where a reader is that has read all that came so far.
+    fn place_after(&self) -> String {
+        match self.tables.last().and_then(|table| table.chunks.last()) {
+            Some(chunk) => format!("what follows {}", chunk.file),
+            None => format!("what follows {FORMAT_ENTRY}"),
+        }
+    }
+
+    fn broken(&self, error: &io::Error) -> InvalidArchive {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.truncated(),
+            _ => self.damaged(&error.to_string()),
+        }
+    }
+
+    fn truncated(&self) -> InvalidArchive {
+        InvalidArchive::Truncated { place: self.place.clone(), bytes: self.bytes.get() }
+    }
+
+    fn damaged(&self, why: &str) -> InvalidArchive {
+        InvalidArchive::Damaged {
+            place: self.place.clone(),
+            bytes: self.bytes.get(),
+            why: why.to_owned(),
+        }
+    }
+}
+
+/// Counts the bytes that were read.
+struct Counted<R> {
+    inner: R,
+    bytes: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.bytes.set(self.bytes.get() + read as u64);
+        Ok(read)
+    }
+}

@@ -1,0 +1,242 @@
+//! `onceguard restore`: puts an archive in the place of what the database holds.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use tokio::task::spawn_blocking;
+
+use super::backup::{self, Shown};
+use super::{Failure, database, format, out};
+use crate::app;
+use crate::archive::{self, InvalidArchive, Manifest};
+use crate::clock::Clock;
+use crate::config::{Config, DatabaseUrl, SqliteLocation};
+use crate::data_dir;
+use crate::domain::Actor;
+use crate::storage::{
+    Recovered, Recovery, Restore as HowToRestore, RestoreFeed, Store, migrations, restore_rows,
+    sqlite,
+};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "No instance may serve meanwhile. What the database holds is dropped, and what \
+        the archive holds takes its place, all at once: if the command is killed, the old data is \
+        there, or the new. Every session is then ended, because nobody can know what became of \
+        it after the archive was made.\n\n\
+        Example:\n  onceguard restore onceguard_backup_20261130_120000.tar.zst --tokens keep"
+)]
+pub(super) struct Restore {
+    /// An archive that `onceguard backup` wrote, from either kind of database
+    file: PathBuf,
+    /// Keep the archive's API tokens valid, or revoke them all: tokens that were revoked after the
+    /// archive was made are valid in it
+    #[arg(long, value_name = "WHAT")]
+    tokens: Tokens,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Tokens {
+    Keep,
+    Revoke,
+}
+
+impl Restore {
+    pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
+        let manifest = backup::read(&self.file)?;
+        check_schema(&self.file, &manifest)?;
+        data_dir::create(&config.data_dir).map_err(app::StartError::from)?;
+        let _folder = data_dir::lock(&config.data_dir).map_err(app::StartError::from)?;
+        let _database = app::lock_database(&config)?;
+        let target = Target::open(&config).await?;
+        let confirmed = target
+            .refuse_serving()
+            .await
+            .and_then(|()| out::confirm(&question(&self.file, &manifest, &target), self.yes));
+        let restored = match confirmed {
+            Ok(()) => self.restore(&config, &target).await,
+            Err(failure) => Err(failure),
+        };
+        target.close().await;
+        self.print(&manifest, &restored?)
+    }
+
+    async fn restore(&self, config: &Config, target: &Target) -> Result<Recovered, Failure> {
+        let profiles = config.signatures.profiles.as_slice();
+        let allowed = profiles.iter().filter_map(|profile| profile.skew.to_std().ok()).max();
+        let recovery = Recovery {
+            skew: allowed.unwrap_or_default().max(target.skew),
+            now: Clock::system().now(),
+            actor: Actor::Operator,
+        };
+        let revoke_tokens = self.tokens == Tokens::Revoke;
+        let how = HowToRestore { recovery, revoke_tokens };
+        let (feed, mut rows) = restore_rows();
+        let file = self.file.clone();
+        let reading = spawn_blocking(move || give(&file, feed));
+        let restored = match (&config.database.url, &target.store) {
+            (DatabaseUrl::Sqlite(SqliteLocation::File(path)), _) => {
+                // SQLite's rename needs the old file for itself.
+                target.close().await;
+                let path = path.clone();
+                spawn_blocking(move || sqlite::restore(&path, &mut rows, &how))
+                    .await
+                    .map_err(|error| Failure::Failed(error.to_string()))?
+            }
+            (_, Some(Store::Postgres(store))) => store.restore(rows, how).await,
+            _ => return Err(Failure::Refused("there is no database to restore into".to_owned())),
+        };
+        // What is wrong with the archive says more than that its rows ended.
+        match reading.await {
+            Ok(Err(Stopped::Invalid(error))) => Err(backup::invalid(&self.file, &error)),
+            Ok(Ok(()) | Err(Stopped::Refused)) => Ok(restored?),
+            Err(error) => Err(Failure::Failed(error.to_string())),
+        }
+    }
+
+    fn print(&self, manifest: &Manifest, recovered: &Recovered) -> Result<(), Failure> {
+        if self.json {
+            return out::json(&json!({
+                "file": self.file.display().to_string(),
+                "taken_at": format::time(manifest.origin.taken_at),
+                "rows": manifest.rows(),
+                "generation": recovered.generation,
+                "not_before": format::time(recovered.not_before),
+                "sessions_ended": recovered.sessions_ended,
+                "tokens_revoked": self.tokens == Tokens::Revoke,
+            }));
+        }
+        out::line(format!(
+            "{} rows are restored, as of {}; {} sessions ended",
+            manifest.rows(),
+            format::time(manifest.origin.taken_at),
+            recovered.sessions_ended
+        ))
+    }
+}
+
+/// Why the archive was not read to its end.
+enum Stopped {
+    Invalid(InvalidArchive),
+    /// The database did not take the rows.
+    Refused,
+}
+
+impl From<InvalidArchive> for Stopped {
+    fn from(error: InvalidArchive) -> Self {
+        Self::Invalid(error)
+    }
+}
+
+/// Reads the archive, once more, and gives its rows to the database.
+fn give(file: &Path, feed: RestoreFeed) -> Result<(), Stopped> {
+    let (mut shown, mut given) = (Shown::new(), 0);
+    archive::read(file, |table, lines| {
+        given += lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+        shown.update(table, given);
+        if feed.chunk(table, lines) { Ok(()) } else { Err(Stopped::Refused) }
+    })?;
+    feed.whole();
+    Ok(())
+}
+
+/// An archive has the tables of one schema.
+fn check_schema(file: &Path, manifest: &Manifest) -> Result<(), Failure> {
+    let (theirs, ours) = (manifest.origin.schema.as_str(), migrations::newest());
+    let what = match theirs.cmp(ours) {
+        std::cmp::Ordering::Equal => return Ok(()),
+        std::cmp::Ordering::Greater => "which this onceguard does not know: use a newer one",
+        std::cmp::Ordering::Less => {
+            "and this onceguard restores newer ones only: restore it with the version that wrote \
+             it, and then run `onceguard migrate up` of this one"
+        }
+    };
+    Err(Failure::Refused(format!(
+        "{} was written by onceguard {} with the schema {theirs}, {what}",
+        file.display(),
+        manifest.version
+    )))
+}
+
+/// The database that the archive is for.
+struct Target {
+    /// `None` for an SQLite file that does not exist.
+    store: Option<Store>,
+    /// What would be dropped, in words.
+    holds: String,
+    /// How far a signer's clock could be ahead there.
+    skew: Duration,
+}
+
+impl Target {
+    async fn open(config: &Config) -> Result<Self, Failure> {
+        match &config.database.url {
+            DatabaseUrl::Sqlite(SqliteLocation::File(path)) if !path.exists() => {
+                Ok(Self { store: None, holds: "nothing".to_owned(), skew: Duration::ZERO })
+            }
+            _ => {
+                let store = database::open_migrated(config).await?;
+                let told = Self::look(&store).await;
+                if told.is_err() {
+                    store.close().await;
+                }
+                let (holds, skew) = told?;
+                Ok(Self { store: Some(store), holds, skew })
+            }
+        }
+    }
+
+    async fn look(store: &Store) -> Result<(String, Duration), Failure> {
+        let (counts, history) = (store.counts().await?, store.history().await?);
+        let holds = format!(
+            "{} sessions, {} nonces and {} DIDs",
+            counts.active_sessions + counts.ended_sessions,
+            counts.live_nonces,
+            counts.dids
+        );
+        Ok((holds, history.skew))
+    }
+
+    async fn refuse_serving(&self) -> Result<(), Failure> {
+        let serving = match &self.store {
+            Some(store) => store.serving().await?,
+            None => Vec::new(),
+        };
+        if serving.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Refused(format!(
+            "instances serve on this database ({}); stop them first",
+            serving.join(", ")
+        )))
+    }
+
+    async fn close(&self) {
+        if let Some(store) = &self.store {
+            store.close().await;
+        }
+    }
+}
+
+fn question(file: &Path, manifest: &Manifest, target: &Target) -> String {
+    let tables: Vec<_> =
+        manifest.tables.iter().map(|table| format!("{} {}", table.rows, table.name)).collect();
+    format!(
+        "The database holds {}. All of it is dropped.\n\
+         {} takes its place: a copy of {} ({}), with {}.\n\
+         What was written since is forgotten, and every session ends.",
+        target.holds,
+        file.display(),
+        format::time(manifest.origin.taken_at),
+        manifest.origin.source,
+        tables.join(", ")
+    )
+}

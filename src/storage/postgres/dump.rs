@@ -1,0 +1,102 @@
+//! Dumps: one transaction that reads every table as it was when it began, on a connection of its
+//! own. It holds back no claim; only what VACUUM may remove meanwhile.
+
+use std::sync::Arc;
+
+use diesel::sql_types::Text;
+use diesel::{QueryDsl as _, QueryResult, QueryableByName, sql_query};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use futures_util::StreamExt;
+
+use super::connection::errors::{InFlight, Trouble};
+use super::schema::history;
+use super::{PostgresStore, health, migrations};
+use crate::storage::dump::{self, Dump, Feed, Gathering};
+use crate::storage::tables::{Column, Kind, TABLES, Table};
+use crate::storage::{Result, StoreError};
+
+/// Rows come as fast as they are taken, and no statement or pause is too long. The transaction sees
+/// what was committed before its first statement, which [`PostgresStore::dump`] waits for.
+const BEGIN: &str = "
+    BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+    SET LOCAL idle_in_transaction_session_timeout = 0;
+    SET LOCAL statement_timeout = 0";
+
+#[derive(QueryableByName)]
+struct Line {
+    #[diesel(sql_type = Text)]
+    line: String,
+}
+
+impl PostgresStore {
+    pub async fn dump(&self) -> Result<Dump> {
+        let connector = Arc::clone(&self.general);
+        // The runtime of the store drives the connection, whoever asked for the dump.
+        let task = self.runtime.spawn(async move {
+            let mut connection = connector.connect().await?;
+            let failed = |error| Trouble::of(&error).into_error(InFlight::NoCommit);
+            connection.batch_execute(BEGIN).await.map_err(failed)?;
+            let all = migrations::status(&mut connection).await.map_err(failed)?;
+            let now = health::now(&mut connection).await.map_err(failed)?;
+            let schema = dump::schema(&all)?;
+            let generation = history::table.select(history::generation);
+            let generation = generation.first(&mut connection).await.map_err(failed)?;
+            Ok::<_, StoreError>((connection, schema, generation, now))
+        });
+        let (mut connection, schema, generation, now) = task.await.unwrap_or_else(|error| {
+            Err(StoreError::Unavailable(format!("the dump was given up: {error}")))
+        })?;
+        let (feed, dump) = dump::begin(schema, generation, now);
+        let reading = async move {
+            let read = read_all(&mut connection, &feed).await;
+            feed.end(read.map_err(|error| Trouble::of(&error).into_error(InFlight::NoCommit)))
+                .await;
+        };
+        self.runtime.spawn(self.open.track_future(reading));
+        Ok(dump)
+    }
+}
+
+/// Returns early, and without an error, when nobody takes the rows any more.
+async fn read_all(c: &mut AsyncPgConnection, feed: &Feed) -> QueryResult<()> {
+    for table in &TABLES {
+        let mut gathering = Gathering::of(table);
+        let mut rows = sql_query(select(table)).load_stream::<Line>(c).await?;
+        while let Some(row) = rows.next().await {
+            if let Some(chunk) = gathering.add(&row?.line)
+                && feed.chunk(chunk).await.is_err()
+            {
+                return Ok(());
+            }
+        }
+        if let Some(chunk) = gathering.rest()
+            && feed.chunk(chunk).await.is_err()
+        {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Each row of the table as JSON.
+fn select(table: &Table) -> String {
+    let columns: Vec<_> = table.columns.iter().map(value).collect();
+    let (columns, name) = (columns.join(", "), table.name);
+    format!("SELECT row_to_json(r)::text AS line FROM (SELECT {columns} FROM {name}) AS r")
+}
+
+/// What [`Kind`] says of a column's value.
+fn value(Column { name, kind }: &Column) -> String {
+    let value = match kind {
+        Kind::Text | Kind::Number | Kind::Bool | Kind::Json | Kind::Words => name.to_string(),
+        Kind::Bytes => format!("encode({name}, 'hex')"),
+        Kind::Id => format!("encode(uuid_send({name}), 'hex')"),
+        Kind::Ids => format!(
+            "coalesce((SELECT encode(string_agg(uuid_send(id), '' ORDER BY place), 'hex') \
+             FROM unnest({name}) WITH ORDINALITY AS ids (id, place)), '')"
+        ),
+        Kind::Time => format!("(extract(epoch FROM {name}) * 1000000)::bigint"),
+        Kind::Address => format!("host({name})"),
+    };
+    format!("{value} AS {name}")
+}

@@ -1,0 +1,127 @@
+//! Restores: one transaction that empties every table, fills it, and recovers the database. Until
+//! it commits, everything else sees the old rows or waits.
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Text;
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+
+use super::connection::errors::{InFlight, Trouble};
+use super::recovery::recover_in;
+use super::schema::{api_tokens, sealing_keys};
+use super::{PostgresStore, migrations};
+use crate::storage::restore::{Restore, RestoreRows};
+use crate::storage::tables::{Column, Kind, TABLES, Table};
+use crate::storage::{Recovered, Result, StoreError, dump};
+
+/// A restore waits for other work only so long. It pauses as long as its rows do not come.
+const SETTINGS: &str = "
+    SET LOCAL lock_timeout = '10s';
+    SET LOCAL idle_in_transaction_session_timeout = 0";
+/// The trigger that tells of each new DID. The one that tells of the emptied table says enough.
+const TELL_NOT: &str = "ALTER TABLE dids DISABLE TRIGGER dids_come_and_go";
+const TELL_AGAIN: &str = "ALTER TABLE dids ENABLE TRIGGER dids_come_and_go";
+
+/// Why the transaction does not commit.
+enum Failure {
+    Database(diesel::result::Error),
+    Store(StoreError),
+}
+
+impl From<diesel::result::Error> for Failure {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl PostgresStore {
+    pub async fn restore(&self, mut rows: RestoreRows, restore: Restore) -> Result<Recovered> {
+        let connector = self.general.patient();
+        let task = self.runtime.spawn(async move {
+            let mut connection = connector.connect().await?;
+            connection.transaction(async |c| replace(c, &mut rows, &restore).await).await.map_err(
+                |failure| match failure {
+                    Failure::Database(error) => Trouble::of(&error).into_error(InFlight::Commit),
+                    Failure::Store(error) => error,
+                },
+            )
+        });
+        let aborted = |error| StoreError::OutcomeUnknown(format!("the restore stopped: {error}"));
+        task.await.unwrap_or_else(|error| Err(aborted(error)))
+    }
+}
+
+async fn replace(
+    c: &mut AsyncPgConnection,
+    rows: &mut RestoreRows,
+    restore: &Restore,
+) -> std::result::Result<Recovered, Failure> {
+    let names = TABLES.map(|table| table.name).join(", ");
+    c.batch_execute(&format!("{SETTINGS}; TRUNCATE {names}; {TELL_NOT}")).await?;
+    // From here on, an instance that starts waits for the tables.
+    if !migrations::serving(c).await?.is_empty() {
+        let why = "an instance serves on this database; stop it first";
+        return Err(StoreError::Unsuitable(why.to_owned()).into());
+    }
+    dump::schema(&migrations::status(c).await?)?;
+    while let Some(chunk) = rows.next().await? {
+        sql_query(insert(chunk.table)).bind::<Text, _>(chunk.rows).execute(c).await?;
+    }
+    let recovered = recover_in(c, &restore.recovery).await?;
+    // No session has a key any more: any sealing key will do from now on.
+    diesel::delete(sealing_keys::table).execute(c).await?;
+    if restore.revoke_tokens {
+        diesel::update(api_tokens::table.filter(api_tokens::revoked_at.is_null()))
+            .set(api_tokens::revoked_at.eq(recovered.at))
+            .execute(c)
+            .await?;
+    }
+    c.batch_execute(TELL_AGAIN).await?;
+    Ok(recovered)
+}
+
+/// Inserts rows that come as one JSON array.
+fn insert(Table { name, columns }: &Table) -> String {
+    let list =
+        |text: fn(&Column) -> String| columns.iter().map(text).collect::<Vec<_>>().join(", ");
+    let names = list(|column| column.name.to_owned());
+    let types = list(|column| format!("{} {}", column.name, json_type(column.kind)));
+    format!(
+        "INSERT INTO {name} ({names}) SELECT {} FROM json_to_recordset($1::json) AS rows ({types})",
+        list(value)
+    )
+}
+
+/// As what JSON's value is read.
+const fn json_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text | Kind::Bytes | Kind::Id | Kind::Ids => "text",
+        Kind::Number | Kind::Time => "bigint",
+        Kind::Bool => "boolean",
+        Kind::Json => "jsonb",
+        Kind::Words => "text[]",
+        Kind::Address => "inet",
+    }
+}
+
+/// The column's value, from what [`Kind`] says.
+fn value(Column { name, kind }: &Column) -> String {
+    match kind {
+        Kind::Text | Kind::Number | Kind::Bool | Kind::Json | Kind::Words | Kind::Address => {
+            (*name).to_owned()
+        }
+        Kind::Bytes => format!("decode({name}, 'hex')"),
+        Kind::Id => format!("{name}::uuid"),
+        Kind::Ids => format!(
+            "ARRAY(SELECT substr({name}, place, 32)::uuid \
+             FROM generate_series(1, length({name}), 32) AS place ORDER BY place)"
+        ),
+        Kind::Time => format!("timestamptz 'epoch' + {name} * interval '1 microsecond'"),
+    }
+}
