@@ -63,6 +63,7 @@ pub struct Metrics {
     pub job_seconds: HistogramVec,
     pub purged: IntCounterVec,
     pub purge_lag_seconds: IntGauge,
+    pub recovered_at: IntGauge,
     pub certificate_expiry: IntGauge,
     pub clock_jump_seconds: IntGauge,
     pub clock_jumps: IntCounter,
@@ -291,6 +292,11 @@ impl Metrics {
                 r,
                 "purge_lag_seconds",
                 "Time since a purge last finished, when last sampled.",
+            )?,
+            recovered_at: gauge(
+                r,
+                "database_recovery_timestamp_seconds",
+                "When the database was last recovered, in seconds since 1970; 0 if it never was.",
             )?,
             certificate_expiry: gauge(
                 r,

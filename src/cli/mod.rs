@@ -14,6 +14,7 @@ mod migrate;
 mod out;
 mod profile;
 mod purge;
+mod recover;
 mod sealing;
 mod seed;
 mod serve;
@@ -99,6 +100,8 @@ enum Command {
     Token(token::Token),
     /// End overdue sessions and remove what is past its retention, now
     Purge(purge::Purge),
+    /// Make a database safe to use that was put back to an earlier state; asks first
+    Recover(recover::Recover),
     /// Fill an empty database with sample DIDs, sessions and nonces
     Seed(seed::Seed),
     /// Make, show or rotate the keys that seal session keys
@@ -164,6 +167,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Migrate(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Token(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Purge(command) => command.run(quiet(&sources, Need::Database)?).await,
+        Command::Recover(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Seed(command) => command.run(quiet(&sources, Need::Everything)?).await,
         Command::Sealing(command) => command.run(&sources).await,
         Command::Config(command) => command.run(&sources),

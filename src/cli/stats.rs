@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::{Failure, database, format, out};
 use crate::config::Config;
-use crate::storage::Statistics;
+use crate::domain::Timestamp;
+use crate::storage::{Statistics, Store};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  onceguard stats --top 3 --json")]
@@ -21,15 +22,28 @@ pub(super) struct Stats {
 impl Stats {
     pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
         let store = database::open_migrated(&config).await?;
-        let statistics = store.statistics(self.top).await;
+        let read = read(&store, self.top).await;
         store.close().await;
-        let statistics = statistics?;
-        if self.json { print_json(&statistics, store.backend()) } else { print_tables(&statistics) }
+        let (statistics, recovered_at) = read?;
+        if self.json {
+            print_json(&statistics, recovered_at, store.backend())
+        } else {
+            print_tables(&statistics, recovered_at)
+        }
     }
 }
 
+/// What the database holds, and when it was last recovered.
+async fn read(store: &Store, top: u32) -> Result<(Statistics, Option<Timestamp>), Failure> {
+    Ok((store.statistics(top).await?, store.history().await?.recovered_at))
+}
+
 /// In the words of `GET /v1/stats`.
-fn print_json(statistics: &Statistics, backend: &str) -> Result<(), Failure> {
+fn print_json(
+    statistics: &Statistics,
+    recovered_at: Option<Timestamp>,
+    backend: &str,
+) -> Result<(), Failure> {
     let counts = statistics.counts;
     let tables: Vec<_> =
         statistics.tables.iter().map(|t| json!({ "name": t.name, "bytes": t.bytes })).collect();
@@ -43,12 +57,16 @@ fn print_json(statistics: &Statistics, backend: &str) -> Result<(), Failure> {
         "sessions": { "active": counts.active_sessions, "ended": counts.ended_sessions },
         "live_nonces": counts.live_nonces,
         "dids": { "stored": counts.dids, "revoked": counts.revoked_dids },
-        "database": { "bytes": statistics.database_bytes, "tables": tables },
+        "database": {
+            "bytes": statistics.database_bytes,
+            "recovered_at": recovered_at,
+            "tables": tables,
+        },
         "top_clients": clients,
     }))
 }
 
-fn print_tables(statistics: &Statistics) -> Result<(), Failure> {
+fn print_tables(statistics: &Statistics, recovered_at: Option<Timestamp>) -> Result<(), Failure> {
     let counts = statistics.counts;
     let rows = [
         ("active sessions", counts.active_sessions.to_string()),
@@ -57,6 +75,7 @@ fn print_tables(statistics: &Statistics) -> Result<(), Failure> {
         ("DIDs", counts.dids.to_string()),
         ("revoked DIDs", counts.revoked_dids.to_string()),
         ("database", format::bytes(statistics.database_bytes)),
+        ("last recovery", recovered_at.map_or_else(|| "never".to_owned(), format::time)),
     ];
     out::table(["WHAT", "COUNT"], &rows.map(|(what, count)| [what.to_owned(), count]))?;
     out::line("")?;

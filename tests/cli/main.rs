@@ -19,6 +19,7 @@ mod logs;
 mod migrate;
 mod papers;
 mod purge;
+mod recover;
 mod sealing;
 mod seed;
 mod serve;
