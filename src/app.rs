@@ -151,6 +151,9 @@ impl Application {
         bring_schema_up_to_date(&store, &config).await?;
         // Before anything is accepted by it.
         store.raise_skew(config.signatures.skew().to_std().unwrap_or_default()).await?;
+        // Nothing is recovered while an instance serves.
+        let recovered_at = store.history().await?.recovered_at;
+        metrics.recovered_at.set(recovered_at.map_or(0, |at| at.timestamp()));
 
         // A new key could open nothing in a database that was sealed with another key.
         let first = matches!(store, Store::Sqlite(_)) && store.sealing_keys().await?.is_empty();
@@ -196,6 +199,7 @@ impl Application {
             metrics: metrics.clone(),
             strangers_lines: Arc::new(strangers_lines),
             started_at: clock.now(),
+            recovered_at,
             clock: clock.clone(),
             config: config.clone(),
             draining: Arc::new(AtomicBool::new(false)),

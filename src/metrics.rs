@@ -68,6 +68,7 @@ pub struct Metrics {
     pub purged: IntCounterVec,
     pub purge_lag_seconds: IntGauge,
     pub last_backup: IntGauge,
+    pub recovered_at: IntGauge,
     pub certificate_expiry: IntGauge,
     pub clock_jump_seconds: IntGauge,
     pub clock_jumps: IntCounter,
@@ -271,6 +272,11 @@ impl Metrics {
                 r,
                 "last_backup_timestamp_seconds",
                 "When the last backup was finished; 0 if none was.",
+            )?,
+            recovered_at: gauge(
+                r,
+                "database_recovery_timestamp_seconds",
+                "When the database was last recovered, in seconds since 1970; 0 if it never was.",
             )?,
             certificate_expiry: gauge(
                 r,

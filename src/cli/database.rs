@@ -6,7 +6,9 @@ use super::{Failure, out};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, SqliteLocation};
+use crate::data_dir::{self, DataDirError, DataDirLock};
 use crate::metrics::Metrics;
+use crate::storage::sqlite::DatabaseLock;
 use crate::storage::{Store, migrations};
 
 /// Opens the database without migrating it. It must exist, but may lack migrations.
@@ -33,6 +35,37 @@ pub(super) async fn open(config: &Config) -> Result<Store, Failure> {
 pub(super) async fn open_or_create(config: &Config) -> Result<Store, Failure> {
     let metrics = Metrics::new()?;
     Ok(app::open_store(config, &Arc::new(metrics), &Clock::system()).await?)
+}
+
+/// Keeps an SQLite database from being served: the locks of the data folder and the database show
+/// whether it is. On PostgreSQL see [`nobody_serves`].
+pub(super) fn lock(
+    config: &Config,
+) -> Result<Option<(DataDirLock, Option<DatabaseLock>)>, Failure> {
+    if config.database.is_postgres() {
+        return Ok(None);
+    }
+    let folder = data_dir::create(&config.data_dir).and_then(|()| data_dir::lock(&config.data_dir));
+    let folder = folder.map_err(|error| match error {
+        DataDirError::InUse { .. } => Failure::Refused(error.to_string()),
+        DataDirError::Io { .. } => Failure::Failed(error.to_string()),
+    })?;
+    Ok(Some((folder, app::lock_database(config)?)))
+}
+
+/// Refuses while an instance serves; `nothing` says what was not done.
+pub(super) async fn nobody_serves(store: &Store, nothing: &str) -> Result<(), Failure> {
+    let serving = store.serving().await?;
+    if serving.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Refused(format!(
+        "{nothing}: {} onceguard {} serving on this database, connected {}; stop {} first",
+        serving.len(),
+        if serving.len() == 1 { "instance is" } else { "instances are" },
+        serving.join(", "),
+        if serving.len() == 1 { "it" } else { "them" },
+    )))
 }
 
 /// Opens the database, which must have every migration of this binary.

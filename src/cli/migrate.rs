@@ -4,10 +4,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{Failure, database, out};
-use crate::app;
 use crate::config::Config;
-use crate::data_dir::{self, DataDirError, DataDirLock};
-use crate::storage::sqlite::DatabaseLock;
 use crate::storage::{MigrationStatus, Store, migrations};
 
 #[derive(Debug, Subcommand)]
@@ -52,14 +49,14 @@ impl Migrate {
     pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
         match self {
             Self::Up => {
-                let _lock = lock(&config)?;
+                let _lock = database::lock(&config)?;
                 let store = database::open_or_create(&config).await?;
                 let result = up(&store).await;
                 store.close().await;
                 result
             }
             Self::Down { count, all, yes } => {
-                let _lock = lock(&config)?;
+                let _lock = database::lock(&config)?;
                 let store = database::open(&config).await?;
                 let result = down(&store, if all { None } else { Some(count) }, yes).await;
                 store.close().await;
@@ -72,7 +69,7 @@ impl Migrate {
                 if json { print_json(&migrations?) } else { print_table(&migrations?) }
             }
             Self::Redo { yes } => {
-                let _lock = lock(&config)?;
+                let _lock = database::lock(&config)?;
                 let store = database::open(&config).await?;
                 let result = match down(&store, Some(1), yes).await {
                     Ok(()) => up(&store).await,
@@ -83,35 +80,6 @@ impl Migrate {
             }
         }
     }
-}
-
-/// Tables never change while an instance serves. On SQLite, the locks of the data folder and the
-/// database show whether one does; on PostgreSQL see [`nobody_serves`].
-fn lock(config: &Config) -> Result<Option<(DataDirLock, Option<DatabaseLock>)>, Failure> {
-    if config.database.is_postgres() {
-        return Ok(None);
-    }
-    let folder = data_dir::create(&config.data_dir).and_then(|()| data_dir::lock(&config.data_dir));
-    let folder = folder.map_err(|error| match error {
-        DataDirError::InUse { .. } => Failure::Refused(error.to_string()),
-        DataDirError::Io { .. } => Failure::Failed(error.to_string()),
-    })?;
-    Ok(Some((folder, app::lock_database(config)?)))
-}
-
-/// Reverting removes tables and functions that running instances use.
-async fn nobody_serves(store: &Store) -> Result<(), Failure> {
-    let serving = store.serving().await?;
-    if serving.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::Refused(format!(
-        "nothing was reverted: {} onceguard {} serving on this database, connected {}; stop {} first",
-        serving.len(),
-        if serving.len() == 1 { "instance is" } else { "instances are" },
-        serving.join(", "),
-        if serving.len() == 1 { "it" } else { "them" },
-    )))
 }
 
 async fn up(store: &Store) -> Result<(), Failure> {
@@ -142,7 +110,8 @@ async fn down(store: &Store, count: Option<u32>, yes: bool) -> Result<(), Failur
         out::note("nothing to revert: the database has no migration");
         return Ok(());
     }
-    nobody_serves(store).await?;
+    // Running instances use the tables and functions that reverting removes.
+    database::nobody_serves(store, "nothing was reverted").await?;
     let lost: Vec<_> =
         names.iter().filter_map(|name| migrations::lost_by_reverting(name)).collect();
     let lost = match lost.as_slice() {

@@ -15,6 +15,7 @@ mod migrate;
 mod out;
 mod profile;
 mod purge;
+mod recover;
 mod restore;
 mod sealing;
 mod seed;
@@ -105,6 +106,8 @@ enum Command {
     Restore(restore::Restore),
     /// End overdue sessions and remove what is past its retention, now
     Purge(purge::Purge),
+    /// Make a database safe to use that was put back to an earlier state; asks first
+    Recover(recover::Recover),
     /// Fill an empty database with sample DIDs, sessions and nonces
     Seed(seed::Seed),
     /// Make, show or rotate the keys that seal session keys
@@ -172,6 +175,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Backup(command) => command.run(&sources).await,
         Command::Restore(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Purge(command) => command.run(quiet(&sources, Need::Database)?).await,
+        Command::Recover(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Seed(command) => command.run(quiet(&sources, Need::Everything)?).await,
         Command::Sealing(command) => command.run(&sources).await,
         Command::Config(command) => command.run(&sources),

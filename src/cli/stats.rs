@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Failure, database, format, out};
 use crate::config::Config;
 use crate::domain::Timestamp;
-use crate::storage::Statistics;
+use crate::storage::{Statistics, Store};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  onceguard stats --top 3 --json")]
@@ -22,23 +22,31 @@ pub(super) struct Stats {
 impl Stats {
     pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
         let store = database::open_migrated(&config).await?;
-        let (statistics, backup) = (store.statistics(self.top).await, store.last_backup().await);
+        let read = read(&store, self.top).await;
         store.close().await;
-        let (statistics, backup) = (statistics?, backup?);
+        let (statistics, times) = read?;
         if self.json {
-            print_json(&statistics, backup, store.backend())
+            print_json(&statistics, &times, store.backend())
         } else {
-            print_tables(&statistics, backup)
+            print_tables(&statistics, &times)
         }
     }
 }
 
-/// In the words of `GET /v1/stats`.
-fn print_json(
-    statistics: &Statistics,
+/// When something was last done to the database; `None` if it never was.
+struct Times {
     backup: Option<Timestamp>,
-    backend: &str,
-) -> Result<(), Failure> {
+    recovery: Option<Timestamp>,
+}
+
+async fn read(store: &Store, top: u32) -> Result<(Statistics, Times), Failure> {
+    let recovery = store.history().await?.recovered_at;
+    let times = Times { backup: store.last_backup().await?, recovery };
+    Ok((store.statistics(top).await?, times))
+}
+
+/// In the words of `GET /v1/stats`.
+fn print_json(statistics: &Statistics, times: &Times, backend: &str) -> Result<(), Failure> {
     let counts = statistics.counts;
     let tables: Vec<_> =
         statistics.tables.iter().map(|t| json!({ "name": t.name, "bytes": t.bytes })).collect();
@@ -52,13 +60,17 @@ fn print_json(
         "sessions": { "active": counts.active_sessions, "ended": counts.ended_sessions },
         "live_nonces": counts.live_nonces,
         "dids": { "stored": counts.dids, "revoked": counts.revoked_dids },
-        "database": { "bytes": statistics.database_bytes, "tables": tables },
-        "last_backup_at": backup.map(format::time),
+        "database": {
+            "bytes": statistics.database_bytes,
+            "recovered_at": times.recovery.map(format::time),
+            "tables": tables,
+        },
+        "last_backup_at": times.backup.map(format::time),
         "top_clients": clients,
     }))
 }
 
-fn print_tables(statistics: &Statistics, backup: Option<Timestamp>) -> Result<(), Failure> {
+fn print_tables(statistics: &Statistics, times: &Times) -> Result<(), Failure> {
     let counts = statistics.counts;
     let rows = [
         ("active sessions", counts.active_sessions.to_string()),
@@ -67,7 +79,8 @@ fn print_tables(statistics: &Statistics, backup: Option<Timestamp>) -> Result<()
         ("DIDs", counts.dids.to_string()),
         ("revoked DIDs", counts.revoked_dids.to_string()),
         ("database", format::bytes(statistics.database_bytes)),
-        ("last backup", backup.map_or("never".to_owned(), format::time)),
+        ("last backup", times.backup.map_or_else(|| "never".to_owned(), format::time)),
+        ("last recovery", times.recovery.map_or_else(|| "never".to_owned(), format::time)),
     ];
     out::table(["WHAT", "COUNT"], &rows.map(|(what, count)| [what.to_owned(), count]))?;
     out::line("")?;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::State;
 use super::path::{Path, register};
 use super::problem::Problem;
+use super::time::Time;
 use super::values::json;
 use crate::clock::TOLERANCE;
 use crate::services::Ability;
@@ -70,6 +71,8 @@ struct DatabaseView {
     milliseconds: f64,
     /// Migrations this binary has and the database has not; null when that is not known.
     pending_migrations: Option<usize>,
+    /// When it was last recovered; null if it never was.
+    recovered_at: Option<Time>,
 }
 
 #[derive(Serialize)]
@@ -163,6 +166,7 @@ fn judge(state: &State, ability: &Ability) -> (StatusCode, Readiness) {
             writable: ability.writes,
             milliseconds: ability.took.as_secs_f64() * 1000.0,
             pending_migrations: answer.map(|answer| answer.pending_migrations),
+            recovered_at: state.recovered_at.map(Time),
         },
         pool: PoolView { max: pool.max, open: pool.open, in_use: pool.in_use, utilisation },
         purge: PurgeView { lag_seconds: lag },

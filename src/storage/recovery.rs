@@ -10,7 +10,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Result, Store, on};
-use crate::domain::{Actor, AuditEvent, Timestamp};
+use crate::domain::{Actor, AuditEvent, Did, Timestamp};
 
 /// What a recovery needs to know that the database does not.
 #[derive(Debug, Clone)]
@@ -61,5 +61,11 @@ impl Store {
     /// tokens and revocations stay as they are. No instance may serve meanwhile.
     pub async fn recover(&self, recovery: Recovery) -> Result<Recovered> {
         on!(self, store => store.recover(recovery).await)
+    }
+
+    /// DIDs whose keys were stored by hand, in order, but no more than `at_most`. No resolver reads
+    /// them again.
+    pub async fn stored_keys(&self, at_most: u32) -> Result<Vec<Did>> {
+        on!(self, store => store.stored_keys(at_most).await)
     }
 }

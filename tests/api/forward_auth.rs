@@ -19,7 +19,7 @@ fn now(app: &TestApp) -> Timestamp {
     app.store().clock().now()
 }
 
-fn get() -> Message {
+pub(crate) fn get() -> Message {
     Message::new("GET", "https://service.example/orders?id=1")
 }
 
@@ -28,7 +28,7 @@ fn post() -> Message {
 }
 
 /// What a proxy asks about this message; the body stays where it is.
-fn ask(caller: &Caller, message: &Message) -> Request {
+pub(crate) fn ask(caller: &Caller, message: &Message) -> Request {
     let (scheme, rest) = message.url.split_once("://").unwrap();
     let (host, path) = rest.split_at(rest.find('/').unwrap());
     let values = [message.method.as_str(), scheme, host, path];

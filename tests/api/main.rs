@@ -33,6 +33,7 @@ mod identifiers_refused;
 mod nonces;
 mod operations;
 mod profiles;
+mod recovery;
 mod resolution;
 mod revocation;
 mod routing;

@@ -47,13 +47,13 @@ async fn down_does_nothing_without_a_yes(#[values(Sqlite, Postgres)] on: Databas
     assert_failed(
         &finished,
         4,
-        &["This deletes the record of how far nonces were purged", "pass --yes"],
+        &["This deletes when the database was last recovered", "pass --yes"],
     );
     let all = home.run(&["migrate", "down", "--all"]).await;
     let words = ["every session and its nonces", "every DID, revocations included", "API token"];
     assert_failed(&all, 4, &words);
     // What swaps a function or an index deletes nothing.
-    home.run(&["migrate", "down", "1", "--yes"]).await.success();
+    home.run(&["migrate", "down", "2", "--yes"]).await.success();
     let swaps = home.run(&["migrate", "down", "3"]).await;
     assert_failed(&swaps, 4, &["_session_activity, ", "_signer_nonces, ", "No data is deleted."]);
     home.run(&["migrate", "up"]).await.success();

@@ -110,7 +110,7 @@ async fn open_sessions(
         let session_key = sealer.seal(&sample.key, sample.id, &sample.client, &sample.server)?;
         let new = NewSession {
             id: sample.id,
-            id_is_chosen: true,
+            id_is_chosen: false,
             retention_seconds: whole(limits.retention),
             client_did: sample.client.clone(),
             server_did: sample.server.clone(),
@@ -130,9 +130,7 @@ async fn open_sessions(
                 return Err(Failure::Refused(format!("{did} was revoked; seed an empty database")));
             }
             Opened::BeforeRestore | Opened::Ahead => {
-                return Err(Failure::Refused(
-                    "the database was recovered; seed an empty database".to_owned(),
-                ));
+                return Err(Failure::Failed("an id that nobody chose was refused".to_owned()));
             }
         }
     }

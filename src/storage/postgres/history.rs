@@ -4,15 +4,22 @@
 use std::time::Duration;
 
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Integer;
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::PostgresStore;
+use super::connection::statement::Prepared;
 use super::schema::history;
 use super::sessions::row::unsigned;
 use crate::domain::Timestamp;
 use crate::storage::history::whole_seconds;
 use crate::storage::{History, Result};
+
+/// Waits for a recovery that is under way, whatever the skew: an instance that starts serves after
+/// it.
+const RAISE_SKEW: &str = "UPDATE history SET skew_seconds = greatest(skew_seconds, $1)";
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = history, check_for_backend(diesel::pg::Pg))]
@@ -52,11 +59,8 @@ impl PostgresStore {
     pub async fn raise_skew(&self, skew: Duration) -> Result<()> {
         let seconds = seconds(skew);
         self.write("raise_skew", async |c| {
-            diesel::update(history::table.filter(history::skew_seconds.lt(seconds)))
-                .set(history::skew_seconds.eq(seconds))
-                .execute(c)
-                .await
-                .map(drop)
+            let raise = sql_query(RAISE_SKEW).bind::<Integer, _>(seconds);
+            Prepared(raise).execute(c).await.map(drop)
         })
         .await
     }

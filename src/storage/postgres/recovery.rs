@@ -10,8 +10,9 @@ use super::connection::errors::{InFlight, Trouble};
 use super::connection::statement::Prepared;
 use super::history::seconds;
 use super::schema::{dids, leases, sessions};
+use super::sessions::row::did;
 use super::{PostgresStore, audit};
-use crate::domain::{EndReason, Timestamp};
+use crate::domain::{Did, EndReason, Timestamp};
 use crate::storage::{Recovered, Recovery, Result, StoreError};
 
 /// Locks the row until the transaction ends: of two recoveries, one comes after the other. The
@@ -51,6 +52,21 @@ impl PostgresStore {
         });
         let aborted = |error| StoreError::OutcomeUnknown(format!("the recovery stopped: {error}"));
         task.await.unwrap_or_else(|error| Err(aborted(error)))
+    }
+
+    pub async fn stored_keys(&self, at_most: u32) -> Result<Vec<Did>> {
+        let stored = dids::stale_at.is_null().and(dids::public_key.is_not_null());
+        self.read("stored_keys", async |c| {
+            let found: Vec<String> = dids::table
+                .filter(dids::revoked.eq(false).and(stored))
+                .order(dids::did)
+                .select(dids::did)
+                .limit(i64::from(at_most))
+                .load(c)
+                .await?;
+            found.iter().map(|text| did(text)).collect()
+        })
+        .await
     }
 }
 

@@ -4,8 +4,9 @@ use diesel::prelude::*;
 use uuid::Uuid;
 
 use super::schema::{dids, history, leases, sessions};
+use super::types::did;
 use super::{SqliteStore, audit};
-use crate::domain::{EndReason, Timestamp};
+use crate::domain::{Did, EndReason, Timestamp};
 use crate::storage::history::whole_seconds;
 use crate::storage::{History, Recovered, Recovery, Result};
 
@@ -13,6 +14,21 @@ impl SqliteStore {
     pub async fn recover(&self, recovery: Recovery) -> Result<Recovered> {
         self.0.write("recover", move |conn, now| recover_in(conn, now, &recovery)).await
     }
+
+    pub async fn stored_keys(&self, at_most: u32) -> Result<Vec<Did>> {
+        self.0.read("stored_keys", move |conn, _| stored_keys(conn, at_most)).await
+    }
+}
+
+fn stored_keys(conn: &mut SqliteConnection, at_most: u32) -> QueryResult<Vec<Did>> {
+    let stored = dids::stale_at.is_null().and(dids::public_key.is_not_null());
+    let found: Vec<String> = dids::table
+        .filter(dids::revoked.eq(false).and(stored))
+        .order(dids::did)
+        .select(dids::did)
+        .limit(i64::from(at_most))
+        .load(conn)?;
+    found.iter().map(|text| did(text)).collect()
 }
 
 /// Recovers the database as a part of the caller's transaction; `now` is the database's clock.

@@ -28,7 +28,8 @@
 //! 12. The signer is a party to the session, when one is named, and it is live:
 //!     `session_not_found`, `signature_not_a_party`, `session_ended`, `session_expired`.
 //! 13. The nonce is new in the signer's scope, and is kept until no profile accepts the message any
-//!     more: `signature_replayed`, `claim_quota_reached`.
+//!     more: `signature_replayed`, `claim_quota_reached`. After the database was put back to an
+//!     earlier state, the message is newer than that: `signature_before_restore`.
 //!
 //! [`check`] takes steps 1 to 6, except for what of step 4 needs the key: that is
 //! [`Checked::with_key`]. [`Bound::verify`] takes steps 10 and 11; of a body that arrives later,

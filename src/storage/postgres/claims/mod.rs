@@ -6,6 +6,7 @@
 //! locked ([`OnLock::Skip`]), or begins by waiting for one kind of row. So a row that stays locked
 //! holds up its own claims only, and no two transactions of claims wait for each other.
 
+mod columns;
 mod counted;
 pub(super) mod detour;
 mod facts;

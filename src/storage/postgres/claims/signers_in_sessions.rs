@@ -6,14 +6,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
+use super::columns::Columns;
 use super::facts::{
     SessionNow, UsedBefore, clock, earlier_digest, inserted, session_now, time_refusal, untimely,
 };
@@ -169,41 +168,6 @@ impl JudgedRow {
             None => time_refusal(self.untimely.as_deref()),
             refusal => Ok(refusal),
         }
-    }
-}
-
-/// The asks' columns, as the statements take them.
-struct Columns<'a> {
-    sessions: Vec<Uuid>,
-    signers: Vec<&'a [u8]>,
-    dids: Vec<&'a str>,
-    nonces: Vec<&'a str>,
-    expiries: Vec<Timestamp>,
-    issues: Vec<Option<Timestamp>>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(asks: &'a [NamedAsk<'a>]) -> Self {
-        Self {
-            sessions: asks.iter().map(|ask| ask.session).collect(),
-            signers: asks.iter().map(|ask| ask.by.signer.0.as_slice()).collect(),
-            dids: asks.iter().map(|ask| ask.by.did).collect(),
-            nonces: asks.iter().map(|ask| ask.by.nonce).collect(),
-            expiries: asks.iter().map(|ask| ask.by.expires_at).collect(),
-            issues: asks.iter().map(|ask| ask.by.issued_at).collect(),
-        }
-    }
-
-    fn bound_to(&self, statement: &'static str) -> Prepared<BoxedSqlQuery<'_, Pg, SqlQuery>> {
-        let query = sql_query(statement)
-            .into_boxed::<Pg>()
-            .bind::<Array<SqlUuid>, _>(&self.sessions)
-            .bind::<Array<Bytea>, _>(&self.signers)
-            .bind::<Array<Text>, _>(&self.dids)
-            .bind::<Array<Text>, _>(&self.nonces)
-            .bind::<Array<Timestamptz>, _>(&self.expiries)
-            .bind::<Array<Nullable<Timestamptz>>, _>(&self.issues);
-        Prepared(query)
     }
 }
 

@@ -1,0 +1,95 @@
+//! `onceguard recover`: makes a database safe to use that was put back to an earlier state.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Failure, database, format, out};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::{Actor, Did};
+use crate::storage::{Recovered, Recovery, Store};
+
+/// The most stored keys that are named.
+const MAX_KEYS: u32 = 1000;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Run it after every restore, before an instance serves: after pg_restore, \
+    point-in-time recovery, a copied file, a snapshot, or a fail-over that lost commits. No instance \
+    may serve meanwhile. docs/recovery.md says what it costs.\n\n\
+    Examples:\n  onceguard recover\n  onceguard recover --yes --json")]
+pub(super) struct Recover {
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Recover {
+    pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
+        let _lock = database::lock(&config)?;
+        let store = database::open_migrated(&config).await?;
+        let done = recover(&store, &config, self.yes).await;
+        store.close().await;
+        let (recovered, keys) = done?;
+        if self.json { print_json(&recovered, &keys) } else { print(&recovered, &keys) }
+    }
+}
+
+/// What was done, and the DIDs whose keys an operator must look at.
+async fn recover(
+    store: &Store,
+    config: &Config,
+    yes: bool,
+) -> Result<(Recovered, Vec<Did>), Failure> {
+    database::nobody_serves(store, "nothing was recovered").await?;
+    let question = "This ends every open session of the database, and has it refuse messages that \
+                    were issued before now. Do it after the database was put back to an earlier \
+                    state, and only then.";
+    out::confirm(question, yes)?;
+    let skew = config.signatures.skew().to_std().unwrap_or_default();
+    let recovery = Recovery { skew, now: Clock::system().now(), actor: Actor::Operator };
+    let recovered = store.recover(recovery).await?;
+    let keys = store.stored_keys(MAX_KEYS).await?;
+    Ok((recovered, keys))
+}
+
+fn print_json(recovered: &Recovered, keys: &[Did]) -> Result<(), Failure> {
+    out::json(&json!({
+        "generation": recovered.generation,
+        "ancestor": recovered.ancestor,
+        "recovered_at": recovered.at,
+        "not_before": recovered.not_before,
+        "sessions_ended": recovered.sessions_ended,
+        "dids_stale": recovered.dids_stale,
+        "leases_released": recovered.leases_released,
+        "stored_keys": keys.iter().map(Did::as_str).collect::<Vec<_>>(),
+    }))
+}
+
+fn print(recovered: &Recovered, keys: &[Did]) -> Result<(), Failure> {
+    let rows = [
+        ("generation", recovered.generation.to_string()),
+        ("the one before", recovered.ancestor.to_string()),
+        ("messages are refused that were issued up to", format::time(recovered.not_before)),
+        ("sessions ended", recovered.sessions_ended.to_string()),
+        ("cached DIDs to be read anew", recovered.dids_stale.to_string()),
+        ("jobs released", recovered.leases_released.to_string()),
+    ];
+    out::table(["WHAT", "NOW"], &rows.map(|(what, now)| [what.to_owned(), now]))?;
+    out::note(
+        "Revoke again the DIDs and the tokens that were revoked since the copy was made: the \
+         database has forgotten that.",
+    );
+    if !keys.is_empty() {
+        out::note(
+            "These DIDs have keys that were stored by hand. Their keys have no home to be read \
+             from: store again those that were replaced since the copy was made.",
+        );
+        for did in keys {
+            out::line(did.as_str())?;
+        }
+    }
+    Ok(())
+}
