@@ -211,7 +211,7 @@ async fn what_cannot_be_restored_changes_nothing(#[values(Sqlite, Postgres)] on:
         (1, "truncated", &|| fs::write(&forged, &bytes[..bytes.len() - 500]).unwrap()),
         (1, "colours", &|| forge(&forged, &schema, &[("colours", json!({}))])),
         (1, "", &|| {
-            forge(&forged, &schema, &[("history", history.clone()), ("signers", no_did.clone())])
+            forge(&forged, &schema, &[("history", history.clone()), ("signers", no_did.clone())]);
         }),
         (1, "", &|| forge(&forged, &schema, &[])),
         (4, "9999-01-01-000001_new", &|| forge(&forged, "9999-01-01-000001_new", &[])),
