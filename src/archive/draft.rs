@@ -16,7 +16,7 @@ pub const DRAFT_SUFFIX: &str = ".draft";
 #[derive(Debug)]
 pub struct Draft {
     path: PathBuf,
-    draft: PathBuf,
+    unfinished: PathBuf,
     file: File,
 }
 
@@ -29,7 +29,7 @@ impl Draft {
         draft.push(format!(".{}{DRAFT_SUFFIX}", Uuid::now_v7().simple()));
         let draft = PathBuf::from(draft);
         let file = lock_file(&draft)?.ok_or(io::ErrorKind::ResourceBusy)?;
-        Ok(Self { path: path.to_owned(), draft, file })
+        Ok(Self { path: path.to_owned(), unfinished: draft, file })
     }
 
     /// Gives the file its name. When this returns, a power cut leaves it there.
@@ -39,7 +39,7 @@ impl Draft {
     pub fn publish(self) -> io::Result<()> {
         self.file.sync_all()?;
         // Unlike a rename, this fails when there is a file.
-        std::fs::hard_link(&self.draft, &self.path)?;
+        std::fs::hard_link(&self.unfinished, &self.path)?;
         let path = self.path.clone();
         drop(self); // The draft's name goes before the folder is synced.
         sync_name(&path)
@@ -58,7 +58,7 @@ impl Write for Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.draft);
+        let _ = std::fs::remove_file(&self.unfinished);
     }
 }
 

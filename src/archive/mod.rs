@@ -1,8 +1,8 @@
 //! The archive: one file with all data of a database, which either kind of database can take.
 //!
 //! An archive is a tar file in one zstd frame, so `tar --zstd -tf FILE` lists it. It holds, in this
-//! order: [`FORMAT_ENTRY`], chunks such as `sessions/000001.ndjson` with one row as JSON a line, and
-//! [`MANIFEST_ENTRY`]. A skippable frame follows, which zstd passes over: the SHA-256 of all bytes
+//! order: `onceguard-archive.json`, chunks such as `sessions/000001.ndjson` with one row as JSON a
+//! line, and `manifest.json`. A skippable frame follows, which zstd passes over: the SHA-256 of all bytes
 //! before it. So a changed byte is found wherever it is, even one that zstd would ignore.
 //!
 //! Nothing here knows a database or what the rows mean.

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -13,6 +13,9 @@ use zstd::Decoder;
 use super::manifest::{self, Manifest, TableContent};
 use super::seal::{self, Hashing, sum};
 use super::{FORMAT, FORMAT_ENTRY, LARGEST_ENTRY, MANIFEST_ENTRY};
+
+/// How a zstd frame begins.
+const ZSTD: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
 /// Why a file is not an archive that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,9 @@ pub fn read<E: From<InvalidArchive>>(
 ) -> Result<Manifest, E> {
     let mut file = File::open(path).map_err(InvalidArchive::Io)?;
     let length = file.metadata().map_err(InvalidArchive::Io)?.len();
+    if !is_zstd(&mut file).map_err(InvalidArchive::Io)? {
+        return Err(InvalidArchive::Unknown.into());
+    }
     let body = length.saturating_sub(seal::LENGTH as u64);
     let bytes = Rc::new(Cell::new(0));
     let counted = Counted { inner: (&file).take(body), bytes: Rc::clone(&bytes) };
@@ -53,6 +59,14 @@ pub fn read<E: From<InvalidArchive>>(
         return Err(reading.damaged(why).into());
     }
     Ok(manifest)
+}
+
+/// Looks at the file's first bytes.
+fn is_zstd(file: &mut File) -> io::Result<bool> {
+    let mut begins = Vec::new();
+    (&*file).take(ZSTD.len() as u64).read_to_end(&mut begins)?;
+    file.rewind()?;
+    Ok(begins == ZSTD)
 }
 
 /// How far the reading has come.
@@ -86,7 +100,7 @@ impl Reading {
             }
             _ => return Err(InvalidArchive::Unknown.into()),
         }
-        while let Some(entry) = entries.next() {
+        for entry in entries {
             if manifest.is_some() {
                 return Err(self.damaged("something follows the manifest").into());
             }
@@ -105,7 +119,7 @@ impl Reading {
                 return Err(self.damaged("a chunk is missing, or is where none belongs").into());
             }
             self.place.clone_from(&name);
-            let rows = content.iter().filter(|byte| **byte == b'\n').count() as u64;
+            let rows: u64 = content.iter().map(|byte| u64::from(*byte == b'\n')).sum();
             manifest::add(&mut self.tables, table, rows, sum(&content));
             each(table, content)?;
         }

@@ -1,5 +1,6 @@
 //! What is written is read; anything else is refused, and by name.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -22,9 +23,11 @@ fn origin() -> Origin {
 
 /// Lines that do not compress well, so that the file has many bytes of every kind.
 fn lines(table: &str, count: u32) -> String {
-    (0..count)
-        .map(|n| format!("{{\"{table}\":\"{:08x}\"}}\n", n.wrapping_mul(0x9e37_79b9)))
-        .collect()
+    let mut text = String::new();
+    for n in 0..count {
+        writeln!(text, "{{\"{table}\":\"{:08x}\"}}", n.wrapping_mul(0x9e37_79b9)).unwrap();
+    }
+    text
 }
 
 fn chunks() -> Chunks {
@@ -33,7 +36,7 @@ fn chunks() -> Chunks {
         .into()
 }
 
-fn written(chunks: &Chunks) -> (Vec<u8>, Manifest) {
+fn written(chunks: &[(String, String)]) -> (Vec<u8>, Manifest) {
     let mut writer = Writer::new(Vec::new(), origin()).unwrap();
     for (table, lines) in chunks {
         writer.chunk(table, lines.lines().count() as u64, lines.as_bytes()).unwrap();
@@ -73,7 +76,7 @@ fn what_was_written_is_read() {
     let name = |n| format!("nonces/00000{n}.ndjson");
     assert_eq!(files, [(name(1).as_str(), 40), (name(2).as_str(), 40), (name(3).as_str(), 1)]);
 
-    let (bytes, manifest) = written(&Vec::new());
+    let (bytes, manifest) = written(&[]);
     assert_eq!(Place::new().read(&bytes).unwrap(), (manifest, Vec::new()));
 }
 
@@ -85,7 +88,7 @@ fn one_changed_byte_is_found_wherever_it_is() {
         for change in [0x01, 0x20, 0x80, 0xff] {
             let mut changed = bytes.clone();
             changed[offset] ^= change;
-            let error = place.read(&changed).expect_err(&format!("{offset} ^ {change}"));
+            let Err(error) = place.read(&changed) else { panic!("{offset} ^ {change}") };
             // All of it is in one block, so a change in that spoils every entry.
             let InvalidArchive::Damaged { place, .. } = error else { continue };
             assert!(!place.is_empty(), "{offset} ^ {change}");
@@ -119,7 +122,7 @@ fn a_truncated_archive_is_refused_at_every_length() {
     let (bytes, _) = written(&chunks());
     let place = Place::new();
     for length in 0..bytes.len() {
-        let error = place.read(&bytes[..length]).expect_err(&length.to_string());
+        let Err(error) = place.read(&bytes[..length]) else { panic!("{length}") };
         let named = matches!(error, InvalidArchive::Truncated { .. } | InvalidArchive::Unknown)
             || length > bytes.len() - 2 * seal::LENGTH;
         assert!(named, "{length} of {}: {error}", bytes.len());
@@ -177,7 +180,7 @@ fn a_newer_format_is_refused_by_name() {
 
 #[test]
 fn other_files_are_no_archives() {
-    let other = zstd::encode_all(&b"some text"[..], 1).unwrap();
+    let other = zstd::encode_all(lines("dids", 100).as_bytes(), 1).unwrap();
     for bytes in [b"".to_vec(), vec![0; 2000], b"SQLite format 3\0".repeat(200), other] {
         let error = Place::new().read(&bytes).unwrap_err();
         assert!(matches!(error, InvalidArchive::Unknown), "{error}");

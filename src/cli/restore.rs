@@ -24,8 +24,8 @@ use crate::storage::{
 #[command(
     after_help = "No instance may serve meanwhile. What the database holds is dropped, and what \
         the archive holds takes its place, all at once: if the command is killed, the old data is \
-        there, or the new. Every session is then ended, because nobody can know what became of \
-        it after the archive was made.\n\n\
+        there, or the new. In the new data every session is ended, because the archive cannot \
+        tell what became of it later.\n\n\
         Example:\n  onceguard restore onceguard_backup_20261130_120000.tar.zst --tokens keep"
 )]
 pub(super) struct Restore {
@@ -140,7 +140,7 @@ impl From<InvalidArchive> for Stopped {
 fn give(file: &Path, feed: RestoreFeed) -> Result<(), Stopped> {
     let (mut shown, mut given) = (Shown::new(), 0);
     archive::read(file, |table, lines| {
-        given += lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+        given += lines.iter().map(|byte| u64::from(*byte == b'\n')).sum::<u64>();
         shown.update(table, given);
         if feed.chunk(table, lines) { Ok(()) } else { Err(Stopped::Refused) }
     })?;

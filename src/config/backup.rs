@@ -20,7 +20,7 @@ impl Backup {
     pub(super) fn read(reader: &mut Reader, data_dir: &Path) -> Self {
         let hours: u32 = reader.number("backup.interval_hours", 0, 0..=8760);
         Self {
-            interval: (hours > 0).then(|| Duration::from_secs(u64::from(hours) * 3600)),
+            interval: (hours > 0).then(|| Duration::from_hours(hours.into())),
             folder: reader.path("backup.folder", data_dir.join("backups")),
             keep: reader.number("backup.keep", 7, 1..=10_000),
         }

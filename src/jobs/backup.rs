@@ -127,7 +127,7 @@ pub fn event(actor: Actor, file: &str, manifest: &Manifest) -> AuditEvent {
 fn remove_left_over_drafts(folder: &Path) -> io::Result<()> {
     for (name, path) in files(folder)? {
         let unfinished = name.starts_with(PREFIX) && name.ends_with(DRAFT_SUFFIX);
-        // Somebody who still writes it holds its lock.
+        // A process that still writes it holds its lock.
         if unfinished && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
             std::fs::remove_file(path)?;
         }
@@ -195,13 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn drafts_are_removed_once_nobody_writes_them() {
+    fn drafts_are_removed_once_their_process_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(file_name(Clock::system().now()));
         let draft = Draft::create(&path).unwrap();
         let [name] = names(folder.path()).try_into().unwrap();
         remove_left_over_drafts(folder.path()).unwrap();
-        assert_eq!(names(folder.path()), [name.clone()]);
+        assert_eq!(names(folder.path()), std::slice::from_ref(&name));
         drop(draft);
         std::fs::write(folder.path().join(&name), "half of an archi").unwrap();
         remove_left_over_drafts(folder.path()).unwrap();

@@ -15,7 +15,7 @@ const CHUNK_BYTES: usize = 8 * 1024 * 1024;
 /// memory, however large the database is.
 const WAITING: usize = 1;
 
-/// The lease of whoever makes backups. It also says when the last one was made.
+/// The lease of the instance that makes a backup. It also says when the last one was made.
 pub const BACKUP_LEASE: &str = "backup";
 
 /// Rows of one table, each a line of JSON (see [`super::tables`]).

@@ -20,6 +20,10 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+fn is_draft(name: &str) -> bool {
+    name.strip_suffix(".draft").is_some()
+}
+
 pub(crate) fn place(home: &Home, name: &str) -> (PathBuf, String) {
     let path = home.folder().join(name);
     let text = path.display().to_string();
@@ -38,7 +42,7 @@ async fn a_backup_is_made_checked_and_shown(#[values(Sqlite, Postgres)] on: Data
     assert_eq!(made["file"], file);
     assert_eq!(made["bytes"], path.metadata().unwrap().len());
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(!names(home.folder()).iter().any(|name| name.ends_with(".draft")));
+    assert!(!names(home.folder()).iter().any(|name| is_draft(name)));
 
     let checked = home.run(&["backup", "verify", &file]).await.success();
     assert_eq!(checked, format!("{file}: whole, {} rows\n", made["rows"]));
@@ -193,8 +197,9 @@ async fn a_killed_backup_leaves_no_file_of_its_name(#[values(Sqlite, Postgres)] 
         let mut running = Running::start(home.command(&["backup", "--output", &file]));
         // Some bytes further each time.
         wait_for("a draft, or the end", async || {
-            let written = |name: &String| home.folder().join(name).metadata().map(|f| f.len());
-            let drafts = names(home.folder()).into_iter().filter(|name| name.ends_with(".draft"));
+            let written =
+                |name: &String| home.folder().join(name).metadata().map(|file| file.len());
+            let drafts = names(home.folder()).into_iter().filter(|name| is_draft(name));
             let enough = drafts.map(|name| written(&name).unwrap_or(0)).any(|n| n >= part * 90_000);
             (enough || path.exists()).then_some(())
         })
@@ -208,7 +213,7 @@ async fn a_killed_backup_leaves_no_file_of_its_name(#[values(Sqlite, Postgres)] 
         } else {
             met += 1;
         }
-        for name in names(home.folder()).into_iter().filter(|name| name.ends_with(".draft")) {
+        for name in names(home.folder()).into_iter().filter(|name| is_draft(name)) {
             fs::remove_file(home.folder().join(name)).unwrap();
         }
     }

@@ -81,7 +81,7 @@ async fn fill(store: &TestStore) {
     tokens.create("one", scopes.clone(), Some(60), actor.clone()).await.unwrap();
     let (token, _) = tokens.create("two", scopes, None, actor.clone()).await.unwrap();
     tokens.revoke(token.id, actor).await.unwrap();
-    store.take_lease("job", "me", std::time::Duration::from_secs(60)).await.unwrap();
+    store.take_lease("job", "me", minutes(1)).await.unwrap();
     store.release_lease("job", "me", true).await.unwrap();
     store.add_sealing_key("key-1", b"check").await.unwrap();
     for sql in [
@@ -147,7 +147,7 @@ async fn a_dump_is_the_database_row_by_row(#[values(Sqlite, Postgres)] on: Datab
     for Table { name, columns } in &TABLES {
         let rows = &rows[name];
         let all = store.raw().number(&format!("count(*) FROM {name}")).await;
-        assert_eq!(rows.len() as i64, all, "{name}");
+        assert_eq!(i64::try_from(rows.len()).unwrap(), all, "{name}");
         for row in rows {
             let names: BTreeSet<_> = row.keys().map(String::as_str).collect();
             assert_eq!(names, columns.iter().map(|column| column.name).collect(), "{name}");

@@ -31,7 +31,7 @@ struct Line {
 impl PostgresStore {
     pub async fn dump(&self) -> Result<Dump> {
         let connector = Arc::clone(&self.general);
-        // The runtime of the store drives the connection, whoever asked for the dump.
+        // The runtime of the store drives the connection. The caller may be on another one.
         let task = self.runtime.spawn(async move {
             let mut connection = connector.connect().await?;
             let failed = |error| Trouble::of(&error).into_error(InFlight::NoCommit);
@@ -57,7 +57,7 @@ impl PostgresStore {
     }
 }
 
-/// Returns early, and without an error, when nobody takes the rows any more.
+/// Returns early, and without an error, once the dump was dropped.
 async fn read_all(c: &mut AsyncPgConnection, feed: &Feed) -> QueryResult<()> {
     for table in &TABLES {
         let mut gathering = Gathering::of(table);
@@ -88,7 +88,7 @@ fn select(table: &Table) -> String {
 /// What [`Kind`] says of a column's value.
 fn value(Column { name, kind }: &Column) -> String {
     let value = match kind {
-        Kind::Text | Kind::Number | Kind::Bool | Kind::Json | Kind::Words => name.to_string(),
+        Kind::Text | Kind::Number | Kind::Bool | Kind::Json | Kind::Words => (*name).to_owned(),
         Kind::Bytes => format!("encode({name}, 'hex')"),
         Kind::Id => format!("encode(uuid_send({name}), 'hex')"),
         Kind::Ids => format!(

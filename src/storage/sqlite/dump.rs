@@ -50,7 +50,7 @@ fn open(target: &Target) -> Result<(SqliteConnection, String, Uuid)> {
     Ok((conn, schema, history.generation))
 }
 
-/// Returns early, and without an error, when nobody takes the rows any more.
+/// Returns early, and without an error, once the dump was dropped.
 fn read_all(conn: &mut SqliteConnection, feed: &Feed) -> QueryResult<()> {
     for table in &TABLES {
         let mut gathering = Gathering::of(table);
@@ -84,7 +84,7 @@ fn select(table: &Table) -> String {
 /// What [`Kind`] says of a column's value.
 fn value(Column { name, kind }: &Column) -> String {
     match kind {
-        Kind::Text | Kind::Number | Kind::Time | Kind::Address => name.to_string(),
+        Kind::Text | Kind::Number | Kind::Time | Kind::Address => (*name).to_owned(),
         // The hex of NULL would be an empty string.
         Kind::Bytes | Kind::Id | Kind::Ids => {
             format!("iif({name} IS NULL, NULL, lower(hex({name})))")

@@ -113,7 +113,8 @@ fn empty_wal(conn: &mut SqliteConnection, path: &Path) -> Result<()> {
     if done.busy == 0 { Ok(()) } else { Err(in_use(path)) }
 }
 
-/// Whoever closes a database last removes its WAL.
+/// The last connection that closes removes the WAL: if one is left, another process has the file
+/// open.
 fn no_wal(path: &Path) -> Result<()> {
     let left = BESIDE.iter().any(|suffix| with_suffix(path, suffix).exists());
     if left { Err(in_use(path)) } else { Ok(()) }
@@ -126,7 +127,7 @@ fn in_use(path: &Path) -> StoreError {
 
 /// Removes a file that is no database yet.
 fn remove(path: &Path) -> Result<()> {
-    for suffix in ["", BESIDE[0], BESIDE[1], BESIDE[2]] {
+    for suffix in std::iter::once("").chain(BESIDE) {
         let file = with_suffix(path, suffix);
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
