@@ -17,7 +17,7 @@ async fn a_backup_has_all_that_was_accepted_before_it(#[values(Sqlite, Postgres)
     let process = home.start().await;
     let caller = caller(&home, &process);
     let (id, other) = (caller.session().await, caller.session().await);
-    let load = Load::start(&[caller.clone()], 8, &other, "load");
+    let load = Load::start(std::slice::from_ref(&caller), 8, &other, "load");
     for round in 0..4 {
         load.accepts(100).await;
         for number in 0..20 {

@@ -110,13 +110,12 @@ fn condition(raw: &RawSql, column: &Column, value: &Value) -> String {
         Kind::Number => format!("{name} = {}", value.as_i64().unwrap()),
         Kind::Bool if sqlite => format!("{name} = {}", u8::from(value.as_bool().unwrap())),
         Kind::Bool => format!("{name} = {}", value.as_bool().unwrap()),
-        Kind::Bytes if sqlite => format!("{name} = x{}", text()),
+        Kind::Bytes | Kind::Ids if sqlite => format!("{name} = x{}", text()),
         Kind::Bytes => format!("{name} = decode({}, 'hex')", text()),
         Kind::Id => {
             let id = Uuid::parse_str(value.as_str().unwrap()).unwrap();
             format!("{name} = {}", raw.id(SessionId(id)))
         }
-        Kind::Ids if sqlite => format!("{name} = x{}", text()),
         Kind::Ids => format!(
             "decode(replace(array_to_string({name}, ''), '-', ''), 'hex') = decode({}, 'hex')",
             text()
