@@ -126,6 +126,22 @@ async fn an_archive_restores_where_no_database_is_and_through_a_link() {
     assert_eq!(held(&home).await["nonces"].len(), 1800);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wal_of_a_file_that_is_gone_is_not_taken_for_the_new_ones() {
+    let (_source, file) = source(Sqlite).await;
+    let home = Home::on(Sqlite).await;
+    let process = home.start().await;
+    let (http, base) = (http_client().build().unwrap(), format!("http://{}", process.api));
+    Caller::new(http, base, Some(&home.token())).session().await;
+    process.kill().await;
+    let wal = home.folder().join("onceguard.db-wal");
+    assert!(fs::metadata(&wal).unwrap().len() > 0);
+    fs::remove_file(home.folder().join("onceguard.db")).unwrap();
+    home.run(&["restore", &file, "--yes", "--tokens", "keep"]).await.success();
+    assert!(!wal.exists());
+    assert_eq!(held(&home).await["nonces"].len(), 1800);
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_kept_or_revoked(#[values(Sqlite, Postgres)] on: Database) {

@@ -44,6 +44,9 @@ pub fn restore(path: &Path, rows: &mut RestoreRows, restore: &Restore) -> Result
     let filled = fill(&new, rows, restore).and_then(|recovered| {
         if path.exists() {
             settle(&path)?;
+        } else {
+            // The WAL of a file that is gone would be taken for the new one's.
+            remove(&path)?;
         }
         std::fs::rename(&new, &path)
             .and_then(|()| sync_name(&path))
@@ -125,7 +128,7 @@ fn in_use(path: &Path) -> StoreError {
     StoreError::Unsuitable(format!("another process uses {path}; wait for it, or stop it"))
 }
 
-/// Removes a file that is no database yet.
+/// Removes a file that is no database, and what SQLite keeps beside it.
 fn remove(path: &Path) -> Result<()> {
     for suffix in std::iter::once("").chain(BESIDE) {
         let file = with_suffix(path, suffix);
