@@ -10,13 +10,15 @@ use crate::domain::{Actor, Did};
 use crate::storage::{Recovered, Recovery, Store};
 
 /// The most stored keys that are named.
-const MAX_KEYS: u32 = 1000;
+pub(super) const MAX_KEYS: u32 = 1000;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Run it after every restore, before an instance serves: after pg_restore, \
+#[command(
+    after_help = "Run it after every restore by another tool, before an instance serves: pg_restore, \
     point-in-time recovery, a copied file, a snapshot, or a fail-over that lost commits. No instance \
     may serve meanwhile. docs/recovery.md says what it costs.\n\n\
-    Examples:\n  onceguard recover\n  onceguard recover --yes --json")]
+    Examples:\n  onceguard recover\n  onceguard recover --yes --json"
+)]
 pub(super) struct Recover {
     /// Do not ask
     #[arg(long)]
@@ -78,6 +80,11 @@ fn print(recovered: &Recovered, keys: &[Did]) -> Result<(), Failure> {
         ("jobs released", recovered.leases_released.to_string()),
     ];
     out::table(["WHAT", "NOW"], &rows.map(|(what, now)| [what.to_owned(), now]))?;
+    print_what_is_left(keys)
+}
+
+/// What only the operator can do after a recovery.
+pub(super) fn print_what_is_left(keys: &[Did]) -> Result<(), Failure> {
     out::note(
         "Revoke again the DIDs and the tokens that were revoked since the copy was made: the \
          database has forgotten that.",

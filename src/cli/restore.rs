@@ -8,13 +8,13 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::backup::{self, Shown};
-use super::{Failure, database, format, out};
+use super::{Failure, database, format, out, recover};
 use crate::app;
 use crate::archive::{self, InvalidArchive, Manifest};
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, SqliteLocation};
 use crate::data_dir;
-use crate::domain::Actor;
+use crate::domain::{Actor, Did};
 use crate::storage::{
     Recovered, Recovery, Restore as HowToRestore, RestoreFeed, Store, migrations, restore_rows,
     sqlite,
@@ -66,7 +66,11 @@ impl Restore {
             Err(failure) => Err(failure),
         };
         target.close().await;
-        self.print(&manifest, &restored?)
+        let restored = restored?;
+        let store = database::open_migrated(&config).await?;
+        let keys = store.stored_keys(recover::MAX_KEYS).await;
+        store.close().await;
+        self.print(&manifest, &restored, &keys?)
     }
 
     async fn restore(&self, config: &Config, target: &Target) -> Result<Recovered, Failure> {
@@ -102,7 +106,12 @@ impl Restore {
         }
     }
 
-    fn print(&self, manifest: &Manifest, recovered: &Recovered) -> Result<(), Failure> {
+    fn print(
+        &self,
+        manifest: &Manifest,
+        recovered: &Recovered,
+        keys: &[Did],
+    ) -> Result<(), Failure> {
         if self.json {
             return out::json(&json!({
                 "file": self.file.display().to_string(),
@@ -112,6 +121,7 @@ impl Restore {
                 "not_before": format::time(recovered.not_before),
                 "sessions_ended": recovered.sessions_ended,
                 "tokens_revoked": self.tokens == Tokens::Revoke,
+                "stored_keys": keys.iter().map(Did::as_str).collect::<Vec<_>>(),
             }));
         }
         out::line(format!(
@@ -119,7 +129,8 @@ impl Restore {
             manifest.rows(),
             format::time(manifest.origin.taken_at),
             recovered.sessions_ended
-        ))
+        ))?;
+        recover::print_what_is_left(keys)
     }
 }
 
@@ -155,8 +166,8 @@ fn check_schema(file: &Path, manifest: &Manifest) -> Result<(), Failure> {
         std::cmp::Ordering::Equal => return Ok(()),
         std::cmp::Ordering::Greater => "which this onceguard does not know: use a newer one",
         std::cmp::Ordering::Less => {
-            "and this onceguard restores newer ones only: restore it with the version that wrote \
-             it, and then run `onceguard migrate up` of this one"
+            "and this onceguard restores its own schema only: restore it with the version that \
+             wrote it, and then run `onceguard migrate up` of this one"
         }
     };
     Err(Failure::Refused(format!(
@@ -182,16 +193,25 @@ impl Target {
             DatabaseUrl::Sqlite(SqliteLocation::File(path)) if !path.exists() => {
                 Ok(Self { store: None, holds: "nothing".to_owned(), skew: Duration::ZERO })
             }
-            _ => {
-                let store = database::open_migrated(config).await?;
-                let told = Self::look(&store).await;
-                if told.is_err() {
-                    store.close().await;
-                }
-                let (holds, skew) = told?;
-                Ok(Self { store: Some(store), holds, skew })
+            // Its file is replaced, whatever is wrong with it.
+            DatabaseUrl::Sqlite(SqliteLocation::File(_)) => {
+                Self::open_existing(config).await.or_else(|failure| {
+                    let holds = format!("what cannot be read ({failure})");
+                    Ok(Self { store: None, holds, skew: Duration::ZERO })
+                })
             }
+            _ => Self::open_existing(config).await,
         }
+    }
+
+    async fn open_existing(config: &Config) -> Result<Self, Failure> {
+        let store = database::open_migrated(config).await?;
+        let told = Self::look(&store).await;
+        if told.is_err() {
+            store.close().await;
+        }
+        let (holds, skew) = told?;
+        Ok(Self { store: Some(store), holds, skew })
     }
 
     async fn look(store: &Store) -> Result<(String, Duration), Failure> {

@@ -121,7 +121,8 @@ async fn what_one_does_holds_on_the_other_at_once() {
         let nonces = format!("/v1/sessions/{}/nonces", opened.text_of("id"));
         one.post(&nonces, &json!({ "nonce": "a" })).await.is(201);
         let revoked = other.post(&format!("/v1/dids/{client}/revoke"), &json!({})).await.is(200);
-        assert_eq!(revoked["sessions_ended"], 1);
+        // None if the job that finishes revocations was quicker.
+        assert!(revoked["sessions_ended"].as_u64().unwrap() <= 1, "{revoked:?}");
         let ended = one.post(&nonces, &json!({ "nonce": "b" })).await.refused(410, "session_ended");
         assert_eq!(ended["end_reason"], "did_revoked");
         let parties = json!({ "client_did": client.as_str(), "server_did": a_did().as_str() });

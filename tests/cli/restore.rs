@@ -142,6 +142,26 @@ async fn the_wal_of_a_file_that_is_gone_is_not_taken_for_the_new_ones() {
     assert_eq!(held(&home).await["nonces"].len(), 1800);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_read_is_replaced() {
+    let (_source, file) = source(Sqlite).await;
+    let home = migrated(Sqlite).await;
+    home.run(&["seed"]).await.success();
+    let database = home.folder().join("onceguard.db");
+    let whole = fs::read(&database).unwrap();
+    let mut holes = whole.clone();
+    for page in holes.chunks_mut(4096).skip(1) {
+        page[..8].fill(0xff);
+    }
+    let cases = [("foreign", vec![7; 100_000]), ("empty", Vec::new()), ("holes", holes)];
+    for (case, bytes) in cases {
+        fs::write(&database, bytes).unwrap();
+        fs::write(home.folder().join("onceguard.db-wal"), &whole).unwrap();
+        home.run(&["restore", &file, "--yes", "--tokens", "keep"]).await.success();
+        assert_eq!(held(&home).await["nonces"].len(), 1800, "{case}");
+    }
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_kept_or_revoked(#[values(Sqlite, Postgres)] on: Database) {

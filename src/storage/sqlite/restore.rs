@@ -1,13 +1,15 @@
 //! Restores: the rows go into a new file beside the database, which is recovered there, and then
 //! takes the database's place by a rename. Until then, nothing of the database changes.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 
-use super::connection::errors::store_error;
+use super::connection::errors::{is_unreadable, store_error};
 use super::connection::target::{Role, Target};
 use super::migrations;
 use super::recovery::recover_in;
@@ -42,14 +44,10 @@ pub fn restore(path: &Path, rows: &mut RestoreRows, restore: &Restore) -> Result
     let new = with_suffix(&path, UNFINISHED);
     remove(&new)?;
     let filled = fill(&new, rows, restore).and_then(|recovered| {
-        if path.exists() {
-            settle(&path)?;
-        } else {
-            // The WAL of a file that is gone would be taken for the new one's.
-            remove(&path)?;
-        }
+        let old = Old::take(&path)?;
         std::fs::rename(&new, &path)
             .and_then(|()| sync_name(&path))
+            .and_then(|()| old.map_or(Ok(()), Old::spoil))
             .map_err(|error| failed(&path, &error))?;
         Ok(recovered)
     });
@@ -92,20 +90,57 @@ fn fill(new: &Path, rows: &mut RestoreRows, restore: &Restore) -> Result<Recover
     empty_wal(&mut conn, new)?;
     drop(conn);
     no_wal(new)?;
-    std::fs::File::open(new)
+    File::open(new)
         .and_then(|file| file.sync_all())
         .and_then(|()| sync_name(new))
         .map_err(|error| failed(new, &error))?;
     Ok(recovered)
 }
 
-/// Has the old database be one file: its WAL would be taken for the new one's.
-fn settle(path: &Path) -> Result<()> {
-    let target = Target::prepare(&SqliteLocation::File(path.to_owned()))?;
-    let mut conn = target.connect(Role::Writer)?;
-    empty_wal(&mut conn, path)?;
-    drop(conn);
-    no_wal(path)
+/// The old file, which is locked while it is replaced.
+struct Old {
+    /// Holds SQLite's lock. A process that opens the file now waits.
+    _lock: SqliteConnection,
+    /// When this is closed, the lock is gone.
+    file: File,
+}
+
+impl Old {
+    /// Has the old database be one file, because its WAL would be taken for the new one's, and locks
+    /// it. `None` if there is none, or none that SQLite can read.
+    fn take(path: &Path) -> Result<Option<Self>> {
+        match lock(path) {
+            Ok(lock) => {
+                no_wal(path)?;
+                let file = File::options().write(true).open(path);
+                Ok(Some(Self { _lock: lock, file: file.map_err(|error| failed(path, &error))? }))
+            }
+            Err(error) if is_unreadable(&error) || !path.exists() => {
+                remove_beside(path)?;
+                Ok(None)
+            }
+            Err(_) => Err(in_use(path)),
+        }
+    }
+
+    /// A process that waited for the lock has the old file open, and would make a WAL with the new
+    /// one's name. Now it finds no database.
+    fn spoil(mut self) -> std::io::Result<()> {
+        self.file.write_all(&[0xff; 100])
+    }
+}
+
+fn lock(path: &Path) -> QueryResult<SqliteConnection> {
+    // SQLite would make a file.
+    if !path.exists() {
+        return Err(diesel::result::Error::NotFound);
+    }
+    let mut conn = SqliteConnection::establish(&path.to_string_lossy())
+        .map_err(|_| diesel::result::Error::NotFound)?;
+    conn.batch_execute(
+        "PRAGMA busy_timeout = 1000; PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE",
+    )?;
+    Ok(conn)
 }
 
 /// Copies the WAL into the database.
@@ -130,16 +165,19 @@ fn in_use(path: &Path) -> StoreError {
 
 /// Removes a file that is no database, and what SQLite keeps beside it.
 fn remove(path: &Path) -> Result<()> {
-    for suffix in std::iter::once("").chain(BESIDE) {
-        let file = with_suffix(path, suffix);
-        match std::fs::remove_file(&file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(failed(&file, &error));
-            }
-            _ => {}
-        }
+    remove_one(path)?;
+    remove_beside(path)
+}
+
+fn remove_beside(path: &Path) -> Result<()> {
+    BESIDE.iter().try_for_each(|suffix| remove_one(&with_suffix(path, suffix)))
+}
+
+fn remove_one(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(file, &error)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -169,5 +207,51 @@ fn value(Column { name, kind }: &Column) -> String {
         Kind::Bytes | Kind::Id | Kind::Ids => format!("unhex(value ->> '$.{name}')"),
         // No column has JSON's null.
         Kind::Json | Kind::Words => format!("nullif(value -> '$.{name}', 'null')"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connect(path: &Path) -> Result<SqliteConnection> {
+        Target::prepare(&SqliteLocation::File(path.to_owned()))?.connect(Role::Writer)
+    }
+
+    #[test]
+    fn a_process_that_waits_for_the_old_file_leaves_nothing_beside_the_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, new] = ["a.db", "new.db"].map(|name| folder.path().join(name));
+        for file in [&path, &new] {
+            let mut conn = connect(file).unwrap();
+            conn.batch_execute("CREATE TABLE t (n)").unwrap();
+        }
+        drop(lock(&new).unwrap());
+        let old = Old::take(&path).unwrap().unwrap();
+        let waiting = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                let mut conn = SqliteConnection::establish(&path.to_string_lossy()).unwrap();
+                conn.batch_execute("PRAGMA busy_timeout = 60000").unwrap();
+                conn.batch_execute("PRAGMA journal_mode = WAL")
+            }
+        });
+        // It has the old file open, or will open the new one. Either is well.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::fs::rename(&new, &path).unwrap();
+        old.spoil().unwrap();
+        let waited = waiting.join().unwrap();
+        assert!(waited.is_ok() || is_unreadable(&waited.unwrap_err()));
+        connect(&path).unwrap().batch_execute("INSERT INTO t VALUES (1)").unwrap();
+    }
+
+    #[test]
+    fn a_file_that_another_uses_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut other = connect(&path).unwrap();
+        other.batch_execute("CREATE TABLE t (n)").unwrap();
+        let Err(StoreError::Unsuitable(why)) = Old::take(&path) else { panic!("taken") };
+        assert!(why.contains("another process uses"), "{why}");
     }
 }

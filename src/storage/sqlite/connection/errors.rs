@@ -29,6 +29,14 @@ fn is_missing_table(error: &Error) -> bool {
     matches!(error, Error::DatabaseError(_, info) if info.message().starts_with("no such table"))
 }
 
+/// Whether the file is damaged, or no database at all.
+pub(crate) fn is_unreadable(error: &Error) -> bool {
+    let Error::DatabaseError(_, info) = error else { return false };
+    info.message() == "file is not a database"
+        || info.message().starts_with("database disk image is malformed")
+        || info.message().starts_with("malformed database schema")
+}
+
 /// The error of a statement or of a transaction that did not commit.
 pub(crate) fn store_error(error: &Error) -> StoreError {
     match error {
