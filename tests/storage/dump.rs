@@ -16,10 +16,9 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
-
 use crate::support::{
-    RawSql, TestStore, a_new_did, a_nonce, a_reading, a_sealed_key, a_session, an_audit_event,
-    by_signer, claim, did, hex, in_seconds, in_session, minutes, opened, with_key,
+    RawSql, TestStore, a_did, a_new_did, a_nonce, a_reading, a_sealed_key, a_session,
+    an_audit_event, by_signer, claim, did, hex, in_seconds, in_session, minutes, opened, with_key,
 };
 
 type Rows = BTreeMap<&'static str, Vec<Map<String, Value>>>;
@@ -53,7 +52,10 @@ async fn fill(store: &TestStore) {
         ip_address: Some("2001:db8::1".parse().unwrap()),
         ..a_session()
     };
-    // Twice, so that there is more than one ancestor; first, since it wipes keys.
+    let expires_at = in_seconds(store, 60).await;
+    claim(store, &by_signer(&a_did(), a_nonce(), expires_at)).await;
+    claim(store, &with_key(by_signer(&a_did(), a_nonce(), expires_at), 0x0f)).await;
+    // Twice, so that there is more than one ancestor; before sessions, since it wipes keys.
     for _ in 0..2 {
         let now = store.now().await.unwrap();
         let recovery = Recovery { skew: minutes(1), now, actor: Actor::Operator };
@@ -66,9 +68,6 @@ async fn fill(store: &TestStore) {
     let other = opened(store, v4).await;
     claim(store, &in_session(session.id, a_nonce())).await;
     claim(store, &with_key(in_session(other.id, a_nonce()), 0xa7)).await;
-    let expires_at = in_seconds(store, 60).await;
-    claim(store, &by_signer(&session.client_did, a_nonce(), expires_at)).await;
-    claim(store, &with_key(by_signer(&other.client_did, a_nonce(), expires_at), 0x0f)).await;
     let event = || an_audit_event("did.put", &"x");
     let stored = NewDid { owner_address: Some("0xabc".to_owned()), ..a_new_did() };
     store.put_did(stored, event()).await.unwrap();
