@@ -193,7 +193,7 @@ impl Target {
             DatabaseUrl::Sqlite(SqliteLocation::File(path)) if !path.exists() => {
                 Ok(Self { store: None, holds: "nothing".to_owned(), skew: Duration::ZERO })
             }
-            // Its file is replaced, whatever is wrong with it.
+            // A damaged file is replaced, too.
             DatabaseUrl::Sqlite(SqliteLocation::File(_)) => {
                 Self::open_existing(config).await.or_else(|failure| {
                     let holds = format!("what cannot be read ({failure})");

@@ -128,7 +128,7 @@ async fn each_refusal_in_its_order(#[values(Sqlite, Memory, Postgres)] on: Datab
     assert_eq!(refusal(&store, &unknown).await, Refusal::SessionNotFound);
 }
 
-/// Whatever the session is: of sessions of others, strangers learn no more than that they exist.
+/// Of a session of others, live or over, strangers learn only that it exists.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn only_parties_pass(#[values(Sqlite, Memory, Postgres)] on: Database) {

@@ -130,7 +130,9 @@ async fn open_sessions(
                 return Err(Failure::Refused(format!("{did} was revoked; seed an empty database")));
             }
             Opened::BeforeRestore | Opened::Ahead => {
-                return Err(Failure::Failed("an id that nobody chose was refused".to_owned()));
+                return Err(Failure::Failed(
+                    "the database refused the id of a sample session".to_owned(),
+                ));
             }
         }
     }

@@ -17,8 +17,8 @@ use crate::domain::Timestamp;
 use crate::storage::history::whole_seconds;
 use crate::storage::{History, Result};
 
-/// Waits for a recovery that is under way, whatever the skew: an instance that starts serves after
-/// it.
+/// Waits for a recovery that is under way, also if the skew stays as it is. So an instance that
+/// starts serves after the recovery.
 const RAISE_SKEW: &str = "UPDATE history SET skew_seconds = greatest(skew_seconds, $1)";
 
 #[derive(Queryable, Selectable)]

@@ -60,8 +60,8 @@ macro_rules! untimely {
     };
 }
 
-/// The digest of a nonce `n` that was used before. What an earlier generation accepted is repeated
-/// to nobody: `$recovered_at` is when this one began.
+/// The digest of a nonce `n` that was used before. An outcome of an earlier generation is not
+/// repeated: `$recovered_at` is when this generation began.
 macro_rules! earlier_digest {
     ($recovered_at:literal) => {
         concat!(

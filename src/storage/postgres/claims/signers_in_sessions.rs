@@ -159,7 +159,7 @@ impl JudgedRow {
         self.session.found && !self.is_party
     }
 
-    /// Why the claim is refused, whatever the nonce and the room.
+    /// Why the claim is refused, before its nonce and the room are looked at.
     fn refusal(&self) -> QueryResult<Option<Refusal>> {
         if self.is_a_strangers() {
             return Ok(Some(Refusal::NotAParty));

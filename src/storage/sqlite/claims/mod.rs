@@ -295,7 +295,7 @@ fn insert(conn: &mut SqliteConnection, ask: &OwnedAsk, row: &UsedNonce) -> Query
     Ok(inserted == 1)
 }
 
-/// The row of the ask's nonce. What an earlier generation accepted is repeated to nobody.
+/// The row of the ask's nonce. An outcome of an earlier generation is not repeated.
 fn find(conn: &mut SqliteConnection, ask: &OwnedAsk) -> QueryResult<Option<UsedNonce>> {
     let mut found = find_row(conn, ask)?;
     if let Some(row) = &mut found

@@ -34,7 +34,7 @@ impl Times {
         })
     }
 
-    /// Why a message of these times is refused, whatever its nonce.
+    /// Why a message of these times is refused, before its nonce is looked up.
     pub(super) fn refusal(
         &self,
         expires_at: Timestamp,
