@@ -9,11 +9,9 @@ use tokio::task::spawn_blocking;
 
 use super::backup::{self, Shown};
 use super::{Failure, database, format, out, recover};
-use crate::app;
 use crate::archive::{self, InvalidArchive, Manifest};
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, SqliteLocation};
-use crate::data_dir;
 use crate::domain::{Actor, Did};
 use crate::storage::{
     Recovered, Recovery, Restore as HowToRestore, RestoreFeed, Store, migrations, restore_rows,
@@ -53,9 +51,7 @@ impl Restore {
     pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
         let manifest = backup::read(&self.file)?;
         check_schema(&self.file, &manifest)?;
-        data_dir::create(&config.data_dir).map_err(app::StartError::from)?;
-        let _folder = data_dir::lock(&config.data_dir).map_err(app::StartError::from)?;
-        let _database = app::lock_database(&config)?;
+        let _lock = database::lock(&config)?;
         let target = Target::open(&config).await?;
         let confirmed = target
             .refuse_serving()
@@ -74,10 +70,8 @@ impl Restore {
     }
 
     async fn restore(&self, config: &Config, target: &Target) -> Result<Recovered, Failure> {
-        let profiles = config.signatures.profiles.as_slice();
-        let allowed = profiles.iter().filter_map(|profile| profile.skew.to_std().ok()).max();
         let recovery = Recovery {
-            skew: allowed.unwrap_or_default().max(target.skew),
+            skew: config.signatures.skew().to_std().unwrap_or_default().max(target.skew),
             now: Clock::system().now(),
             actor: Actor::Operator,
         };
@@ -226,17 +220,10 @@ impl Target {
     }
 
     async fn refuse_serving(&self) -> Result<(), Failure> {
-        let serving = match &self.store {
-            Some(store) => store.serving().await?,
-            None => Vec::new(),
-        };
-        if serving.is_empty() {
-            return Ok(());
+        match &self.store {
+            Some(store) => database::nobody_serves(store, "nothing was restored").await,
+            None => Ok(()),
         }
-        Err(Failure::Refused(format!(
-            "instances serve on this database ({}); stop them first",
-            serving.join(", ")
-        )))
     }
 
     async fn close(&self) {
