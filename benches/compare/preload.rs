@@ -127,7 +127,7 @@ impl<'h> Data<'h> {
             Self::Sqlite(_) => (
                 self.number(
                     "SELECT CAST(pgsize AS REAL) AS value FROM dbstat
-                     WHERE name = 'nonces' AND aggregate = TRUE",
+                     WHERE name = 'session_nonces' AND aggregate = TRUE",
                 )?,
                 0.0,
             ),
@@ -201,9 +201,9 @@ fn sqlite(kind: Kind, ids: &[Uuid]) -> String {
                  last_activity, ended_at, end_reason)
              SELECT id, 'did:web:a.example', 'did:web:b.example', {created}, {over}, {over},
                  {created}, {ended} FROM chunk;
-             INSERT INTO nonces (session_id, nonce, used_at, expires_at)
-             {nonces} SELECT id, lower(hex(randomblob(11))), {created}, {over} FROM n, chunk
-             ORDER BY random();
+             INSERT INTO session_nonces (session, nonce, used_at)
+             {nonces} SELECT number, lower(hex(randomblob(11))), {created}
+             FROM n, chunk JOIN sessions USING (id) ORDER BY random();
              {end}"
         )
     };

@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 use crate::services::claims;
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{
-    Limits, TestStore, a_did, a_session, by_signer, days, in_session, nonce, opened, purge_batch,
-    sessions_of, wait_for,
+    Limits, RawSql, TestStore, a_did, a_session, by_signer, days, in_session, nonce, opened,
+    purge_batch, sessions_of, wait_for,
 };
 
 const WORKERS: usize = 8;
@@ -219,6 +219,9 @@ async fn compare(
     assert_eq!(of_signers, left + gone, "accepted by signers: still there, or purged");
     assert!(gone > 0, "the purge had nothing to do");
     assert_eq!(raw.number("count(*) FROM sessions WHERE ended_at IS NOT NULL").await, 0);
-    let orphans = "count(*) FROM nonces WHERE session_id NOT IN (SELECT id FROM sessions)";
-    assert_eq!(raw.number(orphans).await, 0);
+    let orphans = match raw {
+        RawSql::Sqlite(_) => "session_nonces WHERE session NOT IN (SELECT number FROM sessions)",
+        RawSql::Postgres(_) => "nonces WHERE session_id NOT IN (SELECT id FROM sessions)",
+    };
+    assert_eq!(raw.number(&format!("count(*) FROM {orphans}")).await, 0);
 }

@@ -178,7 +178,7 @@ async fn every_column_of_every_table_is_in_a_dump(#[values(Sqlite, Postgres)] on
         }
         _ => {
             "group_concat(t.name || '.' || c.name) FROM sqlite_schema AS t \
-             JOIN pragma_table_info(t.name) AS c WHERE t.type = 'table' AND t.name NOT LIKE '\\_\\_%' \
+             JOIN pragma_table_info(t.name) AS c WHERE t.type IN ('table', 'view') AND t.name NOT LIKE '\\_\\_%' \
              ESCAPE '\\'"
         }
     };
@@ -191,7 +191,17 @@ async fn every_column_of_every_table_is_in_a_dump(#[values(Sqlite, Postgres)] on
         })
         .chain(["history.only_row".to_owned()])
         .collect();
-    assert_eq!(told, there);
+    // A dump has these as `nonces`, which is a view of them.
+    let of_sqlite = [
+        "sessions.number",
+        "session_nonces.session",
+        "session_nonces.nonce",
+        "session_nonces.used_at",
+        "session_nonces.idempotency",
+    ];
+    let behind = if on == Sqlite { &of_sqlite[..] } else { &[] };
+    let behind: BTreeSet<_> = behind.iter().map(ToString::to_string).collect();
+    assert_eq!(told.union(&behind).cloned().collect::<BTreeSet<_>>(), there);
 }
 
 #[rstest]

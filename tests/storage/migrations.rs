@@ -1,13 +1,13 @@
 //! Migrations: the same in both databases, up and down, with data, and never in a race.
 
-use onceguard::domain::Gone;
+use onceguard::domain::{Accepted, Claim, Gone, Outcome};
 use onceguard::storage::{Answer, MigrationStatus, Reading, StoreError};
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    a_did, a_new_did, a_nonce, a_reading, a_session, an_audit_event, by_signer, claim, in_seconds,
-    in_session, opened,
+    a_did, a_new_did, a_nonce, a_reading, a_session, an_audit_event, by_signer, claim, claim_all,
+    in_seconds, in_session, opened,
 };
 
 /// The names of the folders of one database's migrations.
@@ -148,6 +148,36 @@ async fn how_far_nonces_were_purged_is_kept_by_a_schema_without_generations(
     let history = store.history().await.unwrap();
     assert_eq!(history.purged_until, Some(until));
     assert_ne!(history.generation, generation, "it is random");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_with_longer_nonces_has_the_same(#[values(Sqlite, Postgres)] on: Database) {
+    let store = on.store().await;
+    let mut claims = Vec::new();
+    for _ in 0..3 {
+        let session = opened(&store, a_session()).await.id;
+        claims.extend([a_nonce(), a_nonce()].map(|nonce| in_session(session, nonce)));
+    }
+    let repeated = Claim { idempotency: Some([7; 16]), ..claims[0].clone() };
+    let claims: Vec<_> = std::iter::once(repeated).chain(claims.into_iter().skip(1)).collect();
+    claim_all(&store, &claims).await;
+    let before = store.raw().rows("nonces").await;
+
+    let newest = folders("postgres").len();
+    let since = folders("postgres").iter().position(|name| name.ends_with("short_nonces"));
+    store.migrate_down(Some(u32::try_from(newest - since.unwrap()).unwrap())).await.unwrap();
+    let nonces = "count(*) FROM nonces WHERE expires_at > used_at";
+    assert_eq!(store.raw().number(nonces).await, 6);
+    store.migrate_up().await.unwrap();
+    assert_eq!(store.raw().rows("nonces").await, before);
+    let again = claim_all(&store, &claims).await;
+    assert!(matches!(again[0], Outcome::Accepted(Accepted { repeated: true, .. })), "{again:?}");
+    assert!(again[1..].iter().all(|outcome| outcome.as_str() == "replayed"), "{again:?}");
+    // The number of a session that is gone leads to no nonce of another.
+    store.raw().execute("DELETE FROM sessions").await;
+    let table = store.raw().session_nonces();
+    assert_eq!(store.raw().number(&format!("count(*) FROM {table}")).await, 0);
 }
 
 #[rstest]

@@ -5,7 +5,7 @@ use rstest::rstest;
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{
     TestStore, a_new_did, a_nonce, a_session, an_audit_event, by_signer, claim, in_seconds,
-    in_session, minutes, opened,
+    in_session, minutes, nonce, opened,
 };
 
 async fn refused(store: &TestStore, sql: &str) {
@@ -27,17 +27,20 @@ async fn sessions_keep_their_times_in_order(#[values(Sqlite, Postgres)] on: Data
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn nonces_expire_after_their_use(#[values(Sqlite, Postgres)] on: Database) {
+async fn a_nonce_is_there_once_and_expires_after_its_use(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store().await;
     let session = opened(&store, a_session()).await;
     claim(&store, &in_session(session.id, a_nonce())).await;
     let expires_at = in_seconds(&store, 60).await;
     claim(&store, &by_signer(&session.client_did, a_nonce(), expires_at)).await;
-    for table in ["nonces", "signer_nonces"] {
+    for table in [store.raw().session_nonces(), "signer_nonces"] {
         assert_eq!(store.raw().number(&format!("count(*) FROM {table}")).await, 1);
-        refused(&store, &format!("UPDATE {table} SET expires_at = used_at")).await;
         refused(&store, &format!("INSERT INTO {table} SELECT * FROM {table}")).await;
         refused(&store, &format!("UPDATE {table} SET nonce = NULL")).await;
+        // On SQLite, the expiry of a session's nonce is the session's deadline.
+        if table != "session_nonces" {
+            refused(&store, &format!("UPDATE {table} SET expires_at = used_at")).await;
+        }
     }
     refused(&store, "UPDATE signers SET live = -1").await;
 }
@@ -52,7 +55,36 @@ async fn nonces_leave_with_their_session(#[values(Sqlite, Postgres)] on: Databas
     }
     let id = store.raw().id(one.id);
     store.raw().execute(&format!("DELETE FROM sessions WHERE id = {id}")).await;
-    assert_eq!(store.raw().number("count(*) FROM nonces").await, 1);
+    let table = store.raw().session_nonces();
+    assert_eq!(store.raw().number(&format!("count(*) FROM {table}")).await, 1);
+}
+
+/// On SQLite, a table with a shorter key is behind it.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn nonces_of_sessions_look_the_same_on_both_databases(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    let session = opened(&store, a_session()).await;
+    claim(&store, &in_session(session.id, nonce("used"))).await;
+    let (raw, id) = (store.raw(), store.raw().id(session.id));
+    let deadline =
+        format!("count(*) FROM sessions WHERE deadline = {}", raw.time(session.deadline));
+    assert_eq!(raw.number(&deadline).await, 1);
+    let row = format!(
+        "count(*) FROM nonces WHERE session_id = {id} AND nonce = 'used' AND idempotency IS NULL \
+         AND expires_at = {} AND used_at < expires_at",
+        raw.time(session.deadline)
+    );
+    assert_eq!(raw.number(&row).await, 1);
+    raw.execute(&format!(
+        "INSERT INTO nonces (session_id, nonce, used_at, expires_at) \
+         SELECT session_id, 'by-hand', used_at, expires_at FROM nonces WHERE session_id = {id}"
+    ))
+    .await;
+    let outcome = claim(&store, &in_session(session.id, nonce("by-hand"))).await;
+    assert_eq!(outcome.as_str(), "replayed");
 }
 
 #[rstest]

@@ -71,7 +71,7 @@ async fn a_nonce_that_cannot_be_read_fails_its_own_claim(
     let scopes = Scopes::open(&store).await;
     claim_all(&store, &scopes.claims("broken")).await;
     claim_all(&store, &scopes.claims("used")).await;
-    for table in ["nonces", "signer_nonces"] {
+    for table in [store.raw().session_nonces(), "signer_nonces"] {
         let set = match (on, broken) {
             (_, "time") => "used_at = -9223372036854775807",
             (Postgres, _) => r"idempotency = '\x00'",

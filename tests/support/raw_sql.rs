@@ -110,7 +110,8 @@ impl RawSql {
         data
     }
 
-    async fn rows(&self, table: &str) -> String {
+    /// The rows of one table, as [`Self::data`] has them.
+    pub async fn rows(&self, table: &str) -> String {
         let (row, rows) = match self {
             Self::Sqlite(_) => {
                 let row = format!(
@@ -123,6 +124,14 @@ impl RawSql {
         };
         let sorted = format!("(SELECT {row} AS row FROM {table} ORDER BY 1) AS sorted");
         self.text(&format!("coalesce({rows}, '') FROM {sorted}")).await
+    }
+
+    /// The table of the nonces of sessions. On SQLite, `nonces` is a view of it.
+    pub const fn session_nonces(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "session_nonces",
+            Self::Postgres(_) => "nonces",
+        }
     }
 
     /// A session's id as a literal of this database.

@@ -2,6 +2,7 @@
 
 diesel::table! {
     sessions (id) {
+        number -> BigInt,
         id -> Binary,
         client_did -> Text,
         server_did -> Text,
@@ -24,6 +25,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    session_nonces (session, nonce) {
+        session -> BigInt,
+        nonce -> Text,
+        used_at -> BigInt,
+        idempotency -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    /// A view: the nonces of sessions as PostgreSQL has them.
     nonces (session_id, nonce) {
         session_id -> Binary,
         nonce -> Text,

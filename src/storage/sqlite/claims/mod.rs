@@ -11,7 +11,7 @@ mod times;
 use diesel::prelude::*;
 
 use self::sessions::{LiveSession, NamedSessions, Passage};
-use self::statements::{AddToSigner, FindSigner, InsertSessionNonce, InsertSignerNonce, NonceRow};
+use self::statements::{AddToSigner, FindSigner, InsertSessionNonce, InsertSignerNonce};
 use self::times::Times;
 use super::SqliteStore;
 use super::connection::errors::{is_isolated, store_error};
@@ -205,7 +205,7 @@ fn decide_one(
     };
     let row = UsedNonce { used_at: now, expires_at, idempotency: ask.idempotency };
     let used_up = passage == Passage::UsedUp;
-    if has_room && !used_up && insert(conn, ask, &row)? {
+    if has_room && !used_up && insert(conn, ask, gate, &row)? {
         return Ok(Facts { at: now, row: Some(row), inserted: true, refusal: None });
     }
     match find(conn, ask)? {
@@ -266,8 +266,8 @@ impl Gate {
         inserted: usize,
     ) -> QueryResult<()> {
         match (self, &ask.scope) {
-            (Self::Session(session), OwnedScope::Session(id)) => {
-                session.record(conn, now, id, inserted)?;
+            (Self::Session(session), OwnedScope::Session(_)) => {
+                session.record(conn, now, inserted)?;
             }
             (_, OwnedScope::Signer { key: signer, did, .. }) => {
                 let inserted = stored(inserted);
@@ -279,19 +279,27 @@ impl Gate {
     }
 }
 
-fn insert(conn: &mut SqliteConnection, ask: &OwnedAsk, row: &UsedNonce) -> QueryResult<bool> {
-    let (OwnedScope::Session(key) | OwnedScope::Signer { key, .. }) = &ask.scope;
-    let row = NonceRow {
-        scope: key,
-        nonce: ask.nonce.as_str(),
-        used_at: row.used_at.timestamp_micros(),
-        expires_at: row.expires_at.timestamp_micros(),
-        idempotency: ask.idempotency.as_ref().map(<[u8; 16]>::as_slice),
+/// Whether the nonce was new.
+fn insert(
+    conn: &mut SqliteConnection,
+    ask: &OwnedAsk,
+    gate: &Gate,
+    row: &UsedNonce,
+) -> QueryResult<bool> {
+    let nonce = ask.nonce.as_str();
+    let used_at = row.used_at.timestamp_micros();
+    let idempotency = ask.idempotency.as_ref().map(<[u8; 16]>::as_slice);
+    let inserted = match (gate, &ask.scope) {
+        (Gate::Session(session), _) => {
+            let session = session.number;
+            InsertSessionNonce { session, nonce, used_at, idempotency }.execute(conn)?
+        }
+        (_, OwnedScope::Signer { key: signer, .. }) => {
+            let expires_at = row.expires_at.timestamp_micros();
+            InsertSignerNonce { signer, nonce, used_at, expires_at, idempotency }.execute(conn)?
+        }
+        (Gate::Closed(_) | Gate::Signer { .. }, OwnedScope::Session(_)) => 0,
     };
-    let inserted = match &ask.scope {
-        OwnedScope::Session(_) => InsertSessionNonce(row).execute(conn),
-        OwnedScope::Signer { .. } => InsertSignerNonce(row).execute(conn),
-    }?;
     Ok(inserted == 1)
 }
 

@@ -15,6 +15,7 @@ type Key = [u8; 16];
 /// order of [`FindSession`]'s columns.
 #[derive(Queryable)]
 pub(crate) struct ClaimedSession {
+    number: i64,
     expires_at: i64,
     deadline: i64,
     last_activity: i64,
@@ -51,6 +52,7 @@ impl ClaimedSession {
         }
         let room = self.max_claims.map(|max| number((max - self.claims).max(0))).transpose()?;
         Ok(Ok(LiveSession {
+            number: self.number,
             deadline: timestamp(self.deadline)?,
             last_activity: lifetime.last_activity,
             idle_timeout_seconds: lifetime.idle_timeout_seconds,
@@ -61,6 +63,8 @@ impl ClaimedSession {
 
 /// A session that is not over, and that has no revoked party.
 pub(super) struct LiveSession {
+    /// By which its nonces name it.
+    pub(crate) number: i64,
     pub(crate) deadline: Timestamp,
     last_activity: Timestamp,
     idle_timeout_seconds: Option<u32>,
@@ -86,14 +90,13 @@ impl LiveSession {
         &self,
         conn: &mut SqliteConnection,
         now: Timestamp,
-        id: &Key,
         inserted: usize,
     ) -> QueryResult<()> {
         let due = now - self.last_activity > activity_granularity(self.idle_timeout_seconds);
         if due || self.room.is_some() {
             let last_activity = if due { now } else { self.last_activity };
             let last_activity = last_activity.timestamp_micros();
-            MoveActivity { session: id, inserted: stored(inserted), last_activity }
+            MoveActivity { session: self.number, inserted: stored(inserted), last_activity }
                 .execute(conn)?;
         }
         Ok(())
@@ -154,11 +157,11 @@ impl NamedSessions {
 
     /// Writes the counts, once for each session.
     pub(crate) fn record(&self, conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<()> {
-        for (id, Named { session, inserted, .. }) in &self.0 {
+        for Named { session, inserted, .. } in self.0.values() {
             if let Ok(session) = session
                 && *inserted > 0
             {
-                session.record(conn, now, id, *inserted)?;
+                session.record(conn, now, *inserted)?;
             }
         }
         Ok(())

@@ -9,7 +9,8 @@ use diesel::sqlite::Sqlite;
 
 type Key = [u8; 16];
 
-/// The fields of a session that a claim needs, whether a party is revoked, and the parties.
+/// The number of a session, the fields that a claim needs, whether a party is revoked, and the
+/// parties.
 pub(super) struct FindSession<'a> {
     pub(crate) id: &'a [u8],
 }
@@ -17,7 +18,7 @@ pub(super) struct FindSession<'a> {
 impl QueryFragment<Sqlite> for FindSession<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
         out.push_sql(
-            "SELECT expires_at, deadline, last_activity, idle_timeout_seconds, max_claims, claims, \
+            "SELECT number, expires_at, deadline, last_activity, idle_timeout_seconds, max_claims, claims, \
              ended_at, end_reason, EXISTS (SELECT 1 FROM dids WHERE revoked = 1 \
              AND did IN (sessions.client_did, sessions.server_did)), client_did, server_did \
              FROM sessions WHERE id = ",
@@ -28,6 +29,7 @@ impl QueryFragment<Sqlite> for FindSession<'_> {
 
 impl Query for FindSession<'_> {
     type SqlType = (
+        BigInt,
         BigInt,
         BigInt,
         BigInt,
@@ -64,19 +66,44 @@ impl Query for FindSigner<'_> {
     type SqlType = (BigInt, Bool, Nullable<BigInt>, Nullable<BigInt>, BigInt);
 }
 
-/// The row of a nonce, in either scope.
-pub(super) struct NonceRow<'a> {
-    pub(crate) scope: &'a [u8],
+/// Adds a nonce to a session, whose deadline is the nonce's expiry.
+pub(super) struct InsertSessionNonce<'a> {
+    pub(crate) session: i64,
+    pub(crate) nonce: &'a str,
+    pub(crate) used_at: i64,
+    pub(crate) idempotency: Option<&'a [u8]>,
+}
+
+impl QueryFragment<Sqlite> for InsertSessionNonce<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql("INSERT INTO session_nonces (session, nonce, used_at, idempotency) VALUES (");
+        out.push_bind_param::<BigInt, _>(&self.session)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Text, _>(&self.nonce)?;
+        out.push_sql(", ");
+        out.push_bind_param::<BigInt, _>(&self.used_at)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Nullable<Binary>, _>(&self.idempotency)?;
+        out.push_sql(") ON CONFLICT DO NOTHING");
+        Ok(())
+    }
+}
+
+/// Adds a nonce to a signer.
+pub(super) struct InsertSignerNonce<'a> {
+    pub(crate) signer: &'a Key,
     pub(crate) nonce: &'a str,
     pub(crate) used_at: i64,
     pub(crate) expires_at: i64,
     pub(crate) idempotency: Option<&'a [u8]>,
 }
 
-impl NonceRow<'_> {
-    fn push_values<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        out.push_sql(" VALUES (");
-        out.push_bind_param::<Binary, _>(&self.scope)?;
+impl QueryFragment<Sqlite> for InsertSignerNonce<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(
+            "INSERT INTO signer_nonces (signer, nonce, used_at, expires_at, idempotency) VALUES (",
+        );
+        out.push_bind_param::<Binary, _>(self.signer.as_slice())?;
         out.push_sql(", ");
         out.push_bind_param::<Text, _>(&self.nonce)?;
         out.push_sql(", ");
@@ -90,39 +117,21 @@ impl NonceRow<'_> {
     }
 }
 
-pub(super) struct InsertSessionNonce<'a>(pub(super) NonceRow<'a>);
-
-impl QueryFragment<Sqlite> for InsertSessionNonce<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        out.push_sql("INSERT INTO nonces (session_id, nonce, used_at, expires_at, idempotency)");
-        self.0.push_values(out)
-    }
-}
-
-pub(super) struct InsertSignerNonce<'a>(pub(super) NonceRow<'a>);
-
-impl QueryFragment<Sqlite> for InsertSignerNonce<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        out.push_sql("INSERT INTO signer_nonces (signer, nonce, used_at, expires_at, idempotency)");
-        self.0.push_values(out)
-    }
-}
-
 /// Counts a session's new nonces, and sets its last activity.
-pub(super) struct MoveActivity<'a> {
-    pub(crate) session: &'a Key,
+pub(super) struct MoveActivity {
+    pub(crate) session: i64,
     pub(crate) inserted: i64,
     pub(crate) last_activity: i64,
 }
 
-impl QueryFragment<Sqlite> for MoveActivity<'_> {
+impl QueryFragment<Sqlite> for MoveActivity {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
         out.push_sql("UPDATE sessions SET claims = claims + ");
         out.push_bind_param::<BigInt, _>(&self.inserted)?;
         out.push_sql(", last_activity = ");
         out.push_bind_param::<BigInt, _>(&self.last_activity)?;
-        out.push_sql(" WHERE id = ");
-        out.push_bind_param::<Binary, _>(self.session.as_slice())?;
+        out.push_sql(" WHERE number = ");
+        out.push_bind_param::<BigInt, _>(&self.session)?;
         Ok(())
     }
 }
@@ -149,21 +158,21 @@ impl QueryFragment<Sqlite> for AddToSigner<'_> {
 
 /// Lets Diesel run a statement, and says that its text never changes.
 macro_rules! fixed_text {
-    ($($statement:ident),+) => {$(
-        impl QueryId for $statement<'_> {
-            type QueryId = $statement<'static>;
+    ($($statement:ty => $forever:ty),+ $(,)?) => {$(
+        impl QueryId for $statement {
+            type QueryId = $forever;
             const HAS_STATIC_QUERY_ID: bool = true;
         }
 
-        impl RunQueryDsl<SqliteConnection> for $statement<'_> {}
+        impl RunQueryDsl<SqliteConnection> for $statement {}
     )+};
 }
 
 fixed_text!(
-    FindSession,
-    FindSigner,
-    InsertSessionNonce,
-    InsertSignerNonce,
-    MoveActivity,
-    AddToSigner
+    FindSession<'_> => FindSession<'static>,
+    FindSigner<'_> => FindSigner<'static>,
+    InsertSessionNonce<'_> => InsertSessionNonce<'static>,
+    InsertSignerNonce<'_> => InsertSignerNonce<'static>,
+    MoveActivity => MoveActivity,
+    AddToSigner<'_> => AddToSigner<'static>,
 );

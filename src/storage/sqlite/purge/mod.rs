@@ -130,20 +130,20 @@ fn delete_ended_sessions(
     let cutoff = before(now, retention);
     let mut purged = Purged::default();
     let mut room = i64::from(limit);
-    let ended: Vec<Vec<u8>> = sessions::table
+    let ended: Vec<i64> = sessions::table
         .filter(sessions::ended_at.lt(cutoff))
         .order(sessions::ended_at)
         .limit(room)
-        .select(sessions::id)
+        .select(sessions::number)
         .load(conn)?;
-    for id in ended {
-        let deleted = delete_nonces(conn, &id, room)?;
+    for session in ended {
+        let deleted = delete_nonces(conn, session, room)?;
         purged.session_nonces_deleted += number::<u64>(deleted)?;
         room -= deleted;
         if room == 0 {
             break;
         }
-        diesel::delete(sessions::table.find(&id)).execute(conn)?;
+        diesel::delete(sessions::table.filter(sessions::number.eq(session))).execute(conn)?;
         purged.sessions_deleted += 1;
         room -= 1;
         if room == 0 {
@@ -153,12 +153,12 @@ fn delete_ended_sessions(
     Ok(purged)
 }
 
-fn delete_nonces(conn: &mut SqliteConnection, session: &[u8], limit: i64) -> QueryResult<i64> {
+fn delete_nonces(conn: &mut SqliteConnection, session: i64, limit: i64) -> QueryResult<i64> {
     let deleted = diesel::sql_query(
-        "DELETE FROM nonces WHERE session_id = ?1
-            AND nonce IN (SELECT nonce FROM nonces WHERE session_id = ?1 LIMIT ?2)",
+        "DELETE FROM session_nonces WHERE session = ?1
+            AND nonce IN (SELECT nonce FROM session_nonces WHERE session = ?1 LIMIT ?2)",
     )
-    .bind::<Binary, _>(session)
+    .bind::<BigInt, _>(session)
     .bind::<BigInt, _>(limit)
     .execute(conn)?;
     Ok(stored(deleted))

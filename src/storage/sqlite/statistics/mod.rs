@@ -10,7 +10,7 @@ use diesel::sql_types::{BigInt, Bool, Text};
 use self::tally::NonceTally;
 use super::SqliteStore;
 use super::purge::IDLE;
-use super::schema::{dids, nonces, sessions};
+use super::schema::{dids, session_nonces, sessions};
 use super::types::{did, number};
 use crate::domain::Timestamp;
 use crate::storage::{Counts, Result, Statistics, TableSize};
@@ -62,7 +62,7 @@ fn counts(conn: &mut SqliteConnection, now: Timestamp, tally: &NonceTally) -> Qu
         .bind::<BigInt, _>(micros)
         .get_result(conn)?;
     let active = unexpired - idled.number;
-    let in_sessions = tally.get(|| nonces::table.count().get_result(conn))?;
+    let in_sessions = tally.get(|| session_nonces::table.count().get_result(conn))?;
     let of_signers: Number =
         diesel::sql_query("SELECT coalesce(sum(live), 0) AS number FROM signers")
             .get_result(conn)?;
@@ -92,10 +92,12 @@ pub(super) fn statistics(
     )
     .get_result(conn)?;
     let tables: Vec<Named> = diesel::sql_query(
-        "SELECT m.tbl_name AS name, CAST(sum(d.pgsize) AS INTEGER) AS number
+        // As PostgreSQL calls them.
+        "SELECT iif(m.tbl_name = 'session_nonces', 'nonces', m.tbl_name) AS name,
+                CAST(sum(d.pgsize) AS INTEGER) AS number
             FROM dbstat('main', 1) d JOIN sqlite_schema m ON m.name = d.name
             WHERE m.tbl_name NOT LIKE 'sqlite^_%' ESCAPE '^'
-            GROUP BY m.tbl_name ORDER BY m.tbl_name",
+            GROUP BY m.tbl_name ORDER BY name",
     )
     .load(conn)?;
     let clients: Vec<Named> = diesel::sql_query(
@@ -122,7 +124,7 @@ pub(super) fn statistics(
 
 fn holds_data(conn: &mut SqliteConnection) -> QueryResult<bool> {
     let row: Flag = diesel::sql_query(
-        "SELECT EXISTS (SELECT 1 FROM sessions) OR EXISTS (SELECT 1 FROM nonces)
+        "SELECT EXISTS (SELECT 1 FROM sessions) OR EXISTS (SELECT 1 FROM session_nonces)
             OR EXISTS (SELECT 1 FROM dids) OR EXISTS (SELECT 1 FROM signers)
             OR EXISTS (SELECT 1 FROM signer_nonces) AS flag",
     )

@@ -134,7 +134,7 @@ fn a_commit_that_fails_fails_all_and_keeps_nothing() {
     let mut a = harness.add(ADD_A);
     let mut dangling = harness.add(
         "PRAGMA defer_foreign_keys = ON;
-         INSERT INTO nonces VALUES (zeroblob(16), 'n', 1, 2, NULL)",
+         INSERT INTO session_nonces VALUES (0, 'n', 1, NULL)",
     );
     harness.work();
     assert!(matches!(a.try_recv().unwrap(), Err(StoreError::Unavailable(_))));
