@@ -6,7 +6,7 @@ use onceguard::clock::Clock;
 use onceguard::domain::{DidUrl, KeyType, Nonce, Timestamp};
 use onceguard::resolvers::did_key;
 use onceguard::signatures::{
-    Body, KeyId, Profile, Request, Signer, SigningKey, Target, VerifyingKey, check,
+    Body, Profile, Request, Signer, SigningKey, Target, VerifyingKey, check,
 };
 
 const TYPES: [KeyType; 3] = [KeyType::Ed25519, KeyType::P256, KeyType::Secp256k1];
@@ -24,7 +24,7 @@ impl Message {
         let key = SigningKey::from_bytes(key_type, &[7; 32]).unwrap();
         let verifying = VerifyingKey::new(key.public_key()).unwrap();
         let did = did_key::encode(key.public_key()).unwrap();
-        let key_id = KeyId::DidUrl(DidUrl::parse(did.as_str()).unwrap());
+        let key_id = DidUrl::parse(did.as_str()).unwrap();
         let signer = Signer { key, key_id, profile: Profile::onceguard() };
         let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
         let nonce = Nonce::parse("a-nonce-of-22-letters.").unwrap();

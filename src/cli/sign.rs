@@ -12,7 +12,7 @@ use super::{Failure, curl, format, key, out, profile};
 use crate::clock::Clock;
 use crate::config::Sources;
 use crate::domain::{DidUrl, Nonce};
-use crate::signatures::{Body, CannotSign, KeyId, NoBase, Profile, Request, Signer, Target};
+use crate::signatures::{Body, CannotSign, NoBase, Profile, Request, Signer, Target};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Prints the header lines to send with the request. Send exactly what is \
@@ -78,7 +78,7 @@ impl Sign {
             self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         let body = Body::Seen(&content);
         let request = Request { method: &self.method, target, headers: &lines, body };
-        let signed = Signer { key, key_id: KeyId::DidUrl(key_id), profile }
+        let signed = Signer { key, key_id, profile }
             .sign(&request, &nonce, Clock::system().now())
             .map_err(cannot_sign)?;
         let added = signed.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));

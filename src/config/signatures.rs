@@ -4,7 +4,7 @@
 use chrono::Duration;
 
 use super::reader::{Given, Reader, Show};
-use crate::signatures::{Algorithm, Component, Coverage, KeyIdForm, Profile};
+use crate::signatures::{Algorithm, Component, Coverage, Profile};
 
 const SECTION: &str = "signatures.profiles";
 const MAX_NAME_LEN: usize = 64;
@@ -60,7 +60,6 @@ fn read_profile(reader: &mut Reader, default: Profile) -> Profile {
     );
     let skew = reader.number(&key("skew_seconds"), seconds(&default.skew), 0..=MAX_SKEW_SECONDS);
     let coverage = read_coverage(reader, &key("cover"), &default.coverage);
-    let key_id = read_key_id(reader, &key("key_id"), default.key_id);
 
     if !is_name(&name) {
         let allowed = format!("a name is 1 to {MAX_NAME_LEN} of a to z, 0 to 9, - and _");
@@ -85,7 +84,6 @@ fn read_profile(reader: &mut Reader, default: Profile) -> Profile {
         max_window: Duration::seconds(max_window),
         skew: Duration::seconds(skew),
         coverage,
-        key_id,
         name,
     }
 }
@@ -151,14 +149,6 @@ fn read_coverage(reader: &mut Reader, key: &str, default: &Coverage) -> Coverage
     };
     let default = default.first_choice().cloned().collect();
     Coverage::of(reader.value(key, Show::Plain, default, parse, shown))
-}
-
-fn read_key_id(reader: &mut Reader, key: &str, default: KeyIdForm) -> KeyIdForm {
-    let parse = |given: &Given| match given.text() {
-        Some("did-url") => Ok(KeyIdForm::DidUrl),
-        _ => Err("must be did-url".to_owned()),
-    };
-    reader.value(key, Show::Plain, default, parse, |_| "did-url".into())
 }
 
 fn all_differ<T: PartialEq>(items: &[T]) -> bool {

@@ -2,7 +2,6 @@
 //! that cannot be used is left out and named, and spoils no other.
 
 use onceguard::domain::{DidUrl, KeyType};
-use onceguard::signatures::KeyId;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -20,7 +19,7 @@ fn agent_at(fragment: &str) -> Agent {
 
 fn name_key(agent: &mut Agent, fragment: &str) {
     let keyid = DidUrl::parse(&format!("{}#{fragment}", agent.did)).unwrap();
-    agent.signer.key_id = KeyId::DidUrl(keyid);
+    agent.signer.key_id = keyid;
 }
 
 /// A method with the agent's key.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use onceguard::domain::{Did, DidUrl, KeyType};
-use onceguard::signatures::KeyId;
 use rstest::rstest;
 use serde_json::json;
 
@@ -27,7 +26,7 @@ fn path_of(did: &Did) -> String {
 fn agent_at(upstream: &Upstream) -> Agent {
     let mut agent = Agent::new(KeyType::Ed25519);
     agent.did = an_upstream_did();
-    agent.signer.key_id = KeyId::DidUrl(DidUrl::parse(agent.did.as_str()).unwrap());
+    agent.signer.key_id = DidUrl::parse(agent.did.as_str()).unwrap();
     upstream.has(&agent.did, agent.signer.key.public_key());
     agent
 }
@@ -152,7 +151,7 @@ async fn what_its_home_does_not_know_is_not_found(#[values(Sqlite, Postgres)] on
     app.refuses(app.request("POST", &refresh), 422, "did_unresolvable").await;
     let mut agent = agent_at(&upstream);
     agent.did = did.clone();
-    agent.signer.key_id = KeyId::DidUrl(DidUrl::parse(did.as_str()).unwrap());
+    agent.signer.key_id = DidUrl::parse(did.as_str()).unwrap();
     verify(&app, &order().signed(&agent, now(&app))).await.refused(403, "signature_key_unknown");
 }
 
@@ -186,7 +185,7 @@ async fn a_home_that_is_down_is_no_evidence(#[values(Sqlite, Postgres)] on: Data
     app.refuses(verdict, 503, "signature_revocation_stale").await;
     // A key that its home may have by now is not called unknown.
     let mut other = known.clone();
-    other.signer.key_id = KeyId::DidUrl(DidUrl::parse(&format!("{}#k2", known.did)).unwrap());
+    other.signer.key_id = DidUrl::parse(&format!("{}#k2", known.did)).unwrap();
     let other = order().signed(&other, now(&app));
     verify(&app, &other).await.refused(503, "signature_key_unavailable");
     let fresh = format!("{}?max_age=300", path_of(&known.did));

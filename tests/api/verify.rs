@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use onceguard::domain::{Did, DidUrl, KeyType, Timestamp};
-use onceguard::signatures::{Component, KeyId, Profile};
+use onceguard::signatures::{Component, Profile};
 use onceguard::storage::PurgeStep;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -137,7 +137,7 @@ async fn judge_wrong(app: &TestApp, wrong: &[&str]) -> Answer {
         profile.coverage.always = vec![vec![vec![Component::Method]]];
     }
     if is("signature_key_unknown") {
-        signer.key_id = KeyId::DidUrl(DidUrl::parse(a_did().as_str()).unwrap());
+        signer.key_id = DidUrl::parse(a_did().as_str()).unwrap();
     }
     let nonce = if is("signature_params_incomplete") { "short" } else { nonce };
     let back = if is("signature_window_invalid") { 3600 } else { 0 };

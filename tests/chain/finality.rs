@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use onceguard::domain::{DidUrl, KeyType};
-use onceguard::signatures::{KeyId, Profile, Signer};
+use onceguard::signatures::{Profile, Signer};
 use rstest::rstest;
 use serde_json::json;
 
@@ -39,7 +39,7 @@ async fn a_deactivation_is_final_once_its_block_is(#[values(Sqlite, Postgres)] o
     let script = Arc::new(Mutex::new(Script { number: 100, ..script }));
     let node = node(&script).await;
     let app = start(on, &node).await;
-    let key_id = KeyId::DidUrl(DidUrl::parse(&format!("{DID}#key-1")).unwrap());
+    let key_id = DidUrl::parse(&format!("{DID}#key-1")).unwrap();
     let agent =
         Agent { did: did(DID), signer: Signer { key, key_id, profile: Profile::onceguard() } };
     let block = |number: u64, active: bool, finalized: Option<(u64, bool)>| {

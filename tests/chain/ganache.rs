@@ -5,7 +5,7 @@ use std::time::Duration;
 use alloy_primitives::keccak256;
 use onceguard::domain::{Did, DidUrl, KeyType};
 use onceguard::resolvers::{Answer, Resolution, Resolvers};
-use onceguard::signatures::{KeyId, Profile, Signer};
+use onceguard::signatures::{Profile, Signer};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -270,7 +270,7 @@ async fn an_agent_of_sage_signs_until_its_key_is_revoked(
     })
     .await;
 
-    let key_id = KeyId::DidUrl(DidUrl::parse(&format!("{agent}#key-2")).unwrap());
+    let key_id = DidUrl::parse(&format!("{agent}#key-2")).unwrap();
     let signer = Signer { key, key_id, profile: Profile::sage() };
     let agent = Agent { did: agent, signer };
     let verify = async || {

@@ -7,7 +7,7 @@ use chrono::Duration;
 use onceguard::domain::{DidUrl, KeyType, Nonce, Timestamp};
 use onceguard::resolvers::did_key;
 use onceguard::signatures::{
-    Body, KeyId, Profile, Refused, Request, Signer, SigningKey, Target, VerifyingKey, check,
+    Body, Profile, Refused, Request, Signer, SigningKey, Target, VerifyingKey, check,
 };
 
 pub(crate) const NONCE: &str = "0123456789abcdef";
@@ -30,9 +30,9 @@ pub(crate) fn verifying(key: &SigningKey) -> VerifyingKey {
 }
 
 /// The key id that says no more than the DID.
-pub(crate) fn key_id(key: &SigningKey) -> KeyId {
+pub(crate) fn key_id(key: &SigningKey) -> DidUrl {
     let did = did_key::encode(key.public_key()).unwrap();
-    KeyId::DidUrl(DidUrl::parse(did.as_str()).unwrap())
+    DidUrl::parse(did.as_str()).unwrap()
 }
 
 pub(crate) fn signer(key_type: KeyType, profile: Profile) -> Signer {

@@ -391,7 +391,7 @@ fn what_a_signer_states_is_handed_on() {
         let covered: Vec<_> =
             checked.covered().iter().map(|covered| covered.identifier.as_str()).collect();
         assert_eq!(covered, ["\"@method\"", "\"@target-uri\""]);
-        assert!(checked.key_id().did().is_some_and(|did| did.method() == "key"));
+        assert_eq!(checked.key_id().did().method(), "key");
         let key = verifying(&key(KeyType::P256));
         let bound = checked.with_key(&key).unwrap();
         assert_eq!(bound.algorithm().as_str(), "ecdsa-p256-sha256");

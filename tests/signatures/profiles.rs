@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use onceguard::domain::{Code, KeyType, PublicKey, Timestamp};
 use onceguard::signatures::{
-    Algorithm, Component, Coverage, KeyId, KeyIdForm, Profile, VerifyingKey, check,
+    Algorithm, Component, Coverage, Profile, VerifyingKey, check, inspect,
 };
 
 use crate::messages::{Input, Message, key, key_id, now, seconds, signer, verifying};
@@ -61,10 +61,10 @@ fn sage_signs_with_keccak() {
     assert_eq!(signed.judge(&sage, &verifying(&agent.key)), Ok(()));
 }
 
-/// The draft's first example. Nothing in the verifier knows this profile: it is a value, and a
-/// key that was looked up by its thumbprint.
+/// The draft's first example. Nothing in the verifier knows this profile: it is a value. The
+/// signature is by the draft's key, but a thumbprint names no DID.
 #[test]
-fn web_bot_auth_is_data_and_a_key_lookup() {
+fn web_bot_auth_is_data_but_its_key_is_no_dids() {
     let profile = Profile {
         name: "web-bot-auth".to_owned(),
         tag: Some("web-bot-auth".to_owned()),
@@ -79,7 +79,6 @@ fn web_bot_auth_is_data_and_a_key_lookup() {
             with_body: vec![],
             when_sent: vec![Component::named("signature-agent").unwrap()],
         },
-        key_id: KeyIdForm::Opaque,
     };
     let thumbprint = "poqkLGiymh_W0uP6PZFw-dvez3QJT5SolqXBCW38r0U";
     let input = format!(
@@ -98,9 +97,11 @@ fn web_bot_auth_is_data_and_a_key_lookup() {
     let x = URL_SAFE_NO_PAD.decode("JrQLj5P_89iXES9-vFgrIy29clF9CC_oPPsw3c5D0bs").unwrap();
     let key = VerifyingKey::new(&PublicKey::new(KeyType::Ed25519, &x).unwrap()).unwrap();
     message.as_request(|request| {
-        let checked = check(request, &profile, at).unwrap();
-        assert_eq!(checked.key_id(), &KeyId::Opaque(thumbprint.to_owned()));
-        assert_eq!(checked.with_key(&key).unwrap().verify(), Ok(()));
+        let refused = check(request, &profile, at).err().unwrap();
+        assert_eq!(Code::from(&refused), Code::SignatureKeyUnknown);
+        let inspected = inspect(request, &profile).unwrap();
+        assert_eq!(inspected.keyid.as_deref(), Some(thumbprint));
+        assert!(inspected.verifies(&key, &profile));
     });
     let agent = message.with("Signature-Agent", "\"https://agent.example\"");
     let refused = agent.judge_at(&profile, &key, at).unwrap_err();

@@ -2,7 +2,7 @@
 //! byte of what is covered is refused; and no bytes make the reader of the fields panic.
 
 use onceguard::domain::{DidUrl, KeyType};
-use onceguard::signatures::{Algorithm, KeyId, Profile, Signer, SigningKey, Target};
+use onceguard::signatures::{Algorithm, Profile, Signer, SigningKey, Target};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -27,7 +27,7 @@ fn a_signer() -> impl Strategy<Value = Signer> {
             };
             let mut url = key_id(&key).to_string();
             url.extend(fragment.map(|fragment| format!("#{fragment}")));
-            let key_id = KeyId::DidUrl(DidUrl::parse(&url).unwrap());
+            let key_id = DidUrl::parse(&url).unwrap();
             Some(Signer { key, key_id, profile })
         },
     )

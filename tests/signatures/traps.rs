@@ -461,7 +461,7 @@ fn a_fragment_makes_no_other_signer() {
         message.as_request(|request| {
             let profile = Profile::onceguard();
             let checked = check(request, &profile, now()).unwrap();
-            assert_eq!(checked.key_id().did().unwrap().as_str(), did);
+            assert_eq!(checked.key_id().did().as_str(), did);
         });
     }
 }

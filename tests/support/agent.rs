@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use onceguard::domain::{Did, DidUrl, KeyType, Nonce, Timestamp};
 use onceguard::resolvers::did_key;
-use onceguard::signatures::{Body, KeyId, Profile, Request, Signer, SigningKey, Target};
+use onceguard::signatures::{Body, Profile, Request, Signer, SigningKey, Target};
 use serde_json::{Value, json};
 
 use super::client::{Caller, Request as HttpRequest};
@@ -29,7 +29,7 @@ impl Agent {
         secret[0] = 1;
         let key = SigningKey::from_bytes(key_type, &secret).unwrap();
         let did = did_key::encode(key.public_key()).unwrap();
-        let key_id = KeyId::DidUrl(DidUrl::parse(did.as_str()).unwrap());
+        let key_id = DidUrl::parse(did.as_str()).unwrap();
         Self { did, signer: Signer { key, key_id, profile } }
     }
 

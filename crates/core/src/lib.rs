@@ -27,7 +27,7 @@
 //!     let profile = Profile::onceguard();
 //!     // What needs no key: the signature is complete, fresh, and over enough of the request.
 //!     let checked = check(request, &profile, now)?;
-//!     let signer = checked.key_id().did().ok_or("the key id is not a DID")?;
+//!     let signer = checked.key_id().did();
 //!     // A did:key says its key itself. Other methods have to be resolved here.
 //!     if signer.method() != "key" {
 //!         return Err("only did:key is resolved".into());

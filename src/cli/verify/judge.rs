@@ -5,7 +5,7 @@ use super::explain;
 use crate::domain::{Code, DidUrl, PublicKey, Timestamp};
 use crate::resolvers::did_key;
 use crate::signatures::{
-    Algorithm, Checked, KeyId, NotVerified, Profile, Refused, Request, Target, VerifyingKey, check,
+    Algorithm, Checked, NotVerified, Profile, Refused, Request, Target, VerifyingKey, check,
     inspect,
 };
 
@@ -132,11 +132,8 @@ fn scheme_that_verifies(
 
 /// Check 7, which can read only a did:key here.
 #[allow(clippy::result_large_err, reason = "a command makes one")]
-fn find_key(key_id: &KeyId, given: Option<&PublicKey>) -> Result<PublicKey, Problem> {
-    let KeyId::DidUrl(url) = key_id else {
-        return given.cloned().ok_or_else(|| unavailable(key_id));
-    };
-    let did = url.did();
+fn find_key(key_id: &DidUrl, given: Option<&PublicKey>) -> Result<PublicKey, Problem> {
+    let did = key_id.did();
     if did.method() != did_key::METHOD {
         return given.cloned().ok_or_else(|| unavailable(key_id));
     }
@@ -146,9 +143,9 @@ fn find_key(key_id: &KeyId, given: Option<&PublicKey>) -> Result<PublicKey, Prob
             "`onceguard key did FILE` prints the did:key of a key",
         )
     })?;
-    if url.fragment().is_some_and(|fragment| fragment != did.method_specific_id()) {
+    if key_id.fragment().is_some_and(|fragment| fragment != did.method_specific_id()) {
         return Err(unknown(
-            format!("{did} has no key #{}", url.fragment().unwrap_or_default()),
+            format!("{did} has no key #{}", key_id.fragment().unwrap_or_default()),
             "a did:key has one key, and its fragment is the key itself; or leave out the fragment",
         ));
     }
@@ -165,7 +162,7 @@ fn unknown(detail: String, help: &str) -> Problem {
     key_problem(Code::SignatureKeyUnknown, detail, help.to_owned())
 }
 
-fn unavailable(key_id: &KeyId) -> Problem {
+fn unavailable(key_id: &DidUrl) -> Problem {
     let detail = format!("the key of {key_id} is not at hand: only a did:key contains its key");
     let help = "pass the signer's key: --key FILE (PEM), or --key did:key:…".to_owned();
     key_problem(Code::SignatureKeyUnavailable, detail, help)

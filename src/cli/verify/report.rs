@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 use super::super::{Failure, format, out};
 use super::explain;
 use super::judge::{Judgement, OF_THE_SERVICE, Problem, Signed};
-use crate::domain::Did;
-use crate::signatures::{Algorithm, Body, Checked, Component, KeyId, Request};
+use crate::signatures::{Algorithm, Body, Checked, Component, Request};
 
 /// What each check requires, from the first to the last.
 const CHECKS: [&str; 13] = [
@@ -153,8 +152,8 @@ fn as_json(judgement: &Judgement<'_>, request: &Request<'_>, notes: &[String]) -
         "url": request.target.to_string(),
         "profile": judgement.profile.name,
         "at": format::time(judgement.at),
-        "did": checked.and_then(|it| it.key_id().did()).map(Did::as_str),
-        "keyid": checked.map(Checked::key_id).map(KeyId::to_string),
+        "did": checked.map(|it| it.key_id().did().as_str()),
+        "keyid": checked.map(|it| it.key_id().to_string()),
         "alg": judgement.algorithm.map(Algorithm::as_str),
         "created": checked.map(|it| format::time(it.created())),
         "expires": checked.map(|it| format::time(it.expires())),

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use onceguard::config::Config;
 use onceguard::domain::{Did, DidUrl, KeyType, Timestamp};
 use onceguard::resolvers::did_key;
-use onceguard::signatures::KeyId;
 use serde_json::{Value, json};
 
 use crate::site::Authority;
@@ -40,7 +39,7 @@ impl Keyholder {
     fn named(&self, did: &Did) -> Agent {
         let mut agent = self.agent.clone();
         agent.did = did.clone();
-        agent.signer.key_id = KeyId::DidUrl(DidUrl::parse(did.as_str()).unwrap());
+        agent.signer.key_id = DidUrl::parse(did.as_str()).unwrap();
         agent
     }
 

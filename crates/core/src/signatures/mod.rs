@@ -65,11 +65,11 @@ pub use digest::{ContentDigest, DigestMismatch, content_digest};
 pub use inspect::{Inspected, inspect};
 pub use parse::{MAX_COMPONENTS, MAX_FIELD_LEN, MAX_PARAMETERS, MAX_SIGNATURES, Malformed};
 pub use pem::{InvalidPem, public_key_from_pem};
-pub use profile::{Coverage, KeyIdForm, Profile};
+pub use profile::{Coverage, Profile};
 pub use refused::{
     AlgorithmNotAllowed, IncompleteComponents, IncompleteParameters, NotVerified, OutsideWindow,
     Refused, TagMismatch,
 };
 pub use request::{Body, InvalidTarget, NamedSession, Request, SESSION_FIELD, Target};
 pub use sign::{CannotSign, InvalidSecretKey, SignedFields, Signer, SigningKey};
-pub use verify::{Bound, Checked, KeyId, check};
+pub use verify::{Bound, Checked, check};

@@ -29,7 +29,6 @@ pub struct Profile {
     /// How far the signer's clock may be from ours.
     pub skew: Duration,
     pub coverage: Coverage,
-    pub key_id: KeyIdForm,
 }
 
 /// The components that must be covered.
@@ -42,15 +41,6 @@ pub struct Coverage {
     pub with_body: Vec<Component>,
     /// Fields that must be covered when they were sent.
     pub when_sent: Vec<Component>,
-}
-
-/// How `keyid` names a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyIdForm {
-    /// `did`, or `did#fragment` for one key of the DID.
-    DidUrl,
-    /// A text that the profile's own key lookup understands, such as a JWK thumbprint.
-    Opaque,
 }
 
 impl Profile {
@@ -67,7 +57,6 @@ impl Profile {
             max_window: Duration::seconds(300),
             skew: Duration::seconds(60),
             coverage: Coverage::whole_request(),
-            key_id: KeyIdForm::DidUrl,
         }
     }
 

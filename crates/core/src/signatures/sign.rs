@@ -17,8 +17,7 @@ use super::digest::{self, ContentDigest, DigestMismatch, content_digest};
 use super::input::Parameters;
 use super::profile::Profile;
 use super::request::{Body, Request};
-use super::verify::KeyId;
-use crate::domain::{KeyType, Nonce, PublicKey, Timestamp};
+use crate::domain::{DidUrl, KeyType, Nonce, PublicKey, Timestamp};
 
 /// The label of our signatures. It says nothing: the tag does.
 const LABEL: &str = "sig1";
@@ -120,7 +119,7 @@ impl fmt::Debug for SigningKey {
 pub struct Signer {
     pub key: SigningKey,
     /// How the verifier finds the key.
-    pub key_id: KeyId,
+    pub key_id: DidUrl,
     pub profile: Profile,
 }
 

@@ -7,48 +7,20 @@ use super::components::{Component, Covered};
 use super::digest::{self, ContentDigest, DigestMismatch};
 use super::input::Parameters;
 use super::parse::{self, RawSignature};
-use super::profile::{KeyIdForm, Profile};
+use super::profile::Profile;
 use super::refused::{
     AlgorithmNotAllowed, IncompleteComponents, IncompleteParameters, NotVerified, OutsideWindow,
     Refused, TagMismatch,
 };
 use super::request::{Body, Request};
-use crate::domain::{Did, DidUrl, Nonce, Timestamp};
-
-/// A key as a signature names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyId {
-    DidUrl(DidUrl),
-    /// For the profile's own key lookup.
-    Opaque(String),
-}
-
-impl KeyId {
-    /// The signer, where the key id says it.
-    #[must_use]
-    pub const fn did(&self) -> Option<&Did> {
-        match self {
-            Self::DidUrl(url) => Some(url.did()),
-            Self::Opaque(_) => None,
-        }
-    }
-}
-
-impl std::fmt::Display for KeyId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::DidUrl(url) => url.fmt(f),
-            Self::Opaque(text) => f.write_str(text),
-        }
-    }
-}
+use crate::domain::{DidUrl, Nonce, Timestamp};
 
 /// A request whose signature is complete, fresh and covers enough. Nothing is proven yet.
 #[derive(Clone)]
 pub struct Checked<'a> {
     request: Request<'a>,
     profile: &'a Profile,
-    key_id: KeyId,
+    key_id: DidUrl,
     stated_alg: Option<String>,
     nonce: Nonce,
     created: Timestamp,
@@ -83,10 +55,7 @@ pub fn check<'a>(
     let (created, expires) = window(complete.created, complete.expires, profile, now)?;
     let covered = Covered::read_all(&covered).map_err(IncompleteComponents::from)?;
     covers_enough(&covered, request, profile)?;
-    let key_id = match profile.key_id {
-        KeyIdForm::DidUrl => KeyId::DidUrl(DidUrl::parse(&complete.keyid)?),
-        KeyIdForm::Opaque => KeyId::Opaque(complete.keyid),
-    };
+    let key_id = DidUrl::parse(&complete.keyid)?;
     Ok(Checked {
         request: *request,
         profile,
@@ -108,9 +77,9 @@ impl<'a> Checked<'a> {
         self.profile
     }
 
-    /// The key to look up.
+    /// The key to look up, which its DID names.
     #[must_use]
-    pub const fn key_id(&self) -> &KeyId {
+    pub const fn key_id(&self) -> &DidUrl {
         &self.key_id
     }
 
