@@ -20,7 +20,7 @@ use crate::figures::Spread;
 use crate::load::{Load, Pace, Running, Step};
 use crate::onceguard::{Home, On, Service};
 use crate::preload::{Data, Kind};
-use crate::targets::Target;
+use crate::targets::{Target, at_least, at_most};
 use crate::wire::{self, HttpClient, Reply};
 use crate::{machine, plot, report};
 
@@ -148,25 +148,14 @@ fn summary(course: &Course) -> String {
 
 fn targets(course: &Course) -> [Target; 4] {
     let one = |value| Spread::of(std::iter::once(value));
-    let at_most = |what: &str, must, goal, unit, value| Target {
-        what: what.to_owned(),
-        at_least: false,
-        must,
-        goal,
-        unit,
-        measured: one(value),
-    };
+    const SURPLUS: &str = "sending and refusing the surplus, on the same processors";
     [
-        Target {
-            what: "accepted under overload, against the mean capacity".to_owned(),
-            at_least: true,
-            must: 0.9,
-            goal: 0.95,
-            unit: "",
-            measured: one(course.goodput() / course.mean_capacity()),
-        },
-        at_most("slowest /livez meanwhile", 100.0, 100.0, " ms", course.slowest("/livez")),
-        at_most("slowest /metrics meanwhile", 100.0, 100.0, " ms", course.slowest("/metrics")),
-        at_most("back to normal after it", 2.0, 0.5, " s", course.recovery()),
+        at_least("accepted under overload, against the mean capacity", 0.9, 0.95)
+            .is(one(course.goodput() / course.mean_capacity()), SURPLUS),
+        at_most("slowest /livez meanwhile", 100.0, 100.0, " ms")
+            .is(one(course.slowest("/livez")), SURPLUS),
+        at_most("slowest /metrics meanwhile", 100.0, 100.0, " ms")
+            .is(one(course.slowest("/metrics")), SURPLUS),
+        at_most("back to normal after it", 2.0, 0.5, " s").is(one(course.recovery()), SURPLUS),
     ]
 }

@@ -113,10 +113,11 @@ pub fn judged(targets: &[Target]) -> String {
                 target.bound(target.goal),
                 target.measured.map_or_else(|| "–".to_owned(), measured),
                 target.judgement().to_owned(),
+                target.missed_for().to_owned(),
             ]
         })
         .collect();
-    table(["what", "must", "goal", "measured", ""], &cells)
+    table(["what", "must", "goal", "measured", "", "what bounds it"], &cells)
 }
 
 /// A Markdown table with aligned columns. Numbers are right-aligned, except in the first column.

@@ -20,7 +20,7 @@ use crate::load::{Load, Pace, Running, Step};
 use crate::onceguard::{Home, On, Service};
 use crate::preload::{Data, Kind};
 use crate::report::table;
-use crate::targets::Target;
+use crate::targets::{Target, at_least, at_most};
 use crate::wire::{self, Client, HttpAnswer, HttpClient, Reply};
 use crate::{machine, report};
 
@@ -31,6 +31,12 @@ const STEADY: f64 = 2_000.0;
 /// Live nonces beside those that are purged.
 const BESIDE_PURGE: usize = 1_000_000;
 const CACHED_DIDS: usize = 100_000;
+
+/// What bounds the rows.
+mod bounds {
+    pub const MANY: &str = "each nonce lies on another page, which the disk reads and writes";
+    pub const PURGE: &str = "the processor, and whole pages in PostgreSQL's WAL";
+}
 
 #[derive(Args)]
 pub struct Arguments {
@@ -66,14 +72,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let rates: Vec<_> = levels.iter().map(|level| level.rate.median).collect();
         cells.extend(levels.iter().map(|level| level.cells(name)));
         if let [fewest, .., most] = rates[..] {
-            targets.push(Target {
-                what: format!("{name}: claims a second, most live nonces against fewest"),
-                at_least: true,
-                must: 0.6,
-                goal: if on == On::Postgres { 0.8 } else { 0.75 },
-                unit: "",
-                measured: Spread::of(std::iter::once(most / fewest)),
-            });
+            let goal = if on == On::Postgres { 0.8 } else { 0.75 };
+            let what = format!("{name}: claims a second, most live nonces against fewest");
+            targets.push(
+                at_least(what, 0.6, goal)
+                    .is(Spread::of(std::iter::once(most / fewest)), bounds::MANY),
+            );
         }
     }
     let head =
@@ -203,14 +207,9 @@ impl Purge {
     }
 
     fn target(&self, database: &str, kind: Kind, pace: &Pace) -> Target {
-        Target {
-            what: format!("{database}: p99 during a purge of {}, {}", purged(kind), claims(pace)),
-            at_least: false,
-            must: 1.5,
-            goal: 1.2,
-            unit: "",
-            measured: Spread::of(std::iter::once(self.with / self.without)),
-        }
+        let what = format!("{database}: p99 during a purge of {}, {}", purged(kind), claims(pace));
+        at_most(what, 1.5, 1.2, "")
+            .is(Spread::of(std::iter::once(self.with / self.without)), bounds::PURGE)
     }
 }
 

@@ -22,7 +22,7 @@ use onceguard::metrics::Metrics;
 use onceguard::resolvers::{Resolvers, did_key};
 use onceguard::services::{Case, Claims, Dids, Sealer, SealingKeys, Seen, Sessions, Verdicts};
 use onceguard::signatures::{
-    Body, KeyId, Profile, Request, Signer, SigningKey, Target, VerifyingKey, check,
+    Body, Profile, Request, Signer, SigningKey, Target, VerifyingKey, check,
 };
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
@@ -114,6 +114,7 @@ async fn claimed(verdicts: &Verdicts, messages: &Arc<Vec<Message>>) {
                     counts: true,
                     peer: Peer::of_address(Ipv4Addr::LOCALHOST.into()),
                     signers: None,
+                    repeat: None,
                     seen: &seen,
                 };
                 verdicts.judge(&case).await.unwrap().unwrap();
@@ -158,7 +159,7 @@ pub fn per_second_of_a_core(bench: &Bench) -> Result<Vec<f64>> {
         let key = SigningKey::from_bytes(key_type, &[7; 32])?;
         let verifying = VerifyingKey::new(key.public_key())?;
         let did = did_key::encode(key.public_key()).unwrap();
-        let key_id = KeyId::DidUrl(DidUrl::parse(did.as_str())?);
+        let key_id = DidUrl::parse(did.as_str())?;
         let profile = Profile::onceguard();
         let signer = Signer { key, key_id, profile: profile.clone() };
         let sign =

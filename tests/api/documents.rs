@@ -217,7 +217,8 @@ async fn every_example_fits_its_schema() {
 /// Prepares what the examples speak of: a session with a key and a spent nonce, and a DID.
 async fn prepare(app: &TestApp) {
     let raw = app.store().raw();
-    for table in ["nonces", "sessions", "signer_nonces", "signers", "dids WHERE NOT revoked"] {
+    let nonces = raw.session_nonces();
+    for table in [nonces, "sessions", "signer_nonces", "signers", "dids WHERE NOT revoked"] {
         raw.execute(&format!("DELETE FROM {table}")).await;
     }
     let body = json!({"id": SESSION, "client_did": "did:web:a", "server_did": "did:web:b", "session_key": "a2V5"});
