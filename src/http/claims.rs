@@ -1,35 +1,28 @@
-//! `POST /v1/claims`: many claims at once, each decided on its own. And the `Idempotency-Key`,
-//! with which a caller that lost an answer learns the true outcome.
+//! `POST /v1/claims`: many claims at once, each decided on its own.
 
 use std::collections::HashSet;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue};
 use chrono::Duration;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
-use super::auth::Caller;
 use super::call::Call;
 use super::fields::{Fields, Invalid, array, text};
+use super::idempotency::{IDEMPOTENCY_KEY, IdempotencyKey, mark_replayed};
 use super::node::Node;
 use super::problem::Problem;
 use super::time::{Time, time};
 use super::values::json;
 use crate::domain::{
-    Accepted, Claim, Code, Did, IdempotencyDigest, Nonce, Outcome, Refusal, Scope, SessionId,
-    Timestamp,
+    Accepted, Claim, Code, Did, Nonce, Outcome, Refusal, Scope, SessionId, Timestamp,
 };
 
 /// The most claims in one call.
 const MAX_CLAIMS: usize = 1000;
 /// How far ahead a signer's nonce may expire: it is kept until then.
 const MAX_EXPIRY_AHEAD: Duration = Duration::hours(24);
-
-pub(super) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
-const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Claims to decide.
 #[derive(ToSchema)]
@@ -243,43 +236,6 @@ fn issue(text: &str, latest: Timestamp) -> Result<Timestamp, &'static str> {
     if at <= latest { Ok(at) } else { Err("must not be in the future") }
 }
 
-/// A caller's `Idempotency-Key`. What it stands for belongs to that caller alone.
-pub(super) struct IdempotencyKey(String);
-
-impl IdempotencyKey {
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        if (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("must be 1 to 255 visible ASCII characters, without spaces")
-        }
-    }
-
-    /// The first half of the SHA-256 of caller, key and index, each preceded by its length.
-    pub(super) fn digest(&self, caller: &Caller, index: usize) -> IdempotencyDigest {
-        digest(&caller.identity(), &self.0, index)
-    }
-}
-
-fn digest(caller: &[u8], key: &str, index: usize) -> IdempotencyDigest {
-    let index = (index as u64).to_be_bytes();
-    let mut hash = Sha256::new();
-    for part in [caller, key.as_bytes(), &index] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    let mut digest = IdempotencyDigest::default();
-    for (to, from) in digest.iter_mut().zip(hash.finalize()) {
-        *to = from;
-    }
-    digest
-}
-
-/// Says that an earlier call with the same key made a claim of this one.
-pub(super) fn mark_replayed(response: &mut HttpResponse) {
-    response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-}
-
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
@@ -336,24 +292,5 @@ mod tests {
         let id = SessionId(Uuid::now_v7());
         let json = format!(r#"{{"session_id":"{id}","nonce":"n","expires_at":"x"}}"#);
         assert_eq!(read_one(&json).unwrap_err(), ["/expires_at"]);
-    }
-
-    #[test]
-    fn a_digest_is_of_caller_key_and_index() {
-        let one = digest(b"caller", "key", 0);
-        assert_eq!(one, digest(b"caller", "key", 0));
-        for other in
-            [digest(b"callerk", "ey", 0), digest(b"other", "key", 0), digest(b"caller", "key", 1)]
-        {
-            assert_ne!(one, other);
-        }
-    }
-
-    #[test]
-    fn an_idempotency_key_is_visible_ascii() {
-        assert!(IdempotencyKey::parse("c0f1-b2").is_ok());
-        for text in ["", "a b", "é", "x".repeat(256).as_str()] {
-            assert!(IdempotencyKey::parse(text).is_err(), "{text:?}");
-        }
     }
 }

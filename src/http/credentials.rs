@@ -51,6 +51,7 @@ pub(super) async fn by_signature(
         counts: false,
         peer: peer::of(request, &state.config.server),
         signers: Some(&state.config.agents.allow),
+        repeat: None,
         seen: exchange.seen(),
     };
     let verified = state.verdicts.verify(&case).await?.map_err(denied)?;

@@ -107,6 +107,7 @@ async fn judge(request: &HttpRequest, access: Access) -> Result<HttpResponse, Pr
         counts: true,
         peer,
         signers: None,
+        repeat: None,
         seen: exchange.seen(),
     };
     match state.verdicts.judge(&case).await? {

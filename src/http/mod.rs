@@ -23,6 +23,7 @@ mod example;
 mod exchange;
 mod fields;
 mod forward_auth;
+mod idempotency;
 mod identifiers;
 mod input;
 mod node;

@@ -6,8 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::call::Call;
-use super::claims::{IDEMPOTENCY_KEY, IdempotencyKey, mark_replayed};
 use super::fields::text;
+use super::idempotency::{IDEMPOTENCY_KEY, IdempotencyKey, mark_replayed};
 use super::problem::Problem;
 use super::time::Time;
 use super::values::json;

@@ -11,6 +11,7 @@ use super::call::Call;
 use super::code::Meaning;
 use super::exchange::Exchange;
 use super::fields::{Invalid, array, mistyped, text};
+use super::idempotency::{IDEMPOTENCY_KEY, IdempotencyKey, mark_replayed};
 use super::node::Node;
 use super::problem::Problem;
 use super::time::Time;
@@ -45,6 +46,23 @@ pub(super) struct Received {
     /// it is the one that the request's `x-session-id` names; both must be the same.
     #[schema(value_type = Option<String>, example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55", nullable = false)]
     session_id: Option<SessionId>,
+}
+
+impl Received {
+    /// All that the call says, for its `Idempotency-Key`: the verdict on another request is never
+    /// repeated.
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let session = self.session_id.as_ref().map(|SessionId(id)| &id.as_bytes()[..]);
+        let given = [self.profile.as_deref().map(str::as_bytes), self.body.as_deref(), session];
+        // What is left out differs from what is empty.
+        let given = given.into_iter().flat_map(|part| match part {
+            None => [&b"0"[..], b""],
+            Some(part) => [&b"1"[..], part],
+        });
+        let lines = self.headers.iter();
+        let lines = lines.flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+        [self.method.as_bytes(), self.url.as_bytes()].into_iter().chain(given).chain(lines)
+    }
 }
 
 /// A request that passed every check. Its nonce is spent.
@@ -90,6 +108,8 @@ impl<'a> View<'a> {
 /// Judge a signed request, and spend its nonce if it passes.
 #[utoipa::path(
     post, path = "/v1/verify", operation_id = "verify_request", tag = "verdicts",
+    params(("Idempotency-Key" = Option<String>, Header, example = "c0f1b2d8-6a0e-4c0b-8a34-3f6f3f1f7f10",
+        description = "Fresh and random, for each request that was received; never a header of that request. The same call, repeated with it within 10 minutes, gets the verdict again instead of signature_replayed.")),
     request_body(content = Received, example = json!({
         "method": "GET",
         "url": "https://service.example/orders?id=1",
@@ -98,7 +118,8 @@ impl<'a> View<'a> {
             ["Signature", "sig1=:kO7gC0b0Yw3bN1q9o7m2m6mFhE0m3b5Jt2v1qU8yWc9o0n7fGkQ3yXrJ5l1sV2dT8aLzP4eH6uBiR9wNxC0DAg==:"],
         ],
     })),
-    responses((status = 200, description = "Every check passed.", body = View)),
+    responses((status = 200, description = "Every check passed.", body = View,
+        headers(("Idempotency-Replayed" = String, description = "true when an earlier call with the same key spent the nonce.")))),
     extensions(("x-errors" = json!([
         "403 signature_required", "403 signature_malformed", "403 signature_tag_invalid",
         "403 signature_params_incomplete", "403 signature_alg_not_allowed",
@@ -111,7 +132,7 @@ impl<'a> View<'a> {
     ]))),
 )]
 pub(super) async fn verify(call: Call) -> Result<HttpResponse, Problem> {
-    let received = read(&call)?;
+    let (received, key) = read(&call)?;
     let target = Target::parse(&received.url)
         .map_err(|error| Problem::invalid_field("/url", error.to_string()))?;
     let headers: Vec<(&str, &[u8])> =
@@ -137,10 +158,17 @@ pub(super) async fn verify(call: Call) -> Result<HttpResponse, Problem> {
         counts: true,
         peer: call.caller.peer(&call.request, &call.state.config.server),
         signers: None,
+        repeat: key.map(|key| key.digest_of(&call.caller, received.parts())),
         seen: exchange.seen(),
     };
     match call.state.verdicts.judge(&case).await? {
-        Ok(verdict) => json(StatusCode::OK, &View::of(&verdict)),
+        Ok(verdict) => {
+            let mut response = json(StatusCode::OK, &View::of(&verdict))?;
+            if verdict.repeated {
+                mark_replayed(&mut response);
+            }
+            Ok(response)
+        }
         Err(denied @ Denied::UnknownProfile(_)) => {
             Err(Problem::invalid_field("/profile", denied.to_string()))
         }
@@ -156,8 +184,9 @@ fn status(code: Code) -> StatusCode {
     }
 }
 
-fn read(call: &Call) -> Result<Received, Problem> {
+fn read(call: &Call) -> Result<(Received, Option<IdempotencyKey>), Problem> {
     let mut input = call.json()?;
+    let key = input.header(IDEMPOTENCY_KEY, IdempotencyKey::parse);
     let method = input.required("method", text(method));
     let url = input.required("url", text(|url| Target::parse(url).map(|_| url.to_owned())));
     let headers = input.required("headers", array(0..=MAX_HEADERS, line));
@@ -165,7 +194,8 @@ fn read(call: &Call) -> Result<Received, Problem> {
     let profile = input.optional("profile", text(|name| Ok::<_, String>(name.to_owned())));
     let session_id = input.optional("session_id", text(SessionId::parse));
     input.finish(|| {
-        Some(Received { method: method?, url: url?, headers: headers?, body, profile, session_id })
+        let (method, url, headers) = (method?, url?, headers?);
+        Some((Received { method, url, headers, body, profile, session_id }, key))
     })
 }
 

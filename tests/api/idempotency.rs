@@ -1,11 +1,12 @@
 //! `Idempotency-Key`: who lost an answer learns the true outcome, and nobody else does.
 
-use onceguard::domain::TokenScope;
+use onceguard::domain::{KeyType, TokenScope};
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Answer, Caller, TestApp, minutes};
+use crate::support::{Agent, Answer, Caller, Message, TestApp, minutes, unique};
+use crate::verify::session_of;
 
 async fn post(caller: &Caller, path: &str, body: &Value, key: &str) -> Answer {
     caller.request("POST", path).json(body).header("idempotency-key", key).send().await
@@ -162,4 +163,91 @@ async fn a_bad_key_is_refused(#[values(Sqlite, Postgres)] on: Database) {
     let two = two.header("idempotency-key", "a").header("idempotency-key", "a");
     app.refuses(two, 422, "validation_failed").await.names(&["Idempotency-Key"]);
     post(&app, &path, &json!({"nonce": "n"}), &"k".repeat(255)).await.is(201);
+}
+
+async fn verify(caller: &Caller, body: &Value, key: &str) -> Answer {
+    post(caller, "/v1/verify", body, key).await
+}
+
+/// A verdict whose answer was lost is asked for again, and is the same.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_is_given_again(#[values(Sqlite, Postgres)] on: Database) {
+    let app = TestApp::start(on).await;
+    let verifier = app.caller(&[TokenScope::Verify]).await;
+    let agent = Agent::new(KeyType::P256);
+    let signed_at = app.store().clock().now();
+    let message = Message::new("POST", "https://service.example/orders").json(&json!({"n": 1}));
+    let call = message.signed(&agent, signed_at).to_verify();
+    let first = verify(&verifier, &call, "key-1").await.is(200);
+    assert_eq!(first.header("idempotency-replayed"), None);
+    for _ in 0..3 {
+        let before = app.data().await;
+        let again = verify(&verifier, &call, "key-1").await.is(200);
+        assert_eq!(again.json(), first.json());
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
+        assert_eq!(app.data().await, before, "a repeat changes nothing");
+    }
+    let stranger = app.caller(&[TokenScope::Verify]).await;
+    for answer in [
+        verify(&verifier, &call, "key-2").await,
+        verifier.post("/v1/verify", &call).await,
+        verify(&stranger, &call, "key-1").await,
+    ] {
+        answer.refused(403, "signature_replayed");
+    }
+}
+
+/// The key is the caller's. What the judged message says of one is the message's own affair.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_the_judged_message_repeats_nothing(#[values(Sqlite, Postgres)] on: Database) {
+    let app = TestApp::start(on).await;
+    let agent = Agent::new(KeyType::Ed25519);
+    let message = Message::new("GET", "https://service.example/").with("Idempotency-Key", "key-1");
+    let call = message.signed(&agent, app.store().clock().now()).to_verify();
+    app.post("/v1/verify", &call).await.is(200);
+    app.post("/v1/verify", &call).await.refused(403, "signature_replayed");
+    verify(&app, &call, "key-1").await.refused(403, "signature_replayed");
+}
+
+/// Two messages of one signer with one nonce: the second is a replay, whatever the caller's key.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_repeats_the_verdict_on_the_same_request_only(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let app = TestApp::start(on).await;
+    let agent = Agent::new(KeyType::Ed25519);
+    let now = app.store().clock().now();
+    let nonce = format!("a-nonce-of-two-messages-{}", unique());
+    let url = "https://service.example/orders";
+    let message = || Message::new("POST", url).json(&json!({"amount": 1}));
+    let signed = |message: Message| message.signed_with(&agent.signer, &nonce, now).to_verify();
+    verify(&app, &signed(message()), "key").await.is(200);
+    let mut in_session = signed(message());
+    in_session["session_id"] = session_of(&app, &agent.did).await.into();
+    let mut by_name = signed(message());
+    by_name["profile"] = "onceguard".into();
+    for other in [
+        signed(Message::new("POST", url).json(&json!({"amount": 1000}))),
+        signed(Message::new("PUT", url).json(&json!({"amount": 1}))),
+        signed(Message::new("POST", &format!("{url}?id=2")).json(&json!({"amount": 1}))),
+        signed(message().with("X-Of-No-Interest", "1")),
+        in_session,
+        by_name,
+    ] {
+        verify(&app, &other, "key").await.refused(403, "signature_replayed");
+    }
+    // A claim with the key is another call, too.
+    let expires_at = (now + chrono::Duration::minutes(5)).to_rfc3339();
+    let claim = json!({"claims": [
+        {"signer": agent.did.as_str(), "nonce": nonce, "expires_at": expires_at},
+    ]});
+    let claimed = post(&app, "/v1/claims", &claim, "key").await.is(200);
+    assert_eq!(claimed["results"][0]["outcome"], "replayed");
+    assert_eq!(
+        verify(&app, &signed(message()), "key").await.is(200).header("idempotency-replayed"),
+        Some("true")
+    );
 }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::config::AllowedAgents;
-use crate::domain::{Did, Peer, SessionId};
+use crate::domain::{Did, IdempotencyDigest, Peer, SessionId};
 use crate::signatures::{NamedSession, Request};
 
 /// A request to judge.
@@ -23,6 +23,8 @@ pub struct Case<'a> {
     /// The only signers to look at, where it matters; another is refused before its key is
     /// looked up.
     pub signers: Option<&'a AllowedAgents>,
+    /// Tells the caller's repeat of the same call, whose first answer was lost.
+    pub repeat: Option<IdempotencyDigest>,
     /// Learns what is found out of the request.
     pub seen: &'a Seen,
 }
@@ -99,6 +101,7 @@ mod tests {
                 counts: true,
                 peer: Peer::of_address([192, 0, 2, 1].into()),
                 signers: None,
+                repeat: None,
                 seen: &Seen::default(),
             };
             assert_eq!(case.belongs_to(), belongs_to, "{named:?} {known:?}");

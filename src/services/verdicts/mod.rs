@@ -17,7 +17,7 @@ use super::{Asker, Claims, Dids, Lookup, ResolvedDid, ServiceError, Sessions};
 use crate::clock::Clock;
 use crate::domain::{Claim, Did, DidUrl, Outcome, Peer, Scope, SessionId, SessionState};
 use crate::metrics::Metrics;
-use crate::signatures::{self, KeyId, NamedSession, Profile, Refused};
+use crate::signatures::{self, NamedSession, Profile, Refused};
 
 pub use case::{Case, Seen};
 pub use denied::Denied;
@@ -125,7 +125,7 @@ impl Verdicts {
         // enough.
         let checked = signatures::check(&case.request, profile, self.clock.now())?;
         // 7: its keyid names a key.
-        let key_id = did_url(checked.key_id(), profile)?;
+        let key_id = checked.key_id().clone();
         let did = key_id.did();
         let _ = case.seen.signer.set(did.clone());
         if case.signers.is_some_and(|signers| !signers.allow(did)) {
@@ -156,6 +156,7 @@ impl Verdicts {
             alg,
             session: case.belongs_to(),
             counts: case.counts,
+            repeat: case.repeat,
             seen: case.seen,
             metrics: &self.metrics,
         })
@@ -203,17 +204,17 @@ impl Verdicts {
                 session: session.filter(|_| *counts),
             },
             nonce: checked.nonce().clone(),
-            idempotency: None,
+            idempotency: verified.repeat,
         };
         let outcomes = self.claims.claim(vec![claim]).await?;
-        match outcomes.first() {
-            Some(Outcome::Accepted(_)) => {}
+        let repeated = match outcomes.first() {
+            Some(Outcome::Accepted(accepted)) => accepted.repeated,
             Some(Outcome::Replayed { first_used_at }) => {
                 return Err(Denied::Replayed { first_used_at: *first_used_at }.into());
             }
             Some(Outcome::Refused(refusal)) => return Err(Denied::claim(*refusal, did).into()),
             None => return Err(ServiceError::Internal("a claim without an outcome".into()).into()),
-        }
+        };
         Ok(Verdict {
             did: did.clone(),
             keyid: checked.key_id().to_string(),
@@ -225,6 +226,7 @@ impl Verdicts {
             covered: checked.covered().iter().map(|c| c.identifier.clone()).collect(),
             content_digest,
             session,
+            repeated,
         })
     }
 
@@ -238,17 +240,6 @@ impl Verdicts {
         match session.state() {
             SessionState::Active => Ok(()),
             SessionState::Over(end) => Err(Denied::SessionOver(end).into()),
-        }
-    }
-}
-
-/// All profiles name keys by DID URL so far; another way is another lookup.
-fn did_url(key_id: &KeyId, profile: &Profile) -> Result<DidUrl, Denied> {
-    match key_id {
-        KeyId::DidUrl(url) => Ok(url.clone()),
-        KeyId::Opaque(_) => {
-            let reason = format!("the profile {} has no way to find keys", profile.name);
-            Err(Denied::KeyUnknown(reason))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::denied::Denied;
 use super::{Seen, count};
-use crate::domain::{Code, Did, DidUrl, SessionId, Timestamp};
+use crate::domain::{Code, Did, DidUrl, IdempotencyDigest, SessionId, Timestamp};
 use crate::metrics::Metrics;
 use crate::signatures::{Checked, ContentDigest, NamedSession};
 
@@ -14,6 +14,7 @@ pub struct Verified<'a> {
     pub(super) alg: &'static str,
     pub(super) session: Option<NamedSession>,
     pub(super) counts: bool,
+    pub(super) repeat: Option<IdempotencyDigest>,
     pub(super) seen: &'a Seen,
     pub(super) metrics: &'a Metrics,
 }
@@ -52,4 +53,6 @@ pub struct Verdict {
     /// What the signed `Content-Digest` says. The body was compared with it where it was seen.
     pub content_digest: Option<ContentDigest>,
     pub session: Option<SessionId>,
+    /// An earlier call spent the nonce; this one repeats its verdict.
+    pub repeated: bool,
 }
