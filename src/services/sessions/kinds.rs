@@ -10,6 +10,9 @@ pub(super) trait Kind: Send + Sync + 'static {
     /// Batches that it pays to send side by side. Two of those that lock rows would only get in
     /// each other's way.
     const FLIGHTS: usize = 1;
+    /// Whether calls wait together on SQLite, too, where the writer's thread groups what waits for
+    /// it anyway.
+    const ON_SQLITE: bool = false;
 
     type Item: Send + Sync;
     type Answer: Send;
@@ -97,6 +100,8 @@ pub(super) struct Reading;
 impl Kind for Reading {
     const NAME: &'static str = "reading";
     const FLIGHTS: usize = 2;
+    /// Waking a reader's thread costs as much as a reading, so several share it.
+    const ON_SQLITE: bool = true;
     type Item = SessionId;
     type Answer = Option<Session>;
 

@@ -5,8 +5,7 @@
 //! off the line, and waits there, together with the calls that wait for the same, until its
 //! patience ends.
 //!
-//! On SQLite no call waits in a queue here: the writer's thread groups whatever waits for it, and
-//! its readers need no round trip.
+//! On SQLite only readings wait in a queue here: the writer's thread groups whatever waits for it.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -36,7 +35,7 @@ const ROOM_BY_LOCK: usize = 1024;
 pub(super) struct Line<K: Kind> {
     store: Store,
     metrics: Arc<Metrics>,
-    /// `None` on SQLite.
+    /// `None` where the store groups the calls.
     queues: Option<Queues<K>>,
 }
 
@@ -59,7 +58,7 @@ impl<K: Kind> Line<K> {
         let together =
             Sizes { room: ROOM, max_batch: MAX_BATCH, flights: K::FLIGHTS, crowd: CROWD };
         let by_lock = Sizes { room: ROOM_BY_LOCK, flights: 1, ..together };
-        let queues = matches!(store, Store::Postgres(_)).then(|| Queues {
+        let queues = (K::ON_SQLITE || matches!(store, Store::Postgres(_))).then(|| Queues {
             together: queue(OnLock::Skip, together),
             by_lock: queue(OnLock::Wait, by_lock),
         });

@@ -1,5 +1,5 @@
-//! One session: opening, reading, changing and touching it. Each call is a write or a read of its
-//! own; the writer's thread groups the writes that wait for it.
+//! One session: opening, reading, changing and touching it. Each change is a write of its own; the
+//! writer's thread groups those that wait for it.
 
 pub(super) mod endings;
 mod lists;
@@ -10,6 +10,7 @@ use diesel::prelude::*;
 use futures_util::future::join_all;
 
 use self::row::SessionRow;
+use super::connection::errors::store_error;
 use super::dids::is_revoked;
 use super::schema::sessions;
 use super::types::stored;
@@ -34,8 +35,13 @@ impl SqliteStore {
     }
 
     pub async fn read_each(&self, ids: &[SessionId]) -> Vec<Result<Option<Session>>> {
-        let read = |id| self.0.read("session", move |conn, now| find(conn, now, id));
-        join_all(ids.iter().copied().map(read)).await
+        let asked = ids.to_vec();
+        let find_each = move |conn: &mut _, now| {
+            let found = asked.into_iter().map(|id| find(conn, now, id));
+            Ok(found.map(|found| found.map_err(|error| store_error(&error))).collect())
+        };
+        let found: Result<Vec<_>> = self.0.read("session", find_each).await;
+        found.unwrap_or_else(|error| ids.iter().map(|_| Err(error.clone())).collect())
     }
 
     pub async fn session_key(&self, id: SessionId) -> Result<Option<(Session, Option<SealedKey>)>> {
