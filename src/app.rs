@@ -109,7 +109,10 @@ pub async fn open_store(
     metrics: &Arc<Metrics>,
     clock: &Clock,
 ) -> Result<Store, StoreError> {
-    let limits = ClaimLimits { quota_per_signer: config.claims.quota_per_signer };
+    let limits = ClaimLimits {
+        quota_per_signer: config.claims.quota_per_signer,
+        quota_per_namespace: config.claims.quota_per_namespace,
+    };
     Store::open(&config.database, limits, metrics.clone(), clock.clone()).await
 }
 

@@ -1,4 +1,4 @@
-//! `[claims]`: the queue, and what a signer may hold.
+//! `[claims]`: the queue, and what a signer or a namespace may hold.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ pub struct Claims {
     /// The most claims in one commit.
     pub max_batch: usize,
     pub quota_per_signer: u64,
-    /// How long a signer's nonce is kept after its expiry.
+    pub quota_per_namespace: u64,
+    /// How long a nonce of a signer or a namespace is kept after its expiry.
     pub purge_margin: Duration,
 }
 
@@ -24,6 +25,11 @@ impl Claims {
             quota_per_signer: reader.number(
                 "claims.quota_per_signer",
                 1_000_000,
+                1..=1_000_000_000,
+            ),
+            quota_per_namespace: reader.number(
+                "claims.quota_per_namespace",
+                100_000_000,
                 1..=1_000_000_000,
             ),
             purge_margin: reader.seconds("claims.purge_margin_seconds", 300, 60..=86_400),

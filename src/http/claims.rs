@@ -14,9 +14,9 @@ use super::idempotency::{IDEMPOTENCY_KEY, IdempotencyKey, mark_replayed};
 use super::node::Node;
 use super::problem::Problem;
 use super::time::{Time, time};
-use super::values::json;
+use super::values::{bytes, json};
 use crate::domain::{
-    Accepted, Claim, Code, Did, Nonce, Outcome, Refusal, Scope, SessionId, Timestamp,
+    Accepted, Claim, Code, Did, Namespace, Nonce, Outcome, Refusal, Scope, SessionId, Timestamp,
 };
 
 /// The most claims in one call.
@@ -34,7 +34,7 @@ pub(super) struct Body {
     claims: Vec<Claim>,
 }
 
-/// One claim: of a session, or of a signer.
+/// One claim: in a session, by a signer, or in a namespace.
 #[derive(ToSchema)]
 #[schema(as = NewClaim)]
 #[allow(dead_code, reason = "the form of the body, for the OpenAPI document")]
@@ -58,6 +58,20 @@ pub(super) enum NewClaim {
         /// When the signer made the message, by the message's own, authenticated word; never the
         /// time of this call. After a restore of the database, claims without it are refused for
         /// a day.
+        #[schema(nullable = false)]
+        issued_at: Option<Time>,
+    },
+    Namespace {
+        /// 1 to 255 visible ASCII characters.
+        #[schema(example = "https://issuer.example")]
+        namespace: String,
+        /// 1 to 255 visible ASCII characters. Instead of it, `nonce_base64` takes 1 to 4096 bytes of
+        /// any kind, in standard padded base64.
+        #[schema(example = "9f2c6a1e")]
+        nonce: String,
+        /// When the id stops being acceptable, at most 24 h ahead.
+        expires_at: Time,
+        /// As for a signer.
         #[schema(nullable = false)]
         issued_at: Option<Time>,
     },
@@ -147,7 +161,7 @@ async fn hidden_sessions(call: &Call, claims: &[Claim]) -> Result<HashSet<Sessio
     for claim in claims {
         match claim.scope {
             Scope::Session(id) => sessions.insert(id),
-            Scope::Signer { .. } => {
+            Scope::Signer { .. } | Scope::Namespace { .. } => {
                 return Err(Problem::new(
                     Code::Forbidden,
                     "an agent claims in sessions: its own signatures are claimed by being used",
@@ -187,9 +201,7 @@ async fn outcomes(
 }
 
 fn read(call: &Call) -> Result<(Body, Option<IdempotencyKey>), Problem> {
-    let now = call.state.clock.now();
-    let skew = call.state.config.signatures.skew();
-    let latest = Latest { expires_at: now + MAX_EXPIRY_AHEAD, issued_at: now + skew };
+    let latest = Latest::of(call);
     let mut input = call.json()?;
     let key = input.header(IDEMPOTENCY_KEY, IdempotencyKey::parse);
     let claims = input.required("claims", array(1..=MAX_CLAIMS, |node| one(node, latest)));
@@ -198,42 +210,84 @@ fn read(call: &Call) -> Result<(Body, Option<IdempotencyKey>), Problem> {
 
 /// The latest times that a claim may have.
 #[derive(Clone, Copy)]
-struct Latest {
+pub(super) struct Latest {
     expires_at: Timestamp,
     issued_at: Timestamp,
 }
 
+impl Latest {
+    pub(super) fn of(call: &Call) -> Self {
+        let now = call.state.clock.now();
+        let skew = call.state.config.signatures.skew();
+        Self { expires_at: now + MAX_EXPIRY_AHEAD, issued_at: now + skew }
+    }
+
+    pub(super) fn expiry(self, text: &str) -> Result<Timestamp, &'static str> {
+        let at = time(text)?;
+        if at <= self.expires_at { Ok(at) } else { Err("must be at most 24 hours ahead") }
+    }
+
+    pub(super) fn issue(self, text: &str) -> Result<Timestamp, &'static str> {
+        let at = time(text)?;
+        if at <= self.issued_at { Ok(at) } else { Err("must not be in the future") }
+    }
+}
+
 fn one(node: Node<'_>, latest: Latest) -> Result<Claim, Invalid> {
     let mut fields = Fields::of(node)?;
-    if fields.has("signer") && fields.has("session_id") {
-        return Err("must have session_id or signer, not both".into());
+    let scopes = ["session_id", "signer", "namespace"].into_iter().filter(|name| fields.has(name));
+    if scopes.count() > 1 {
+        return Err("must have one of session_id, signer and namespace, not several".into());
     }
-    let nonce = fields.required("nonce", text(Nonce::parse));
-    let scope = if fields.has("signer") {
+    let (scope, nonce);
+    if fields.has("signer") {
+        nonce = fields.required("nonce", text(Nonce::parse));
         let did = fields.required("signer", text(Did::parse));
-        let expires_at =
-            fields.required("expires_at", text(|text| expiry(text, latest.expires_at)));
-        let issued_at = fields.optional("issued_at", text(|text| issue(text, latest.issued_at)));
-        did.zip(expires_at).map(|(did, expires_at)| Scope::Signer {
+        let times = times(&mut fields, latest);
+        scope = did.zip(times).map(|(did, (expires_at, issued_at))| Scope::Signer {
             did,
             expires_at,
             issued_at,
             session: None,
-        })
+        });
+    } else if fields.has("namespace") {
+        nonce = nonce_of_any_kind(&mut fields);
+        let namespace = fields.required("namespace", text(Namespace::parse));
+        let times = times(&mut fields, latest);
+        scope = namespace.zip(times).map(|(namespace, (expires_at, issued_at))| Scope::Namespace {
+            namespace,
+            expires_at,
+            issued_at,
+        });
     } else {
-        fields.required("session_id", text(SessionId::parse)).map(Scope::Session)
-    };
+        nonce = fields.required("nonce", text(Nonce::parse));
+        scope = fields.required("session_id", text(SessionId::parse)).map(Scope::Session);
+    }
     fields.finish(|| Some(Claim { scope: scope?, nonce: nonce?, idempotency: None }))
 }
 
-fn expiry(text: &str, latest: Timestamp) -> Result<Timestamp, &'static str> {
-    let at = time(text)?;
-    if at <= latest { Ok(at) } else { Err("must be at most 24 hours ahead") }
+/// When the nonce expires, and when it was issued.
+pub(super) fn times(
+    fields: &mut Fields<'_>,
+    latest: Latest,
+) -> Option<(Timestamp, Option<Timestamp>)> {
+    let expires_at = fields.required("expires_at", text(|text| latest.expiry(text)));
+    let issued_at = fields.optional("issued_at", text(|text| latest.issue(text)));
+    expires_at.map(|expires_at| (expires_at, issued_at))
 }
 
-fn issue(text: &str, latest: Timestamp) -> Result<Timestamp, &'static str> {
-    let at = time(text)?;
-    if at <= latest { Ok(at) } else { Err("must not be in the future") }
+/// `nonce`, or `nonce_base64` where it is not visible ASCII, or longer.
+pub(super) fn nonce_of_any_kind(fields: &mut Fields<'_>) -> Option<Nonce> {
+    if !fields.has("nonce_base64") {
+        return fields.required("nonce", text(Nonce::parse));
+    }
+    if fields.has("nonce") {
+        fields.refuse("nonce", "must not be there beside nonce_base64");
+    }
+    let of_bytes = |node: Node<'_>| -> Result<_, Invalid> {
+        Nonce::of_bytes(&bytes(node)?).map_err(|error| error.to_string().into())
+    };
+    fields.required("nonce_base64", of_bytes)
 }
 
 #[cfg(test)]

@@ -104,6 +104,12 @@ impl Meaning {
                 "A session with this id exists, or its record has not been purged yet.",
                 "Choose another id, or leave it out.",
             ),
+            Code::IssuedBeforeRestore => Self::new(
+                StatusCode::CONFLICT,
+                "The nonce may have been used before the database was restored",
+                "The database was put back to an earlier state, and may have forgotten nonces. This one was issued before that, or does not say when.",
+                "Ask for a new one. Send issued_at with each claim where the message says when it was made; then only what is older is refused.",
+            ),
             Code::SessionIdBeforeRestore => Self::new(
                 StatusCode::CONFLICT,
                 "The session id may have been used before the database was restored",

@@ -120,6 +120,11 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// The body's members that nobody has read yet.
+    pub(super) const fn fields(&mut self) -> &mut Fields<'a> {
+        &mut self.body
+    }
+
     pub(super) const fn body_is_empty(&self) -> bool {
         self.body.is_empty()
     }

@@ -26,6 +26,7 @@ mod forward_auth;
 mod idempotency;
 mod identifiers;
 mod input;
+mod namespaces;
 mod node;
 mod nonces;
 mod openapi;

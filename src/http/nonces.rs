@@ -11,7 +11,7 @@ use super::idempotency::{IDEMPOTENCY_KEY, IdempotencyKey, mark_replayed};
 use super::problem::Problem;
 use super::time::Time;
 use super::values::json;
-use crate::domain::{Accepted, Claim, Code, Nonce, Outcome, Refusal, Scope, SessionId};
+use crate::domain::{Accepted, Claim, Code, Nonce, Outcome, Refusal, Scope, SessionId, UsedNonce};
 
 /// A nonce to claim.
 #[derive(ToSchema)]
@@ -118,6 +118,13 @@ pub(super) struct UsedView<'a> {
     expires_at: Time,
 }
 
+impl<'a> UsedView<'a> {
+    pub(super) fn of(nonce: &'a Nonce, used: &UsedNonce) -> Self {
+        let UsedNonce { used_at, expires_at, .. } = *used;
+        Self { nonce: nonce.as_str(), used_at: Time(used_at), expires_at: Time(expires_at) }
+    }
+}
+
 /// Was a nonce used? Never a licence to act: only a claim is.
 #[utoipa::path(
     get, path = "/v1/sessions/{id}/nonces/{nonce}", operation_id = "read_nonce", tag = "nonces",
@@ -137,10 +144,5 @@ pub(super) async fn used(call: Call) -> Result<HttpResponse, Problem> {
     let used = call.state.claims.used(id, &nonce).await?.ok_or_else(|| {
         Problem::new(Code::NonceUnused, "this nonce has not been claimed in this session")
     })?;
-    let view = UsedView {
-        nonce: nonce.as_str(),
-        used_at: Time(used.used_at),
-        expires_at: Time(used.expires_at),
-    };
-    json(StatusCode::OK, &view)
+    json(StatusCode::OK, &UsedView::of(&nonce, &used))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::auth::{Access, or_agent};
 use super::path::Path;
-use super::{claims, dids, forward_auth, identifiers, nonces, sessions, stats, verify};
+use super::{claims, dids, forward_auth, identifiers, namespaces, nonces, sessions, stats, verify};
 use crate::domain::TokenScope;
 
 /// The paths that are asked for most come first: they are tried in this order.
@@ -23,6 +23,9 @@ pub(super) fn table() -> Vec<Path> {
         Path::new("/v1/sessions/{id}/key").get(or_agent(SessionKeys), sessions::key),
         Path::new("/v1/sessions/{id}/touch").post(or_agent(Sessions), sessions::touch),
         Path::new("/v1/sessions/{id}/nonces/{nonce}").get(Nonces, nonces::used),
+        Path::new("/v1/namespaces/{namespace}/nonces").post(Nonces, namespaces::claim),
+        Path::new("/v1/namespaces/{namespace}").get(Nonces, namespaces::read_namespace),
+        Path::new("/v1/namespaces/{namespace}/nonces/{nonce}").get(Nonces, namespaces::used),
         Path::new("/v1/dids").get(Dids, dids::list),
         Path::new("/v1/dids/{did}").get(Dids, dids::read).put(Dids, dids::put).delete(Dids, dids::forget),
         Path::new("/v1/dids/{did}/revoke").post(or_agent(Revoke), dids::revoke),

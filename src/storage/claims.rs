@@ -1,13 +1,15 @@
 //! Claims: whether a nonce is used for the first time.
 
 use super::{Result, Store, on};
-use crate::domain::{Ask, Facts, Nonce, Scope, SessionId, UsedNonce};
+use crate::domain::{Ask, Facts, Namespace, Nonce, Scope, SessionId, SignerKey, UsedNonce};
 
 /// The limits that the claim statement applies.
 #[derive(Debug, Clone, Copy)]
 pub struct ClaimLimits {
     /// The most live nonces of one signer.
     pub quota_per_signer: u64,
+    /// The most live nonces of one namespace.
+    pub quota_per_namespace: u64,
 }
 
 /// Claims that are worth asking together. On PostgreSQL claims of one kind take the same locks,
@@ -18,6 +20,7 @@ pub enum ClaimKind {
     InSession,
     /// In a session that limits its claims.
     Counted,
+    /// By a signer, or in a namespace.
     BySigner,
     /// By a signer that names a session.
     BySignerInSession,
@@ -49,7 +52,9 @@ impl Store {
     pub const fn claim_kind(&self, scope: &Scope) -> ClaimKind {
         match (self, scope) {
             (Self::Sqlite(_), _) | (_, Scope::Session(_)) => ClaimKind::InSession,
-            (_, Scope::Signer { session: None, .. }) => ClaimKind::BySigner,
+            (_, Scope::Signer { session: None, .. } | Scope::Namespace { .. }) => {
+                ClaimKind::BySigner
+            }
             (_, Scope::Signer { .. }) => ClaimKind::BySignerInSession,
         }
     }
@@ -90,6 +95,20 @@ impl Store {
                 facts.map(|facts| facts.map(Asked::Decided)).collect()
             }
         }
+    }
+
+    /// The live nonces of a signer or a namespace.
+    pub async fn live_nonces(&self, scope: SignerKey) -> Result<u64> {
+        on!(self, store => store.live_nonces(scope).await)
+    }
+
+    /// The nonce's row in a namespace, if it was used there and is still kept.
+    pub async fn namespace_nonce(
+        &self,
+        namespace: &Namespace,
+        nonce: &Nonce,
+    ) -> Result<Option<UsedNonce>> {
+        on!(self, store => store.namespace_nonce(namespace, nonce).await)
     }
 
     /// The nonce's row in a session, if it was used there.

@@ -6,6 +6,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::dids::ed25519;
+use crate::namespaces::ahead;
 use crate::routing::PATHS;
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{Answer, TestApp};
@@ -131,6 +132,7 @@ async fn the_document_is_openapi_3_1_and_whole() {
     for (path, methods) in PATHS {
         let path = path.replace(SESSION, "{id}").replace("did:web:a.example", "{did}");
         let path = path.replace("nonces/n", "nonces/{nonce}").replace("{nonce}onces", "nonces");
+        let path = path.replace("namespaces/a", "namespaces/{namespace}");
         let methods = methods.split(", ").filter(|method| *method != "HEAD");
         served.extend(methods.map(|method| format!("{method} {path}")));
     }
@@ -244,12 +246,22 @@ async fn every_example_is_accepted_by_the_service(#[values(Sqlite, Postgres)] on
                 examples(content).into_iter().map(Some).collect()
             },
         );
-        for body in bodies {
+        for mut body in bodies {
             prepare(&app).await;
             let (filled, query, headers) = filled(&path, &operation);
             if let Some(nonce) = filled.strip_prefix(&format!("/v1/sessions/{SESSION}/nonces/")) {
                 let nonce = json!({ "nonce": nonce });
                 app.post(&format!("/v1/sessions/{SESSION}/nonces"), &nonce).await.is(201);
+            }
+            // No example of a time is ahead for ever.
+            if let Some(time) = body.as_mut().and_then(|body| body.get_mut("expires_at")) {
+                *time = ahead(&app, 300).into();
+            }
+            if let Some((path, nonce)) = filled.rsplit_once("/nonces/")
+                && path.starts_with("/v1/namespaces/")
+            {
+                let nonce = json!({"nonce": nonce, "expires_at": ahead(&app, 300)});
+                app.post(&format!("{path}/nonces"), &nonce).await.is(201);
             }
             let mut request = app.request(&method, &format!("{filled}{query}"));
             for (name, value) in headers {

@@ -30,6 +30,7 @@ mod idempotency;
 mod identifiers;
 mod identifiers_public;
 mod identifiers_refused;
+mod namespaces;
 mod nonces;
 mod operations;
 mod profiles;

@@ -8,7 +8,7 @@ use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{TestApp, send_bytes};
 
 /// Every path that asks for a credential, and the methods it takes.
-pub(crate) const PATHS: [(&str, &str); 15] = [
+pub(crate) const PATHS: [(&str, &str); 18] = [
     ("/v1/sessions", "GET, HEAD, POST"),
     ("/v1/sessions/end", "POST"),
     ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55", "DELETE, GET, HEAD, PATCH"),
@@ -16,6 +16,9 @@ pub(crate) const PATHS: [(&str, &str); 15] = [
     ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/touch", "POST"),
     ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/nonces", "POST"),
     ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/nonces/n", "GET, HEAD"),
+    ("/v1/namespaces/a", "GET, HEAD"),
+    ("/v1/namespaces/a/nonces", "POST"),
+    ("/v1/namespaces/a/nonces/n", "GET, HEAD"),
     ("/v1/claims", "POST"),
     ("/v1/verify", "POST"),
     ("/v1/dids", "GET, HEAD"),

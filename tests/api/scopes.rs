@@ -7,14 +7,19 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::dids::ed25519;
+use crate::namespaces::ahead;
 use crate::routing::PATHS;
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::TestApp;
 
 /// Every call, the one scope (beside `admin`) that allows it, and what it then answers.
-fn calls(session: &str) -> Vec<(TokenScope, &'static str, String, Option<Value>, u16)> {
+fn calls(
+    session: &str,
+    expires_at: &str,
+) -> Vec<(TokenScope, &'static str, String, Option<Value>, u16)> {
     let open = json!({"client_did": "did:web:a", "server_did": "did:web:b"});
     let claims = json!({"claims": [{"session_id": session, "nonce": "n"}]});
+    let id = json!({"nonce": session, "expires_at": expires_at});
     let nobody = json!({"client_did": "did:web:nobody.example"});
     // The caller may ask; the answer to this is no.
     let unsigned = json!({"method": "GET", "url": "https://a.example", "headers": []});
@@ -30,6 +35,9 @@ fn calls(session: &str) -> Vec<(TokenScope, &'static str, String, Option<Value>,
         (SessionKeys, "GET", format!("{path}/key"), None, 200),
         (Nonces, "POST", format!("{path}/nonces"), Some(json!({"nonce": "one"})), 201),
         (Nonces, "GET", format!("{path}/nonces/spent"), None, 200),
+        (Nonces, "POST", "/v1/namespaces/a/nonces".into(), Some(id), 201),
+        (Nonces, "GET", "/v1/namespaces/a/nonces/spent".into(), None, 200),
+        (Nonces, "GET", "/v1/namespaces/a".into(), None, 200),
         (Nonces, "POST", "/v1/claims".into(), Some(claims), 200),
         (Dids, "GET", "/v1/dids".into(), None, 200),
         (Dids, "PUT", did.into(), Some(ed25519(1)), 201),
@@ -59,10 +67,13 @@ async fn a_scope_allows_its_calls_and_no_others(#[values(Sqlite, Postgres)] on: 
         TokenScope::ALL.into_iter().map(|one| vec![one]).collect();
     scopes.push(vec![]);
     scopes.push(vec![Sessions, Revoke]);
+    let expires_at = ahead(&app, 300);
+    let spent = json!({"nonce": "spent", "expires_at": expires_at});
+    app.post("/v1/namespaces/a/nonces", &spent).await.is(201);
     for held in scopes {
         let caller = app.caller(&held).await;
         let session = example(&app).await;
-        for (needed, method, path, body, status) in calls(&session) {
+        for (needed, method, path, body, status) in calls(&session, &expires_at) {
             let mut request = caller.request(method, &path);
             if let Some(body) = &body {
                 request = request.json(body);
@@ -82,7 +93,7 @@ async fn a_scope_allows_its_calls_and_no_others(#[values(Sqlite, Postgres)] on: 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_above_has_every_call() {
     let session = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55";
-    let calls = calls(session);
+    let calls = calls(session, "");
     let mut known = Vec::new();
     for (_, method, path, _, _) in &calls {
         let path = path

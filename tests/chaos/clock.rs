@@ -21,7 +21,7 @@ use crate::support::{
 async fn open(folder: &tempfile::TempDir, clock: &Clock) -> Store {
     let file = folder.path().join("test.db");
     let config = database_config(DatabaseUrl::Sqlite(SqliteLocation::File(file)));
-    let limits = ClaimLimits { quota_per_signer: 1_000_000 };
+    let limits = ClaimLimits { quota_per_signer: 1_000_000, quota_per_namespace: 1_000_000 };
     let store = Store::open(&config, limits, metrics(), clock.clone()).await.unwrap();
     store.migrate_up().await.unwrap();
     store

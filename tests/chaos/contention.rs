@@ -142,6 +142,7 @@ fn name(scope: &Scope) -> String {
     match scope {
         Scope::Session(id) => id.to_string(),
         Scope::Signer { did, .. } => did.to_string(),
+        Scope::Namespace { namespace, .. } => namespace.to_string(),
     }
 }
 

@@ -198,7 +198,7 @@ impl Targets {
                 Scope::Session(id) => {
                     self.direct.session_nonce(*id, nonce).await.unwrap().is_some()
                 }
-                Scope::Signer { .. } => {
+                Scope::Signer { .. } | Scope::Namespace { .. } => {
                     let rows = format!("count(*) FROM signer_nonces WHERE nonce = '{nonce}'");
                     self.raw.number(&rows).await > 0
                 }

@@ -50,7 +50,7 @@ impl Scene {
         let store = Postgres.store().await;
         let mut config = database_config(store.url().clone());
         config.claim_statement_timeout = STATEMENT_TIMEOUT;
-        let limits = ClaimLimits { quota_per_signer: 1_000_000 };
+        let limits = ClaimLimits { quota_per_signer: 1_000_000, quota_per_namespace: 1_000_000 };
         let patient = Store::open(&config, limits, metrics(), Clock::system()).await.unwrap();
         let queue = claims(&patient);
         let signers = [a_did(), a_did()];

@@ -20,6 +20,7 @@ pub fn claims(store: &Store) -> Claims {
         queue: 16_384,
         max_batch: 1024,
         quota_per_signer: 1_000_000, // the store's own limit is what counts
+        quota_per_namespace: 1_000_000,
         purge_margin: Duration::from_mins(5),
     };
     Claims::start(store.clone(), &config, metrics())

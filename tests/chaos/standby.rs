@@ -210,7 +210,7 @@ async fn what_only_the_primary_has_is_not_so_already() {
     let mut config = database_config(database_url(primary.url()));
     (config.statement_timeout, config.claim_statement_timeout) = (SECOND, SECOND);
     config.pool.max = 16;
-    let limits = ClaimLimits { quota_per_signer: 100 };
+    let limits = ClaimLimits { quota_per_signer: 100, quota_per_namespace: 100 };
     let metrics = Arc::new(Metrics::new().unwrap());
     let store = Store::open(&config, limits, metrics, Clock::system()).await.unwrap();
     store.migrate_up().await.unwrap();

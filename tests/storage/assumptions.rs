@@ -75,7 +75,7 @@ const MADE_SURE_OF: [(&str, &str); 20] = [
 const OF_SUPERUSERS: [&str; 2] = ["session_replication_role", "zero_damaged_pages"];
 
 async fn open(url: &DatabaseUrl) -> Result<Store, StoreError> {
-    let limits = ClaimLimits { quota_per_signer: 100 };
+    let limits = ClaimLimits { quota_per_signer: 100, quota_per_namespace: 100 };
     let metrics = Arc::new(Metrics::new().unwrap());
     let mut config = database_config(url.clone());
     // Enough for all who race, for as long as they do.

@@ -67,7 +67,7 @@ async fn a_counted_session_accepts_exactly_so_many_of_a_batch(
             onceguard::domain::Scope::Session(id) => {
                 store.session_nonce(id, &claimed.nonce).await.unwrap().is_some()
             }
-            onceguard::domain::Scope::Signer { .. } => unreachable!(),
+            _ => unreachable!(),
         };
         assert_eq!(stored, outcome.as_str() == "accepted");
     }

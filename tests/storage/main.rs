@@ -31,6 +31,7 @@ mod leases;
 mod metadata;
 mod migrations;
 mod model;
+mod namespaces;
 mod poolers;
 mod purge;
 mod quick_claims;

@@ -327,6 +327,7 @@ async fn of_equal_messages_with_different_sessions_one_is_accepted(
         queue: 1_024,
         max_batch: 64,
         quota_per_signer: 1_000_000,
+        quota_per_namespace: 1_000_000,
         purge_margin: Duration::from_mins(5),
     };
     let claims = Claims::start((*store).clone(), &config, Arc::new(Metrics::new().unwrap()));

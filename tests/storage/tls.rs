@@ -163,7 +163,7 @@ impl Attempt<'_> {
         let before: String =
             admin.query_one("SELECT clock_timestamp()::text", &[]).await.unwrap().get(0);
         let metrics = Arc::new(Metrics::new().unwrap());
-        let limits = ClaimLimits { quota_per_signer: 1 };
+        let limits = ClaimLimits { quota_per_signer: 1, quota_per_namespace: 1 };
         let store = match Store::open(&config, limits, metrics, Clock::system()).await {
             Ok(store) => store,
             Err(error) => {

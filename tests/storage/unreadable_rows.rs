@@ -129,6 +129,7 @@ async fn a_session_that_cannot_be_read_fails_its_own_claims(
     let is_broken = |claim: &Claim| match &claim.scope {
         Scope::Session(id) => *id == broken,
         Scope::Signer { session, .. } => *session == Some(broken),
+        Scope::Namespace { .. } => false,
     };
     let answers = ask_all(&store, &claims).await;
     for (claim, answer) in claims.iter().zip(answers) {

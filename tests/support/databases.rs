@@ -249,7 +249,10 @@ pub async fn store_at(url: &DatabaseUrl) -> Store {
 }
 
 async fn open(url: &DatabaseUrl, limits: Limits, clock: &Clock) -> Store {
-    let limits = ClaimLimits { quota_per_signer: limits.quota_per_signer };
+    let limits = ClaimLimits {
+        quota_per_signer: limits.quota_per_signer,
+        quota_per_namespace: limits.quota_per_signer,
+    };
     let metrics = Arc::new(Metrics::new().unwrap());
     Store::open(&database_config(url.clone()), limits, metrics, clock.clone()).await.unwrap()
 }

@@ -19,7 +19,10 @@ use utoipa::openapi::security::{
 use super::auth::Access;
 use super::fields::FieldError;
 use super::problem::{Body, Problem};
-use super::{claims, dids, forward_auth, identifiers, nonces, operations, sessions, stats, verify};
+use super::{
+    claims, dids, forward_auth, identifiers, namespaces, nonces, operations, sessions, stats,
+    verify,
+};
 
 const TOKEN: &str = "token";
 const SIGNATURE: &str = "signature";
@@ -41,6 +44,7 @@ const SIGNATURE: &str = "signature";
         sessions::open, sessions::list, sessions::end_all, sessions::read, sessions::change,
         sessions::end, sessions::key, sessions::touch,
         nonces::claim, nonces::used, claims::claim,
+        namespaces::claim, namespaces::read_namespace, namespaces::used,
         dids::list, dids::read, dids::put, dids::forget, dids::revoke, dids::refresh,
         identifiers::resolve, identifiers::methods, identifiers::properties,
         verify::verify, forward_auth::forward_auth, stats::stats, serve,

@@ -39,6 +39,7 @@ impl Work for Asking {
             Scope::Session(id) if self.manner.counted => self.hasher.hash_one(id),
             Scope::Session(id) => self.hasher.hash_one((id, &claim.nonce)),
             Scope::Signer { did, session, .. } => self.hasher.hash_one((did, session)),
+            Scope::Namespace { namespace, .. } => self.hasher.hash_one(namespace),
         })
     }
 

@@ -10,6 +10,7 @@ use crate::storage::{Asked, OnLock, Result, Store, StoreError};
 #[derive(PartialEq, Eq, Hash)]
 enum Key<'a> {
     Session(SessionId, &'a Nonce),
+    /// Of a signer, or a namespace.
     Signer(&'a str, &'a Nonce),
 }
 
@@ -18,6 +19,7 @@ impl<'a> From<&'a Claim> for Key<'a> {
         match &claim.scope {
             Scope::Session(id) => Self::Session(*id, &claim.nonce),
             Scope::Signer { did, .. } => Self::Signer(did.as_str(), &claim.nonce),
+            Scope::Namespace { namespace, .. } => Self::Signer(namespace.marked(), &claim.nonce),
         }
     }
 }
@@ -167,7 +169,7 @@ fn ask<'a>(claims: &'a [Claim], members: &[usize], manner: Manner) -> Option<Ask
 /// The session that a signer's claim names.
 fn named(claim: &Claim) -> Option<SessionId> {
     match &claim.scope {
-        Scope::Session(_) => None,
+        Scope::Session(_) | Scope::Namespace { .. } => None,
         Scope::Signer { session, .. } => *session,
     }
 }

@@ -24,7 +24,7 @@ use self::room::Room;
 use super::ServiceError;
 use super::queue::{Full, Queue, Reserved, Sizes};
 use crate::config;
-use crate::domain::{Claim, Did, Nonce, Outcome, Refusal, Scope, SessionId, UsedNonce};
+use crate::domain::{Claim, Did, Namespace, Nonce, Outcome, Refusal, Scope, SessionId, UsedNonce};
 use crate::metrics::Metrics;
 use crate::storage::{ClaimKind, Store, StoreError};
 
@@ -331,6 +331,20 @@ impl Claims {
         Ok(self.store.session_nonce(session, nonce).await?)
     }
 
+    /// The same in a namespace, for as long as it is kept.
+    pub async fn used_in_namespace(
+        &self,
+        namespace: &Namespace,
+        nonce: &Nonce,
+    ) -> Result<Option<UsedNonce>, ServiceError> {
+        Ok(self.store.namespace_nonce(namespace, nonce).await?)
+    }
+
+    /// How many nonces a namespace holds.
+    pub async fn live_in_namespace(&self, namespace: &Namespace) -> Result<u64, ServiceError> {
+        Ok(self.store.live_nonces(namespace.key()).await?)
+    }
+
     /// Refuses new claims, and returns when all that are waiting have their answer.
     pub async fn close(&self) {
         join_all(self.lines.queues().map(|queue| queue.close())).await;
@@ -341,7 +355,7 @@ impl Claims {
 fn signers(claims: &[Claim]) -> Vec<(usize, Did)> {
     let signer = |(index, claim): (usize, &Claim)| match &claim.scope {
         Scope::Signer { did, .. } => Some((index, did.clone())),
-        Scope::Session(_) => None,
+        Scope::Session(_) | Scope::Namespace { .. } => None,
     };
     claims.iter().enumerate().filter_map(signer).collect()
 }

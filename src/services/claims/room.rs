@@ -84,7 +84,7 @@ impl Room {
             // Until the database has answered, other callers get the same answer as before.
             self.seen.insert(signer.clone(), Seen { at: Instant::now(), ..seen }).await;
         }
-        let Ok(live) = store.live_nonces(signer).await else { return true };
+        let Ok(live) = store.live_nonces(signer.signer_key()).await else { return true };
         let seen = Seen { live, counted, at: Instant::now() };
         self.seen.insert(signer.clone(), seen).await;
         live < self.quota

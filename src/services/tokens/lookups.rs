@@ -191,7 +191,7 @@ mod tests {
                 url: DatabaseUrl::Sqlite(SqliteLocation::Memory),
                 ..config::Database::for_tests()
             };
-            let limits = ClaimLimits { quota_per_signer: 1 };
+            let limits = ClaimLimits { quota_per_signer: 1, quota_per_namespace: 1 };
             let store = Store::open(&config, limits, metrics.clone(), Clock::system());
             let store = store.await.unwrap();
             store.migrate_up().await.unwrap();

@@ -47,11 +47,6 @@ impl Store {
         on!(self, store => store.did(did).await)
     }
 
-    /// How many nonces of a signer are held: what its quota counts.
-    pub async fn live_nonces(&self, signer: &Did) -> Result<u64> {
-        on!(self, store => store.live_nonces(signer).await)
-    }
-
     /// Stores or replaces a DID's key, never a revoked one's. What a resolver read is forgotten.
     /// The audit event is written with the key.
     pub async fn put_did(&self, new: NewDid, audit: AuditEvent) -> Result<DidStored> {

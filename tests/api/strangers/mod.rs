@@ -263,7 +263,7 @@ async fn a_good_token_is_found_among_made_up_ones(#[values(Sqlite, Postgres)] on
     let (token, good) = app.token(&[TokenScope::Sessions], None).await;
     // On a store of its own, whose queries are those of this test.
     let (metrics, clock) = (Arc::new(Metrics::new().unwrap()), app.store().clock().clone());
-    let limits = ClaimLimits { quota_per_signer: 1 };
+    let limits = ClaimLimits { quota_per_signer: 1, quota_per_namespace: 1 };
     let store = Store::open(&app.config().database, limits, metrics.clone(), clock.clone());
     let tokens = Tokens::new(store.await.unwrap(), clock);
     let queries = || metrics.statements.with_label_values(&["ok"]).get();

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use onceguard::domain::{
-    Accepted, Changed, Claim, Did, End, EndReason, Opened, Outcome, Refusal, Scope, Session,
-    SessionId, SessionPatch, SessionState,
+    Accepted, Changed, Claim, Did, End, EndReason, Namespace, Opened, Outcome, Refusal, Scope,
+    Session, SessionId, SessionPatch, SessionState,
 };
 use onceguard::services::Sessions;
 use onceguard::storage::{PurgeStep, Purged};
@@ -213,6 +213,12 @@ impl<'a> Pair<'a> {
                         None => claimed,
                     }
                 }
+                Target::Namespace { party, expires_in_seconds } => {
+                    let namespace = Namespace::parse(self.parties[party].as_str()).unwrap();
+                    let expires_at = now + chrono::Duration::seconds(expires_in_seconds);
+                    let scope = Scope::Namespace { namespace, expires_at, issued_at: None };
+                    Claim { scope, nonce, idempotency: None }
+                }
             };
             claimed.idempotency = attempt.key.map(digest);
             let same = |other: &Claim| {
@@ -220,6 +226,10 @@ impl<'a> Pair<'a> {
                     && match (&other.scope, &claimed.scope) {
                         (Scope::Session(a), Scope::Session(b)) => a == b,
                         (Scope::Signer { did: a, .. }, Scope::Signer { did: b, .. }) => a == b,
+                        (
+                            Scope::Namespace { namespace: a, .. },
+                            Scope::Namespace { namespace: b, .. },
+                        ) => a == b,
                         _ => false,
                     }
             };
@@ -233,7 +243,9 @@ impl<'a> Pair<'a> {
             let facts = facts.unwrap();
             let found = self.steady_outcome(outcome(claimed, &facts));
             let mut steady = claimed.clone();
-            if let Scope::Signer { expires_at, .. } = &mut steady.scope {
+            if let Scope::Signer { expires_at, .. } | Scope::Namespace { expires_at, .. } =
+                &mut steady.scope
+            {
                 *expires_at = self.store.steady(*expires_at);
             }
             let at = self.store.steady(facts.at);

@@ -45,8 +45,19 @@ pub(super) struct Attempt {
 
 #[derive(Debug, Clone)]
 pub(super) enum Target {
-    Session { slot: usize },
-    Signer { party: usize, expires_in_seconds: i64, named: Option<usize> },
+    Session {
+        slot: usize,
+    },
+    Signer {
+        party: usize,
+        expires_in_seconds: i64,
+        named: Option<usize>,
+    },
+    /// Called like the party's DID.
+    Namespace {
+        party: usize,
+        expires_in_seconds: i64,
+    },
 }
 
 pub(super) const SLOTS: usize = 3;
@@ -63,6 +74,9 @@ fn attempt() -> impl Strategy<Value = Attempt> {
             .prop_map(|(party, expires_in_seconds, named)| Target::Signer {
                 party, expires_in_seconds, named,
             }),
+        1 => (0..PARTIES, prop_oneof![Just(-30), Just(90), Just(1_500)]).prop_map(
+            |(party, expires_in_seconds)| Target::Namespace { party, expires_in_seconds },
+        ),
     ];
     (scope, 0..6_usize, prop::option::of(1..3_u8)).prop_map(|(scope, nonce, key)| Attempt {
         scope,

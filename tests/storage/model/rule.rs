@@ -13,7 +13,8 @@ use super::{MARGIN, QUOTA, RETENTION};
 #[derive(Default)]
 pub(super) struct Model {
     pub(super) sessions: BTreeMap<SessionId, Modelled>,
-    pub(super) signers: BTreeMap<Did, BTreeMap<String, Used>>,
+    /// And namespaces.
+    pub(super) signers: BTreeMap<String, BTreeMap<String, Used>>,
     pub(super) revoked: Vec<Did>,
 }
 
@@ -50,7 +51,7 @@ impl Model {
     fn used(&self, claim: &Claim) -> Option<Used> {
         match &claim.scope {
             Scope::Session(id) => self.sessions.get(id)?.used.get(claim.nonce.as_str()).copied(),
-            Scope::Signer { did, .. } => self.signers.get(did)?.get(claim.nonce.as_str()).copied(),
+            other => self.signers.get(holder(other)?)?.get(claim.nonce.as_str()).copied(),
         }
     }
 
@@ -74,8 +75,8 @@ impl Model {
                 return Outcome::Refused(Refusal::SessionNotFound);
             };
             let signer = match &claim.scope {
-                Scope::Session(_) => None,
                 Scope::Signer { did, .. } => Some(did),
+                _ => None,
             };
             if signer.is_some_and(|signer| !session.has_party(signer)) {
                 return Outcome::Refused(Refusal::NotAParty);
@@ -95,7 +96,7 @@ impl Model {
         if parties.iter().any(|party| self.is_revoked(party)) {
             return Outcome::Refused(Refusal::DidRevoked);
         }
-        if matches!(claim.scope, Scope::Signer { expires_at, .. } if expires_at <= at) {
+        if claim.scope.expires_at().is_some_and(|expires_at| expires_at <= at) {
             return Outcome::Refused(Refusal::Expired);
         }
         if let Some(used) = used {
@@ -106,7 +107,7 @@ impl Model {
         }
         let expires_at = match &claim.scope {
             Scope::Session(id) => self.sessions[id].session.deadline,
-            Scope::Signer { expires_at, .. } => *expires_at,
+            Scope::Signer { expires_at, .. } | Scope::Namespace { expires_at, .. } => *expires_at,
         };
         self.insert(claim, Used { at, expires_at, key: claim.idempotency });
         Outcome::Accepted(Accepted { used_at: at, expires_at, repeated: false })
@@ -115,7 +116,7 @@ impl Model {
     fn nonces(&mut self, claim: &Claim) -> &mut BTreeMap<String, Used> {
         match &claim.scope {
             Scope::Session(id) => &mut self.sessions.get_mut(id).unwrap().used,
-            Scope::Signer { did, .. } => self.signers.entry(did.clone()).or_default(),
+            other => self.signers.entry(holder(other).unwrap().to_owned()).or_default(),
         }
     }
 
@@ -175,10 +176,11 @@ impl Model {
     pub(super) fn rooms(&self, claim: &Claim) -> Vec<(Refusal, i64)> {
         match &claim.scope {
             Scope::Session(id) => vec![(Refusal::ClaimQuotaReached, self.sessions[id].room())],
-            Scope::Signer { did, session, .. } => {
-                let used = self.signers.get(did).map_or(0, BTreeMap::len);
+            other => {
+                let used = self.signers.get(holder(other).unwrap()).map_or(0, BTreeMap::len);
                 let room = i64::try_from(QUOTA).unwrap() - i64::try_from(used).unwrap();
-                let named = session.map(|id| (Refusal::SessionUsedUp, self.sessions[&id].room()));
+                let named = session_of(claim);
+                let named = named.map(|id| (Refusal::SessionUsedUp, self.sessions[&id].room()));
                 named.into_iter().chain([(Refusal::ClaimQuotaReached, room)]).collect()
             }
         }
@@ -190,5 +192,15 @@ fn session_of(claim: &Claim) -> Option<SessionId> {
     match &claim.scope {
         Scope::Session(id) => Some(*id),
         Scope::Signer { session, .. } => *session,
+        Scope::Namespace { .. } => None,
+    }
+}
+
+/// The signer or the namespace, by a name that no other has.
+fn holder(scope: &Scope) -> Option<&str> {
+    match scope {
+        Scope::Session(_) => None,
+        Scope::Signer { did, .. } => Some(did.as_str()),
+        Scope::Namespace { namespace, .. } => Some(namespace.marked()),
     }
 }

@@ -5,7 +5,7 @@
 
 use chrono::Duration;
 
-use super::{Did, End, Nonce, SessionId, Timestamp};
+use super::{Did, End, Namespace, Nonce, SessionId, Timestamp};
 
 /// For how long a repeat with the same `Idempotency-Key` gets the first outcome.
 pub const IDEMPOTENCY_WINDOW_SECONDS: i64 = 600;
@@ -27,6 +27,26 @@ pub enum Scope {
         /// scope.
         session: Option<SessionId>,
     },
+    /// The nonce is kept until `expires_at`, and says itself when it was issued, as a signer's.
+    Namespace {
+        namespace: Namespace,
+        expires_at: Timestamp,
+        issued_at: Option<Timestamp>,
+    },
+}
+
+impl Scope {
+    /// When the nonce expires, unless its session says so.
+    #[inline]
+    #[must_use]
+    pub const fn expires_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Session(_) => None,
+            Self::Signer { expires_at, .. } | Self::Namespace { expires_at, .. } => {
+                Some(*expires_at)
+            }
+        }
+    }
 }
 
 /// The attempt to use a nonce.
@@ -174,7 +194,7 @@ pub fn judge(claim: &Claim, facts: &Facts, asked: bool) -> Option<Outcome> {
         ) => {}
         Some(refusal) => return Some(Outcome::Refused(refusal)),
     }
-    if matches!(claim.scope, Scope::Signer { expires_at, .. } if expires_at <= facts.at) {
+    if claim.scope.expires_at().is_some_and(|expires_at| expires_at <= facts.at) {
         return Some(Outcome::Refused(Refusal::Expired));
     }
     if let Some(row) = facts.row {

@@ -44,6 +44,7 @@ codes! {
     MethodNotAllowed = "method_not_allowed",
     PreconditionFailed = "precondition_failed",
     NonceReplayed = "nonce_replayed",
+    IssuedBeforeRestore = "issued_before_restore",
     SessionExists = "session_exists",
     SessionIdBeforeRestore = "session_id_before_restore",
     SessionEnded = "session_ended",

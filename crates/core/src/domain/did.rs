@@ -63,12 +63,20 @@ impl Did {
     #[inline]
     #[must_use]
     pub fn signer_key(&self) -> SignerKey {
-        let digest: [u8; 32] = Sha256::digest(self.0.as_bytes()).into();
+        SignerKey::of(&self.0)
+    }
+}
+
+impl SignerKey {
+    /// The first half of the SHA-256 of what the scope is called.
+    #[inline]
+    pub(super) fn of(name: &str) -> Self {
+        let digest: [u8; 32] = Sha256::digest(name.as_bytes()).into();
         let mut key = [0; 16];
         for (to, from) in key.iter_mut().zip(digest) {
             *to = from;
         }
-        SignerKey(key)
+        Self(key)
     }
 }
 

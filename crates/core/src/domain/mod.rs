@@ -14,6 +14,7 @@ mod did_url;
 mod key;
 mod metadata;
 mod multikey;
+mod namespace;
 mod nonce;
 mod page;
 mod peer;
@@ -37,7 +38,8 @@ pub use did_url::{DidUrl, InvalidDidUrl};
 pub use key::{InvalidKey, KeyType, PublicKey};
 pub use metadata::{InvalidMetadata, Metadata, pointer_to};
 pub use multikey::InvalidMultikey;
-pub use nonce::{InvalidNonce, Nonce};
+pub use namespace::{InvalidNamespace, Namespace};
+pub use nonce::{InvalidNonce, InvalidNonceBytes, Nonce};
 pub use page::{Cursor, InvalidCursor, MAX_PAGE, MAX_PAGE_BYTES, Page, PageFiller, PageRequest};
 pub use peer::Peer;
 pub use session::{

@@ -13,18 +13,17 @@ mod facts;
 mod in_sessions;
 mod locks;
 mod quick;
+mod readings;
 mod signers;
 mod signers_in_sessions;
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::PostgresStore;
-use super::schema::nonces;
 use super::{of_its_row, unreadable};
 use crate::domain::{
-    Ask, Facts, IdempotencyDigest, Nonce, Scope, SessionId, SignerKey, Timestamp, UsedNonce,
+    Ask, Facts, IdempotencyDigest, Scope, SessionId, SignerKey, Timestamp, UsedNonce,
 };
 use crate::storage::{Asked, OnLock, Result, StoreError};
 
@@ -38,7 +37,7 @@ pub(super) struct SessionAsk<'a> {
     pub(super) wants_row: bool,
 }
 
-/// An ask by a signer, and its place among all asks.
+/// An ask by a signer, and its place among all asks. A namespace is a signer whose DID is no DID.
 #[derive(Clone, Copy)]
 pub(super) struct SignerAsk<'a> {
     pub(super) place: usize,
@@ -46,6 +45,8 @@ pub(super) struct SignerAsk<'a> {
     pub(super) did: &'a str,
     pub(super) expires_at: Timestamp,
     pub(super) issued_at: Option<Timestamp>,
+    /// The most live nonces of the signer.
+    pub(super) quota: u64,
     pub(super) nonce: &'a str,
     pub(super) idempotency: Option<&'a IdempotencyDigest>,
 }
@@ -109,6 +110,7 @@ impl PostgresStore {
                         did: did.as_str(),
                         expires_at: *expires_at,
                         issued_at: *issued_at,
+                        quota: self.limits.quota_per_signer,
                         nonce,
                         idempotency,
                     };
@@ -116,6 +118,18 @@ impl PostgresStore {
                         None => by_signers.push(by),
                         Some(SessionId(session)) => named.push(NamedAsk { by, session: *session }),
                     }
+                }
+                Scope::Namespace { namespace, expires_at, issued_at } => {
+                    by_signers.push(SignerAsk {
+                        place,
+                        signer: namespace.key(),
+                        did: namespace.marked(),
+                        expires_at: *expires_at,
+                        issued_at: *issued_at,
+                        quota: self.limits.quota_per_namespace,
+                        nonce,
+                        idempotency,
+                    });
                 }
             }
         }
@@ -132,23 +146,6 @@ impl PostgresStore {
             self.claim_in_named_sessions(named, on_lock, &mut answers).await;
         }
         answers.into_vec()
-    }
-
-    pub async fn session_nonce(
-        &self,
-        session: SessionId,
-        nonce: &Nonce,
-    ) -> Result<Option<UsedNonce>> {
-        self.read("session_nonce", async |c| {
-            let row = nonces::table
-                .find((session.0, nonce.as_str()))
-                .select((nonces::used_at, nonces::expires_at, nonces::idempotency))
-                .first(c)
-                .await
-                .optional()?;
-            row.map(|(used_at, expires_at, digest)| used(used_at, expires_at, digest)).transpose()
-        })
-        .await
     }
 }
 

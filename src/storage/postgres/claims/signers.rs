@@ -1,4 +1,4 @@
-//! Claims by signers who name no session. A signer's counter is locked before its nonces are
+//! Claims by signers who name no session, and in namespaces. A signer's counter is locked before its nonces are
 //! looked at, so that the counter is exact and no claim past the quota is ever accepted.
 
 use diesel::prelude::*;
@@ -47,7 +47,7 @@ const CLAIM: &str = concat!(
     ",
     judged AS MATERIALIZED (
         SELECT a.place, a.signer, a.nonce, a.expires_at AS asked, a.idempotency, a.locked, clock.at,
-            $8 - g.live AS room,
+            a.quota - g.live AS room,
             EXISTS (SELECT FROM dids d WHERE d.revoked AND d.did = a.did) AS revoked,
             n.used_at, n.expires_at, ",
     earlier_digest!("clock.recovered_at"),
@@ -55,8 +55,8 @@ const CLAIM: &str = concat!(
     untimely!(),
     " AS untimely
         FROM clock
-        CROSS JOIN unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY
-            AS a (signer, did, nonce, expires_at, issued_at, idempotency, locked, place)
+        CROSS JOIN unnest($1, $2, $3, $4, $5, $6, $7, $8) WITH ORDINALITY
+            AS a (signer, did, nonce, expires_at, issued_at, idempotency, locked, quota, place)
         LEFT JOIN signers g ON g.signer = a.signer
         LEFT JOIN signer_nonces n ON n.signer = a.signer AND n.nonce = a.nonce
     ),
@@ -171,7 +171,8 @@ impl PostgresStore {
         let issues: Vec<_> = asks.iter().map(|ask| ask.issued_at).collect();
         let digests: Vec<_> =
             asks.iter().map(|ask| ask.idempotency.map(<[u8; 16]>::as_slice)).collect();
-        let quota = i64::try_from(self.limits.quota_per_signer).unwrap_or(i64::MAX);
+        let quotas: Vec<_> =
+            asks.iter().map(|ask| i64::try_from(ask.quota).unwrap_or(i64::MAX)).collect();
         let work = async |c: &mut AsyncPgConnection| {
             let locked = lock_signers(c, &signers, on_lock).await?;
             if new && locked.is_empty() {
@@ -186,7 +187,7 @@ impl PostgresStore {
                 .bind::<Array<Nullable<Timestamptz>>, _>(&issues)
                 .bind::<Array<Nullable<Bytea>>, _>(&digests)
                 .bind::<Array<Bool>, _>(&locked)
-                .bind::<BigInt, _>(quota);
+                .bind::<Array<BigInt>, _>(&quotas);
             let rows: Vec<ClaimRow> = Prepared(query).load(c).await?;
             let rows = rows.into_iter().zip(asks).zip(locked);
             Ok(rows

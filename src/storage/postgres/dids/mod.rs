@@ -17,7 +17,7 @@ use super::PostgresStore;
 use super::audit;
 use super::connection::confirm::confirm;
 use super::connection::statement::Prepared;
-use super::schema::{dids, signers};
+use super::schema::dids;
 use super::sessions::lists::cut;
 use super::sessions::row;
 use super::unreadable;
@@ -152,15 +152,6 @@ impl WholeDidRow {
 impl PostgresStore {
     pub async fn did(&self, did: &Did) -> Result<Option<DidRecord>> {
         self.read("did", async |c| find(c, did).await).await
-    }
-
-    pub async fn live_nonces(&self, signer: &Did) -> Result<u64> {
-        self.read("live_nonces", async |c| {
-            let of_signer = signers::table.find(signer.signer_key().0.to_vec());
-            let live = of_signer.select(signers::live).first(c).await.optional()?;
-            row::unsigned(live.unwrap_or(0_i64))
-        })
-        .await
     }
 
     pub async fn put_did(&self, new: NewDid, event: AuditEvent) -> Result<DidStored> {

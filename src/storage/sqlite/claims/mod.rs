@@ -15,17 +15,35 @@ use self::statements::{AddToSigner, FindSigner, InsertSessionNonce, InsertSigner
 use self::times::Times;
 use super::SqliteStore;
 use super::connection::errors::{is_isolated, store_error};
-use super::schema::{history, nonces, signer_nonces};
+use super::schema::{history, nonces, signer_nonces, signers};
 use super::types::{number, optional_timestamp, stored, timestamp, unreadable};
 use crate::domain::{
-    Ask, Claim, Did, Facts, IdempotencyDigest, Nonce, Refusal, Scope, SessionId, Timestamp,
-    UsedNonce,
+    Ask, Claim, Did, Facts, IdempotencyDigest, Namespace, Nonce, Refusal, Scope, SessionId,
+    SignerKey, Timestamp, UsedNonce,
 };
 use crate::storage::{ClaimLimits, Result};
 
 impl SqliteStore {
     pub async fn claim(&self, asks: &[Ask<'_>]) -> Vec<Result<Facts>> {
         self.0.claim(asks).await
+    }
+
+    pub async fn live_nonces(&self, SignerKey(key): SignerKey) -> Result<u64> {
+        let live = move |conn: &mut _, _| {
+            let live = signers::table.find(key.as_slice()).select(signers::live);
+            number(live.first::<i64>(conn).optional()?.unwrap_or_default())
+        };
+        self.0.read("live_nonces", live).await
+    }
+
+    pub async fn namespace_nonce(
+        &self,
+        namespace: &Namespace,
+        nonce: &Nonce,
+    ) -> Result<Option<UsedNonce>> {
+        let (SignerKey(key), nonce) = (namespace.key(), nonce.clone());
+        let find = move |conn: &mut _, _| signer_nonce(conn, &key, nonce.as_str());
+        self.0.read("namespace_nonce", find).await
     }
 
     pub async fn session_nonce(
@@ -52,21 +70,25 @@ pub(super) struct OwnedAsk {
 
 enum OwnedScope {
     Session(Key),
-    Signer {
-        key: Key,
-        did: Did,
-        expires_at: Timestamp,
-        issued_at: Option<Timestamp>,
-        session: Option<Key>,
-    },
+    Signer { did: Did, session: Option<Key>, signed: Signed },
+    Namespace { namespace: Namespace, signed: Signed },
+}
+
+/// What a nonce that is not a session's says of itself.
+#[derive(Clone, Copy)]
+struct Signed {
+    /// The key of its signer or namespace.
+    key: Key,
+    expires_at: Timestamp,
+    issued_at: Option<Timestamp>,
 }
 
 impl OwnedScope {
-    /// Sessions before signers, each in the order of their primary keys.
+    /// Sessions first, then the others; each in the order of their primary keys.
     const fn order(&self) -> (u8, Key) {
         match self {
             Self::Session(key) => (0, *key),
-            Self::Signer { key, .. } => (1, *key),
+            Self::Signer { signed, .. } | Self::Namespace { signed, .. } => (1, signed.key),
         }
     }
 }
@@ -77,11 +99,21 @@ impl From<&Ask<'_>> for OwnedAsk {
         let scope = match scope {
             Scope::Session(id) => OwnedScope::Session(id.0.into_bytes()),
             Scope::Signer { did, expires_at, issued_at, session } => OwnedScope::Signer {
-                key: did.signer_key().0,
                 did: did.clone(),
-                expires_at: *expires_at,
-                issued_at: *issued_at,
                 session: session.map(|SessionId(id)| id.into_bytes()),
+                signed: Signed {
+                    key: did.signer_key().0,
+                    expires_at: *expires_at,
+                    issued_at: *issued_at,
+                },
+            },
+            Scope::Namespace { namespace, expires_at, issued_at } => OwnedScope::Namespace {
+                namespace: namespace.clone(),
+                signed: Signed {
+                    key: namespace.key().0,
+                    expires_at: *expires_at,
+                    issued_at: *issued_at,
+                },
             },
         };
         let (nonce, idempotency) = (nonce.clone(), *idempotency);
@@ -93,7 +125,7 @@ impl OwnedAsk {
     /// The session that a signer's claim names, and the signer.
     fn named_session(&self) -> Option<(&Key, &Did)> {
         match &self.scope {
-            OwnedScope::Session(_) => None,
+            OwnedScope::Session(_) | OwnedScope::Namespace { .. } => None,
             OwnedScope::Signer { session, did, .. } => session.as_ref().map(|id| (id, did)),
         }
     }
@@ -187,12 +219,16 @@ fn decide_one(
     let decided = match (passage, gate, &ask.scope) {
         (Passage::Closed(refusal), ..) => Err(refusal),
         (_, Gate::Closed(refusal), _) => Err(*refusal),
-        (_, Gate::Signer { times, .. }, OwnedScope::Signer { expires_at, issued_at, .. }) => {
-            times.refusal(*expires_at, *issued_at).map_or(Ok(*expires_at), Err)
+        (
+            _,
+            Gate::Signer { times, .. },
+            OwnedScope::Signer { signed, .. } | OwnedScope::Namespace { signed, .. },
+        ) => {
+            let Signed { expires_at, issued_at, .. } = *signed;
+            times.refusal(expires_at, issued_at).map_or(Ok(expires_at), Err)
         }
-        (_, Gate::Session(session), OwnedScope::Session(_)) => Ok(session.deadline),
-        (_, Gate::Session(_), OwnedScope::Signer { .. })
-        | (_, Gate::Signer { .. }, OwnedScope::Session(_)) => Err(Refusal::SessionNotFound),
+        (_, Gate::Session(session), _) => Ok(session.deadline),
+        (_, Gate::Signer { .. }, OwnedScope::Session(_)) => Err(Refusal::SessionNotFound),
     };
     let expires_at = match decided {
         Ok(expires_at) => expires_at,
@@ -233,19 +269,32 @@ impl Gate {
             OwnedScope::Session(id) => {
                 Ok(LiveSession::find(conn, now, id)?.map_or_else(Self::Closed, Self::Session))
             }
-            OwnedScope::Signer { key, did, .. } => {
-                type Row = (i64, bool, Option<i64>, Option<i64>, i64);
-                let (live, revoked, purged_until, not_before, skew): Row =
-                    FindSigner { signer: key, did: did.as_str() }.get_result(conn)?;
-                if revoked {
-                    return Ok(Self::Closed(Refusal::DidRevoked));
-                }
-                let room = limits.quota_per_signer.saturating_sub(number(live)?);
-                let room = usize::try_from(room).unwrap_or(usize::MAX);
-                let times = Times::read(now, purged_until, not_before, skew)?;
-                Ok(Self::Signer { room, times })
+            OwnedScope::Signer { did, signed, .. } => {
+                Self::find_signer(conn, limits.quota_per_signer, now, did.as_str(), signed)
+            }
+            OwnedScope::Namespace { namespace, signed } => {
+                let quota = limits.quota_per_namespace;
+                Self::find_signer(conn, quota, now, namespace.marked(), signed)
             }
         }
+    }
+
+    fn find_signer(
+        conn: &mut SqliteConnection,
+        quota: u64,
+        now: Timestamp,
+        did: &str,
+        Signed { key: signer, .. }: &Signed,
+    ) -> QueryResult<Self> {
+        type Row = (i64, bool, Option<i64>, Option<i64>, i64);
+        let (live, revoked, purged_until, not_before, skew): Row =
+            FindSigner { signer, did }.get_result(conn)?;
+        if revoked {
+            return Ok(Self::Closed(Refusal::DidRevoked));
+        }
+        let room = usize::try_from(quota.saturating_sub(number(live)?)).unwrap_or(usize::MAX);
+        let times = Times::read(now, purged_until, not_before, skew)?;
+        Ok(Self::Signer { room, times })
     }
 
     /// How many of `wanted` nonces fit.
@@ -265,16 +314,13 @@ impl Gate {
         ask: &OwnedAsk,
         inserted: usize,
     ) -> QueryResult<()> {
-        match (self, &ask.scope) {
-            (Self::Session(session), OwnedScope::Session(_)) => {
-                session.record(conn, now, inserted)?;
-            }
-            (_, OwnedScope::Signer { key: signer, did, .. }) => {
-                let inserted = stored(inserted);
-                AddToSigner { signer, did: did.as_str(), inserted }.execute(conn)?;
-            }
-            _ => {}
-        }
+        let (did, signer) = match (self, &ask.scope) {
+            (Self::Session(session), _) => return session.record(conn, now, inserted),
+            (_, OwnedScope::Signer { did, signed, .. }) => (did.as_str(), &signed.key),
+            (_, OwnedScope::Namespace { namespace, signed }) => (namespace.marked(), &signed.key),
+            (_, OwnedScope::Session(_)) => return Ok(()),
+        };
+        AddToSigner { signer, did, inserted: stored(inserted) }.execute(conn)?;
         Ok(())
     }
 }
@@ -294,11 +340,11 @@ fn insert(
             let session = session.number;
             InsertSessionNonce { session, nonce, used_at, idempotency }.execute(conn)?
         }
-        (_, OwnedScope::Signer { key: signer, .. }) => {
-            let expires_at = row.expires_at.timestamp_micros();
+        (_, OwnedScope::Signer { signed, .. } | OwnedScope::Namespace { signed, .. }) => {
+            let (signer, expires_at) = (&signed.key, row.expires_at.timestamp_micros());
             InsertSignerNonce { signer, nonce, used_at, expires_at, idempotency }.execute(conn)?
         }
-        (Gate::Closed(_) | Gate::Signer { .. }, OwnedScope::Session(_)) => 0,
+        (_, OwnedScope::Session(_)) => 0,
     };
     Ok(inserted == 1)
 }
@@ -319,14 +365,25 @@ fn find(conn: &mut SqliteConnection, ask: &OwnedAsk) -> QueryResult<Option<UsedN
 fn find_row(conn: &mut SqliteConnection, ask: &OwnedAsk) -> QueryResult<Option<UsedNonce>> {
     match &ask.scope {
         OwnedScope::Session(session) => session_nonce(conn, session, ask.nonce.as_str()),
-        OwnedScope::Signer { key, .. } => signer_nonces::table
-            .find((key.as_slice(), ask.nonce.as_str()))
-            .select((signer_nonces::used_at, signer_nonces::expires_at, signer_nonces::idempotency))
-            .first(conn)
-            .optional()?
-            .map(used_nonce)
-            .transpose(),
+        OwnedScope::Signer { signed, .. } | OwnedScope::Namespace { signed, .. } => {
+            signer_nonce(conn, &signed.key, ask.nonce.as_str())
+        }
     }
+}
+
+/// The nonce's row of a signer, or in a namespace.
+fn signer_nonce(
+    conn: &mut SqliteConnection,
+    signer: &Key,
+    nonce: &str,
+) -> QueryResult<Option<UsedNonce>> {
+    signer_nonces::table
+        .find((signer.as_slice(), nonce))
+        .select((signer_nonces::used_at, signer_nonces::expires_at, signer_nonces::idempotency))
+        .first(conn)
+        .optional()?
+        .map(used_nonce)
+        .transpose()
 }
 
 /// The nonce's row in a session.

@@ -4,13 +4,12 @@ pub(super) mod readings;
 
 use diesel::prelude::*;
 
-use super::schema::{dids, signers};
+use super::schema::dids;
 use super::types::{self, number, optional_timestamp, timestamp, unreadable};
 use super::{SqliteStore, audit};
 use crate::domain::{
     AuditEvent, Cursor, Did, DidDocument, DidFilter, DidForgotten, DidRecord, DidRevoked,
-    DidStored, Gone, InvalidCursor, KeyType, NewDid, Page, PageRequest, PublicKey, SignerKey,
-    Timestamp,
+    DidStored, Gone, InvalidCursor, KeyType, NewDid, Page, PageRequest, PublicKey, Timestamp,
 };
 use crate::storage::readable::readable;
 use crate::storage::{DidChanges, Result};
@@ -19,11 +18,6 @@ impl SqliteStore {
     pub async fn did(&self, did: &Did) -> Result<Option<DidRecord>> {
         let did = did.clone();
         self.0.read("did", move |conn, now| find(conn, now, &did)).await
-    }
-
-    pub async fn live_nonces(&self, signer: &Did) -> Result<u64> {
-        let signer = signer.signer_key();
-        self.0.read("live_nonces", move |conn, _| live_nonces(conn, signer)).await
     }
 
     pub async fn put_did(&self, new: NewDid, audit: AuditEvent) -> Result<DidStored> {
@@ -105,12 +99,6 @@ impl DidRow {
             observed_at: now,
         })
     }
-}
-
-/// The nonces that count towards a signer's quota.
-fn live_nonces(conn: &mut SqliteConnection, signer: SignerKey) -> QueryResult<u64> {
-    let of_signer = signers::table.find(signer.0.as_slice());
-    number(of_signer.select(signers::live).first(conn).optional()?.unwrap_or(0_i64))
 }
 
 /// What is stored about a DID, its document included.

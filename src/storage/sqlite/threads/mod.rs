@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     fn start(location: &SqliteLocation) -> Threads {
-        let limits = ClaimLimits { quota_per_signer: 10 };
+        let limits = ClaimLimits { quota_per_signer: 10, quota_per_namespace: 10 };
         let metrics = Arc::new(Metrics::new().unwrap());
         let slow = Duration::from_mins(1);
         Threads::start(location, 2, slow, limits, metrics, Clock::system()).unwrap()

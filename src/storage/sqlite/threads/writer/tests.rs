@@ -27,7 +27,7 @@ fn harness() -> Harness {
         conn,
         jobs: waiting,
         clock: Arc::new(DatabaseClock::new(clock.clone())),
-        limits: ClaimLimits { quota_per_signer: 100 },
+        limits: ClaimLimits { quota_per_signer: 100, quota_per_namespace: 100 },
         tally: Arc::new(NonceTally::new()),
         changes: watch::channel(0).0,
         checkpointer: None,
