@@ -9,17 +9,18 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use futures_util::future::join;
+use rustix::system::uname;
 use socket2::SockRef;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::budget::{Connections, Shares};
 use crate::clock::Clock;
-use crate::config::{Config, DatabaseUrl, SqliteLocation};
+use crate::config::{Config, DatabaseUrl, OnCut, Replication, SqliteLocation};
 use crate::data_dir::{self, API_ADDRESS_FILE, DataDirError, DataDirLock, OPS_ADDRESS_FILE};
 use crate::http::State;
 use crate::http::access_log::StrangersLines;
-use crate::jobs::{Jobs, purge};
+use crate::jobs::{Jobs, heartbeat, purge};
 use crate::metrics::Metrics;
 use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
@@ -28,7 +29,7 @@ use crate::services::{
     SealingKeys, ServiceError, Sessions, Statistics, Tokens, Verdicts, admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
-use crate::storage::{self, ClaimLimits, Finding, Store, StoreError};
+use crate::storage::{self, ClaimLimits, Compared, Finding, Joining, Mark, Store, StoreError};
 use crate::tls::{Certificates, InvalidCertificate};
 
 /// A stop closes idle connections after no request has been in flight for this long.
@@ -54,6 +55,9 @@ pub enum StartError {
     /// There was a database, and now it is missing or empty.
     #[error("{0}")]
     Lost(String),
+    /// The database lacks what an earlier process of this data folder knew of.
+    #[error("{0}")]
+    WentBack(String),
     #[error(transparent)]
     Sealing(#[from] SealingError),
     #[error(transparent)]
@@ -151,11 +155,15 @@ impl Application {
         let database_lock = lock_database(&config)?;
         let store = open_store(&config, &metrics, &clock).await?;
         look_at_server(&store).await?;
+        let mark = heartbeat::remembered(&config)?;
+        if let Some(mark) = &mark {
+            compare(&store, mark, &config).await?;
+        }
         bring_schema_up_to_date(&store, &config).await?;
         // Before anything is accepted by it.
         store.raise_skew(config.signatures.skew().to_std().unwrap_or_default()).await?;
-        // Nothing is recovered while an instance serves.
-        let recovered_at = store.history().await?.recovered_at;
+        store.join(joining(api_address, mark.as_ref(), &config, &clock)).await?;
+        let recovered_at = store.recovered_at();
         metrics.recovered_at.set(recovered_at.map_or(0, |at| at.timestamp()));
 
         // A new key could open nothing in a database that was sealed with another key.
@@ -202,7 +210,6 @@ impl Application {
             metrics: metrics.clone(),
             strangers_lines: Arc::new(strangers_lines),
             started_at: clock.now(),
-            recovered_at,
             clock: clock.clone(),
             config: config.clone(),
             draining: Arc::new(AtomicBool::new(false)),
@@ -263,6 +270,7 @@ impl Application {
         let rest = async {
             self.jobs.stop().await;
             join(self.state.claims.close(), self.state.sessions.close()).await;
+            heartbeat::depart(&self.store, &self.state.config).await;
             self.store.close().await;
         };
         if tokio::time::timeout(LEFTOVERS, rest).await.is_err() {
@@ -319,13 +327,53 @@ pub fn lost_database(config: &Config) -> Option<String> {
 /// How this data folder shows that it has served before, and what to do about its database.
 fn served_before(config: &Config) -> Option<String> {
     let files = [KEY_FILE, ADMIN_TOKEN_FILE].map(|name| config.data_dir.join(name));
-    let file = files.iter().find(|file| file.exists())?;
+    let file = files.iter().chain([&config.recovery.mark_file]).find(|file| file.exists())?;
     Some(format!(
         "but {} is of an earlier start; put the database back, or set database.url to where it is \
          now. To begin with an empty one, which accepts again what the other had accepted, run \
          `onceguard migrate up`",
         file.display()
     ))
+}
+
+/// Refuses a database that lacks what an earlier process of this data folder knew of, unless the start
+/// will recover it for another reason. Changes nothing.
+async fn compare(store: &Store, mark: &Mark, config: &Config) -> Result<(), StartError> {
+    // An empty one is refused with its schema.
+    let is_shared = matches!(store, Store::Postgres(_));
+    if is_shared && store.migrations().await?.iter().all(|migration| !migration.applied) {
+        return Ok(());
+    }
+    let what = match store.compare(mark).await? {
+        Compared::Holds => return Ok(()),
+        Compared::Behind => {
+            let recovers = config.recovery.on_cut == OnCut::Recover
+                && config.recovery.replication == Replication::Asynchronous;
+            if recovers && store.is_elsewhere().await? {
+                return Ok(());
+            }
+            "lacks commits that it had acknowledged: it was put back to an earlier state"
+        }
+        Compared::Foreign => "is another one, or was put back to a state before its last recovery",
+    };
+    Err(StartError::WentBack(format!(
+        "the database {what}. The file {} remembers what was there. To make the database safe to \
+         use, run `onceguard recover`; if nothing was lost, as after a move that followed a clean \
+         stop, run `onceguard recover --nothing-lost`",
+        config.recovery.mark_file.display()
+    )))
+}
+
+fn joining(api: SocketAddr, mark: Option<&Mark>, config: &Config, clock: &Clock) -> Joining {
+    Joining {
+        name: api.to_string(),
+        host: uname().nodename().to_string_lossy().into_owned(),
+        replication: config.recovery.replication,
+        on_cut: config.recovery.on_cut,
+        skew: config.signatures.skew().to_std().unwrap_or_default(),
+        known_until: mark.map(|mark| mark.at),
+        clock: clock.clone(),
+    }
 }
 
 /// SQLite is this process's own, and is migrated at every start. PostgreSQL is shared: only an

@@ -69,6 +69,8 @@ pub struct Metrics {
     pub purge_lag_seconds: IntGauge,
     pub last_backup: IntGauge,
     pub recovered_at: IntGauge,
+    pub cuts: IntCounter,
+    pub went_back: IntGauge,
     pub certificate_expiry: IntGauge,
     pub clock_jump_seconds: IntGauge,
     pub clock_jumps: IntCounter,
@@ -277,6 +279,16 @@ impl Metrics {
                 r,
                 "database_recovery_timestamp_seconds",
                 "When the database was last recovered, in seconds since 1970; 0 if it never was.",
+            )?,
+            cuts: counter(
+                r,
+                "database_cuts_total",
+                "Times that this instance found that the database had lost commits, and recovered it.",
+            )?,
+            went_back: gauge(
+                r,
+                "database_went_back",
+                "1 while the database is not served, because it lacks what it had acknowledged.",
             )?,
             certificate_expiry: gauge(
                 r,

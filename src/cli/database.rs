@@ -6,7 +6,7 @@ use super::{Failure, out};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, SqliteLocation};
-use crate::data_dir::{self, DataDirError, DataDirLock};
+use crate::data_dir::{self, DataDirLock};
 use crate::metrics::Metrics;
 use crate::storage::sqlite::DatabaseLock;
 use crate::storage::{Store, migrations};
@@ -46,11 +46,7 @@ pub(super) fn lock(
         return Ok(None);
     }
     let folder = data_dir::create(&config.data_dir).and_then(|()| data_dir::lock(&config.data_dir));
-    let folder = folder.map_err(|error| match error {
-        DataDirError::InUse { .. } => Failure::Refused(error.to_string()),
-        DataDirError::Io { .. } => Failure::Failed(error.to_string()),
-    })?;
-    Ok(Some((folder, app::lock_database(config)?)))
+    Ok(Some((folder?, app::lock_database(config)?)))
 }
 
 /// Refuses while an instance serves; `nothing` says what was not done.

@@ -60,7 +60,7 @@ impl From<StoreError> for Failure {
             StoreError::Unavailable(_) | StoreError::Locked(_) => {
                 Self::Unavailable(error.to_string())
             }
-            StoreError::Unsuitable(_) => Self::Refused(error.to_string()),
+            StoreError::Unsuitable(_) | StoreError::WentBack(_) => Self::Refused(error.to_string()),
             StoreError::OutcomeUnknown(_)
             | StoreError::Migration(_)
             | StoreError::Unexpected(_)

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Failure, database, out};
 use crate::config::Config;
+use crate::jobs::heartbeat;
 use crate::storage::{MigrationStatus, Store, migrations};
 
 #[derive(Debug, Subcommand)]
@@ -51,7 +52,7 @@ impl Migrate {
             Self::Up => {
                 let _lock = database::lock(&config)?;
                 let store = database::open_or_create(&config).await?;
-                let result = up(&store).await;
+                let result = up(&store, &config).await;
                 store.close().await;
                 result
             }
@@ -72,7 +73,7 @@ impl Migrate {
                 let _lock = database::lock(&config)?;
                 let store = database::open(&config).await?;
                 let result = match down(&store, Some(1), yes).await {
-                    Ok(()) => up(&store).await,
+                    Ok(()) => up(&store, &config).await,
                     Err(failure) => Err(failure),
                 };
                 store.close().await;
@@ -82,9 +83,10 @@ impl Migrate {
     }
 }
 
-async fn up(store: &Store) -> Result<(), Failure> {
+async fn up(store: &Store, config: &Config) -> Result<(), Failure> {
+    let all = store.migrations().await?;
     // The newer version may have dropped or changed what is pending here.
-    if let Some(unknown) = migrations::unknown(&store.migrations().await?) {
+    if let Some(unknown) = migrations::unknown(&all) {
         return Err(Failure::Refused(format!(
             "nothing was applied: the database has migration {unknown}, which this version of \
              onceguard does not know; use a newer version"
@@ -93,6 +95,10 @@ async fn up(store: &Store) -> Result<(), Failure> {
     let applied = store.migrate_up().await?;
     for name in &applied {
         out::line(format!("applied {name}"))?;
+    }
+    if applied.len() == all.len() {
+        // An empty database is begun on purpose: it need not follow an earlier one.
+        heartbeat::forget(config)?;
     }
     if applied.is_empty() {
         out::note("nothing to apply: the database is up to date");

@@ -7,6 +7,7 @@ use super::{Failure, database, format, out};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::{Actor, Did};
+use crate::jobs::heartbeat;
 use crate::storage::{Recovered, Recovery, Store};
 
 /// The most stored keys that are named.
@@ -17,9 +18,15 @@ pub(super) const MAX_KEYS: u32 = 1000;
     after_help = "Run it after every restore by another tool, before an instance serves: pg_restore, \
     point-in-time recovery, a copied file, a snapshot, or a fail-over that lost commits. No instance \
     may serve meanwhile. docs/recovery.md says what it costs.\n\n\
-    Examples:\n  onceguard recover\n  onceguard recover --yes --json"
+    --nothing-lost is for a database that was moved or upgraded after every instance had stopped, and \
+    has everything: it ends no session. If anything was lost, what was lost can be accepted again.\n\n\
+    Examples:\n  onceguard recover\n  onceguard recover --nothing-lost\n  \
+    onceguard recover --yes --json"
 )]
 pub(super) struct Recover {
+    /// Take the database as it is: it was moved or upgraded, and has everything
+    #[arg(long)]
+    nothing_lost: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -32,6 +39,13 @@ impl Recover {
     pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
         let _lock = database::lock(&config)?;
         let store = database::open_migrated(&config).await?;
+        if self.nothing_lost {
+            let done = adopt(&store, &config, self.yes).await;
+            store.close().await;
+            done?;
+            let generation = json!({ "nothing_lost": true });
+            return if self.json { out::json(&generation) } else { Ok(()) };
+        }
         let done = recover(&store, &config, self.yes).await;
         store.close().await;
         let (recovered, keys) = done?;
@@ -51,10 +65,26 @@ async fn recover(
                     state, and only then.";
     out::confirm(question, yes)?;
     let skew = config.signatures.skew().to_std().unwrap_or_default();
-    let recovery = Recovery { skew, now: Clock::system().now(), actor: Actor::Operator };
-    let recovered = store.recover(recovery).await?;
+    // The lost database may have had a clock that was ahead of both.
+    let known = heartbeat::remembered(config)?.map(|mark| mark.at);
+    let now = known.into_iter().fold(Clock::system().now(), Ord::max);
+    let recovered = store.recover(Recovery { skew, now, actor: Actor::Operator }).await?;
+    heartbeat::forget(config)?;
     let keys = store.stored_keys(MAX_KEYS).await?;
     Ok((recovered, keys))
+}
+
+/// Takes the database as it is, where it is.
+async fn adopt(store: &Store, config: &Config, yes: bool) -> Result<(), Failure> {
+    database::nobody_serves(store, "nothing was changed").await?;
+    let question = "This takes the database as it is. If it lacks anything that was committed, what \
+                    it lacks can be accepted again. Do it after a move or an upgrade that followed a \
+                    clean stop, and only then.";
+    out::confirm(question, yes)?;
+    store.adopt(Actor::Operator).await?;
+    heartbeat::forget(config)?;
+    out::note("The database is taken as it is. Nothing ended.");
+    Ok(())
 }
 
 fn print_json(recovered: &Recovered, keys: &[Did]) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ use crate::archive::{self, InvalidArchive, Manifest};
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, SqliteLocation};
 use crate::domain::{Actor, Did};
+use crate::jobs::heartbeat;
 use crate::storage::{
     Recovered, Recovery, Restore as HowToRestore, RestoreFeed, Store, migrations, restore_rows,
     sqlite,
@@ -63,6 +64,8 @@ impl Restore {
         };
         target.close().await;
         let restored = restored?;
+        // The database is recovered: what was lost does not count.
+        heartbeat::forget(&config)?;
         let store = database::open_migrated(&config).await?;
         let keys = store.stored_keys(recover::MAX_KEYS).await;
         store.close().await;

@@ -58,10 +58,20 @@ impl From<StartError> for Failure {
             StartError::DatabaseLock(error) => error.into(),
             StartError::Schema(_)
             | StartError::Lost(_)
+            | StartError::WentBack(_)
             | StartError::DataDir(DataDirError::InUse { .. }) => Self::Refused(error.to_string()),
             StartError::DataDir(DataDirError::Io { .. }) | StartError::Setting { .. } => {
                 Self::Failed(error.to_string())
             }
+        }
+    }
+}
+
+impl From<DataDirError> for Failure {
+    fn from(error: DataDirError) -> Self {
+        match error {
+            DataDirError::InUse { .. } => Self::Refused(error.to_string()),
+            DataDirError::Io { .. } => Self::Failed(error.to_string()),
         }
     }
 }

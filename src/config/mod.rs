@@ -19,6 +19,7 @@ mod log;
 mod ops;
 mod problem;
 mod reader;
+mod recovery;
 mod resolvers;
 mod sealing;
 mod server;
@@ -46,6 +47,7 @@ pub use log::{Log, LogFormat};
 pub use ops::Ops;
 pub use problem::{InvalidConfig, Origin, Problem};
 pub use reader::Setting;
+pub use recovery::{OnCut, Recovery, Replication};
 pub use resolvers::{Endpoint, Places, Registry, Resolvers, Universal, Web};
 pub use sealing::{Sealing, SealingKeyBytes};
 pub use server::{PublicUrl, Server, Tls};
@@ -75,6 +77,7 @@ pub struct Config {
     pub identifiers: Identifiers,
     pub jobs: Jobs,
     pub backup: Backup,
+    pub recovery: Recovery,
     pub log: Log,
 }
 
@@ -108,6 +111,7 @@ impl Config {
             identifiers: Identifiers::read(reader),
             jobs: Jobs::read(reader),
             backup: Backup::read(reader, &data_dir),
+            recovery: Recovery::read(reader, &data_dir),
             log: Log::read(reader),
             data_dir,
         };

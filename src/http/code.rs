@@ -173,6 +173,13 @@ impl Meaning {
                 "Repeat the request after Retry-After. Treat a claim as not accepted.",
             )
             .retry_after(5),
+            Code::StorageWentBack => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The database went back in time",
+                "The database lacks commits that it had acknowledged, as after a restore or a fail-over that lost some. Until it is recovered, it could accept again what it accepted before. Nothing was changed.",
+                "Treat a claim as not accepted, and repeat the request later. Revocations are taken all the same. The operator runs `onceguard recover`.",
+            )
+            .retry_after(5),
             Code::UpstreamUnavailable => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The DID's home cannot be reached",

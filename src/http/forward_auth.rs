@@ -64,7 +64,7 @@ const DIGEST: HeaderName = HeaderName::from_static("x-onceguard-content-digest")
         "401 session_not_found", "401 session_ended", "401 session_expired", "forbidden",
         "forward_headers_ambiguous", "forward_headers_invalid", "signature_key_revoked",
         "signature_not_a_party", "403 claim_quota_reached", "signature_key_unavailable",
-        "signature_revocation_stale", "storage_unavailable", "overloaded", "outcome_unknown",
+        "signature_revocation_stale", "storage_unavailable", "storage_went_back", "overloaded", "outcome_unknown",
         "503 internal_error",
     ]))),
 )]

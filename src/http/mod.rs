@@ -70,8 +70,6 @@ pub struct State {
     pub clock: Clock,
     pub config: Arc<Config>,
     pub started_at: Timestamp,
-    /// When the database was last recovered, if it ever was.
-    pub recovered_at: Option<Timestamp>,
     /// Set when the service stops: `/readyz` turns 503, requests are still served.
     pub draining: Arc<AtomicBool>,
 }

@@ -166,7 +166,7 @@ fn judge(state: &State, ability: &Ability) -> (StatusCode, Readiness) {
             writable: ability.writes,
             milliseconds: ability.took.as_secs_f64() * 1000.0,
             pending_migrations: answer.map(|answer| answer.pending_migrations),
-            recovered_at: state.recovered_at.map(Time),
+            recovered_at: state.readiness.recovered_at().map(Time),
         },
         pool: PoolView { max: pool.max, open: pool.open, in_use: pool.in_use, utilisation },
         purge: PurgeView { lag_seconds: lag },

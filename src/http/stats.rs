@@ -54,7 +54,8 @@ pub(super) struct DidsView {
 #[schema(as = StatsDatabase)]
 pub(super) struct DatabaseView<'a> {
     bytes: u64,
-    /// When `onceguard recover` was last run; null if it never was.
+    /// When the database was last recovered, by `onceguard recover` or by an instance; null if it
+    /// never was.
     recovered_at: Option<Time>,
     tables: Vec<TableView<'a>>,
 }
@@ -97,7 +98,7 @@ pub(super) async fn stats(call: Call) -> Result<HttpResponse, Problem> {
         dids: DidsView { stored: counts.dids, revoked: counts.revoked_dids },
         database: DatabaseView {
             bytes: found.database_bytes,
-            recovered_at: state.recovered_at.map(Time),
+            recovered_at: state.readiness.recovered_at().map(Time),
             tables: found
                 .tables
                 .iter()

@@ -1,5 +1,5 @@
 //! Work that no call asks for: the purge, backups, unfinished revocations, samples for gauges, the
-//! clock.
+//! clock, the heartbeat.
 //!
 //! Each job has an interval, with jitter, so that instances do not run it at the same moment. A job
 //! that only one instance may run at a time takes a lease in the database first.
@@ -7,6 +7,7 @@
 pub mod backup;
 mod certificates;
 mod clock;
+pub mod heartbeat;
 pub mod purge;
 mod revocations;
 mod sample;
@@ -14,6 +15,7 @@ mod scheduler;
 
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +76,13 @@ impl Jobs {
                 },
             ));
         }
+        let (s, c, last) = (store.clone(), config.clone(), Mutex::new(None));
+        running.spawn(schedule(heartbeat::NAME, heartbeat::INTERVAL, false).run(
+            async move |_: &mut LeaseKeeper| {
+                heartbeat::run(&s, &c, &mut *last.lock().await).await;
+                Ok(())
+            },
+        ));
         let (s, m, c) = (store.clone(), metrics.clone(), clock.clone());
         running.spawn(schedule(purge::NAME, config.jobs.purge_interval, true).run(
             async move |keeper: &mut LeaseKeeper| {

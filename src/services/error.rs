@@ -42,6 +42,7 @@ impl From<&ServiceError> for Code {
                 | StoreError::Unsuitable(_)
                 | StoreError::Locked(_)
                 | StoreError::Migration(_) => Self::StorageUnavailable,
+                StoreError::WentBack(_) => Self::StorageWentBack,
                 StoreError::OutcomeUnknown(_) => Self::OutcomeUnknown,
                 StoreError::Unexpected(_) => Self::InternalError,
                 StoreError::InvalidCursor(_) => Self::ValidationFailed,
@@ -82,6 +83,7 @@ mod tests {
             (StoreError::Unsuitable(why()), Code::StorageUnavailable),
             (StoreError::Locked(why()), Code::StorageUnavailable),
             (StoreError::Migration(why()), Code::StorageUnavailable),
+            (StoreError::WentBack(why()), Code::StorageWentBack),
             (StoreError::OutcomeUnknown(why()), Code::OutcomeUnknown),
             (StoreError::Unexpected(why()), Code::InternalError),
         ] {

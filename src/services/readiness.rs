@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
+use crate::domain::Timestamp;
 use crate::storage::{PoolStatus, Store, StoreError};
 
 /// How long the database may take for an answer, and for a write.
@@ -53,6 +54,12 @@ impl Readiness {
     #[must_use]
     pub fn new(store: Store, clock: Clock) -> Self {
         Self { store, clock, write: Arc::default() }
+    }
+
+    /// When the database was last recovered, if it ever was.
+    #[must_use]
+    pub fn recovered_at(&self) -> Option<Timestamp> {
+        self.store.recovered_at()
     }
 
     /// Takes a bounded time, however the database behaves.

@@ -21,6 +21,10 @@ pub enum StoreError {
     /// The database, or the role, is not what onceguard needs: the text says what it must be.
     #[error("the database cannot be used: {0}")]
     Unsuitable(String),
+    /// The database lacks what it had acknowledged, or is not the one that this instance has served:
+    /// what it accepts could have been accepted before. The text says what to do.
+    #[error("the database went back in time: {0}")]
+    WentBack(String),
     /// The schema is not the one this binary needs.
     #[error("{0}")]
     Migration(String),

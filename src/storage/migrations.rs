@@ -27,7 +27,7 @@ pub const fn newest() -> &'static str {
 }
 
 /// The data that reverting each migration deletes, where it deletes any.
-const LOSSES: [(&str, Option<&str>); 11] = [
+const LOSSES: [(&str, Option<&str>); 12] = [
     (
         "2026-11-20-000001_sessions",
         Some("every session and its nonces, which can then be accepted again"),
@@ -60,6 +60,13 @@ const LOSSES: [(&str, Option<&str>); 11] = [
         Some(
             "when the database was last recovered: what was accepted in the past that it lost can \
              be accepted again",
+        ),
+    ),
+    (
+        "2026-11-30-000100_instances",
+        Some(
+            "what shows that the database went back in time: run `onceguard recover \
+             --nothing-lost` after the migration was applied again",
         ),
     ),
     ("2026-11-30-000120_short_nonces", None),

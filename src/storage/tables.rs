@@ -44,8 +44,8 @@ const fn column(name: &'static str, kind: Kind) -> Column {
 }
 
 /// Every table with data, those first that others refer to. The order is that of archives.
-pub const TABLES: [Table; 10] = [
-    // Its other column, `only_row`, says only that it has one row.
+pub const TABLES: [Table; 11] = [
+    // Its other columns say that it has one row, and (in PostgreSQL) which server it is on.
     Table {
         name: "history",
         columns: &[
@@ -55,6 +55,20 @@ pub const TABLES: [Table; 10] = [
             column("recovered_at", Kind::Time),
             column("not_before", Kind::Time),
             column("skew_seconds", Kind::Number),
+        ],
+    },
+    Table {
+        name: "instances",
+        columns: &[
+            column("id", Kind::Id),
+            column("name", Kind::Text),
+            column("host", Kind::Text),
+            column("version", Kind::Text),
+            column("started_at", Kind::Time),
+            column("heartbeat_at", Kind::Time),
+            column("ended_at", Kind::Time),
+            column("state", Kind::Text),
+            column("counter", Kind::Number),
         ],
     },
     Table {

@@ -26,6 +26,7 @@ mod backup;
 mod clock;
 mod contention;
 mod cut_connection;
+mod cuts;
 mod data_folder;
 mod did_cache;
 mod failover;

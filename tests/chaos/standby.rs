@@ -74,7 +74,7 @@ async fn a_nonce_that_only_the_primary_has_was_never_accepted() {
     primary.crash();
     standby.restart();
     standby.promote();
-    let moved = Home::at(standby.url());
+    let moved = Home::at(standby.url()).set("recovery.replication", "synchronous");
     let other = moved.start().await;
     let second = caller_with(&home.token(), &other);
     assert_eq!(post(&second, &session, "lost", None).await, 201, "accepted for the first time");

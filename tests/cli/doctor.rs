@@ -42,6 +42,7 @@ async fn every_part_has_its_line() {
         "migrations",
         "clock",
         "sealing key",
+        "past",
         "API port",
         "ops port",
         "instance",

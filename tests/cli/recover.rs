@@ -3,8 +3,106 @@
 use rstest::rstest;
 
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::wait_for;
+use crate::support::{Caller, Home, Process, http_client, wait_for};
 use crate::{assert_failed, json, migrated, stats};
+
+fn caller(home: &Home, process: &Process) -> Caller {
+    let base = format!("http://{}", process.api);
+    Caller::new(http_client().build().unwrap(), base, Some(&home.token()))
+}
+
+/// A SQLite database and a copy of it, made by a tool while no instance served; then the database
+/// accepts a nonce in a session, and the copy is put back. Returns the home and the session.
+async fn put_back(copy: &str, kill: bool) -> (Home, String) {
+    let home = Home::on(Sqlite).await;
+    let process = home.start().await;
+    let session = caller(&home, &process).session().await;
+    assert_eq!(process.stop().await.code(), 0);
+    let (file, kept) = (home.folder().join("onceguard.db"), home.folder().join("kept.db"));
+    match copy {
+        "copied" => {
+            std::fs::copy(&file, &kept).unwrap();
+        }
+        _ => home.raw().await.execute(&format!("VACUUM INTO '{}'", kept.display())).await,
+    }
+    let process = home.start().await;
+    let nonces = format!("/v1/sessions/{session}/nonces");
+    caller(&home, &process).post(&nonces, &serde_json::json!({ "nonce": "lost" })).await.is(201);
+    if kill {
+        // The mark is written each second.
+        let mark = home.folder().join("mark");
+        let before = std::fs::read_to_string(&mark).unwrap();
+        wait_for("the mark", async || {
+            (std::fs::read_to_string(&mark).unwrap() != before).then_some(())
+        })
+        .await;
+        process.kill().await;
+    } else {
+        assert_eq!(process.stop().await.code(), 0);
+    }
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(home.folder().join(format!("onceguard.db{suffix}")));
+    }
+    std::fs::rename(&kept, &file).unwrap();
+    (home, session)
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_put_back_is_not_served_before_it_is_recovered(
+    #[values("copied", "vacuumed")] copy: &str,
+    #[values(false, true)] kill: bool,
+) {
+    let (home, session) = put_back(copy, kill).await;
+    let words = ["put back to an earlier state", "onceguard recover", "--nothing-lost", "mark"];
+    for _ in 0..2 {
+        assert_failed(&home.run(&["serve"]).await, 4, &words);
+    }
+    let doctor = home.run(&["doctor"]).await;
+    assert_eq!(doctor.code(), 1, "{doctor:?}");
+    assert!(doctor.stdout.contains("put back to an earlier state"), "{doctor:?}");
+    home.run(&["recover", "--yes"]).await.success();
+    let process = home.start().await;
+    let nonces = format!("/v1/sessions/{session}/nonces");
+    let again = caller(&home, &process).post(&nonces, &serde_json::json!({ "nonce": "lost" }));
+    again.await.refused(410, "session_ended");
+    assert_eq!(process.stop().await.code(), 0);
+    home.start().await.stop().await.success();
+}
+
+/// The operator knows better.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_taken_as_it_is_on_the_operators_word(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let home = migrated(on).await;
+    home.start().await.stop().await.success();
+    let raw = home.raw().await;
+    raw.execute("UPDATE instances SET counter = 0").await;
+    assert_failed(&home.run(&["serve"]).await, 4, &["--nothing-lost"]);
+    let asked = home.run(&["recover", "--nothing-lost"]).await;
+    assert_failed(&asked, 4, &["takes the database as it is", "pass --yes"]);
+    assert_failed(&home.run(&["serve"]).await, 4, &["--nothing-lost"]);
+    let taken = json(home.run(&["recover", "--nothing-lost", "--yes", "--json"]).await);
+    assert_eq!(taken["nothing_lost"], true);
+    home.start().await.stop().await.success();
+    assert_eq!(raw.number("count(*) FROM history WHERE recovered_at IS NOT NULL").await, 0);
+    let event = "count(*) FROM audit_events WHERE action = 'database.adopt'";
+    assert_eq!(raw.number(event).await, 1);
+}
+
+/// A mark of a database that is not this one.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_database_is_not_served_by_mistake() {
+    let (one, other) = (Home::on(Postgres).await, Home::on(Postgres).await);
+    one.start().await.stop().await.success();
+    other.start().await.stop().await.success();
+    std::fs::copy(one.folder().join("mark"), other.folder().join("mark")).unwrap();
+    assert_failed(&other.run(&["serve"]).await, 4, &["is another one"]);
+    let generation = "count(*) FROM history WHERE recovered_at IS NOT NULL";
+    assert_eq!(other.raw().await.number(generation).await, 0);
+}
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]

@@ -27,6 +27,7 @@ mod did_readings;
 mod dids;
 mod dump;
 mod durability;
+mod guard;
 mod leases;
 mod metadata;
 mod migrations;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use onceguard::config::{self, SealingKeyBytes};
+use onceguard::clock::Clock;
+use onceguard::config::{self, OnCut, Replication, SealingKeyBytes};
 use onceguard::domain::{
     Actor, Ask, AuditEvent, Claim, Cursor, Did, DidDocument, Facts, IdempotencyDigest, KeyType,
     Metadata, NewDid, NewSession, Nonce, Opened, Outcome, Peer, PublicKey, Scope, SealedKey,
@@ -13,7 +14,9 @@ use onceguard::domain::{
 use onceguard::metrics::Metrics;
 use onceguard::resolvers::{Account, did_key};
 use onceguard::services::{OpenSession, Sealer, SealingKeys, Sessions};
-use onceguard::storage::{Answer, Asked, OnLock, PurgeStep, Purged, Reading, Store, StoreError};
+use onceguard::storage::{
+    Answer, Asked, Joining, OnLock, PurgeStep, Purged, Reading, Store, StoreError,
+};
 use serde_json::json;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -81,6 +84,19 @@ pub fn a_sealed_key(key_id: &str) -> SealedKey {
     let mut ciphertext = vec![0xa5; 40];
     ciphertext.extend_from_slice(&unique().to_be_bytes());
     SealedKey { key_id: key_id.to_owned(), ciphertext }
+}
+
+/// How an instance begins to serve.
+pub fn joining(replication: Replication, on_cut: OnCut) -> Joining {
+    Joining {
+        name: "127.0.0.1:8080".into(),
+        host: "test".into(),
+        replication,
+        on_cut,
+        skew: Duration::from_mins(1),
+        known_until: None,
+        clock: Clock::system(),
+    }
 }
 
 pub fn an_audit_event(action: &'static str, subject: &impl ToString) -> AuditEvent {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Every code, with the statuses that it can come with.
-pub const CODES: [(&str, &[u16]); 46] = [
+pub const CODES: [(&str, &[u16]); 47] = [
     ("invalid_request", &[400]),
     ("unauthenticated", &[401]),
     ("forbidden", &[403]),
@@ -38,6 +38,7 @@ pub const CODES: [(&str, &[u16]); 46] = [
     ("signature_revocation_stale", &[503]),
     ("internal_error", &[500, 503]),
     ("storage_unavailable", &[503]),
+    ("storage_went_back", &[503]),
     ("overloaded", &[503]),
     ("outcome_unknown", &[503]),
     ("signature_required", &[401, 403]),

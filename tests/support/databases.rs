@@ -342,6 +342,9 @@ async fn make_template() -> String {
             let store = store_at(&url).await;
             store.migrate_up().await.unwrap();
             store.close().await;
+            // Copies of it are databases of their own.
+            let DatabaseUrl::Postgres(options) = &url else { unreachable!() };
+            RawSql::postgres(&options.connection).await.execute(FORGET_SERVER).await;
         };
         // Migrations block their thread, and the first test's runtime may have only one thread.
         let apart = || tokio::runtime::Runtime::new().unwrap().block_on(migrate);
@@ -361,6 +364,10 @@ async fn make_template() -> String {
     // The lock ends with this connection.
     name
 }
+
+/// As in a database that no instance has served yet.
+const FORGET_SERVER: &str = "UPDATE history SET system_identifier = NULL, timeline = NULL, \
+                             database_oid = NULL, nonces_oid = NULL";
 
 /// A digest of PostgreSQL's migrations, in 16 hexadecimal digits.
 fn migrations_digest() -> String {

@@ -72,6 +72,11 @@ impl PrivatePostgres {
         file.write_all(content.as_bytes()).unwrap();
     }
 
+    /// Removes a file of its data folder.
+    pub fn remove_file(&self, name: &str) {
+        std::fs::remove_file(self.folder.path().join("data").join(name)).unwrap();
+    }
+
     /// Starts it again, with these settings added.
     pub fn restart_with(&self, settings: &str) {
         self.write_file("postgresql.auto.conf", settings);

@@ -1,5 +1,5 @@
 //! What serving needs of the database: that it answers, has all migrations, agrees about the time,
-//! and was sealed with the configured keys.
+//! was sealed with the configured keys, and did not go back in time.
 
 use std::time::Instant;
 
@@ -8,9 +8,10 @@ use crate::app;
 use crate::cli::{database, format};
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, SqliteLocation};
+use crate::jobs::heartbeat;
 use crate::services::{Sealer, SealingKeys, check_keys};
 use crate::storage::migrations::unknown;
-use crate::storage::{Finding, Store};
+use crate::storage::{Compared, Finding, Store};
 
 /// Clocks further apart than this are a warning.
 const SKEW_WARNING_SECONDS: i64 = 2;
@@ -49,6 +50,7 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
     checks.push(clock(&store, complete).await);
     if complete {
         checks.push(sealing(&store, config).await);
+        checks.push(past(&store, config).await);
     }
     store.close().await;
     checks
@@ -155,6 +157,45 @@ async fn clock(store: &Store, complete: bool) -> Check {
         Check::warn(NAME, format!("{detail}; set both by NTP"))
     } else {
         Check::ok(NAME, detail)
+    }
+}
+
+/// Whether the database has what it had when it was last served, as far as that is known.
+async fn past(store: &Store, config: &Config) -> Check {
+    const NAME: &str = "past";
+    let mark = match heartbeat::remembered(config) {
+        Ok(mark) => mark,
+        Err(error) => return Check::fail(NAME, error.to_string()),
+    };
+    let compared = match &mark {
+        Some(mark) => store.compare(mark).await,
+        None => Ok(Compared::Holds),
+    };
+    let found = match compared {
+        Ok(compared) => store.is_elsewhere().await.map(|elsewhere| (compared, elsewhere)),
+        Err(error) => Err(error),
+    };
+    let advice =
+        "if nothing was lost, run `onceguard recover --nothing-lost`, else `onceguard recover`";
+    match found {
+        Err(error) => Check::fail(NAME, error.to_string()),
+        Ok((Compared::Holds, false)) => Check::ok(NAME, "nothing is known to be missing"),
+        Ok((Compared::Holds | Compared::Behind, true)) => Check::warn(
+            NAME,
+            format!(
+                "the database is on another server than before, and may lack commits; {advice}"
+            ),
+        ),
+        Ok((Compared::Behind, false)) => {
+            Check::fail(NAME, format!("the database was put back to an earlier state; {advice}"))
+        }
+        Ok((Compared::Foreign, _)) => Check::fail(
+            NAME,
+            format!(
+                "the database is not the one that {} remembers; {advice}",
+                config.recovery.mark_file.display()
+            ),
+        ),
     }
 }
 

@@ -114,7 +114,7 @@ use result::{Error, View};
     ),
     extensions(("x-all-errors" = json!([
         "unauthenticated", "forbidden", "payload_too_large", "internal_error", "upstream_unavailable",
-        "storage_unavailable",
+        "storage_unavailable", "storage_went_back",
     ]))),
 )]
 pub(super) async fn resolve(request: HttpRequest, access: Access) -> Result<HttpResponse, Problem> {

@@ -34,7 +34,7 @@ struct View<'a> {
     get, path = "/1.0/methods", operation_id = "list_did_methods", tag = "dids",
     responses((status = 200, description = "The methods' names.", body = Vec<String>, example = json!(["key", "web"]))),
     extensions(("x-all-errors" = json!([
-        "unauthenticated", "forbidden", "payload_too_large", "internal_error", "storage_unavailable",
+        "unauthenticated", "forbidden", "payload_too_large", "internal_error", "storage_unavailable", "storage_went_back",
     ]))),
 )]
 pub(in crate::http) async fn methods(
@@ -55,7 +55,7 @@ pub(in crate::http) async fn methods(
     responses((status = 200, description = "By the `source` of what it reads.", body = BTreeMap<String, View>,
         example = json!({"key": {"methods": ["key"]}, "web": {"methods": ["web"], "ttlSeconds": 300}}))),
     extensions(("x-all-errors" = json!([
-        "unauthenticated", "forbidden", "payload_too_large", "internal_error", "storage_unavailable",
+        "unauthenticated", "forbidden", "payload_too_large", "internal_error", "storage_unavailable", "storage_went_back",
     ]))),
 )]
 pub(in crate::http) async fn properties(

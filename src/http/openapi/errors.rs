@@ -16,12 +16,13 @@ use crate::domain::Code;
 const MEDIA_TYPE: &str = "application/problem+json";
 
 /// What almost every operation may be refused for.
-const COMMON: [Code; 6] = [
+const COMMON: [Code; 7] = [
     Code::PayloadTooLarge,
     Code::Unauthenticated,
     Code::Forbidden,
     Code::ValidationFailed,
     Code::StorageUnavailable,
+    Code::StorageWentBack,
     Code::InternalError,
 ];
 

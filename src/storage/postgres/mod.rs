@@ -10,8 +10,10 @@ mod claims;
 mod connection;
 mod dids;
 mod dump;
+mod guard;
 mod health;
 mod history;
+mod instances;
 mod leases;
 mod migrations;
 mod purge;
@@ -24,7 +26,7 @@ mod statistics;
 mod tokens;
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -40,6 +42,7 @@ use self::connection::errors::{InFlight, Trouble};
 use self::connection::pool::{Kind, Limits, Pool};
 use self::connection::tls::Tls;
 use self::connection::work::Work;
+use self::guard::Guard;
 use super::{ClaimLimits, Result, StoreError};
 use crate::config::{Database, PostgresOptions};
 use crate::metrics::Metrics;
@@ -80,6 +83,11 @@ pub struct PostgresStore {
     /// Tells those who listen to end.
     closing: CancellationToken,
     general: Arc<Connector>,
+    /// Empty until this store serves. The connectors share it.
+    guard: Arc<OnceLock<Guard>>,
+    /// Counts the servers that are not used any more. The pools share it.
+    server: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
     /// The name of this store in its sessions, for those who watch what it does.
     instance: Uuid,
     runtime: Handle,
@@ -106,11 +114,13 @@ impl PostgresStore {
         let lock_timeout = LOCK_TIMEOUT.as_millis().to_string();
         let mut batch_settings = BATCH_PLANNER.to_vec();
         batch_settings.push(("lock_timeout", lock_timeout.as_str()));
+        let guard: Arc<OnceLock<Guard>> = Arc::default();
         let connector = |statement_timeout, settings| {
             let assumptions = Assumptions::new(instance, statement_timeout, settings);
             let patience = config.pool.acquire_timeout;
             let (tls, metrics) = (tls.clone(), Arc::clone(&metrics));
-            Arc::new(Connector::new(options, tls, assumptions, patience, metrics))
+            let guard = Arc::clone(&guard);
+            Arc::new(Connector::new(options, tls, assumptions, guard, patience, metrics))
         };
         let general = connector(config.statement_timeout, &[]);
         let claims = connector(config.claim_statement_timeout, &batch_settings);
@@ -144,7 +154,7 @@ impl PostgresStore {
         let pools = Pools {
             general: Pool::open(connector, general_limits, &server, Arc::clone(&metrics)).await?,
             claims: Pool::open(claims, claim_limits, &server, Arc::clone(&metrics)).await?,
-            sessions: Pool::open(sessions, session_limits, &server, metrics).await?,
+            sessions: Pool::open(sessions, session_limits, &server, Arc::clone(&metrics)).await?,
             _open: open.token(),
         };
         Ok(Self {
@@ -152,6 +162,9 @@ impl PostgresStore {
             open,
             closing: CancellationToken::new(),
             general,
+            guard,
+            server,
+            metrics,
             instance,
             runtime: Handle::current(),
             limits,
@@ -195,6 +208,14 @@ impl PostgresStore {
         F: Work<T>,
     {
         self.pools()?.sessions.run(kind, operation, work).await
+    }
+
+    /// Several statements in one transaction that a crash may take back.
+    async fn errand<T, F>(&self, operation: &'static str, work: F) -> Result<T>
+    where
+        F: Work<T>,
+    {
+        self.pools()?.general.run(Kind::Errand, operation, work).await
     }
 
     /// Several statements in one transaction.

@@ -16,7 +16,7 @@ use crate::domain::{Did, EndReason, Timestamp};
 use crate::storage::{Recovered, Recovery, Result, StoreError};
 
 /// Locks the row until the transaction ends: of two recoveries, one comes after the other. The
-/// time before which nothing is accepted never goes back.
+/// time before which nothing is accepted never goes back. The database is on this server from now on.
 const BEGIN_GENERATION: &str = "
     WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at)
     UPDATE history
@@ -25,8 +25,10 @@ const BEGIN_GENERATION: &str = "
         not_before = greatest(
             not_before,
             greatest(clock.at, $3) + greatest(skew_seconds, $2) * interval '1 second'
-        )
-    FROM clock
+        ),
+        system_identifier = s.system_identifier, timeline = s.timeline,
+        database_oid = s.database_oid, nonces_oid = s.nonces_oid
+    FROM clock, server_identity() AS s
     RETURNING ancestors[cardinality(ancestors)] AS ancestor, recovered_at, not_before";
 
 #[derive(QueryableByName)]

@@ -53,6 +53,24 @@ diesel::table! {
         recovered_at -> Nullable<Timestamptz>,
         not_before -> Nullable<Timestamptz>,
         skew_seconds -> Int4,
+        system_identifier -> Nullable<Int8>,
+        timeline -> Nullable<Int4>,
+        database_oid -> Nullable<Int8>,
+        nonces_oid -> Nullable<Int8>,
+    }
+}
+
+diesel::table! {
+    instances (id) {
+        id -> Uuid,
+        name -> Text,
+        host -> Text,
+        version -> Text,
+        started_at -> Timestamptz,
+        heartbeat_at -> Timestamptz,
+        ended_at -> Nullable<Timestamptz>,
+        state -> Text,
+        counter -> Int8,
     }
 }
 
@@ -63,6 +81,14 @@ diesel::table! {
         taken_at -> Timestamptz,
         until -> Timestamptz,
         finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    marks (id) {
+        id -> Uuid,
+        instance -> Uuid,
+        value -> Int8,
     }
 }
 
@@ -129,7 +155,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     audit_events,
     dids,
     history,
+    instances,
     leases,
+    marks,
     nonces,
     sealing_keys,
     sessions,

@@ -11,6 +11,7 @@ mod dids;
 mod dump;
 mod health;
 mod history;
+mod instances;
 mod leases;
 mod migrations;
 mod purge;

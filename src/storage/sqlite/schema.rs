@@ -124,6 +124,20 @@ diesel::table! {
 }
 
 diesel::table! {
+    instances (id) {
+        id -> Binary,
+        name -> Text,
+        host -> Text,
+        version -> Text,
+        started_at -> BigInt,
+        heartbeat_at -> BigInt,
+        ended_at -> Nullable<BigInt>,
+        state -> Text,
+        counter -> BigInt,
+    }
+}
+
+diesel::table! {
     history (only_row) {
         only_row -> BigInt,
         purged_until -> Nullable<BigInt>,

@@ -56,6 +56,7 @@ codes! {
     ClaimQuotaReached = "claim_quota_reached",
     RateLimited = "rate_limited",
     StorageUnavailable = "storage_unavailable",
+    StorageWentBack = "storage_went_back",
     UpstreamUnavailable = "upstream_unavailable",
     Overloaded = "overloaded",
     OutcomeUnknown = "outcome_unknown",

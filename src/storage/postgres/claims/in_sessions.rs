@@ -29,7 +29,8 @@ use crate::storage::{Asked, Result, StoreError};
 /// The answer has a row for each ask, and only if some insert met an earlier row, one more for
 /// each nonce that was inserted.
 const CLAIM: &str = concat!(
-    "WITH judged AS MATERIALIZED (
+    "WITH marked AS MATERIALIZED (SELECT mark_commit()),
+    judged AS MATERIALIZED (
         SELECT a.place, a.session_id, a.nonce, a.idempotency, s.deadline,
             s.max_claims IS NOT NULL AS counted, ",
     session_now!("now()"),
@@ -37,7 +38,8 @@ const CLAIM: &str = concat!(
             EXISTS (
                 SELECT FROM dids d WHERE d.revoked AND d.did IN (s.client_did, s.server_did)
             ) AS revoked
-        FROM unnest($1, $2, $3) WITH ORDINALITY AS a (session_id, nonce, idempotency, place)
+        FROM marked
+        CROSS JOIN unnest($1, $2, $3) WITH ORDINALITY AS a (session_id, nonce, idempotency, place)
         LEFT JOIN sessions s ON s.id = a.session_id
     ),
     free AS MATERIALIZED (
@@ -201,7 +203,7 @@ impl PostgresStore {
             let rows: Vec<ClaimRow> = Prepared(query).load(c).await?;
             judge(rows, asks)
         };
-        self.pools()?.claims.run(Kind::Statement, "claim_in_sessions", work).await
+        self.pools()?.claims.run(Kind::Decision, "claim_in_sessions", work).await
     }
 
     /// Reads the rows that were in the way, or that a refused ask wants.

@@ -26,9 +26,11 @@ use crate::storage::postgres::connection::statement::Prepared;
 /// `OFFSET 0` keeps the conditions out of the look-up of the session: with them the planner might
 /// walk a partial index of all live sessions instead of the primary key.
 const CLAIM: &str = "
+    WITH marked AS MATERIALIZED (SELECT mark_commit())
     INSERT INTO nonces (session_id, nonce, used_at, expires_at, idempotency)
     SELECT a.session_id, a.nonce, now(), s.deadline, a.idempotency
-    FROM unnest($1, $2, $3) WITH ORDINALITY AS a (session_id, nonce, idempotency, place)
+    FROM marked
+    CROSS JOIN unnest($1, $2, $3) WITH ORDINALITY AS a (session_id, nonce, idempotency, place)
     CROSS JOIN LATERAL (
         SELECT deadline, ended_at, max_claims, expires_at, last_activity, idle_timeout_seconds,
             EXISTS (
@@ -111,6 +113,6 @@ impl PostgresStore {
                 .bind::<Array<Nullable<Bytea>>, _>(&digests);
             Prepared(query).load(c).await
         };
-        self.pools()?.claims.run(Kind::Statement, "claim_quickly", work).await
+        self.pools()?.claims.run(Kind::Decision, "claim_quickly", work).await
     }
 }

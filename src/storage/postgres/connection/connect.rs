@@ -1,9 +1,10 @@
 //! Opens one connection and sets it up. Only what may pass by itself is tried again: a server that
-//! is unreachable, starting or a standby is, a wrong password or certificate is not.
+//! is unreachable, starting or a standby is, a wrong password or certificate is not. Once the store
+//! serves, the [`Guard`] looks at each connection before it is used.
 
 use std::error::Error as _;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -19,6 +20,7 @@ use super::tls::Tls;
 use crate::config::PostgresOptions;
 use crate::metrics::Metrics;
 use crate::storage::StoreError;
+use crate::storage::postgres::guard::{Admission, Guard, check_server};
 
 /// The wait before the second try, which grows from try to try, and the longest: a server that is
 /// back is used at once.
@@ -38,11 +40,19 @@ pub(crate) struct Connector {
     config: Config,
     tls: Tls,
     assumptions: Assumptions,
+    /// Empty until the store serves.
+    guard: Arc<OnceLock<Guard>>,
     /// For how long a server that may be back in a moment is tried again.
     patience: Duration,
     /// Of the last try, if it failed.
     last_error: Mutex<Option<ConnectError>>,
     metrics: Arc<Metrics>,
+}
+
+/// A connection, and how it may be used.
+pub(crate) struct Opened {
+    pub(super) connection: AsyncPgConnection,
+    pub(super) admission: Admission,
 }
 
 /// Why a connection could not be opened.
@@ -64,15 +74,21 @@ enum Obstacle {
     Lasting,
     /// Somebody changes the database or its role.
     Unsuitable,
+    /// The database is recovered, or the address leads to the one that was served.
+    WentBack,
 }
 
 impl ConnectError {
-    fn passing(reason: impl Into<String>) -> Self {
+    pub(crate) fn passing(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), obstacle: Obstacle::Passing }
     }
 
     fn lasting(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), obstacle: Obstacle::Lasting }
+    }
+
+    pub(crate) fn went_back(reason: &str) -> Self {
+        Self { reason: reason.into(), obstacle: Obstacle::WentBack }
     }
 
     pub(super) fn read_only(reason: &'static str) -> Self {
@@ -88,6 +104,7 @@ impl ConnectError {
             Obstacle::Unsuitable => {
                 Some("the database cannot be used as it is: `onceguard doctor` says why")
             }
+            Obstacle::WentBack => Some("the database went back in time: the log says what to do"),
         }
     }
 
@@ -106,6 +123,7 @@ impl From<ConnectError> for StoreError {
     fn from(error: ConnectError) -> Self {
         match error.obstacle {
             Obstacle::Unsuitable => Self::Unsuitable(error.reason),
+            Obstacle::WentBack => Self::WentBack(error.reason),
             Obstacle::Passing | Obstacle::ReadOnly(_) | Obstacle::Lasting => {
                 Self::Unavailable(error.reason)
             }
@@ -130,6 +148,7 @@ impl Connector {
         options: &PostgresOptions,
         tls: Tls,
         assumptions: Assumptions,
+        guard: Arc<OnceLock<Guard>>,
         patience: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -156,23 +175,49 @@ impl Connector {
             let writable = format!("{given} -c default_transaction_read_only=off");
             config.options(writable).target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
-        Self { config, tls, assumptions, patience, last_error: Mutex::default(), metrics }
+        Self { config, tls, assumptions, guard, patience, last_error: Mutex::default(), metrics }
     }
 
-    /// A connection without a limit on how long a statement may take, for migrations.
+    /// A connection without a limit on how long a statement may take, and without the guard, for
+    /// migrations and recoveries.
     pub(crate) fn patient(&self) -> Self {
         Self {
             config: self.config.clone(),
             tls: self.tls.clone(),
             assumptions: self.assumptions.patient(),
+            guard: Arc::default(),
             patience: self.patience,
             last_error: Mutex::default(),
             metrics: Arc::clone(&self.metrics),
         }
     }
 
-    /// Opens a connection, driven by the runtime that this is called on.
+    /// Opens a connection that decides nothing, driven by the runtime that this is called on.
     pub(crate) async fn connect(&self) -> std::result::Result<AsyncPgConnection, ConnectError> {
+        let opened = self.open(false).await?;
+        self.whole(opened)
+    }
+
+    /// One try to do so.
+    pub(crate) async fn attempt(&self) -> std::result::Result<AsyncPgConnection, ConnectError> {
+        let opened = self.try_to_open(false).await?;
+        self.whole(opened)
+    }
+
+    /// While a store serves, only its pools use a database that was cut.
+    fn whole(&self, opened: Opened) -> std::result::Result<AsyncPgConnection, ConnectError> {
+        if opened.admission.cut && self.guard.get().is_some() {
+            return Err(ConnectError::went_back("the database went back in time"));
+        }
+        Ok(opened.connection)
+    }
+
+    pub(super) fn guard(&self) -> Option<&Guard> {
+        self.guard.get()
+    }
+
+    /// Opens a connection, which `decides` or not, driven by the runtime that this is called on.
+    pub(super) async fn open(&self, decides: bool) -> std::result::Result<Opened, ConnectError> {
         let began = Instant::now();
         let mut waits = ExponentialBuilder::default()
             .with_min_delay(FIRST_WAIT)
@@ -182,8 +227,8 @@ impl Connector {
             .build();
         let mut told = false;
         loop {
-            let error = match self.attempt().await {
-                Ok(connection) => return Ok(connection),
+            let error = match self.try_to_open(decides).await {
+                Ok(opened) => return Ok(opened),
                 Err(error) => error,
             };
             let passes = matches!(error.obstacle, Obstacle::Passing | Obstacle::ReadOnly(_));
@@ -198,8 +243,8 @@ impl Connector {
         }
     }
 
-    /// One try, within [`SETUP_TIMEOUT`].
-    pub(crate) async fn attempt(&self) -> std::result::Result<AsyncPgConnection, ConnectError> {
+    /// One try, within [`SETUP_TIMEOUT`], but for a recovery.
+    async fn try_to_open(&self, decides: bool) -> std::result::Result<Opened, ConnectError> {
         let attempt = timeout(SETUP_TIMEOUT, async {
             let mut connection = self.establish().await?;
             self.assumptions.establish(&mut connection).await?;
@@ -209,12 +254,30 @@ impl Connector {
             let seconds = SETUP_TIMEOUT.as_secs();
             Err(ConnectError::passing(format!("no log-in within {seconds} s")))
         });
+        let result = match result {
+            Ok(connection) => self.admit(connection, decides).await,
+            Err(error) => Err(error),
+        };
         if result.is_err() {
             self.metrics.connect_failures.inc();
         }
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) =
             result.as_ref().err().cloned();
         result
+    }
+
+    async fn admit(
+        &self,
+        mut connection: AsyncPgConnection,
+        decides: bool,
+    ) -> std::result::Result<Opened, ConnectError> {
+        let admission = match self.guard.get() {
+            Some(guard) => guard.admit(&mut connection, decides).await?,
+            None => check_server(&mut connection).await.map_err(|error| {
+                ConnectError::passing(format!("the connection could not be checked: {error}"))
+            })?,
+        };
+        Ok(Opened { connection, admission })
     }
 
     /// Why the last try failed; `None` when it did not.

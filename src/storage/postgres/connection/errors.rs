@@ -11,6 +11,9 @@ use diesel::result::{DatabaseErrorKind, Error};
 
 use crate::storage::StoreError;
 
+/// What `mark_commit()` says of a connection that was not checked, or before the last recovery.
+const NOT_CHECKED: &str = "onceguard: the connection is not checked";
+
 /// What an operation was doing when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InFlight {
@@ -29,6 +32,8 @@ pub(crate) enum Trouble {
     Conflict(String),
     /// The server takes no writes (any more); another one may, at the same address.
     ReadOnly(String),
+    /// The connection has to be checked before it decides; another one may have been.
+    Unchecked(String),
     /// The server refused the statement: it took too long, was cancelled, lacks a table, …
     Refused(String),
     /// The store sent or read what it should not have.
@@ -54,6 +59,7 @@ impl Trouble {
             DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::ForeignKeyViolation => {
                 Self::Conflict(message)
             }
+            DatabaseErrorKind::Unknown if message == NOT_CHECKED => Self::Unchecked(message),
             DatabaseErrorKind::Unknown if names_lock_modes(info.details()) => {
                 Self::Conflict(message)
             }
@@ -67,7 +73,11 @@ impl Trouble {
         match (self, in_flight) {
             (Self::Lost(why), InFlight::Commit) => StoreError::OutcomeUnknown(why),
             (
-                Self::Lost(why) | Self::Conflict(why) | Self::ReadOnly(why) | Self::Refused(why),
+                Self::Lost(why)
+                | Self::Conflict(why)
+                | Self::ReadOnly(why)
+                | Self::Unchecked(why)
+                | Self::Refused(why),
                 _,
             ) => StoreError::Unavailable(why),
             (Self::Fault(why), _) => StoreError::Unexpected(why),
@@ -137,6 +147,16 @@ mod tests {
             let unavailable = StoreError::Unavailable("why".into());
             assert_eq!(trouble.into_error(InFlight::Commit), unavailable);
         }
+    }
+
+    #[test]
+    fn a_connection_that_was_not_checked_decided_nothing() {
+        let error =
+            Error::DatabaseError(DatabaseErrorKind::Unknown, Box::new(NOT_CHECKED.to_owned()));
+        let trouble = Trouble::of(&error);
+        assert_eq!(trouble, Trouble::Unchecked(NOT_CHECKED.into()));
+        let unavailable = StoreError::Unavailable(NOT_CHECKED.into());
+        assert_eq!(trouble.into_error(InFlight::Commit), unavailable);
     }
 
     #[test]

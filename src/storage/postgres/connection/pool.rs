@@ -16,17 +16,20 @@ use bb8::QueueStrategy;
 use diesel::QueryResult;
 use diesel::result::Error;
 use diesel_async::pooled_connection::PoolableConnection;
-use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use diesel_async::{
+    AnsiTransactionManager, AsyncPgConnection, SimpleAsyncConnection, TransactionManager,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::context::TokioContext;
 
-use super::connect::{ConnectError, Connector};
+use super::connect::{ConnectError, Connector, Opened};
 use super::errors::{InFlight, Trouble};
 use super::work::Work;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
+use crate::storage::postgres::guard::{Admission, Guard, is_allowed_if_cut};
 use crate::storage::postgres::migrations;
 use crate::storage::{PoolStatus, Result, StoreError, milliseconds};
 
@@ -39,11 +42,27 @@ const CONFLICT_WAIT: Duration = Duration::from_millis(5);
 pub(crate) enum Kind {
     /// Reads, or changes what may as well be changed twice.
     Repeatable,
-    /// One statement, which commits by itself.
+    /// One statement, which commits by itself, and decides nothing.
     Statement,
-    /// Several statements in one transaction.
+    /// One statement that decides, and calls `mark_commit()`.
+    Decision,
+    /// Several statements in one transaction. It counts as a decision.
     Transaction,
+    /// Several statements in one transaction that decides nothing, and that a crash may take back.
+    Errand,
 }
+
+impl Kind {
+    /// Whether its transaction calls `mark_commit()`.
+    const fn decides(self) -> bool {
+        matches!(self, Self::Decision | Self::Transaction)
+    }
+}
+
+/// How a transaction begins: that it decides costs no further round trip.
+const BEGIN: &str = "BEGIN; SELECT mark_commit()";
+/// In a database that was cut, or where nothing is decided.
+const BEGIN_UNMARKED: &str = "BEGIN";
 
 /// The sizes and times of a pool.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +94,7 @@ pub(crate) struct Pool {
 pub(super) struct Pooled {
     /// `None` only while this is dropped.
     connection: Option<AsyncPgConnection>,
+    admission: Admission,
     /// Set while an operation is under way.
     busy: bool,
     /// The number of servers that stopped taking writes before this was opened.
@@ -124,11 +144,12 @@ impl bb8::ManageConnection for Manager {
         let server = self.server.load(Ordering::Relaxed);
         // The pool calls this from wherever it was used last.
         let connector = Arc::clone(&self.connector);
-        let connecting = Origin::current().run(async move { connector.connect().await });
+        let connecting = Origin::current().run(async move { connector.open(true).await });
         let connecting = self.runtime.spawn(connecting);
         let result = connecting.await.unwrap_or_else(|error| Err(ConnectError::aborted(&error)));
-        result.map(|connection| Pooled {
+        result.map(|Opened { connection, admission }| Pooled {
             connection: Some(connection),
+            admission,
             busy: false,
             server,
             process,
@@ -192,11 +213,18 @@ impl Pool {
     pub(crate) fn status(&self) -> PoolStatus {
         let state = self.connections.state();
         PoolStatus {
-            refusal: self.connector.last_error().as_ref().and_then(ConnectError::refusal),
+            refusal: self.refusal(),
             max: self.limits.max,
             open: state.connections,
             in_use: state.connections.saturating_sub(state.idle_connections),
         }
+    }
+
+    fn refusal(&self) -> Option<&'static str> {
+        let guard = self.connector.guard();
+        guard
+            .and_then(Guard::refusal)
+            .or_else(|| self.connector.last_error().as_ref().and_then(ConnectError::refusal))
     }
 
     /// Runs an operation on a connection of its own. `work` is called again after a conflict;
@@ -219,7 +247,11 @@ impl Pool {
             .with_jitter()
             .build();
         loop {
+            if let Some(guard) = self.connector.guard() {
+                guard.let_pass(operation)?;
+            }
             let mut pooled = self.checkout().await?;
+            self.refuse_if_cut(&pooled, kind, operation)?;
             let Failure { trouble, in_flight, took } =
                 match self.attempt(&mut pooled, kind, operation, &work).await {
                     Ok(value) => return Ok(value),
@@ -230,9 +262,11 @@ impl Pool {
                     let error = self.diagnose(&mut pooled, why, in_flight).await;
                     return Err(self.if_locked(error, took));
                 }
-                Trouble::Conflict(_) | Trouble::ReadOnly(_) => {
-                    if matches!(trouble, Trouble::ReadOnly(_)) {
-                        self.leave(pooled.server);
+                Trouble::Conflict(_) | Trouble::ReadOnly(_) | Trouble::Unchecked(_) => {
+                    match trouble {
+                        Trouble::ReadOnly(_) => self.leave(pooled.server, "it is read-only"),
+                        Trouble::Unchecked(_) => self.leave(pooled.server, "it was recovered"),
+                        _ => {}
                     }
                     drop(pooled);
                     match waits.next() {
@@ -245,14 +279,25 @@ impl Pool {
         }
     }
 
-    /// This server takes no writes any more: no connection to it is used again, in any pool, nor
-    /// are those that were opened meanwhile.
-    fn leave(&self, server: u64) {
+    /// No connection to this server is used again, in any pool, nor are those that were opened
+    /// meanwhile.
+    fn leave(&self, server: u64, why: &'static str) {
         let next = server.wrapping_add(1);
         let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
         if self.server.compare_exchange(server, next, success, failure).is_ok() {
-            tracing::warn!("the database has become read-only; its connections are replaced");
+            tracing::warn!(why, "the database has changed; its connections are replaced");
         }
+    }
+
+    /// A database that was cut decides nothing, and an instance does not even read it.
+    fn refuse_if_cut(&self, pooled: &Pooled, kind: Kind, operation: &str) -> Result<()> {
+        let refused = kind.decides() || self.connector.guard().is_some();
+        if pooled.admission.cut && refused && !is_allowed_if_cut(operation) {
+            return Err(StoreError::WentBack(
+                "it is not on the server that its history names: run `onceguard recover`".into(),
+            ));
+        }
+        Ok(())
     }
 
     async fn checkout(&self) -> Result<bb8::PooledConnection<'_, Manager>> {
@@ -288,17 +333,24 @@ impl Pool {
         F: Work<T>,
     {
         let started = Instant::now();
-        let committing = AtomicBool::new(kind == Kind::Statement);
+        let committing = AtomicBool::new(matches!(kind, Kind::Statement | Kind::Decision));
         // The server's own timeout comes first, unless server or network fell silent.
         let patience = self.limits.statement_timeout * 2 + Duration::from_secs(1);
         pooled.busy = true;
+        let marked = kind.decides() && !pooled.admission.cut;
+        let begin = if marked { BEGIN } else { BEGIN_UNMARKED };
         let performing = async {
             let connection = pooled.connection.as_mut().ok_or(Error::BrokenTransactionManager)?;
-            perform(connection, kind, work, &committing).await
+            perform(connection, kind, begin, work, &committing).await
         };
         let trouble = match timeout(patience, performing).await {
             Ok(result) => {
                 pooled.busy = false;
+                if let (Ok(_), true, Some(guard), Some(mark)) =
+                    (&result, kind.decides(), self.connector.guard(), &pooled.admission.mark)
+                {
+                    guard.acknowledge(mark);
+                }
                 result.map_err(|error| Trouble::of(&error))
             }
             Err(_) => Err(Trouble::Lost(format!("no answer within {} s", patience.as_secs()))),
@@ -360,16 +412,21 @@ impl Pool {
 async fn perform<T, F>(
     connection: &mut AsyncPgConnection,
     kind: Kind,
+    begin: &str,
     work: &F,
     committing: &AtomicBool,
 ) -> QueryResult<T>
 where
     F: Work<T>,
 {
-    if kind != Kind::Transaction {
+    if !matches!(kind, Kind::Transaction | Kind::Errand) {
         return work(connection).await;
     }
-    AnsiTransactionManager::begin_transaction(connection).await?;
+    if let Err(error) = AnsiTransactionManager::begin_transaction_sql(connection, begin).await {
+        // It began, and then failed.
+        let _ = connection.batch_execute("ROLLBACK").await;
+        return Err(error);
+    }
     match work(connection).await {
         Ok(value) => {
             committing.store(true, Ordering::Relaxed);

@@ -167,7 +167,7 @@ impl PostgresStore {
                 .await
             }
             PurgeStep::DeleteEndedSessions { retention } => {
-                self.transaction("delete_ended_sessions", async |c| {
+                self.errand("delete_ended_sessions", async |c| {
                     delete_ended(c, retention, rows).await
                 })
                 .await

@@ -121,7 +121,7 @@ impl PostgresStore {
             Purged::default()
         } else {
             let delete = async |c: &mut _| delete(c, margin, &expired).await;
-            self.transaction("delete_signer_nonces", delete).await?
+            self.errand("delete_signer_nonces", delete).await?
         };
         Ok(PurgeBatch { purged, next: last.map(Place::into_cursor) })
     }

@@ -20,10 +20,12 @@ use self::checkpoints::Checkpointer;
 use self::clock::DatabaseClock;
 use self::opening::make_durable;
 use self::readers::{Read, spawn};
+pub(super) use self::writer::changes;
 use self::writer::{Claims, Job, Writer};
 use super::claims::OwnedAsk;
 use super::connection::errors::store_error;
 use super::connection::target::{Role, Target};
+use super::instances::Serving;
 use super::statistics::tally::NonceTally;
 use crate::clock::Clock;
 use crate::config::SqliteLocation;
@@ -45,6 +47,8 @@ pub(super) struct Threads {
     clock: Arc<DatabaseClock>,
     pub(super) tally: Arc<NonceTally>,
     pub(super) changes: watch::Receiver<u64>,
+    /// The instance that serves on this store, if one does.
+    pub(super) serving: Mutex<Option<Serving>>,
     /// Its sender is dropped when every reader has ended.
     readers_ended: watch::Receiver<()>,
     /// Its sender is dropped when the writer and the checkpointer have ended.
@@ -104,6 +108,7 @@ impl Threads {
             clock,
             tally,
             changes,
+            serving: Mutex::default(),
             readers_ended,
             writer_ended,
             metrics,

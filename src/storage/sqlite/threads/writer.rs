@@ -264,7 +264,7 @@ define_sql_function! {
     fn total_changes() -> BigInt;
 }
 
-fn changes(conn: &mut SqliteConnection) -> i64 {
+pub(crate) fn changes(conn: &mut SqliteConnection) -> i64 {
     // It reads no table, so it cannot fail. If it did, the changes would count for a later group.
     diesel::select(total_changes()).get_result(conn).unwrap_or_default()
 }

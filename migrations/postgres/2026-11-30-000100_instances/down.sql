@@ -1,0 +1,9 @@
+DROP FUNCTION mark_commit();
+DROP TABLE marks;
+DROP TABLE instances;
+ALTER TABLE history
+    DROP COLUMN system_identifier,
+    DROP COLUMN timeline,
+    DROP COLUMN database_oid,
+    DROP COLUMN nonces_oid;
+DROP FUNCTION server_identity();

@@ -1,0 +1,126 @@
+//! The processes that serve, and what each remembers of the database: marks. A database that lacks
+//! what an instance remembers went back in time.
+//!
+//! Why this notices every loss that anybody who is left knows of is written in `docs/cuts.md`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Result, Store, on};
+use crate::clock::Clock;
+use crate::config::{OnCut, Replication};
+use crate::domain::{Actor, Timestamp};
+
+/// How long an instance is known after its last heartbeat.
+pub(super) const KEPT: Duration = Duration::from_hours(7 * 24);
+
+/// What an instance that begins to serve tells of itself, and how it takes a cut.
+#[derive(Debug, Clone)]
+pub struct Joining {
+    /// The address of its API.
+    pub name: String,
+    pub host: String,
+    pub replication: Replication,
+    pub on_cut: OnCut,
+    /// How far a signer's clock may be ahead, by the configuration.
+    pub skew: Duration,
+    /// The latest time of the database that an earlier process of this data folder knew.
+    pub known_until: Option<Timestamp>,
+    pub clock: Clock,
+}
+
+/// What an instance remembers of the last heartbeat that the database acknowledged. Everything that
+/// was acknowledged before that heartbeat was sent is in the database if the heartbeat is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    pub generation: Uuid,
+    pub instance: Uuid,
+    pub counter: u64,
+    /// The database's clock then.
+    pub at: Timestamp,
+}
+
+/// What the database says to a mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    /// Nothing that the mark knows of is lost, or a recovery covers it.
+    Holds,
+    /// The database lacks the heartbeat, or was recovered before it.
+    Behind,
+    /// The database's past does not include the generation of the mark: it is another database, or
+    /// this one before a recovery.
+    Foreign,
+}
+
+impl Store {
+    /// Compares the database with what an earlier process remembers; changes nothing.
+    pub async fn compare(&self, mark: &Mark) -> Result<Compared> {
+        let all = self.migrations().await?;
+        // What has no table of instances was never served by one that leaves a mark.
+        if all.iter().any(|one| !one.applied && one.name.ends_with("_instances")) {
+            return Ok(Compared::Behind);
+        }
+        let history = self.history().await?;
+        if history.generation == mark.generation {
+            let there = match self.counter(mark.instance).await? {
+                Some(counter) => counter >= mark.counter,
+                // Another instance has forgotten it.
+                None => (self.now().await? - mark.at).to_std().is_ok_and(|since| since > KEPT),
+            };
+            return Ok(if there { Compared::Holds } else { Compared::Behind });
+        }
+        if !history.ancestors.contains(&mark.generation) {
+            return Ok(Compared::Foreign);
+        }
+        let covered = history.not_before.is_some_and(|until| until >= mark.at + history.skew);
+        Ok(if covered { Compared::Holds } else { Compared::Behind })
+    }
+
+    /// The heartbeats of an instance that the database has.
+    async fn counter(&self, instance: Uuid) -> Result<Option<u64>> {
+        on!(self, store => store.counter(instance).await)
+    }
+
+    /// Whether the database is on another server than its history says: it is a copy, or its server
+    /// was promoted. Never on SQLite, which has no server.
+    pub async fn is_elsewhere(&self) -> Result<bool> {
+        match self {
+            Self::Postgres(store) => store.is_elsewhere().await,
+            Self::Sqlite(_) => Ok(false),
+        }
+    }
+
+    /// Begins to serve: registers the instance and, on PostgreSQL, has each connection checked from
+    /// now on, before it is used. If the database was cut, it is recovered first, or this fails.
+    ///
+    /// # Errors
+    /// [`StoreError::WentBack`](super::StoreError::WentBack) if the database was cut and an operator
+    /// is to decide.
+    pub async fn join(&self, joining: Joining) -> Result<()> {
+        on!(self, store => store.join(joining).await)
+    }
+
+    /// Tells that this instance lives, and returns what it knows once that is acknowledged.
+    pub async fn heartbeat(&self) -> Result<Mark> {
+        on!(self, store => store.heartbeat(false).await)
+    }
+
+    /// The last heartbeat, after which this instance decides nothing more.
+    pub async fn depart(&self) -> Result<Mark> {
+        on!(self, store => store.heartbeat(true).await)
+    }
+
+    /// When the database was last recovered, as far as this instance knows.
+    #[must_use]
+    pub fn recovered_at(&self) -> Option<Timestamp> {
+        on!(self, store => store.recovered_at())
+    }
+
+    /// Takes the database as it is, on the server that it is on now: the operator says that nothing
+    /// was lost. Ends no session, and refuses no message.
+    pub async fn adopt(&self, actor: Actor) -> Result<()> {
+        on!(self, store => store.adopt(actor).await)
+    }
+}

@@ -1,0 +1,199 @@
+//! The instances that serve, their heartbeats, and the guard that one raises when it begins to.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Bool, Double, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::connection::connect::ConnectError;
+use super::connection::errors::{InFlight, Trouble};
+use super::connection::statement::Prepared;
+use super::guard::{ADOPT, Guard, check_server};
+use super::schema::instances;
+use super::sessions::row::unsigned;
+use super::{PostgresStore, audit};
+use crate::domain::{Actor, AuditEvent, Timestamp};
+use crate::storage::instances::KEPT;
+use crate::storage::{Joining, Mark, Result, StoreError};
+
+/// The answer is the heartbeats of every instance that lives, this one's included. The database has
+/// theirs on disk when it has this one's: it comes later in the WAL. A mark that a transaction still
+/// holds is left for the purge.
+const HEARTBEAT: &str = "
+    WITH beat AS (
+        INSERT INTO instances (
+            id, name, host, version, started_at, heartbeat_at, ended_at, state, counter
+        )
+        VALUES (
+            $1, $2, $3, $4, now(), now(), CASE WHEN $5 THEN now() END,
+            CASE WHEN $5 THEN 'stopped' ELSE 'serving' END, 1
+        )
+        ON CONFLICT (id) DO UPDATE
+        SET heartbeat_at = excluded.heartbeat_at, ended_at = excluded.ended_at,
+            state = excluded.state, counter = instances.counter + 1
+        RETURNING id, counter
+    ),
+    forgotten AS (
+        DELETE FROM marks WHERE id = ANY (ARRAY(
+            SELECT id FROM marks WHERE id = ANY ($6) FOR UPDATE SKIP LOCKED
+        ))
+    )
+    SELECT id, counter, now() AS at, (SELECT generation FROM history) AS generation FROM beat
+    UNION ALL
+    SELECT id, counter, now(), (SELECT generation FROM history) FROM instances
+    WHERE id <> $1 AND state = 'serving' AND heartbeat_at > now() - interval '1 hour'";
+
+/// A mark without an instance is of one that is forgotten: an instance has a row before it decides.
+const FORGET: &str = "
+    WITH forgotten AS (
+        DELETE FROM instances WHERE heartbeat_at < now() - make_interval(secs => $1)
+    )
+    DELETE FROM marks WHERE NOT EXISTS (
+        SELECT FROM instances i
+        WHERE i.id = marks.instance AND i.heartbeat_at >= now() - make_interval(secs => $1)
+    )";
+
+#[derive(QueryableByName)]
+struct Beat {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = BigInt)]
+    counter: i64,
+    #[diesel(sql_type = Timestamptz)]
+    at: Timestamp,
+    #[diesel(sql_type = SqlUuid)]
+    generation: Uuid,
+}
+
+impl PostgresStore {
+    pub async fn counter(&self, instance: Uuid) -> Result<Option<u64>> {
+        self.read("counter", async |c| {
+            let found = instances::table.find(instance).select(instances::counter);
+            let found: Option<i64> = found.first(c).await.optional()?;
+            found.map(unsigned).transpose()
+        })
+        .await
+    }
+
+    pub async fn is_elsewhere(&self) -> Result<bool> {
+        let connector = self.general.patient();
+        self.spawned("the look at the server", async move {
+            let mut c = connector.connect().await?;
+            let admission = check_server(&mut c).await.map_err(|error| failed(&error))?;
+            Ok(admission.cut)
+        })
+        .await
+    }
+
+    pub async fn join(&self, joining: Joining) -> Result<()> {
+        let (connector, guard) = (self.general.patient(), Arc::clone(&self.guard));
+        let (server, metrics) = (Arc::clone(&self.server), Arc::clone(&self.metrics));
+        self.spawned("the start", async move {
+            let mut c = connector.connect().await?;
+            let raised = Guard::new(&mut c, joining, server, metrics).await;
+            let raised = raised.map_err(|error| failed(&error))?;
+            if raised.admit(&mut c, false).await?.cut {
+                let why = raised.let_pass("join").err();
+                return Err(why.unwrap_or_else(|| ConnectError::went_back("").into()));
+            }
+            // Only the first call counts.
+            let _ = guard.set(raised);
+            Ok(())
+        })
+        .await?;
+        // Those that are open were not checked by the guard.
+        self.server.fetch_add(1, Ordering::Relaxed);
+        self.heartbeat(false).await?;
+        self.write("forget_instances", async |c| {
+            let forget = sql_query(FORGET).bind::<Double, _>(KEPT.as_secs_f64());
+            Prepared(forget).execute(c).await.map(drop)
+        })
+        .await
+    }
+
+    pub async fn heartbeat(&self, last: bool) -> Result<Mark> {
+        let not_serving = || StoreError::Unexpected("this store does not serve".into());
+        let guard = self.guard.get().ok_or_else(not_serving)?;
+        if guard.refusal().is_some() {
+            self.look_again().await?;
+        }
+        let (closed, sent, joining) = (guard.begin_heartbeat(), Instant::now(), guard.joining());
+        let beats = self
+            .transaction("heartbeat", async |c| {
+                let beat = sql_query(HEARTBEAT)
+                    .bind::<SqlUuid, _>(self.instance)
+                    .bind::<Text, _>(&joining.name)
+                    .bind::<Text, _>(&joining.host)
+                    .bind::<Text, _>(env!("CARGO_PKG_VERSION"))
+                    .bind::<Bool, _>(last)
+                    .bind::<Array<SqlUuid>, _>(&closed);
+                Prepared(beat).load::<Beat>(c).await
+            })
+            .await?;
+        let heartbeats: HashMap<_, _> = beats.iter().map(|beat| (beat.id, beat.counter)).collect();
+        let own = beats.into_iter().find(|beat| beat.id == self.instance);
+        let Beat { id, counter, at, generation } =
+            own.ok_or_else(|| StoreError::Unexpected("a heartbeat was not counted".into()))?;
+        guard.end_heartbeat(generation, at, sent, heartbeats, &closed);
+        let counter = unsigned(counter).map_err(|error| failed(&error))?;
+        Ok(Mark { generation, instance: id, counter, at })
+    }
+
+    /// No operation opens a connection while the database is not served: this does, to see whether it
+    /// can be served again.
+    async fn look_again(&self) -> Result<()> {
+        let connector = Arc::clone(&self.general);
+        self.spawned("the look at the database", async move {
+            connector.attempt().await?;
+            Ok(())
+        })
+        .await
+    }
+
+    #[must_use]
+    pub fn recovered_at(&self) -> Option<Timestamp> {
+        self.guard.get()?.recovered_at()
+    }
+
+    pub async fn adopt(&self, actor: Actor) -> Result<()> {
+        let connector = self.general.patient();
+        self.spawned("the adoption", async move {
+            let mut c = connector.connect().await?;
+            let adopted = c.transaction(async |c| adopt_in(c, &actor).await).await;
+            adopted.map_err(|error| Trouble::of(&error).into_error(InFlight::Commit))
+        })
+        .await
+    }
+
+    /// Runs on the runtime of the store, which drives its connections.
+    async fn spawned<T: Send + 'static>(
+        &self,
+        what: &str,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let aborted = |error| StoreError::OutcomeUnknown(format!("{what} was given up: {error}"));
+        self.runtime.spawn(work).await.unwrap_or_else(|error| Err(aborted(error)))
+    }
+}
+
+async fn adopt_in(c: &mut AsyncPgConnection, actor: &Actor) -> QueryResult<()> {
+    sql_query(ADOPT).execute(c).await?;
+    let event = AuditEvent {
+        actor: actor.clone(),
+        action: "database.adopt",
+        subject: "database".to_owned(),
+        detail: json!({}),
+    };
+    audit::record(c, &event).await
+}
+
+fn failed(error: &diesel::result::Error) -> StoreError {
+    Trouble::of(error).into_error(InFlight::NoCommit)
+}

@@ -1,0 +1,138 @@
+//! The process that serves, and its heartbeats. One process serves a database, and a file cannot go
+//! back in time under it: so what it remembers counts at the next start only, by the mark in its data
+//! folder. A heartbeat is written when something else was, or after a while.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::purge::before;
+use super::schema::{history, instances};
+use super::types::{number, timestamp, uuid};
+use super::{SqliteStore, audit};
+use crate::domain::{Actor, AuditEvent, Timestamp};
+use crate::storage::instances::KEPT;
+use crate::storage::{Joining, Mark, Result, StoreError};
+
+/// A heartbeat without a change is written only so often: it would wake the disk each second.
+const IDLE: Duration = Duration::from_mins(1);
+
+/// The instance that serves on this store.
+#[derive(Debug, Clone)]
+pub(super) struct Serving {
+    id: Uuid,
+    name: String,
+    host: String,
+    recovered_at: Option<Timestamp>,
+    /// The last heartbeat, and how many rows the writer had changed after it.
+    last: Option<(Mark, i64)>,
+}
+
+impl SqliteStore {
+    pub async fn counter(&self, instance: Uuid) -> Result<Option<u64>> {
+        let counter = move |conn: &mut SqliteConnection, _| {
+            let row = instances::table.find(instance.as_bytes().as_slice());
+            let found: Option<i64> = row.select(instances::counter).first(conn).optional()?;
+            found.map(number).transpose()
+        };
+        self.0.read("counter", counter).await
+    }
+
+    pub async fn join(&self, joining: Joining) -> Result<()> {
+        let recovered_at = self.history().await?.recovered_at;
+        let Joining { name, host, .. } = joining;
+        let serving = Serving { id: Uuid::now_v7(), name, host, recovered_at, last: None };
+        *self.serving() = Some(serving);
+        self.heartbeat(false).await?;
+        let forget = |conn: &mut SqliteConnection, now: Timestamp| {
+            let before = instances::heartbeat_at.lt(before(now, KEPT));
+            diesel::delete(instances::table.filter(before)).execute(conn).map(drop)
+        };
+        self.0.write("forget_instances", forget).await
+    }
+
+    pub async fn heartbeat(&self, last: bool) -> Result<Mark> {
+        let not_serving = || StoreError::Unexpected("this store does not serve".into());
+        let serving = self.serving().clone().ok_or_else(not_serving)?;
+        let beat =
+            move |conn: &mut SqliteConnection, now: Timestamp| beat(conn, now, &serving, last);
+        let (mark, changes) = self.0.write("heartbeat", beat).await?;
+        if let Some(serving) = &mut *self.serving() {
+            serving.last = Some((mark.clone(), changes));
+        }
+        Ok(mark)
+    }
+
+    #[must_use]
+    pub fn recovered_at(&self) -> Option<Timestamp> {
+        self.serving().as_ref()?.recovered_at
+    }
+
+    pub async fn adopt(&self, actor: Actor) -> Result<()> {
+        let event = AuditEvent {
+            actor,
+            action: "database.adopt",
+            subject: "database".to_owned(),
+            detail: json!({}),
+        };
+        self.0.write("adopt", move |conn, now| audit::write(conn, now, &event)).await
+    }
+
+    fn serving(&self) -> std::sync::MutexGuard<'_, Option<Serving>> {
+        self.0.serving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes a heartbeat, if there is anything that it stands for.
+fn beat(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    serving: &Serving,
+    last: bool,
+) -> QueryResult<(Mark, i64)> {
+    let changes = super::threads::changes(conn);
+    if let Some((mark, changed)) = &serving.last
+        && !last
+        && *changed == changes
+        && (now - mark.at).to_std().is_ok_and(|since| since < IDLE)
+    {
+        return Ok((mark.clone(), changes));
+    }
+    let at = now.timestamp_micros();
+    let (ended_at, state) = if last { (Some(at), "stopped") } else { (None, "serving") };
+    diesel::insert_into(instances::table)
+        .values((
+            instances::id.eq(serving.id.as_bytes().as_slice()),
+            instances::name.eq(&serving.name),
+            instances::host.eq(&serving.host),
+            instances::version.eq(env!("CARGO_PKG_VERSION")),
+            instances::started_at.eq(at),
+            instances::heartbeat_at.eq(at),
+            instances::ended_at.eq(ended_at),
+            instances::state.eq(state),
+            instances::counter.eq(1),
+        ))
+        .on_conflict(instances::id)
+        .do_update()
+        .set((
+            instances::heartbeat_at.eq(excluded(instances::heartbeat_at)),
+            instances::ended_at.eq(excluded(instances::ended_at)),
+            instances::state.eq(excluded(instances::state)),
+            instances::counter.eq(instances::counter + 1),
+        ))
+        .execute(conn)?;
+    let row = instances::table.find(serving.id.as_bytes().as_slice());
+    let counter: i64 = row.select(instances::counter).first(conn)?;
+    let generation: Vec<u8> = history::table.select(history::generation).first(conn)?;
+    let mark = Mark {
+        generation: uuid(&generation)?,
+        instance: serving.id,
+        counter: number(counter)?,
+        at: timestamp(at)?,
+    };
+    Ok((mark, super::threads::changes(conn)))
+}

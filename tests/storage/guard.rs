@@ -1,0 +1,334 @@
+//! Instances, what they remember of the database, and that a connection decides nothing before that
+//! is compared. `tests/chaos/cuts.rs` does the same with real servers.
+
+use onceguard::config::OnCut::{self, Halt, Recover};
+use onceguard::config::Replication::Asynchronous;
+use onceguard::domain::{Actor, EndReason, NewSession, Session};
+use onceguard::storage::{Compared, Mark, Store, StoreError};
+use rstest::rstest;
+use uuid::Uuid;
+
+use crate::recovery::recover;
+use crate::support::Database::{self, Memory, Postgres, Sqlite};
+use crate::support::{
+    TestStore, a_did, a_nonce, a_session, an_audit_event, ask_all, by_signer, claim, days,
+    in_seconds, in_session, joining, naming, opened, wait_for,
+};
+
+async fn serving(on: Database, on_cut: OnCut) -> TestStore {
+    let store = on.store().await;
+    store.join(joining(Asynchronous, on_cut)).await.unwrap();
+    store
+}
+
+/// Breaks every connection to the database but the test's own.
+async fn cut(store: &TestStore) {
+    let others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    store.raw().execute(others).await;
+}
+
+/// The first answer that does not come of the broken connections.
+async fn opens(store: &Store) -> Result<(), StoreError> {
+    wait_for("an answer", async || match store.open_session(a_session()).await {
+        Err(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) => None,
+        answer => Some(answer.map(drop)),
+    })
+    .await
+}
+
+fn went_back<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
+    match answer {
+        Err(StoreError::WentBack(why)) => why,
+        other => panic!("it decided: {other:?}"),
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_tells_that_it_lives_and_that_it_stopped(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let store = serving(on, Recover).await;
+    let one = "count(*) FROM instances WHERE state = 'serving' AND ended_at IS NULL \
+               AND name = '127.0.0.1:8080' AND host = 'test'";
+    assert_eq!(store.raw().number(one).await, 1);
+    let first = store.heartbeat().await.unwrap();
+    opened(&store, a_session()).await;
+    let second = store.heartbeat().await.unwrap();
+    assert_eq!(second.counter, first.counter + 1);
+    assert_eq!((second.generation, second.instance), (first.generation, first.instance));
+    assert!(second.at >= first.at);
+    let last = store.depart().await.unwrap();
+    assert_eq!(last.counter, second.counter + 1);
+    let stopped = "count(*) FROM instances WHERE state = 'stopped' AND ended_at = heartbeat_at";
+    assert_eq!(store.raw().number(stopped).await, 1);
+    assert_eq!(store.raw().number("counter FROM instances").await, last.counter.cast_signed());
+}
+
+/// It would wake the disk each second.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_writes_no_heartbeat_for_nothing(#[values(Sqlite, Memory)] on: Database) {
+    let store = serving(on, Recover).await;
+    let first = store.heartbeat().await.unwrap();
+    assert_eq!(store.heartbeat().await.unwrap(), first);
+    store.pass(std::time::Duration::from_mins(2)).await;
+    assert_eq!(store.heartbeat().await.unwrap().counter, first.counter + 1);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_is_known_for_a_week(#[values(Sqlite, Postgres)] on: Database) {
+    let store = serving(on, Recover).await;
+    let mark = store.depart().await.unwrap();
+    store.pass(days(6)).await;
+    let next = store.another().await;
+    next.join(joining(Asynchronous, Recover)).await.unwrap();
+    assert_eq!(store.raw().number("count(*) FROM instances").await, 2);
+    store.pass(days(2)).await;
+    next.depart().await.unwrap();
+    let third = store.another().await;
+    third.join(joining(Asynchronous, Recover)).await.unwrap();
+    let left = "count(*) FROM instances WHERE state = 'stopped'";
+    assert_eq!(store.raw().number(left).await, 1);
+    // Its mark says nothing any more.
+    let mark = Mark { at: mark.at - chrono::Duration::days(8), ..mark };
+    assert_eq!(store.compare(&mark).await.unwrap(), Compared::Holds);
+    let young = Mark { at: store.now().await.unwrap(), ..mark };
+    assert_eq!(store.compare(&young).await.unwrap(), Compared::Behind);
+    for store in [next, third] {
+        store.close().await;
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_behind_the_mark_until_it_is_recovered(#[values(Sqlite, Postgres)] on: Database) {
+    let store = serving(on, Recover).await;
+    let copied = store.heartbeat().await.unwrap();
+    let copy = store.copy().await;
+    let lost = store.another().await;
+    lost.join(joining(Asynchronous, Recover)).await.unwrap();
+    opened(&lost, a_session()).await;
+    let mark = lost.heartbeat().await.unwrap();
+    lost.close().await;
+
+    assert_eq!(copy.compare(&copied).await.unwrap(), Compared::Holds);
+    assert_eq!(copy.compare(&mark).await.unwrap(), Compared::Behind);
+    recover(&copy).await;
+    assert_eq!(copy.compare(&mark).await.unwrap(), Compared::Holds);
+    let later = Mark { at: mark.at + chrono::Duration::minutes(5), ..mark };
+    assert_eq!(copy.compare(&later).await.unwrap(), Compared::Behind, "it is not covered");
+    let other = Mark { generation: Uuid::now_v7(), ..mark };
+    assert_eq!(copy.compare(&other).await.unwrap(), Compared::Foreign);
+    let unmigrated = on.unmigrated().await;
+    assert_eq!(unmigrated.compare(&mark).await.unwrap(), Compared::Behind);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_of_the_server_that_was_not_checked_decides_nothing() {
+    let store = Postgres.store().await;
+    let (raw, decide) = (store.raw(), "SELECT mark_commit()");
+    let refused = raw.try_execute(decide).await.unwrap_err();
+    assert!(refused.contains("the connection is not checked"), "{refused}");
+    let generation = raw.text("generation FROM history").await;
+    raw.execute(&format!("SET onceguard.checked = '{generation}'")).await;
+    raw.execute(decide).await;
+    recover(&store).await;
+    raw.try_execute(decide).await.unwrap_err();
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_from_before_a_recovery_is_checked_again(#[values(false, true)] serves: bool) {
+    let store = Postgres.store().await;
+    if serves {
+        store.join(joining(Asynchronous, Recover)).await.unwrap();
+    }
+    let session = opened(&store, a_session()).await;
+    claim(&store, &in_session(session.id, a_nonce())).await;
+    let other = store.another().await;
+    let recovered = recover(&other).await;
+    assert_eq!(claim(&store, &in_session(session.id, a_nonce())).await.as_str(), "session_ended");
+    let session = opened(&store, a_session()).await;
+    assert_eq!(claim(&store, &in_session(session.id, a_nonce())).await.as_str(), "accepted");
+    assert_eq!(store.recovered_at(), serves.then_some(recovered.at));
+    other.close().await;
+}
+
+/// What is acknowledged, and is the only thing that is missing afterwards.
+async fn decide(store: &Store, what: &str, plain: &Session, counted: &Session) {
+    let event = an_audit_event("did.revoke", &"x");
+    match what {
+        "claim" => {
+            claim(store, &in_session(plain.id, a_nonce())).await;
+        }
+        // It leaves the quick statement something over.
+        "claims" => {
+            let claims = [
+                in_session(plain.id, a_nonce()),
+                in_session(onceguard::domain::SessionId(Uuid::now_v7()), a_nonce()),
+            ];
+            ask_all(store, &claims).await;
+        }
+        "counted" => {
+            claim(store, &in_session(counted.id, a_nonce())).await;
+        }
+        "signer" => {
+            let until = in_seconds(store, 600).await;
+            claim(store, &by_signer(&plain.client_did, a_nonce(), until)).await;
+        }
+        "named" => {
+            let until = in_seconds(store, 600).await;
+            let by = by_signer(&plain.client_did, a_nonce(), until);
+            claim(store, &naming(by, plain.id)).await;
+        }
+        "open" => {
+            opened(store, a_session()).await;
+        }
+        "end" => {
+            store.end_session(counted.id, EndReason::Ended, None).await.unwrap();
+        }
+        "revoke" => {
+            store.revoke_did(&a_did(), event).await.unwrap();
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn one_lost_decision_is_noticed(
+    #[values("claim", "claims", "counted", "signer", "named", "open", "end", "revoke")] what: &str,
+) {
+    let store = serving(Postgres, Recover).await;
+    let plain = opened(&store, a_session()).await;
+    let counted = opened(&store, NewSession { max_claims: Some(9), ..a_session() }).await;
+    cut(&store).await;
+    opens(&store).await.unwrap();
+    assert_eq!(store.recovered_at(), None, "nothing is missing");
+
+    store.raw().execute("CREATE TABLE before AS SELECT * FROM marks").await;
+    decide(&store, what, &plain, &counted).await;
+    store.raw().execute("DELETE FROM marks; INSERT INTO marks SELECT * FROM before").await;
+    cut(&store).await;
+    opens(&store).await.unwrap();
+    assert!(store.recovered_at().is_some(), "{what} was lost");
+}
+
+#[rstest]
+#[case::its_own("UPDATE instances SET counter = counter - 1")]
+#[case::another_ones("DELETE FROM instances WHERE state = 'serving' AND name = 'other'")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_heartbeat_is_noticed(#[case] loss: &str) {
+    let store = serving(Postgres, Recover).await;
+    let other = store.another().await;
+    let mut named = joining(Asynchronous, Recover);
+    named.name = "other".into();
+    other.join(named).await.unwrap();
+    store.heartbeat().await.unwrap();
+    other.close().await;
+    cut(&store).await;
+    opens(&store).await.unwrap();
+    assert_eq!(store.recovered_at(), None);
+
+    store.raw().execute(loss).await;
+    cut(&store).await;
+    opens(&store).await.unwrap();
+    assert!(store.recovered_at().is_some());
+}
+
+/// Marks are few: a heartbeat stands for those of closed connections.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_removes_the_marks_of_closed_connections() {
+    let store = serving(Postgres, Recover).await;
+    for _ in 0..5 {
+        opens(&store).await.unwrap();
+        cut(&store).await;
+    }
+    wait_for("the marks to go", async || {
+        if store.heartbeat().await.is_err() {
+            return None;
+        }
+        (store.raw().number("count(*) FROM marks").await <= 4).then_some(())
+    })
+    .await;
+    assert_eq!(store.recovered_at(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_halts_only_revokes() {
+    let store = serving(Postgres, Halt).await;
+    let session = opened(&store, a_session()).await;
+    store.heartbeat().await.unwrap();
+    store.raw().execute("UPDATE instances SET counter = counter - 1").await;
+    cut(&store).await;
+    assert!(went_back(opens(&store).await).contains("onceguard recover"));
+    let asked = ask_all(&store, &[in_session(session.id, a_nonce())]).await.remove(0);
+    went_back(asked);
+    went_back(store.session(session.id).await);
+    went_back(store.prove_write().await);
+    went_back(store.heartbeat().await);
+    assert!(store.pool_status().refusal.is_some());
+    let revoked = a_did();
+    store.revoke_did(&revoked, an_audit_event("did.revoke", &revoked)).await.unwrap();
+    store.now().await.unwrap();
+
+    let other = store.another().await;
+    let recovered = recover(&other).await;
+    store.heartbeat().await.unwrap();
+    opens(&store).await.unwrap();
+    assert_eq!(store.recovered_at(), Some(recovered.at));
+    assert_eq!(store.pool_status().refusal, None);
+    other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_on_another_server_decides_nothing_before_it_is_recovered() {
+    let store = serving(Postgres, Recover).await;
+    let session = opened(&store, a_session()).await;
+    let copy = store.copy().await;
+    assert!(copy.is_elsewhere().await.unwrap());
+    // Not even for a command.
+    let asked = ask_all(&copy, &[in_session(session.id, a_nonce())]).await.remove(0);
+    went_back(asked);
+    assert!(went_back(copy.join(joining(Asynchronous, Halt)).await).contains("it is a copy"));
+    assert_eq!(copy.history().await.unwrap().recovered_at, None, "nothing was changed");
+
+    let serving = copy.another().await;
+    serving.join(joining(Asynchronous, Recover)).await.unwrap();
+    assert!(serving.recovered_at().is_some());
+    let outcome = claim(&serving, &in_session(session.id, a_nonce())).await;
+    assert_eq!(outcome.as_str(), "session_ended");
+    assert!(!copy.is_elsewhere().await.unwrap());
+    serving.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moved_database_is_taken_as_it_is() {
+    let store = serving(Postgres, Recover).await;
+    let session = opened(&store, a_session()).await;
+    let copy = store.copy().await;
+    copy.adopt(Actor::Operator).await.unwrap();
+    copy.join(joining(Asynchronous, Halt)).await.unwrap();
+    let outcome = claim(&copy, &in_session(session.id, a_nonce())).await;
+    assert_eq!(outcome.as_str(), "accepted");
+    assert_eq!(copy.recovered_at(), None);
+    let event = copy.audit_events(1).await.unwrap().remove(0);
+    assert_eq!(event.action, "database.adopt");
+}
+
+/// An earlier state of the database, or another one, comes behind the same address.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_does_not_follow_is_never_used() {
+    let store = serving(Postgres, Recover).await;
+    let generation = store.raw().text("generation FROM history").await;
+    store.raw().execute("UPDATE history SET generation = gen_random_uuid()").await;
+    assert!(went_back(opens(&store).await).contains("does not follow"));
+    went_back(store.now().await);
+    assert_eq!(store.raw().number("cardinality(ancestors) FROM history").await, 0);
+    store.raw().execute(&format!("UPDATE history SET generation = '{generation}'")).await;
+    store.heartbeat().await.unwrap();
+    opens(&store).await.unwrap();
+}
