@@ -15,6 +15,7 @@ mod history;
 mod leases;
 mod migrations;
 mod purge;
+mod records;
 mod recovery;
 mod restore;
 mod schema;

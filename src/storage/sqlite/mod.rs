@@ -14,6 +14,7 @@ mod history;
 mod leases;
 mod migrations;
 mod purge;
+mod records;
 mod recovery;
 mod restore;
 mod schema;

@@ -17,6 +17,7 @@ mod multikey;
 mod nonce;
 mod page;
 mod peer;
+mod record;
 mod session;
 mod token;
 
@@ -40,6 +41,12 @@ pub use multikey::InvalidMultikey;
 pub use nonce::{InvalidNonce, Nonce};
 pub use page::{Cursor, InvalidCursor, MAX_PAGE, MAX_PAGE_BYTES, Page, PageFiller, PageRequest};
 pub use peer::Peer;
+pub use record::{
+    Checksum, InactiveOwner, InvalidContent, InvalidRecordId, InvalidRecordKind, LiveRecord,
+    MAX_RECORD_METADATA, NewRecord, Precondition, Record, RecordChange, RecordCursor, RecordFeed,
+    RecordFilter, RecordId, RecordKey, RecordKind, RecordLimits, RecordQuota, RecordTag,
+    RecordUsage, RecordWritten, RecordsChanged, SealedContent, StoredContent,
+};
 pub use session::{
     Changed, End, EndReason, InvalidSessionId, Lifetime, NewSession, Opened, Parties, SealedKey,
     Session, SessionFilter, SessionId, SessionPatch, SessionState, StateFilter,
