@@ -25,8 +25,8 @@ use crate::metrics::Metrics;
 use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
 use crate::services::{
-    ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, KEY_FILE, Readiness, Sealer, SealingError,
-    SealingKeys, ServiceError, Sessions, Statistics, Tokens, Verdicts, admit_keys,
+    ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, KEY_FILE, Readiness, Records, Sealer,
+    SealingError, SealingKeys, ServiceError, Sessions, Statistics, Tokens, Verdicts, admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
 use crate::storage::{self, ClaimLimits, Compared, Finding, Joining, Mark, Store, StoreError};
@@ -195,6 +195,7 @@ impl Application {
         let agents = Agents::new(store.clone(), &config.agents, metrics.clone());
         let state = Data::new(State {
             agents,
+            records: Records::new(store.clone(), &config.records, metrics.clone()),
             sessions,
             claims,
             dids,

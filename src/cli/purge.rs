@@ -46,6 +46,9 @@ impl Purge {
             ("signer_nonces_deleted", "nonces of signers deleted", purged.signer_nonces_deleted),
             ("audit_events_deleted", "audit events deleted", purged.audit_events_deleted),
             ("dids_deleted", "unused DIDs deleted", purged.dids_deleted),
+            ("records_expired", "records expired", purged.records_expired),
+            ("tombstones_deleted", "tombstones of records deleted", purged.tombstones_deleted),
+            ("erased_rows_deleted", "rows of erased records deleted", purged.erased_rows_deleted),
         ];
         if self.json {
             let mut object = json!({ "dry_run": self.dry_run });

@@ -19,6 +19,7 @@ mod log;
 mod ops;
 mod problem;
 mod reader;
+mod records;
 mod recovery;
 mod resolvers;
 mod sealing;
@@ -47,6 +48,7 @@ pub use log::{Log, LogFormat};
 pub use ops::Ops;
 pub use problem::{InvalidConfig, Origin, Problem};
 pub use reader::Setting;
+pub use records::Records;
 pub use recovery::{OnCut, Recovery, Replication};
 pub use resolvers::{Endpoint, Places, Registry, Resolvers, Universal, Web};
 pub use sealing::{Sealing, SealingKeyBytes};
@@ -67,6 +69,7 @@ pub struct Config {
     pub claims: Claims,
     pub sessions: Sessions,
     pub dids: Dids,
+    pub records: Records,
     pub resolvers: Resolvers,
     pub signatures: Signatures,
     pub sealing: Sealing,
@@ -101,6 +104,7 @@ impl Config {
             claims: Claims::read(reader),
             sessions: Sessions::read(reader),
             dids: Dids::read(reader),
+            records: Records::read(reader),
             resolvers: Resolvers::read(reader),
             signatures: Signatures::read(reader),
             sealing: Sealing::read(reader),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 
+use super::input::Input;
 use super::peer;
 use super::problem::Problem;
 use crate::budget::{Account, Standing};
@@ -23,33 +24,65 @@ pub(super) enum Caller {
 pub(super) struct Access {
     /// What a token needs.
     pub(super) scope: TokenScope,
+    pub(super) agents: Agents,
+}
+
+/// Which agents may make a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Agents {
+    None,
     /// The handler decides what an agent may do, by who is a party.
-    pub(super) agents: bool,
+    Parties,
+    /// Only the one whose DID is in the path, whatever sessions it has with others.
+    Owner,
+}
+
+impl Agents {
+    pub(super) fn some_may(self) -> bool {
+        self != Self::None
+    }
 }
 
 impl From<TokenScope> for Access {
     fn from(scope: TokenScope) -> Self {
-        Self { scope, agents: false }
+        Self { scope, agents: Agents::None }
     }
 }
 
 /// For agents, too.
 pub(super) const fn or_agent(scope: TokenScope) -> Access {
-    Access { scope, agents: true }
+    Access { scope, agents: Agents::Parties }
+}
+
+/// For the agent whose DID is in the path, too.
+pub(super) const fn or_owner(scope: TokenScope) -> Access {
+    Access { scope, agents: Agents::Owner }
 }
 
 impl Caller {
     /// # Errors
-    /// `forbidden`, naming the scope.
-    pub(super) fn may(&self, access: Access) -> Result<(), Problem> {
+    /// `forbidden`, naming the scope, or saying whose call it is; `validation_failed` when the path
+    /// of an owner's call has no DID.
+    pub(super) fn may(&self, access: Access, request: &HttpRequest) -> Result<(), Problem> {
         let Access { scope, agents } = access;
-        let detail = match self {
-            Self::Token(token) if token.scopes.allow(scope) => return Ok(()),
-            Self::Agent(_) if agents => return Ok(()),
-            Self::Token(_) => {
+        let detail = match (self, agents) {
+            (Self::Token(token), _) if token.scopes.allow(scope) => return Ok(()),
+            (Self::Agent(_), Agents::Parties) => return Ok(()),
+            (Self::Agent(agent), Agents::Owner) => {
+                if path_did(request)? == *agent {
+                    return Ok(());
+                }
+                format!(
+                    "an agent may make this call only for its own DID; for another one, it needs a \
+                     token with the scope `{scope}`"
+                )
+            }
+            (Self::Token(_), _) => {
                 format!("this call needs the scope `{scope}`, which the token does not have")
             }
-            Self::Agent(_) => format!("this call needs a token with the scope `{scope}`"),
+            (Self::Agent(_), Agents::None) => {
+                format!("this call needs a token with the scope `{scope}`")
+            }
         };
         Err(Problem::new(Code::Forbidden, detail))
     }
@@ -124,4 +157,11 @@ impl Caller {
             Self::Agent(did) => did.signer_key().0,
         }
     }
+}
+
+/// The DID in the path.
+fn path_did(request: &HttpRequest) -> Result<Did, Problem> {
+    let mut input = Input::of_path(request);
+    let did = input.path_did("did");
+    input.finish(|| did)
 }

@@ -20,9 +20,11 @@ use crate::domain::Code;
 use crate::services::ServiceError;
 
 /// The most bytes of a body.
-const MAX_BODY: usize = 256 * 1024;
-/// How long a body may take to arrive. A client that sends less than 9 kB a second cannot send the
-/// largest. A slow body holds its room no longer than this.
+pub(super) const MAX_BODY: usize = 256 * 1024;
+/// The most bytes of a body that carries records: the largest takes 1,333,336 as base64.
+pub(super) const MAX_RECORDS_BODY: usize = 2 * 1024 * 1024;
+/// How long a body may take to arrive. A client that sends less than 9 kB a second (with records, 70
+/// kB) cannot send the largest. A slow body holds its room no longer than this.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a refused body is read on.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,12 +37,17 @@ pub(super) struct Incoming {
     /// Bytes still to come. Where a request asks for another protocol, actix takes all that
     /// follows for its body.
     left: usize,
+    max: usize,
 }
 
 impl Incoming {
     /// # Errors
     /// `payload_too_large`, by what the head says.
-    pub(super) fn of(request: &HttpRequest, payload: web::Payload) -> Result<Self, Problem> {
+    pub(super) fn of(
+        request: &HttpRequest,
+        payload: web::Payload,
+        max: usize,
+    ) -> Result<Self, Problem> {
         let headers = request.headers();
         let length = match headers.get(header::CONTENT_LENGTH) {
             Some(value) => value.to_str().ok().and_then(|text| text.parse().ok()),
@@ -48,10 +55,10 @@ impl Incoming {
             None if headers.contains_key(header::TRANSFER_ENCODING) => None,
             None => Some(0),
         };
-        if length.is_some_and(|length| length > MAX_BODY) {
-            return Err(too_large());
+        if length.is_some_and(|length| length > max) {
+            return Err(too_large(max));
         }
-        Ok(Self { payload, length, left: length.unwrap_or(usize::MAX) })
+        Ok(Self { payload, length, left: length.unwrap_or(usize::MAX), max })
     }
 
     /// Whether the head says that there is a body, of at least one byte.
@@ -117,42 +124,43 @@ impl Incoming {
         &mut self,
         take_room: impl FnOnce(u64) -> Result<Hold, Problem>,
     ) -> Result<Bytes, Problem> {
+        let max = self.max;
         let Some(first) = self.next().await else { return Ok(Bytes::new()) };
         let first = first.map_err(|error| unreadable(&error))?;
         // Most bodies come in one piece, which is neither copied nor counted.
         let second = match poll!(pin!(self.next())) {
-            Poll::Ready(None) if first.len() > MAX_BODY => return Err(too_large()),
+            Poll::Ready(None) if first.len() > max => return Err(too_large(max)),
             Poll::Ready(None) => return Ok(first),
             Poll::Ready(Some(second)) => Some(second),
             Poll::Pending => None,
         };
-        let room = self.length.unwrap_or(MAX_BODY);
+        let room = self.length.unwrap_or(max);
         let _hold = take_room(room as u64)?;
         let mut body = BytesMut::with_capacity(room);
-        add(&mut body, &first)?;
+        add(&mut body, &first, max)?;
         drop(first);
         let mut next = match second {
             Some(second) => Some(second),
             None => self.next().await,
         };
         while let Some(piece) = next {
-            add(&mut body, &piece.map_err(|error| unreadable(&error))?)?;
+            add(&mut body, &piece.map_err(|error| unreadable(&error))?, max)?;
             next = self.next().await;
         }
         Ok(body.freeze())
     }
 }
 
-fn add(body: &mut BytesMut, piece: &[u8]) -> Result<(), Problem> {
-    if body.len() + piece.len() > MAX_BODY {
-        return Err(too_large());
+fn add(body: &mut BytesMut, piece: &[u8], max: usize) -> Result<(), Problem> {
+    if body.len() + piece.len() > max {
+        return Err(too_large(max));
     }
     body.extend_from_slice(piece);
     Ok(())
 }
 
-fn too_large() -> Problem {
-    Problem::new(Code::PayloadTooLarge, format!("the body may have {MAX_BODY} bytes"))
+fn too_large(max: usize) -> Problem {
+    Problem::new(Code::PayloadTooLarge, format!("the body may have {max} bytes"))
 }
 
 fn unreadable(error: &PayloadError) -> Problem {

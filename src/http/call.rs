@@ -1,18 +1,64 @@
-//! The door of every guarded route: size, then credential, then scope, in this order, and only
-//! then is the body read. A handler cannot be registered without passing through it.
+//! The door of every guarded route: size, then credential, then scope, then what the route asks
+//! beside them, in this order, and only then is the body read. A handler cannot be registered without passing through it.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{self, Bytes};
+use futures_util::future::LocalBoxFuture;
 
 use super::auth::{Access, Caller};
-use super::body::Incoming;
+use super::body::{Incoming, MAX_BODY, MAX_RECORDS_BODY};
 use super::exchange::Exchange;
 use super::input::Input;
 use super::node::Node;
 use super::problem::Problem;
 use super::{State, credentials};
 use crate::domain::{Code, Session, SessionId};
+
+/// What a route asks of a call before its handler gets it.
+#[derive(Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) access: Access,
+    /// The most bytes of its body.
+    pub(super) max_body: usize,
+    /// Asked once the caller may make the call, before its body is read.
+    pub(super) before_body: Option<BeforeBody>,
+}
+
+/// Why a call would be refused whatever its body is.
+pub(super) type BeforeBody =
+    fn(HttpRequest, web::Data<State>) -> LocalBoxFuture<'static, Result<(), Problem>>;
+
+impl<A: Into<Access>> From<A> for Entry {
+    fn from(access: A) -> Self {
+        Self { access: access.into(), max_body: MAX_BODY, before_body: None }
+    }
+}
+
+impl Entry {
+    /// For a call that carries records.
+    pub(super) fn of_records(access: Access) -> Self {
+        Self { max_body: MAX_RECORDS_BODY, ..access.into() }
+    }
+
+    pub(super) const fn asking(self, before_body: BeforeBody) -> Self {
+        Self { before_body: Some(before_body), ..self }
+    }
+
+    /// Whether the call may send its body.
+    pub(super) async fn let_in(
+        self,
+        caller: &Caller,
+        request: &HttpRequest,
+        state: &web::Data<State>,
+    ) -> Result<(), Problem> {
+        caller.may(self.access, request)?;
+        match self.before_body {
+            Some(ask) => ask(request.clone(), state.clone()).await,
+            None => Ok(()),
+        }
+    }
+}
 
 /// A call that is allowed: who makes it, and what it carries.
 pub(super) struct Call {
@@ -29,12 +75,12 @@ impl Call {
     pub(super) async fn admit(
         request: HttpRequest,
         payload: web::Payload,
-        access: Access,
+        entry: Entry,
         exchange: &Exchange,
     ) -> Result<Self, Problem> {
-        let mut body = Incoming::of(&request, payload)?;
+        let mut body = Incoming::of(&request, payload, entry.max_body)?;
         let state = state_of(&request)?;
-        match Self::receive(&request, &mut body, access, &state, exchange).await {
+        match Self::receive(&request, &mut body, entry, &state, exchange).await {
             Ok((caller, body)) => Ok(Self { caller, state, request, body }),
             Err(refused) => {
                 body.discard(&request).await;
@@ -46,20 +92,20 @@ impl Call {
     async fn receive(
         request: &HttpRequest,
         body: &mut Incoming,
-        access: Access,
-        state: &State,
+        entry: Entry,
+        state: &web::Data<State>,
         exchange: &Exchange,
     ) -> Result<(Caller, Bytes), Problem> {
         // A request with a signature is judged by it alone, whatever token comes with it.
         if credentials::is_signed(request) {
             // On the heap: a call by token must not carry the room that a verdict takes.
-            let agent = Box::pin(credentials::by_signature(request, body, access, state)).await?;
+            let agent = Box::pin(credentials::by_signature(request, body, entry, state)).await?;
             exchange.set_caller(agent.0.clone());
             return Ok(agent);
         }
         let caller = credentials::by_token(request, state).await?;
         exchange.set_caller(caller.clone());
-        caller.may(access)?;
+        entry.let_in(&caller, request, state).await?;
         let body = body.read(request, &caller, state).await?;
         Ok((caller, body))
     }
@@ -97,11 +143,20 @@ impl Call {
     /// `unsupported_media_type`, `invalid_request`, or `validation_failed` when the body is JSON
     /// but no object.
     pub(super) fn json(&self) -> Result<Input<'_>, Problem> {
+        let (body, text) = self.json_node()?;
+        Input::with_body(&self.request, body, text)
+    }
+
+    /// A JSON body as a tree, and as its text.
+    ///
+    /// # Errors
+    /// `unsupported_media_type`, or `invalid_request`.
+    pub(super) fn json_node(&self) -> Result<(Node<'_>, &[u8]), Problem> {
         self.must_be_json()?;
         let body = Node::parse(&self.body).map_err(|error| {
             Problem::new(Code::InvalidRequest, format!("the body is not JSON: {error}"))
         })?;
-        Input::with_body(&self.request, body, &self.body)
+        Ok((body, &self.body))
     }
 
     /// The longest life of a session.

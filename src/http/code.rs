@@ -68,6 +68,12 @@ impl Meaning {
                 "The DID is not stored here, and no resolver knows it.",
                 "Check the DID, or store its key with PUT /v1/dids/{did}.",
             ),
+            Code::RecordNotFound => Self::new(
+                StatusCode::NOT_FOUND,
+                "No such record",
+                "The owner has no record of this kind and id, or it was deleted or has expired.",
+                "Check kind and id, or list the owner's records.",
+            ),
             Code::NonceUnused => Self::new(
                 StatusCode::NOT_FOUND,
                 "The nonce was not used",
@@ -88,9 +94,15 @@ impl Meaning {
             ),
             Code::PreconditionFailed => Self::new(
                 StatusCode::PRECONDITION_FAILED,
-                "The session has changed",
-                "The session's ETag is not one of those in If-Match. Nothing was changed.",
-                "Read the session again, and repeat the change with its new ETag.",
+                "It has changed",
+                "The ETag of the session or record is not one of those in If-Match, or there is a record and If-None-Match asks for none. Nothing was changed.",
+                "Read it again, and repeat the change with its new ETag. If the answer to a write was lost, compare the record's checksum with that of the write.",
+            ),
+            Code::PreconditionRequired => Self::new(
+                StatusCode::PRECONDITION_REQUIRED,
+                "The change must say what it replaces",
+                "A record is written and deleted only with If-Match or If-None-Match, so that two clients never overwrite each other's changes unseen.",
+                "Send If-None-Match: * to make a new record, or If-Match with the ETag of the record that is replaced.",
             ),
             Code::NonceReplayed => Self::new(
                 StatusCode::CONFLICT,
@@ -128,10 +140,16 @@ impl Meaning {
                 "The session has passed its expiry, or was unused for longer than its idle timeout.",
                 "Open a new session.",
             ),
+            Code::CursorExpired => Self::new(
+                StatusCode::GONE,
+                "The cursor has expired",
+                "What was deleted since this cursor was made may no longer be known: the reader was away for too long, the owner's records were erased, or the database was put back to an earlier state.",
+                "Read everything anew, without since. Records that are not in it do not exist any more.",
+            ),
             Code::PayloadTooLarge => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "The body is too large",
-                "A request body may have at most 262144 bytes (256 KiB).",
+                "A request body may have at most 262144 bytes (256 KiB); where it carries records, 2097152 (2 MiB).",
                 "Send less at once. Split a batch.",
             ),
             Code::UnsupportedMediaType => Self::new(
@@ -146,6 +164,12 @@ impl Meaning {
                 "A member is missing, unknown, duplicate, of the wrong type or out of range. `errors` names each, by a JSON pointer (RFC 6901) into the body, or by the name of the parameter or header. Nothing was changed.",
                 "Correct each member that `errors` names.",
             ),
+            Code::ChecksumMismatch => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The checksum is another one",
+                "The checksum of a record is not the SHA-256 of the bytes of its iv and its ciphertext, one after the other. Nothing was changed.",
+                "Compute the checksum over the bytes, not over their base64. Send the record again.",
+            ),
             Code::DidUnresolvable => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The DID cannot be resolved",
@@ -159,6 +183,12 @@ impl Meaning {
                 "Open a new session, or wait until the signer's nonces expire. Nothing is evicted to make room.",
             )
             .retry_after(60),
+            Code::RecordQuotaReached => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "There is no room for the record",
+                "The owner has as many records or bytes as it may have, or all agents together have. Deleted records count until they are forgotten. Nothing was changed.",
+                "Delete records that hold many bytes, or replace them by smaller ones. The operator sets the limits in [records].",
+            ),
             Code::RateLimited => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "Rate limited",

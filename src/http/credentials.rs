@@ -3,11 +3,12 @@
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderName};
-use actix_web::web::Bytes;
+use actix_web::web::{self, Bytes};
 
 use super::State;
-use super::auth::{Access, Caller};
+use super::auth::Caller;
 use super::body::Incoming;
+use super::call::Entry;
 use super::code::Meaning;
 use super::exchange::Exchange;
 use super::problem::Problem;
@@ -28,8 +29,8 @@ const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 pub(super) async fn by_signature(
     request: &HttpRequest,
     incoming: &mut Incoming,
-    access: Access,
-    state: &State,
+    entry: Entry,
+    state: &web::Data<State>,
 ) -> Result<(Caller, Bytes), Problem> {
     let exchange = Exchange::of(request);
     let denied = |denied: Denied| match denied {
@@ -57,7 +58,7 @@ pub(super) async fn by_signature(
     let verified = state.verdicts.verify(&case).await?.map_err(denied)?;
     connection::serve(request);
     let caller = Caller::Agent(verified.did().clone());
-    caller.may(access)?;
+    entry.let_in(&caller, request, state).await?;
     let body = incoming.read(request, &caller, state).await?;
     verified.check_content(&body).map_err(denied)?;
     state.verdicts.accept(&verified).await?.map_err(denied)?;

@@ -1,4 +1,4 @@
-//! Entity tags of sessions, and `If-Match` (RFC 9110, sections 8.8.3 and 13.1.1).
+//! Entity tags of sessions, `If-Match` and `If-None-Match` (RFC 9110, sections 8.8.3 and 13.1).
 
 use crate::domain::Session;
 
@@ -47,11 +47,23 @@ impl IfMatch {
         if text.trim().is_empty() { Err(MALFORMED) } else { Ok(Self::Tags(tags)) }
     }
 
-    pub(super) fn matches(&self, session: &Session) -> bool {
+    /// The same for `If-None-Match`, which compares weakly: a weak tag matches, too.
+    ///
+    /// # Errors
+    /// When the text is neither `*` nor a list of entity tags.
+    pub(super) fn parse_weakly(text: &str) -> Result<Self, &'static str> {
+        Self::parse(&text.replace("W/\"", "\""))
+    }
+
+    pub(super) fn has(&self, tag: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Tags(tags) => tags.contains(&etag(session)),
+            Self::Tags(tags) => tags.iter().any(|one| one == tag),
         }
+    }
+
+    pub(super) fn matches(&self, session: &Session) -> bool {
+        self.has(&etag(session))
     }
 }
 

@@ -24,6 +24,16 @@ pub(super) struct FieldError {
     pub(super) pointer: String,
     /// What is wrong, and what is allowed.
     pub(super) detail: String,
+    /// With `precondition_failed`: the ETag of the record that is there, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) etag: Option<String>,
+}
+
+impl FieldError {
+    pub(super) fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), detail: detail.into(), etag: None }
+    }
 }
 
 /// What is wrong with a value; pointers are relative to it.
@@ -33,7 +43,7 @@ pub(super) struct Invalid(Vec<FieldError>);
 impl Invalid {
     pub(super) fn push(&mut self, pointer: String, detail: impl Into<String>) {
         if self.0.len() < MAX_ERRORS {
-            self.0.push(FieldError { pointer, detail: detail.into() });
+            self.0.push(FieldError::new(pointer, detail));
         }
     }
 
@@ -55,7 +65,7 @@ impl Invalid {
 
 impl<T: Into<String>> From<T> for Invalid {
     fn from(detail: T) -> Self {
-        Self(vec![FieldError { pointer: String::new(), detail: detail.into() }])
+        Self(vec![FieldError::new("", detail)])
     }
 }
 
@@ -99,6 +109,11 @@ impl<'a> Fields<'a> {
     ) -> Option<T> {
         let value = self.take(name)?;
         self.read(name, value, read)
+    }
+
+    /// Refuses the object for a reason that no single value shows.
+    pub(super) fn refuse(&mut self, pointer: &str, detail: &str) {
+        self.invalid.push(pointer.to_owned(), detail);
     }
 
     /// Builds the input if nothing was wrong. `build` answers `None` only when something

@@ -129,7 +129,7 @@ async fn admit_proxy(
 ) -> Result<Caller, Problem> {
     let asked = credentials::of_proxy(request, state).await.and_then(|proxy| {
         Exchange::of(request).set_caller(proxy.clone());
-        proxy.may(access).map(|()| proxy)
+        proxy.may(access, request).map(|()| proxy)
     });
     asked.map_err(|problem| {
         let code = problem.code();

@@ -2,6 +2,7 @@
 //! what is wrong anywhere comes back in one answer, and what nobody asked for is refused.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use actix_web::HttpRequest;
@@ -30,6 +31,12 @@ impl<'a> Input<'a> {
     pub(super) fn without_body(request: &'a HttpRequest) -> Self {
         let mut invalid = Invalid::default();
         let query = read_query(request.query_string(), &mut invalid);
+        Self { request, query, body: Fields::default(), text: &[], invalid }
+    }
+
+    /// Only the path, for what is asked before the rest is read.
+    pub(super) fn of_path(request: &'a HttpRequest) -> Self {
+        let (query, invalid) = (Vec::new(), Invalid::default());
         Self { request, query, body: Fields::default(), text: &[], invalid }
     }
 
@@ -77,12 +84,39 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// A parameter of the query that must be there.
+    pub(super) fn required_query<T, E: Display>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        if !self.query.iter().any(|(known, _)| known == name) {
+            self.refuse(name, "is missing");
+        }
+        self.query(name, parse)
+    }
+
+    /// Every parameter whose name begins so, without that beginning.
+    pub(super) fn queries(&mut self, prefix: &str) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        self.query.retain(|(name, value)| match (name.strip_prefix(prefix), value) {
+            (Some(rest), Node::Text(text)) => {
+                found.insert(rest.to_owned(), text.clone().into_owned());
+                false
+            }
+            _ => true,
+        });
+        found
+    }
+
+    /// `limit`.
+    pub(super) fn limit(&mut self) -> u32 {
+        self.query("limit", whole_text(1..=MAX_PAGE)).unwrap_or(DEFAULT_PAGE)
+    }
+
     /// `limit` and `cursor`.
     pub(super) fn page(&mut self) -> PageRequest {
-        PageRequest {
-            limit: self.query("limit", whole_text(1..=MAX_PAGE)).unwrap_or(DEFAULT_PAGE),
-            after: self.query("cursor", Cursor::parse),
-        }
+        PageRequest { limit: self.limit(), after: self.query("cursor", Cursor::parse) }
     }
 
     /// A header that may be there once.
@@ -154,26 +188,25 @@ impl<'a> Input<'a> {
         }
 
         let text = self.text;
-        self.body.optional("metadata", |node| {
-            if !matches!(node, Node::Object(_)) {
-                return Err(mistyped("an object", &node));
-            }
-            // A member that is there twice is refused already.
-            let body: Body<'_> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-            let text = body.metadata.ok_or("is missing")?;
-            Metadata::parse(text).map_err(|errors| {
-                let mut invalid = Invalid::default();
-                for error in errors {
-                    invalid.push(error.pointer, error.detail);
-                }
-                invalid
-            })
-        })
+        // A member that is there twice is refused already.
+        let body: serde_json::Result<Body<'_>> = serde_json::from_slice(text);
+        let raw = body.map(|body| body.metadata).map_err(|error| error.to_string());
+        self.body.optional("metadata", |node| metadata(&node, raw?))
+    }
+
+    /// The body as it was sent.
+    pub(super) const fn text(&self) -> &'a [u8] {
+        self.text
     }
 
     /// Refuses the input for a reason that no single field shows.
     pub(super) fn refuse(&mut self, pointer: &str, detail: impl Into<String>) {
         self.invalid.push(pointer.to_owned(), detail);
+    }
+
+    /// Refuses the input for everything that is wrong with its body, where that was read apart.
+    pub(super) fn refuse_all(&mut self, of_body: Invalid) {
+        self.invalid.extend("", of_body);
     }
 
     /// Builds the input if nothing was wrong. `build` answers `None` only when something that it
@@ -200,6 +233,21 @@ impl<'a> Input<'a> {
     fn segment(&self, name: &str) -> &'a str {
         segment(Exchange::of(self.request).route(), self.request.uri().path(), name)
     }
+}
+
+/// Reads metadata, from the node that it is and from its text.
+pub(super) fn metadata(node: &Node<'_>, text: Option<&RawValue>) -> Result<Metadata, Invalid> {
+    if !matches!(node, Node::Object(_)) {
+        return Err(mistyped("an object", node));
+    }
+    let text = text.ok_or("is missing")?;
+    Metadata::parse(text).map_err(|errors| {
+        let mut invalid = Invalid::default();
+        for error in errors {
+            invalid.push(error.pointer, error.detail);
+        }
+        invalid
+    })
 }
 
 /// The segment of `path` that stands where `pattern` has `{name}`.

@@ -35,6 +35,7 @@ mod pages;
 mod path;
 mod peer;
 mod problem;
+mod records;
 mod sessions;
 mod stats;
 mod target;
@@ -51,7 +52,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
-use crate::services::{Agents, Claims, Dids, Readiness, Sessions, Statistics, Tokens, Verdicts};
+use crate::services::{
+    Agents, Claims, Dids, Readiness, Records, Sessions, Statistics, Tokens, Verdicts,
+};
 
 /// What handlers work with. Both listeners get it as `web::Data<State>`.
 pub struct State {
@@ -59,6 +62,7 @@ pub struct State {
     pub sessions: Sessions,
     pub claims: Claims,
     pub dids: Dids,
+    pub records: Records,
     pub tokens: Tokens,
     pub verdicts: Verdicts,
     pub readiness: Readiness,

@@ -1,17 +1,20 @@
-//! The table of what callers can do: path, method, the scope that a token needs and whether agents
+//! The table of what callers can do: path, method, the scope that a token needs and which agents
 //! may, handler.
 
 use std::collections::BTreeMap;
 
-use super::auth::{Access, or_agent};
+use super::auth::{Access, or_agent, or_owner};
+use super::call::Entry;
 use super::path::Path;
-use super::{claims, dids, forward_auth, identifiers, namespaces, nonces, sessions, stats, verify};
+use super::{
+    claims, dids, forward_auth, identifiers, namespaces, nonces, records, sessions, stats, verify,
+};
 use crate::domain::TokenScope;
 
 /// The paths that are asked for most come first: they are tried in this order.
 #[rustfmt::skip]
 pub(super) fn table() -> Vec<Path> {
-    use TokenScope::{Admin, Dids, Nonces, Revoke, SessionKeys, Sessions, Verify};
+    use TokenScope::{Admin, Dids, Nonces, Records, Revoke, SessionKeys, Sessions, Verify};
     vec![
         Path::new("/v1/verify").post(Verify, verify::verify),
         Path::new("/v1/claims").post(or_agent(Nonces), claims::claim),
@@ -30,6 +33,14 @@ pub(super) fn table() -> Vec<Path> {
         Path::new("/v1/dids/{did}").get(Dids, dids::read).put(Dids, dids::put).delete(Dids, dids::forget),
         Path::new("/v1/dids/{did}/revoke").post(or_agent(Revoke), dids::revoke),
         Path::new("/v1/dids/{did}/refresh").post(Dids, dids::refresh),
+        Path::new("/v1/records").get(Admin, records::inactive).delete(Admin, records::delete_inactive),
+        Path::new("/v1/records/{did}").get(or_owner(Records), records::feed).delete(or_owner(Records), records::delete_all),
+        Path::new("/v1/records/{did}/batch").post(Entry::of_records(or_owner(Records)), records::batch),
+        Path::new("/v1/records/{did}/usage").get(or_owner(Records), records::usage),
+        Path::new("/v1/records/{did}/{kind}/{id}")
+            .get(or_owner(Records), records::read)
+            .put(Entry::of_records(or_owner(Records)).asking(records::before_put), records::put)
+            .delete(or_owner(Records), records::delete),
         Path::new("/v1/stats").get(Admin, stats::stats),
         // The handlers of these ask for it themselves, unless the configuration opens them:
         Path::new("/v1/forward-auth").any(Verify, forward_auth::forward_auth),

@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
 use super::auth::Access;
-use super::call::Call;
+use super::call::{Call, Entry};
 use super::exchange::Exchange;
 use super::problem::Problem;
 use crate::domain::Code;
@@ -29,42 +29,34 @@ impl Path {
         Self { pattern, methods: Vec::new(), resource: web::resource(pattern) }
     }
 
-    pub(super) fn get<F: Answer>(self, access: impl Into<Access>, handler: fn(Call) -> F) -> Self {
-        self.guarded(Method::GET, access.into(), handler)
+    pub(super) fn get<F: Answer>(self, entry: impl Into<Entry>, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::GET, entry.into(), handler)
     }
 
-    pub(super) fn post<F: Answer>(self, access: impl Into<Access>, handler: fn(Call) -> F) -> Self {
-        self.guarded(Method::POST, access.into(), handler)
+    pub(super) fn post<F: Answer>(self, entry: impl Into<Entry>, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::POST, entry.into(), handler)
     }
 
-    pub(super) fn put<F: Answer>(self, access: impl Into<Access>, handler: fn(Call) -> F) -> Self {
-        self.guarded(Method::PUT, access.into(), handler)
+    pub(super) fn put<F: Answer>(self, entry: impl Into<Entry>, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::PUT, entry.into(), handler)
     }
 
-    pub(super) fn patch<F: Answer>(
-        self,
-        access: impl Into<Access>,
-        handler: fn(Call) -> F,
-    ) -> Self {
-        self.guarded(Method::PATCH, access.into(), handler)
+    pub(super) fn patch<F: Answer>(self, entry: impl Into<Entry>, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::PATCH, entry.into(), handler)
     }
 
-    pub(super) fn delete<F: Answer>(
-        self,
-        access: impl Into<Access>,
-        handler: fn(Call) -> F,
-    ) -> Self {
-        self.guarded(Method::DELETE, access.into(), handler)
+    pub(super) fn delete<F: Answer>(self, entry: impl Into<Entry>, handler: fn(Call) -> F) -> Self {
+        self.guarded(Method::DELETE, entry.into(), handler)
     }
 
     /// A method that only callers with this access may use.
-    fn guarded<F: Answer>(self, method: Method, access: Access, handler: fn(Call) -> F) -> Self {
+    fn guarded<F: Answer>(self, method: Method, entry: Entry, handler: fn(Call) -> F) -> Self {
         let pattern = self.pattern;
-        self.with(method, Some(access), move |route| {
+        self.with(method, Some(entry.access), move |route| {
             route.to(move |request: HttpRequest, payload: web::Payload| async move {
                 let exchange = Exchange::of(&request);
                 exchange.set_route(pattern);
-                let answer = match Call::admit(request, payload, access, &exchange).await {
+                let answer = match Call::admit(request, payload, entry, &exchange).await {
                     Ok(call) => handler(call).await,
                     Err(refused) => Err(refused),
                 };

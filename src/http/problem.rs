@@ -36,7 +36,7 @@ pub(super) struct Body<'a> {
     detail: &'a str,
     code: &'a str,
     request_id: &'a str,
-    /// With `validation_failed`.
+    /// With `validation_failed`, and with `precondition_failed` of a batch.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<FieldError>, required = false)]
     errors: &'a [FieldError],
@@ -114,9 +114,17 @@ impl Problem {
         problem
     }
 
+    /// Names each change of a batch whose precondition failed.
+    pub(super) fn preconditions_failed(errors: Vec<FieldError>) -> Self {
+        let detail = format!("{} preconditions failed; `errors` names each", errors.len());
+        let mut problem = Self::new(Code::PreconditionFailed, detail);
+        problem.0.errors = errors;
+        problem
+    }
+
     /// One thing is wrong, and was seen only after everything was read.
     pub(super) fn invalid_field(pointer: &str, detail: impl Into<String>) -> Self {
-        Self::invalid(vec![FieldError { pointer: pointer.to_owned(), detail: detail.into() }])
+        Self::invalid(vec![FieldError::new(pointer, detail)])
     }
 
     /// 401 for a caller without a credential that does. `error` is RFC 6750's, for a token that
@@ -334,7 +342,7 @@ mod tests {
 
     #[actix_web::test]
     async fn a_validation_problem_names_each_error() {
-        let error = FieldError { pointer: "/nonce".into(), detail: "is missing".into() };
+        let error = FieldError::new("/nonce", "is missing");
         let (head, body) = answer(Problem::invalid(vec![error])).await;
         assert_eq!(head.status(), 422);
         assert_eq!(head.headers().get("content-type").unwrap(), "application/problem+json");

@@ -50,7 +50,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::super::auth::Access;
+    use super::super::auth::{Access, Agents};
     use super::*;
 
     /// Paths that are for people, and those that are other names of a path.
@@ -67,8 +67,8 @@ mod tests {
     fn the_openapi_document_has_every_route_and_no_other_and_says_whom_it_is_for() {
         let security = |access: &Option<Access>| match access {
             None => Value::Null,
-            Some(Access { scope, agents: false }) => json!([{ "token": [scope.as_str()] }]),
-            Some(Access { scope, agents: true }) => {
+            Some(Access { scope, agents: Agents::None }) => json!([{ "token": [scope.as_str()] }]),
+            Some(Access { scope, .. }) => {
                 json!([{ "token": [scope.as_str()] }, { "signature": [] }])
             }
         };

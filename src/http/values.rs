@@ -65,12 +65,13 @@ pub(super) fn base64(bytes: &[u8]) -> String {
 /// Reads bytes in standard, padded base64.
 pub(super) fn bytes(node: Node<'_>) -> Result<Vec<u8>, Invalid> {
     match node {
-        Node::Text(text) => decode(&text).map_err(Into::into),
+        Node::Text(text) => base64_bytes(&text).map_err(Into::into),
         other => Err(mistyped("a string", &other)),
     }
 }
 
-fn decode(text: &str) -> Result<Vec<u8>, &'static str> {
+/// Bytes in standard, padded base64.
+pub(super) fn base64_bytes(text: &str) -> Result<Vec<u8>, &'static str> {
     STANDARD.decode(text).map_err(|_| "must be standard base64 with padding (RFC 4648, section 4)")
 }
 
@@ -80,7 +81,7 @@ pub(super) fn session_key(node: Node<'_>) -> Result<Zeroizing<Vec<u8>>, Invalid>
         Node::Text(text) => text,
         other => return Err(mistyped("a string", &other)),
     };
-    let key = decode(&text).map(Zeroizing::new);
+    let key = base64_bytes(&text).map(Zeroizing::new);
     if let Cow::Owned(mut copy) = text {
         copy.zeroize();
     }

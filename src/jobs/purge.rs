@@ -22,6 +22,7 @@ pub struct Limits {
     signer_margin: Duration,
     audit_retention: Duration,
     unused_dids: Duration,
+    tombstone_retention: Duration,
     batch: u32,
     pause: Duration,
 }
@@ -34,6 +35,7 @@ impl Limits {
             signer_margin: config.claims.purge_margin,
             audit_retention: config.jobs.audit_retention,
             unused_dids: config.dids.unused_retention,
+            tombstone_retention: config.records.tombstone_retention,
             batch: config.jobs.purge_batch,
             pause: config.jobs.purge_pause,
         }
@@ -41,13 +43,16 @@ impl Limits {
 
     /// The steps, in order.
     #[must_use]
-    pub fn steps(&self) -> [PurgeStep; 5] {
+    pub fn steps(&self) -> [PurgeStep; 8] {
         [
             PurgeStep::EndOverdueSessions,
             PurgeStep::DeleteEndedSessions { retention: self.session_retention },
             PurgeStep::DeleteSignerNonces { margin: self.signer_margin },
             PurgeStep::DeleteAuditEvents { retention: self.audit_retention },
             PurgeStep::DeleteUnusedDids { unused: self.unused_dids },
+            PurgeStep::ExpireRecords,
+            PurgeStep::DeleteTombstones { retention: self.tombstone_retention },
+            PurgeStep::DeleteErasedRecords,
         ]
     }
 }
@@ -127,6 +132,9 @@ fn event(actor: Actor, purged: &Purged) -> AuditEvent {
         signer_nonces_deleted,
         audit_events_deleted,
         dids_deleted,
+        records_expired,
+        tombstones_deleted,
+        erased_rows_deleted,
     } = purged;
     AuditEvent {
         actor,
@@ -140,6 +148,9 @@ fn event(actor: Actor, purged: &Purged) -> AuditEvent {
             "signer_nonces_deleted": signer_nonces_deleted,
             "audit_events_deleted": audit_events_deleted,
             "dids_deleted": dids_deleted,
+            "records_expired": records_expired,
+            "tombstones_deleted": tombstones_deleted,
+            "erased_rows_deleted": erased_rows_deleted,
         }),
     }
 }
@@ -155,6 +166,9 @@ pub(super) fn log(purged: &Purged) {
         signer_nonces_deleted = purged.signer_nonces_deleted,
         audit_events_deleted = purged.audit_events_deleted,
         dids_deleted = purged.dids_deleted,
+        records_expired = purged.records_expired,
+        tombstones_deleted = purged.tombstones_deleted,
+        erased_rows_deleted = purged.erased_rows_deleted,
         "purged"
     );
 }
@@ -168,6 +182,9 @@ fn count(metrics: &Metrics, batch: &Purged) {
         ("signer_nonces", batch.signer_nonces_deleted),
         ("audit_events", batch.audit_events_deleted),
         ("dids", batch.dids_deleted),
+        ("records_expired", batch.records_expired),
+        ("record_tombstones", batch.tombstones_deleted),
+        ("erased_records", batch.erased_rows_deleted),
     ] {
         metrics.purged.with_label_values(&[kind]).inc_by(rows);
     }

@@ -9,6 +9,7 @@ mod dids;
 mod error;
 mod queue;
 mod readiness;
+mod records;
 mod sealing;
 mod sessions;
 mod statistics;
@@ -21,6 +22,7 @@ pub(crate) use dids::end_sessions as end_revoked_sessions;
 pub use dids::{Asker, Dids, Lookup, PutDid, ResolvedDid, Revocation, VerificationMethod};
 pub use error::ServiceError;
 pub use readiness::{Ability, Readiness};
+pub use records::{InactiveRemoved, RecordOperation, Records};
 pub use sealing::{
     KEY_FILE, Rotation, Sealer, SealingError, SealingKeys, admit_keys, check_keys, generate_key,
     rotate,

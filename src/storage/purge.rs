@@ -15,6 +15,9 @@ pub struct Purged {
     pub signer_nonces_deleted: u64,
     pub audit_events_deleted: u64,
     pub dids_deleted: u64,
+    pub records_expired: u64,
+    pub tombstones_deleted: u64,
+    pub erased_rows_deleted: u64,
 }
 
 impl Purged {
@@ -28,6 +31,9 @@ impl Purged {
             + self.signer_nonces_deleted
             + self.audit_events_deleted
             + self.dids_deleted
+            + self.records_expired
+            + self.tombstones_deleted
+            + self.erased_rows_deleted
     }
 }
 
@@ -40,6 +46,9 @@ impl std::ops::AddAssign for Purged {
         self.signer_nonces_deleted += more.signer_nonces_deleted;
         self.audit_events_deleted += more.audit_events_deleted;
         self.dids_deleted += more.dids_deleted;
+        self.records_expired += more.records_expired;
+        self.tombstones_deleted += more.tombstones_deleted;
+        self.erased_rows_deleted += more.erased_rows_deleted;
     }
 }
 
@@ -75,6 +84,12 @@ pub enum PurgeStep {
     DeleteAuditEvents { retention: Duration },
     /// Deletes DIDs that a resolver read, are not revoked, and were not read for `unused`.
     DeleteUnusedDids { unused: Duration },
+    /// Replaces records that expired by tombstones.
+    ExpireRecords,
+    /// Deletes tombstones of records that are older than `retention`.
+    DeleteTombstones { retention: Duration },
+    /// Deletes what is left of erased records.
+    DeleteErasedRecords,
 }
 
 impl Store {

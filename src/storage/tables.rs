@@ -44,7 +44,7 @@ const fn column(name: &'static str, kind: Kind) -> Column {
 }
 
 /// Every table with data, those first that others refer to. The order is that of archives.
-pub const TABLES: [Table; 11] = [
+pub const TABLES: [Table; 15] = [
     // Its other columns say that it has one row, and (in PostgreSQL) which server it is on.
     Table {
         name: "history",
@@ -167,6 +167,56 @@ pub const TABLES: [Table; 11] = [
             column("used_at", Kind::Time),
             column("expires_at", Kind::Time),
             column("idempotency", Kind::Bytes),
+        ],
+    },
+    Table {
+        name: "record_owners",
+        columns: &[
+            column("id", Kind::Id),
+            column("did", Kind::Text),
+            column("agent", Kind::Bool),
+            column("sequence", Kind::Number),
+            column("forgotten", Kind::Number),
+            column("records", Kind::Number),
+            column("bytes", Kind::Number),
+            column("last_accessed", Kind::Time),
+        ],
+    },
+    Table {
+        name: "records",
+        columns: &[
+            column("owner", Kind::Id),
+            column("kind", Kind::Text),
+            column("id", Kind::Text),
+            column("sequence", Kind::Number),
+            column("version", Kind::Number),
+            column("tag", Kind::Bytes),
+            column("size", Kind::Number),
+            column("iv", Kind::Bytes),
+            column("checksum", Kind::Bytes),
+            column("client_time", Kind::Time),
+            column("metadata", Kind::Json),
+            column("created_at", Kind::Time),
+            column("updated_at", Kind::Time),
+            column("expires_at", Kind::Time),
+            column("deleted_at", Kind::Time),
+        ],
+    },
+    Table {
+        name: "record_blobs",
+        columns: &[
+            column("owner", Kind::Id),
+            column("sequence", Kind::Number),
+            // Encrypted by its owner.
+            column("ciphertext", Kind::Bytes),
+        ],
+    },
+    Table {
+        name: "record_shares",
+        columns: &[
+            column("share", Kind::Number),
+            column("records", Kind::Number),
+            column("bytes", Kind::Number),
         ],
     },
     Table {

@@ -1,7 +1,7 @@
 //! Each scope against each call: exactly the right ones are allowed.
 
 use onceguard::domain::TokenScope::{
-    self, Admin, Dids, Nonces, Revoke, SessionKeys, Sessions, Verify,
+    self, Admin, Dids, Nonces, Records, Revoke, SessionKeys, Sessions, Verify,
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -25,6 +25,7 @@ fn calls(
     let unsigned = json!({"method": "GET", "url": "https://a.example", "headers": []});
     let path = format!("/v1/sessions/{session}");
     let did = "/v1/dids/did:web:scopes.example";
+    let record = "/v1/records/did:web:a.example";
     vec![
         (Sessions, "POST", "/v1/sessions".into(), Some(open), 201),
         (Sessions, "GET", "/v1/sessions".into(), None, 200),
@@ -46,6 +47,16 @@ fn calls(
         (Dids, "POST", format!("{did}/refresh"), None, 200),
         (Dids, "DELETE", did.into(), None, 204),
         (Revoke, "POST", "/v1/dids/did:web:revoked.example/revoke".into(), None, 200),
+        // The caller may ask; these lack what they need.
+        (Records, "PUT", format!("{record}/sync/r"), Some(json!({})), 428),
+        (Records, "GET", format!("{record}/sync/r"), None, 404),
+        (Records, "DELETE", format!("{record}/sync/r"), None, 428),
+        (Records, "POST", format!("{record}/batch"), Some(json!({})), 422),
+        (Records, "GET", record.into(), None, 200),
+        (Records, "GET", format!("{record}/usage"), None, 200),
+        (Records, "DELETE", record.into(), None, 200),
+        (Admin, "GET", "/v1/records?inactive_days=1".into(), None, 200),
+        (Admin, "DELETE", "/v1/records?inactive_days=1".into(), None, 200),
         (Admin, "GET", "/v1/stats".into(), None, 200),
         (Verify, "POST", "/v1/verify".into(), Some(unsigned), 403),
         (Sessions, "DELETE", path, None, 204),
@@ -98,6 +109,7 @@ async fn the_table_above_has_every_call() {
     for (_, method, path, _, _) in &calls {
         let path = path
             .replace("nonces/spent", "nonces/n")
+            .replace("?inactive_days=1", "")
             .replace("did:web:scopes.example", "did:web:a.example")
             .replace("did:web:revoked.example", "did:web:a.example");
         known.push(format!("{method} {path}"));
@@ -119,7 +131,7 @@ async fn the_table_above_has_every_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_ordinary_scopes_together_are_not_admin(#[values(Sqlite, Postgres)] on: Database) {
     let app = TestApp::start(on).await;
-    let caller = app.caller(&[Sessions, SessionKeys, Nonces, Dids, Revoke, Verify]).await;
+    let caller = app.caller(&[Sessions, SessionKeys, Nonces, Dids, Revoke, Verify, Records]).await;
     caller.get("/v1/stats").await.refused(403, "forbidden");
     let caller = app.caller(&[Sessions, Nonces, Dids, Verify]).await;
     let session = example(&app).await;

@@ -22,6 +22,7 @@ use crate::support::{DEADLINE, Database, Home, http_client};
 #[case::guide("docs/guide.md")]
 #[case::signatures("docs/signatures.md")]
 #[case::dids("docs/dids.md")]
+#[case::records("docs/records.md")]
 #[tokio::test]
 async fn what_a_paper_shows_comes_out(#[case] paper: &str) {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(paper)).unwrap();

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use onceguard::config::{OnCut, Replication};
 use onceguard::domain::{
-    Actor, Metadata, NewDid, NewSession, SessionId, Timestamp, TokenScope, TokenScopes,
+    Actor, Metadata, NewDid, NewRecord, NewSession, Precondition, SessionId, Timestamp, TokenScope,
+    TokenScopes,
 };
 use onceguard::services::Tokens;
 use onceguard::storage::tables::{Column, Kind, TABLES, Table};
-use onceguard::storage::{Recovery, Store, StoreError};
+use onceguard::storage::{RecordWriter, Recovery, Store, StoreError};
 use rstest::rstest;
 use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
@@ -18,9 +19,9 @@ use uuid::Uuid;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    RawSql, TestStore, a_did, a_new_did, a_nonce, a_reading, a_sealed_key, a_session,
-    an_audit_event, by_signer, claim, did, hex, in_seconds, in_session, joining, minutes, opened,
-    with_key,
+    RawSql, TestStore, a_change, a_did, a_new_did, a_new_record, a_nonce, a_reading, a_record_key,
+    a_sealed_key, a_session, an_audit_event, by_signer, changed, claim, did, hex, in_seconds,
+    in_session, joining, minutes, no_limits, opened, with_key,
 };
 
 type Rows = BTreeMap<&'static str, Vec<Map<String, Value>>>;
@@ -76,6 +77,7 @@ async fn fill(store: &TestStore) {
     store.revoke_did(&did("did:web:revoked.example"), event()).await.unwrap();
     let reading = a_reading(store, &did("did:web:read.example"), 3).await;
     store.record_did(reading).await.unwrap();
+    fill_records(store).await;
     let tokens = Tokens::new((**store).clone(), store.clock().clone());
     let scopes = TokenScopes::new(vec![TokenScope::Sessions, TokenScope::Dids]);
     let actor = Actor::Operator;
@@ -97,6 +99,28 @@ async fn fill(store: &TestStore) {
     ] {
         store.raw().execute(&sql).await;
     }
+}
+
+/// Records with everything, with nothing, deleted, and erased.
+async fn fill_records(store: &TestStore) {
+    let (owner, erased) = (a_did(), a_did());
+    let key = a_record_key("sync", "full\"'\\");
+    let full = NewRecord {
+        client_time: Some(in_seconds(store, -60).await),
+        metadata: Metadata::parse(&to_raw_value(&json!({"device": "' \" é"})).unwrap()).unwrap(),
+        expires_at: Some(in_seconds(store, 60).await),
+        ..a_new_record(b"\x00sealed\xff")
+    };
+    let bare = a_record_key("key", "bare");
+    let gone = a_record_key("key", "gone");
+    let new = || Some(a_new_record(b"x"));
+    changed(store, &owner, a_change(&key, Precondition::Absent, Some(full))).await;
+    changed(store, &owner, a_change(&bare, Precondition::Absent, new())).await;
+    changed(store, &owner, a_change(&gone, Precondition::Absent, new())).await;
+    changed(store, &owner, a_change(&gone, Precondition::Present, None)).await;
+    let puts = vec![a_change(&bare, Precondition::Absent, new())];
+    store.change_records(&erased, RecordWriter::Agent, puts, no_limits()).await.unwrap();
+    store.erase_records(&erased, None, an_audit_event("records.delete", &"x")).await.unwrap();
 }
 
 /// The value as SQL that compares with the column.

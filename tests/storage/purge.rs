@@ -18,7 +18,10 @@ const DELETE: PurgeStep = PurgeStep::DeleteEndedSessions { retention: days(7) };
 const NONCES: PurgeStep = PurgeStep::DeleteSignerNonces { margin: minutes(1) };
 const AUDIT: PurgeStep = PurgeStep::DeleteAuditEvents { retention: days(180) };
 const DIDS: PurgeStep = PurgeStep::DeleteUnusedDids { unused: days(7) };
-const STEPS: [PurgeStep; 5] = [END, DELETE, NONCES, AUDIT, DIDS];
+const RECORDS: PurgeStep = PurgeStep::ExpireRecords;
+const TOMBSTONES: PurgeStep = PurgeStep::DeleteTombstones { retention: days(180) };
+const ERASED: PurgeStep = PurgeStep::DeleteErasedRecords;
+const STEPS: [PurgeStep; 8] = [END, DELETE, NONCES, AUDIT, DIDS, RECORDS, TOMBSTONES, ERASED];
 
 /// Runs a step to its end; returns the sum, and checks each batch's bounds.
 async fn run(store: &Store, step: PurgeStep, limit: u32) -> Purged {
@@ -424,6 +427,9 @@ async fn the_preview_is_what_the_purge_then_does(#[values(Sqlite, Memory, Postgr
         signer_nonces_deleted: 5,
         audit_events_deleted: 1,
         dids_deleted: 1,
+        records_expired: 0,
+        tombstones_deleted: 0,
+        erased_rows_deleted: 0,
     };
     assert_eq!(purged, expected);
     assert_eq!(preview, expected);

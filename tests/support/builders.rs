@@ -7,17 +7,19 @@ use std::time::Duration;
 use onceguard::clock::Clock;
 use onceguard::config::{self, OnCut, Replication, SealingKeyBytes};
 use onceguard::domain::{
-    Actor, Ask, AuditEvent, Claim, Cursor, Did, DidDocument, Facts, IdempotencyDigest, KeyType,
-    Metadata, NewDid, NewSession, Nonce, Opened, Outcome, Peer, PublicKey, Scope, SealedKey,
-    Session, SessionId, Timestamp, judge,
+    Actor, Ask, AuditEvent, Checksum, Claim, Cursor, Did, DidDocument, Facts, IdempotencyDigest,
+    KeyType, Metadata, NewDid, NewRecord, NewSession, Nonce, Opened, Outcome, Peer, Precondition,
+    PublicKey, RecordChange, RecordId, RecordKey, RecordKind, RecordLimits, RecordWritten,
+    RecordsChanged, Scope, SealedContent, SealedKey, Session, SessionId, Timestamp, judge,
 };
 use onceguard::metrics::Metrics;
 use onceguard::resolvers::{Account, did_key};
 use onceguard::services::{OpenSession, Sealer, SealingKeys, Sessions};
 use onceguard::storage::{
-    Answer, Asked, Joining, OnLock, PurgeStep, Purged, Reading, Store, StoreError,
+    Answer, Asked, Joining, OnLock, PurgeStep, Purged, Reading, RecordWriter, Store, StoreError,
 };
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -298,5 +300,51 @@ pub fn asked(new: NewSession) -> OpenSession {
         metadata: new.metadata,
         user_agent: new.user_agent,
         ip_address: new.ip_address,
+    }
+}
+
+/// A kind and an id.
+pub fn a_record_key(kind: &str, id: &str) -> RecordKey {
+    RecordKey { kind: RecordKind::parse(kind).unwrap(), id: RecordId::parse(id).unwrap() }
+}
+
+/// A record with this ciphertext.
+pub fn a_new_record(ciphertext: &[u8]) -> NewRecord {
+    let iv = [7; 12];
+    let checksum = Sha256::digest([iv.as_slice(), ciphertext].concat());
+    let checksum = Checksum::parse(&hex(&checksum)).unwrap();
+    NewRecord {
+        content: SealedContent::new(iv, ciphertext.to_vec(), checksum).unwrap(),
+        client_time: None,
+        metadata: Metadata::default(),
+        expires_at: None,
+    }
+}
+
+/// A change; `None` deletes.
+pub fn a_change(
+    key: &RecordKey,
+    precondition: Precondition,
+    put: Option<NewRecord>,
+) -> RecordChange {
+    RecordChange { key: key.clone(), precondition, random: unique().to_be_bytes(), put }
+}
+
+/// Limits that no test reaches unless it means to.
+pub const fn no_limits() -> RecordLimits {
+    RecordLimits {
+        max_records: 1_000_000,
+        max_bytes: 1_000_000_000,
+        agents_max_records: 1_000_000,
+        agents_max_bytes: 1_000_000_000,
+    }
+}
+
+/// Makes one change that must be made.
+pub async fn changed(store: &Store, owner: &Did, change: RecordChange) -> RecordWritten {
+    let changes = vec![change];
+    match store.change_records(owner, RecordWriter::Holder, changes, no_limits()).await.unwrap() {
+        RecordsChanged::Done(mut written) => written.remove(0),
+        other => panic!("not made: {other:?}"),
     }
 }

@@ -104,7 +104,18 @@ impl RawSql {
     /// Every row that callers can change, in a form that is only for comparison.
     pub async fn data(&self) -> String {
         let mut data = String::new();
-        for table in ["sessions", "nonces", "signer_nonces", "signers", "dids", "audit_events"] {
+        for table in [
+            "sessions",
+            "nonces",
+            "signer_nonces",
+            "signers",
+            "dids",
+            "record_owners",
+            "records",
+            "record_blobs",
+            "record_shares",
+            "audit_events",
+        ] {
             writeln!(data, "{table}:\n{}", self.rows(table).await).unwrap();
         }
         data

@@ -17,7 +17,7 @@ use actix_web::{FromRequest as _, HttpRequest, HttpResponse, web};
 use url::form_urlencoded;
 
 use super::auth::Access;
-use super::body::Incoming;
+use super::body::{Incoming, MAX_BODY};
 use super::dids::set_age;
 use super::exchange::Exchange;
 use super::input::Input;
@@ -155,14 +155,14 @@ async fn admit(
         // Refused in any case, before its body would be read: with what is wrong with it.
         let payload = web::Payload::from_request(request, &mut Payload::None).await;
         let payload = payload.map_err(|error| Problem::internal(error.to_string()))?;
-        let mut body = Incoming::of(request, payload)?;
-        Box::pin(credentials::by_signature(request, &mut body, access, &state)).await?.0
+        let mut body = Incoming::of(request, payload, MAX_BODY)?;
+        Box::pin(credentials::by_signature(request, &mut body, access.into(), &state)).await?.0
     } else {
         credentials::by_token(request, &state).await?
     };
     Exchange::of(request).set_caller(caller.clone());
     let asker = Asker::Trusted(caller.peer(request, server));
-    caller.may(access)?;
+    caller.may(access, request)?;
     Ok((state, asker))
 }
 

@@ -20,8 +20,8 @@ use super::auth::Access;
 use super::fields::FieldError;
 use super::problem::{Body, Problem};
 use super::{
-    claims, dids, forward_auth, identifiers, namespaces, nonces, operations, sessions, stats,
-    verify,
+    claims, dids, forward_auth, identifiers, namespaces, nonces, operations, records, sessions,
+    stats, verify,
 };
 
 const TOKEN: &str = "token";
@@ -37,6 +37,7 @@ const SIGNATURE: &str = "signature";
         (name = "sessions", description = "Relations between a client DID and a server DID."),
         (name = "nonces", description = "Claims: a nonce is accepted at most once in its scope."),
         (name = "dids", description = "Keys and revocations."),
+        (name = "records", description = "What clients encrypted, and keep here."),
         (name = "verdicts", description = "Is a signed request from who it says, fresh, and no replay?"),
         (name = "operations"),
     ),
@@ -46,6 +47,8 @@ const SIGNATURE: &str = "signature";
         nonces::claim, nonces::used, claims::claim,
         namespaces::claim, namespaces::read_namespace, namespaces::used,
         dids::list, dids::read, dids::put, dids::forget, dids::revoke, dids::refresh,
+        records::put, records::read, records::delete, records::batch, records::feed, records::usage,
+        records::delete_all, records::inactive, records::delete_inactive,
         identifiers::resolve, identifiers::methods, identifiers::properties,
         verify::verify, forward_auth::forward_auth, stats::stats, serve,
     ),
@@ -93,7 +96,7 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
             // An operation without an access is for everybody.
             if let Some(access) = accesses.get(&format!("{method} {path}")) {
                 operation.security = Some(security(*access));
-                errors::add(operation, &described, access.agents);
+                errors::add(operation, &described, access.agents.some_may());
             }
         }
     }
@@ -102,7 +105,7 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
 
 fn security(access: Access) -> Vec<SecurityRequirement> {
     let token = SecurityRequirement::new(TOKEN, [access.scope.as_str()]);
-    let signature = access.agents.then(|| SecurityRequirement::new(SIGNATURE, [""; 0]));
+    let signature = access.agents.some_may().then(|| SecurityRequirement::new(SIGNATURE, [""; 0]));
     [token].into_iter().chain(signature).collect()
 }
 

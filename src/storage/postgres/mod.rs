@@ -17,6 +17,7 @@ mod instances;
 mod leases;
 mod migrations;
 mod purge;
+mod records;
 mod recovery;
 mod restore;
 mod schema;

@@ -103,6 +103,55 @@ diesel::table! {
 }
 
 diesel::table! {
+    record_blobs (owner, sequence) {
+        owner -> Uuid,
+        sequence -> Int8,
+        ciphertext -> Bytea,
+    }
+}
+
+diesel::table! {
+    record_owners (id) {
+        id -> Uuid,
+        did -> Nullable<Text>,
+        agent -> Bool,
+        sequence -> Int8,
+        forgotten -> Int8,
+        records -> Int8,
+        bytes -> Int8,
+        last_accessed -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    record_shares (share) {
+        share -> Int4,
+        records -> Int8,
+        bytes -> Int8,
+    }
+}
+
+diesel::table! {
+    records (owner, kind, id) {
+        owner -> Uuid,
+        kind -> Text,
+        id -> Text,
+        sequence -> Int8,
+        version -> Int8,
+        tag -> Bytea,
+        size -> Int8,
+        iv -> Nullable<Bytea>,
+        checksum -> Nullable<Bytea>,
+        client_time -> Nullable<Timestamptz>,
+        metadata -> Jsonb,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        expires_at -> Nullable<Timestamptz>,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     sealing_keys (key_id) {
         key_id -> Text,
         check_value -> Bytea,
@@ -159,6 +208,10 @@ diesel::allow_tables_to_appear_in_same_query!(
     leases,
     marks,
     nonces,
+    record_blobs,
+    record_owners,
+    record_shares,
+    records,
     sealing_keys,
     sessions,
     signer_nonces,

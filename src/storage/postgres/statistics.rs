@@ -65,7 +65,7 @@ const DATABASE_SIZE: &str =
 const HOLDS_DATA: &str = "
     SELECT EXISTS (SELECT FROM sessions) OR EXISTS (SELECT FROM dids)
         OR EXISTS (SELECT FROM nonces) OR EXISTS (SELECT FROM signers)
-        OR EXISTS (SELECT FROM signer_nonces) AS holds";
+        OR EXISTS (SELECT FROM signer_nonces) OR EXISTS (SELECT FROM record_owners) AS holds";
 
 #[derive(QueryableByName)]
 struct CountsRow {

@@ -149,4 +149,54 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    record_owners (id) {
+        id -> Binary,
+        did -> Nullable<Text>,
+        agent -> Bool,
+        sequence -> BigInt,
+        forgotten -> BigInt,
+        records -> BigInt,
+        bytes -> BigInt,
+        last_accessed -> BigInt,
+    }
+}
+
+diesel::table! {
+    records (owner, kind, id) {
+        owner -> Binary,
+        kind -> Text,
+        id -> Text,
+        sequence -> BigInt,
+        version -> BigInt,
+        tag -> Binary,
+        size -> BigInt,
+        iv -> Nullable<Binary>,
+        checksum -> Nullable<Binary>,
+        client_time -> Nullable<BigInt>,
+        metadata -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        expires_at -> Nullable<BigInt>,
+        deleted_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    record_blobs (owner, sequence) {
+        owner -> Binary,
+        sequence -> BigInt,
+        ciphertext -> Binary,
+    }
+}
+
+diesel::table! {
+    record_shares (share) {
+        share -> Integer,
+        records -> BigInt,
+        bytes -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(sessions, nonces);
+diesel::allow_tables_to_appear_in_same_query!(record_owners, records, record_blobs);

@@ -18,6 +18,7 @@ mod namespace;
 mod nonce;
 mod page;
 mod peer;
+mod record;
 mod session;
 mod token;
 
@@ -42,6 +43,12 @@ pub use namespace::{InvalidNamespace, Namespace};
 pub use nonce::{InvalidNonce, InvalidNonceBytes, Nonce};
 pub use page::{Cursor, InvalidCursor, MAX_PAGE, MAX_PAGE_BYTES, Page, PageFiller, PageRequest};
 pub use peer::Peer;
+pub use record::{
+    Checksum, InactiveOwner, InvalidContent, InvalidRecordId, InvalidRecordKind, LiveRecord,
+    MAX_RECORD_METADATA, NewRecord, Precondition, Record, RecordChange, RecordCursor, RecordFeed,
+    RecordFilter, RecordId, RecordKey, RecordKind, RecordLimits, RecordQuota, RecordTag,
+    RecordUsage, RecordWritten, RecordsChanged, SealedContent, StoredContent,
+};
 pub use session::{
     Changed, End, EndReason, InvalidSessionId, Lifetime, NewSession, Opened, Parties, SealedKey,
     Session, SessionFilter, SessionId, SessionPatch, SessionState, StateFilter,

@@ -19,18 +19,20 @@ pub enum TokenScope {
     Dids,
     Revoke,
     Verify,
+    Records,
     /// Every other scope, and the operator's calls.
     Admin,
 }
 
 impl TokenScope {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Sessions,
         Self::SessionKeys,
         Self::Nonces,
         Self::Dids,
         Self::Revoke,
         Self::Verify,
+        Self::Records,
         Self::Admin,
     ];
 
@@ -43,6 +45,7 @@ impl TokenScope {
             Self::Dids => "dids",
             Self::Revoke => "revoke",
             Self::Verify => "verify",
+            Self::Records => "records",
             Self::Admin => "admin",
         }
     }

@@ -130,6 +130,18 @@ const PREVIEW_UNUSED_DIDS: &str = "
     WHERE stale_at IS NOT NULL AND NOT revoked
         AND fetched_at < now() - make_interval(secs => $1)";
 
+const PREVIEW_EXPIRED: &str = "
+    SELECT count(*) FROM records WHERE expires_at <= now() - make_interval(secs => $1)";
+
+const PREVIEW_TOMBSTONES: &str = "
+    SELECT count(*) FROM records WHERE deleted_at < now() - make_interval(secs => $1)";
+
+const PREVIEW_ERASED: &str = "
+    WITH erased AS (SELECT id FROM record_owners WHERE did IS NULL)
+    SELECT (SELECT count(*) FROM record_blobs WHERE owner IN (SELECT id FROM erased))
+        + (SELECT count(*) FROM records WHERE owner IN (SELECT id FROM erased))
+        + (SELECT count(*) FROM erased) AS count";
+
 #[derive(QueryableByName)]
 struct Pair {
     #[diesel(sql_type = BigInt)]
@@ -187,6 +199,18 @@ impl PostgresStore {
                 })
                 .await
             }
+            PurgeStep::ExpireRecords => {
+                let records_expired = self.expire_records(limit).await?;
+                Ok(Purged { records_expired, ..Purged::default() })
+            }
+            PurgeStep::DeleteTombstones { retention } => {
+                let tombstones_deleted = self.forget_tombstones(retention, limit).await?;
+                Ok(Purged { tombstones_deleted, ..Purged::default() })
+            }
+            PurgeStep::DeleteErasedRecords => {
+                let erased_rows_deleted = self.remove_erased_records(limit).await?;
+                Ok(Purged { erased_rows_deleted, ..Purged::default() })
+            }
         }?;
         Ok(PurgeBatch::of_index(purged, limit))
     }
@@ -219,6 +243,16 @@ impl PostgresStore {
                     }
                     PurgeStep::DeleteUnusedDids { unused } => {
                         all.dids_deleted = count(c, PREVIEW_UNUSED_DIDS, unused).await?;
+                    }
+                    PurgeStep::ExpireRecords => {
+                        all.records_expired = count(c, PREVIEW_EXPIRED, Duration::ZERO).await?;
+                    }
+                    PurgeStep::DeleteTombstones { retention } => {
+                        all.tombstones_deleted = count(c, PREVIEW_TOMBSTONES, retention).await?;
+                    }
+                    PurgeStep::DeleteErasedRecords => {
+                        let rows = Prepared(sql_query(PREVIEW_ERASED)).get_result::<Count>(c);
+                        all.erased_rows_deleted = unsigned(rows.await?.count)?;
                     }
                 }
             }

@@ -41,6 +41,18 @@ impl SqliteStore {
                 let delete = move |conn: &mut _, now| delete_unused_dids(conn, now, unused, limit);
                 self.0.write("purge", delete).await?
             }
+            PurgeStep::ExpireRecords => {
+                let records_expired = self.expire_records(limit).await?;
+                Purged { records_expired, ..Purged::default() }
+            }
+            PurgeStep::DeleteTombstones { retention } => {
+                let tombstones_deleted = self.forget_tombstones(retention, limit).await?;
+                Purged { tombstones_deleted, ..Purged::default() }
+            }
+            PurgeStep::DeleteErasedRecords => {
+                let erased_rows_deleted = self.remove_erased_records(limit).await?;
+                Purged { erased_rows_deleted, ..Purged::default() }
+            }
         };
         Ok(PurgeBatch::of_index(purged, limit))
     }

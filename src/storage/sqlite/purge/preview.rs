@@ -6,7 +6,9 @@ use super::{before, overdue, unused_dids};
 use crate::domain::{End, EndReason, SessionState, Timestamp};
 use crate::storage::sqlite::SqliteStore;
 use crate::storage::sqlite::claims::sessions::ClaimedSession;
-use crate::storage::sqlite::schema::{audit_events, nonces, sessions, signer_nonces};
+use crate::storage::sqlite::schema::{
+    audit_events, nonces, record_blobs, record_owners, records, sessions, signer_nonces,
+};
 use crate::storage::sqlite::types::number;
 use crate::storage::{PurgeStep, Purged, Result};
 
@@ -53,6 +55,28 @@ fn preview(
             PurgeStep::DeleteUnusedDids { unused } => {
                 let unused = unused_dids(before(now, unused));
                 purged.dids_deleted = number(unused.count().get_result(conn)?)?;
+            }
+            PurgeStep::ExpireRecords => {
+                let expired = records::expires_at.le(now.timestamp_micros());
+                let expired = records::table.filter(expired);
+                purged.records_expired = number(expired.count().get_result(conn)?)?;
+            }
+            PurgeStep::DeleteTombstones { retention } => {
+                let old = records::deleted_at.lt(before(now, retention));
+                let old = records::table.filter(old);
+                purged.tombstones_deleted = number(old.count().get_result(conn)?)?;
+            }
+            PurgeStep::DeleteErasedRecords => {
+                let erased = || {
+                    let owners = record_owners::table.filter(record_owners::did.is_null());
+                    owners.select(record_owners::id)
+                };
+                let blobs = record_blobs::table.filter(record_blobs::owner.eq_any(erased()));
+                let rows = records::table.filter(records::owner.eq_any(erased()));
+                let left = blobs.count().get_result::<i64>(conn)?
+                    + rows.count().get_result::<i64>(conn)?
+                    + erased().count().get_result::<i64>(conn)?;
+                purged.erased_rows_deleted = number(left)?;
             }
         }
     }

@@ -126,7 +126,7 @@ fn holds_data(conn: &mut SqliteConnection) -> QueryResult<bool> {
     let row: Flag = diesel::sql_query(
         "SELECT EXISTS (SELECT 1 FROM sessions) OR EXISTS (SELECT 1 FROM session_nonces)
             OR EXISTS (SELECT 1 FROM dids) OR EXISTS (SELECT 1 FROM signers)
-            OR EXISTS (SELECT 1 FROM signer_nonces) AS flag",
+            OR EXISTS (SELECT 1 FROM signer_nonces) OR EXISTS (SELECT 1 FROM record_owners) AS flag",
     )
     .get_result(conn)?;
     Ok(row.flag)
