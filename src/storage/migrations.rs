@@ -27,7 +27,7 @@ pub const fn newest() -> &'static str {
 }
 
 /// The data that reverting each migration deletes, where it deletes any.
-const LOSSES: [(&str, Option<&str>); 12] = [
+const LOSSES: [(&str, Option<&str>); 13] = [
     (
         "2026-11-20-000001_sessions",
         Some("every session and its nonces, which can then be accepted again"),
@@ -70,6 +70,7 @@ const LOSSES: [(&str, Option<&str>); 12] = [
         ),
     ),
     ("2026-11-30-000120_short_nonces", None),
+    ("2026-11-30-000130_records", Some("every record, which only its owner can make again")),
 ];
 
 /// What is deleted when the migration of this name is reverted; `None` when nothing is.
