@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use super::auth::{Access, or_agent, or_owner};
 use super::call::Entry;
 use super::path::Path;
-use super::{claims, dids, forward_auth, identifiers, nonces, records, sessions, stats, verify};
+use super::{
+    claims, dids, erasure, forward_auth, identifiers, nonces, records, sessions, stats, verify,
+};
 use crate::domain::TokenScope;
 
 /// The paths that are asked for most come first: they are tried in this order.
@@ -28,6 +30,7 @@ pub(super) fn table() -> Vec<Path> {
         Path::new("/v1/dids/{did}").get(Dids, dids::read).put(Dids, dids::put).delete(Dids, dids::forget),
         Path::new("/v1/dids/{did}/revoke").post(or_agent(Revoke), dids::revoke),
         Path::new("/v1/dids/{did}/refresh").post(Dids, dids::refresh),
+        Path::new("/v1/dids/{did}/data").delete(or_owner(Admin), erasure::erase),
         Path::new("/v1/records").get(Admin, records::inactive).delete(Admin, records::delete_inactive),
         Path::new("/v1/records/{did}").get(or_owner(Records), records::feed).delete(or_owner(Records), records::delete_all),
         Path::new("/v1/records/{did}/batch").post(Entry::of_records(or_owner(Records)), records::batch),
