@@ -25,8 +25,9 @@ use crate::metrics::Metrics;
 use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
 use crate::services::{
-    ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, KEY_FILE, Readiness, Records, Sealer,
-    SealingError, SealingKeys, ServiceError, Sessions, Statistics, Tokens, Verdicts, admit_keys,
+    ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, Erasure, KEY_FILE, Readiness, Records,
+    Sealer, SealingError, SealingKeys, ServiceError, Sessions, Statistics, Tokens, Verdicts,
+    admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
 use crate::storage::{self, ClaimLimits, Compared, Finding, Joining, Mark, Store, StoreError};
@@ -192,10 +193,12 @@ impl Application {
             config.log.stranger_lines_per_second,
             metrics.log_lines_dropped.strangers.clone(),
         );
+        let records = Records::new(store.clone(), &config.records, metrics.clone());
         let agents = Agents::new(store.clone(), &config.agents, metrics.clone());
         let state = Data::new(State {
             agents,
-            records: Records::new(store.clone(), &config.records, metrics.clone()),
+            erasure: Erasure::new(store.clone(), dids.clone(), records.clone()),
+            records,
             sessions,
             claims,
             dids,

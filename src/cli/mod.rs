@@ -15,6 +15,7 @@ mod migrate;
 mod out;
 mod profile;
 mod purge;
+mod records;
 mod recover;
 mod restore;
 mod sealing;
@@ -106,6 +107,9 @@ enum Command {
     Restore(restore::Restore),
     /// End overdue sessions and remove what is past its retention, now
     Purge(purge::Purge),
+    /// Move the sealed records of one DID to another database
+    #[command(subcommand)]
+    Records(records::Records),
     /// Make a database safe to use that was put back to an earlier state; asks first
     Recover(recover::Recover),
     /// Fill an empty database with sample DIDs, sessions and nonces
@@ -175,6 +179,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Backup(command) => command.run(&sources).await,
         Command::Restore(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Purge(command) => command.run(quiet(&sources, Need::Database)?).await,
+        Command::Records(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Recover(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Seed(command) => command.run(quiet(&sources, Need::Everything)?).await,
         Command::Sealing(command) => command.run(&sources).await,

@@ -281,9 +281,7 @@ pub(super) fn nonce_of_any_kind(fields: &mut Fields<'_>) -> Option<Nonce> {
     if !fields.has("nonce_base64") {
         return fields.required("nonce", text(Nonce::parse));
     }
-    if fields.has("nonce") {
-        fields.refuse("nonce", "must not be there beside nonce_base64");
-    }
+    fields.optional("nonce", |_| Err::<(), _>("cannot be combined with nonce_base64".into()));
     let of_bytes = |node: Node<'_>| -> Result<_, Invalid> {
         Nonce::of_bytes(&bytes(node)?).map_err(|error| error.to_string().into())
     };

@@ -138,12 +138,6 @@ impl<'a> Fields<'a> {
         self.invalid
     }
 
-    /// Refuses a member, whatever its value.
-    pub(super) fn refuse(&mut self, name: &str, detail: &str) {
-        self.take(name);
-        self.invalid.push(pointer_to(name), detail);
-    }
-
     pub(super) fn has(&self, name: &str) -> bool {
         self.members.iter().any(|(known, _)| known == name)
     }

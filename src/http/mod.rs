@@ -18,6 +18,7 @@ mod code;
 mod connection;
 mod credentials;
 mod dids;
+mod erasure;
 mod etag;
 mod example;
 mod exchange;
@@ -53,7 +54,7 @@ use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
 use crate::services::{
-    Agents, Claims, Dids, Readiness, Records, Sessions, Statistics, Tokens, Verdicts,
+    Agents, Claims, Dids, Erasure, Readiness, Records, Sessions, Statistics, Tokens, Verdicts,
 };
 
 /// What handlers work with. Both listeners get it as `web::Data<State>`.
@@ -63,6 +64,7 @@ pub struct State {
     pub claims: Claims,
     pub dids: Dids,
     pub records: Records,
+    pub erasure: Erasure,
     pub tokens: Tokens,
     pub verdicts: Verdicts,
     pub readiness: Readiness,

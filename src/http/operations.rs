@@ -7,7 +7,8 @@ use super::auth::{Access, or_agent, or_owner};
 use super::call::Entry;
 use super::path::Path;
 use super::{
-    claims, dids, forward_auth, identifiers, namespaces, nonces, records, sessions, stats, verify,
+    claims, dids, erasure, forward_auth, identifiers, namespaces, nonces, records, sessions, stats,
+    verify,
 };
 use crate::domain::TokenScope;
 
@@ -33,6 +34,7 @@ pub(super) fn table() -> Vec<Path> {
         Path::new("/v1/dids/{did}").get(Dids, dids::read).put(Dids, dids::put).delete(Dids, dids::forget),
         Path::new("/v1/dids/{did}/revoke").post(or_agent(Revoke), dids::revoke),
         Path::new("/v1/dids/{did}/refresh").post(Dids, dids::refresh),
+        Path::new("/v1/dids/{did}/data").delete(or_owner(Admin), erasure::erase),
         Path::new("/v1/records").get(Admin, records::inactive).delete(Admin, records::delete_inactive),
         Path::new("/v1/records/{did}").get(or_owner(Records), records::feed).delete(or_owner(Records), records::delete_all),
         Path::new("/v1/records/{did}/batch").post(Entry::of_records(or_owner(Records)), records::batch),

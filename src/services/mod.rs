@@ -6,6 +6,7 @@
 mod agents;
 mod claims;
 mod dids;
+mod erasure;
 mod error;
 mod queue;
 mod readiness;
@@ -20,6 +21,7 @@ pub use agents::{Agents, TooMany};
 pub use claims::Claims;
 pub(crate) use dids::end_sessions as end_revoked_sessions;
 pub use dids::{Asker, Dids, Lookup, PutDid, ResolvedDid, Revocation, VerificationMethod};
+pub use erasure::{ErasedDid, Erasure};
 pub use error::ServiceError;
 pub use readiness::{Ability, Readiness};
 pub use records::{InactiveRemoved, RecordOperation, Records};

@@ -183,7 +183,8 @@ impl Records {
         }
     }
 
-    async fn remove_erased(&self) -> Result<(), ServiceError> {
+    /// Removes what is left of records that were erased.
+    pub(super) async fn remove_erased(&self) -> Result<(), ServiceError> {
         while self.store.remove_erased_records(REMOVED_AT_ONCE).await? >= REMOVED_AT_ONCE.into() {}
         Ok(())
     }

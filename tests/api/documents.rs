@@ -133,6 +133,7 @@ async fn the_document_is_openapi_3_1_and_whole() {
         let path = path.replace(SESSION, "{id}").replace("did:web:a.example", "{did}");
         let path = path.replace("nonces/n", "nonces/{nonce}").replace("{nonce}onces", "nonces");
         let path = path.replace("namespaces/a", "namespaces/{namespace}");
+        let path = path.replace("/sync/r", "/{kind}/{id}");
         let methods = methods.split(", ").filter(|method| *method != "HEAD");
         served.extend(methods.map(|method| format!("{method} {path}")));
     }

@@ -23,6 +23,7 @@ mod did_paths;
 mod dids;
 mod document_keys;
 mod documents;
+mod erasure;
 mod etags;
 mod forward_auth;
 mod hosts;

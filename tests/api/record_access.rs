@@ -39,6 +39,7 @@ fn rows() -> Vec<Row> {
         row("GET", "/usage", true),
         Row { header: Some(("if-match", "*")), ..row("DELETE", "/sync/r", true) },
         row("DELETE", "", true),
+        Row { records: false, ..row("DELETE", "/data", true) },
         row("GET", "?inactive_days=1", false),
         row("DELETE", "?inactive_days=1", false),
     ]
@@ -67,9 +68,12 @@ async fn only_the_owner_and_the_right_tokens_reach_records(
     };
     for Row { method, path, body, header, owner: owns, records } in rows() {
         let is_list_of_owners = path.starts_with("?inactive");
-        let path = match is_list_of_owners {
-            true => format!("/v1/records{path}"),
-            false => format!("/v1/records/{}{path}", owner.did),
+        let path = if is_list_of_owners {
+            format!("/v1/records{path}")
+        } else if path == "/data" {
+            format!("/v1/dids/{}{path}", owner.did)
+        } else {
+            format!("/v1/records/{}{path}", owner.did)
         };
         let at = format!("{method} {path}");
         let complete = |mut request: crate::support::Request| {

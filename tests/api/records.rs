@@ -216,7 +216,7 @@ async fn every_field_is_read_strictly(#[values(Sqlite, Postgres)] on: Database) 
     body["checksum"] = sealed(b"other")["checksum"].clone();
     app.refuses(put(&body), 422, "checksum_mismatch").await;
     let twice = good.to_string().replacen('{', "{\"iv\":\"AAAAAAAAAAAAAAAA\",", 1);
-    let twice = app.request("PUT", &path("r")).header("if-none-match", "*").text(&twice);
+    let twice = app.request("PUT", &path("r")).header("if-none-match", "*").text(twice);
     app.refuses(twice, 422, "validation_failed").await.names(&["/iv"]);
 
     let long_id = "i".repeat(256);

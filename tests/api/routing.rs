@@ -8,7 +8,7 @@ use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{TestApp, send_bytes};
 
 /// Every path that asks for a credential, and the methods it takes.
-pub(crate) const PATHS: [(&str, &str); 23] = [
+pub(crate) const PATHS: [(&str, &str); 24] = [
     ("/v1/sessions", "GET, HEAD, POST"),
     ("/v1/sessions/end", "POST"),
     ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55", "DELETE, GET, HEAD, PATCH"),
@@ -25,6 +25,7 @@ pub(crate) const PATHS: [(&str, &str); 23] = [
     ("/v1/dids/did:web:a.example", "DELETE, GET, HEAD, PUT"),
     ("/v1/dids/did:web:a.example/revoke", "POST"),
     ("/v1/dids/did:web:a.example/refresh", "POST"),
+    ("/v1/dids/did:web:a.example/data", "DELETE"),
     ("/1.0/identifiers/did:web:a.example", "GET, HEAD"),
     ("/v1/records", "DELETE, GET, HEAD"),
     ("/v1/records/did:web:a.example", "DELETE, GET, HEAD"),

@@ -55,6 +55,7 @@ fn calls(
         (Records, "GET", record.into(), None, 200),
         (Records, "GET", format!("{record}/usage"), None, 200),
         (Records, "DELETE", record.into(), None, 200),
+        (Admin, "DELETE", "/v1/dids/did:web:a.example/data".into(), None, 200),
         (Admin, "GET", "/v1/records?inactive_days=1".into(), None, 200),
         (Admin, "DELETE", "/v1/records?inactive_days=1".into(), None, 200),
         (Admin, "GET", "/v1/stats".into(), None, 200),

@@ -40,6 +40,7 @@ mod one_winner;
 mod overload;
 mod postgres_crash;
 mod power_cut;
+mod records;
 mod revocation;
 mod sealing;
 mod session_lines;

@@ -20,6 +20,7 @@ mod logs;
 mod migrate;
 mod papers;
 mod purge;
+mod records;
 mod recover;
 mod restore;
 mod sealing;

@@ -37,6 +37,7 @@ mod poolers;
 mod purge;
 mod quick_claims;
 mod record_feed;
+mod record_model;
 mod record_quotas;
 mod record_removal;
 mod records;

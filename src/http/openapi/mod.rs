@@ -20,8 +20,8 @@ use super::auth::Access;
 use super::fields::FieldError;
 use super::problem::{Body, Problem};
 use super::{
-    claims, dids, forward_auth, identifiers, namespaces, nonces, operations, records, sessions,
-    stats, verify,
+    claims, dids, erasure, forward_auth, identifiers, namespaces, nonces, operations, records,
+    sessions, stats, verify,
 };
 
 const TOKEN: &str = "token";
@@ -46,7 +46,7 @@ const SIGNATURE: &str = "signature";
         sessions::end, sessions::key, sessions::touch,
         nonces::claim, nonces::used, claims::claim,
         namespaces::claim, namespaces::read_namespace, namespaces::used,
-        dids::list, dids::read, dids::put, dids::forget, dids::revoke, dids::refresh,
+        dids::list, dids::read, dids::put, dids::forget, dids::revoke, dids::refresh, erasure::erase,
         records::put, records::read, records::delete, records::batch, records::feed, records::usage,
         records::delete_all, records::inactive, records::delete_inactive,
         identifiers::resolve, identifiers::methods, identifiers::properties,

@@ -10,6 +10,7 @@ mod claims;
 mod connection;
 mod dids;
 mod dump;
+mod erasure;
 mod guard;
 mod health;
 mod history;

@@ -9,6 +9,7 @@ mod claims;
 mod connection;
 mod dids;
 mod dump;
+mod erasure;
 mod health;
 mod history;
 mod instances;

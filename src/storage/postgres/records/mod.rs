@@ -2,7 +2,7 @@
 //! one statement, so that both are of one moment.
 
 mod change;
-mod remove;
+pub(super) mod remove;
 
 use std::time::Duration;
 

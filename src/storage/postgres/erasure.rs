@@ -1,0 +1,100 @@
+//! Erasure of what is kept about a DID. Nonces stay, by the digest of their signer.
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Bytea, Text};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::PostgresStore;
+use super::audit;
+use super::connection::statement::Prepared;
+use super::records::remove::erase;
+use super::schema::dids;
+use crate::domain::{Actor, Did};
+use crate::storage::Result;
+use crate::storage::erasure::{Erased, alias, event};
+
+/// Locks the sessions in the order of their ids, as all do who lock several.
+const SESSIONS: &str = "
+    WITH locked AS MATERIALIZED (
+        SELECT id FROM sessions
+        WHERE id = ANY (ARRAY(
+            SELECT id FROM sessions WHERE client_did = $1
+            UNION SELECT id FROM sessions WHERE server_did = $1
+            LIMIT $3
+        ))
+        ORDER BY id FOR UPDATE
+    )
+    UPDATE sessions
+    SET client_did = CASE client_did WHEN $1 THEN $2 ELSE client_did END,
+        server_did = CASE server_did WHEN $1 THEN $2 ELSE server_did END,
+        session_key = NULL, key_id = NULL, metadata = '{}', user_agent = NULL, ip_address = NULL,
+        ended_at = coalesce(ended_at, clock_timestamp()),
+        end_reason = coalesce(end_reason, 'ended'), version = version + 1
+    WHERE id = ANY (ARRAY(SELECT id FROM locked))";
+
+const SIGNER: &str = "UPDATE signers SET did = $2 WHERE signer = $1";
+
+/// Events are never changed; these are written anew, in the same statement.
+const EVENTS: &str = "
+    WITH named AS (
+        DELETE FROM audit_events
+        WHERE actor = $1 OR subject = $1 OR strpos(detail::text, $1) > 0
+        RETURNING id, at, actor, action, subject, outcome, detail
+    )
+    INSERT INTO audit_events (id, at, actor, action, subject, outcome, detail)
+    SELECT id, at, replace(actor, $1, $2), action, replace(subject, $1, $2), outcome,
+        replace(detail::text, $1, $2)::jsonb
+    FROM named";
+
+impl PostgresStore {
+    pub async fn erase_sessions(&self, did: &Did, limit: u32) -> Result<u64> {
+        let alias = alias(did);
+        let erased = self.write("erase_sessions", async |c| {
+            let erase = sql_query(SESSIONS)
+                .bind::<Text, _>(did.as_str())
+                .bind::<Text, _>(&alias)
+                .bind::<BigInt, _>(i64::from(limit));
+            Prepared(erase).execute(c).await
+        });
+        Ok(erased.await? as u64)
+    }
+
+    pub async fn erase_did(&self, did: &Did, actor: &Actor) -> Result<Erased> {
+        let alias = alias(did);
+        self.transaction("erase_did", async |c| {
+            let records = erase(c, did, None).await?.unwrap_or(0);
+            let signer = sql_query(SIGNER)
+                .bind::<Bytea, _>(did.signer_key().0.to_vec())
+                .bind::<Text, _>(&alias);
+            Prepared(signer).execute(c).await?;
+            erase_key(c, did).await?;
+            let events = sql_query(EVENTS).bind::<Text, _>(did.as_str()).bind::<Text, _>(&alias);
+            let events = Prepared(events).execute(c).await? as u64;
+            audit::record(c, &event(did, actor)).await?;
+            Ok(Erased { records, events })
+        })
+        .await
+    }
+}
+
+/// A revocation stays, and nothing else of the row.
+async fn erase_key(c: &mut AsyncPgConnection, did: &Did) -> QueryResult<()> {
+    let row = dids::table.find(did.as_str());
+    diesel::delete(row.filter(dids::revoked.eq(false))).execute(c).await?;
+    diesel::update(row)
+        .set((
+            dids::public_key.eq(None::<Vec<u8>>),
+            dids::key_type.eq(None::<String>),
+            dids::owner_address.eq(None::<String>),
+            dids::document.eq(None::<serde_json::Value>),
+            dids::gone.eq(None::<String>),
+            dids::source.eq(None::<String>),
+            dids::version.eq(None::<i64>),
+            dids::fetched_at.eq(None::<chrono::DateTime<chrono::Utc>>),
+            dids::stale_at.eq(None::<chrono::DateTime<chrono::Utc>>),
+        ))
+        .execute(c)
+        .await
+        .map(drop)
+}
