@@ -21,8 +21,8 @@ def setting(name: str) -> str:
     return value
 
 
-URL = setting("ONCEGUARD_URL")
-TOKEN = setting("ONCEGUARD_TOKEN")
+URL = setting("TEST_API_URL")
+TOKEN = setting("TEST_API_TOKEN")
 
 
 class Parties(TypedDict):

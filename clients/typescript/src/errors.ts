@@ -1,6 +1,8 @@
 // What can go wrong, one class for each kind. A message says what was wrong, and what to do; it
 // never has a token or a key.
 
+import type { Code } from "./codes.js";
+
 /** One mistake in a request: where (a JSON pointer, or a parameter's name), and what. */
 export interface FieldError {
   readonly pointer: string;
@@ -24,7 +26,7 @@ export type Problem = Readonly<Record<string, unknown>>;
  */
 export class OnceguardError extends Error {
   /** The stable word for programs, such as `nonce_replayed`; absent when there was no answer. */
-  code?: string;
+  code?: Code;
   /** The HTTP status; absent when there was no answer. */
   status?: number;
   /** The service's log has the call under this id. */

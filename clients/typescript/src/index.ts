@@ -1,6 +1,7 @@
 // onceguard: is this signed request from who it says, fresh, and not a replay?
 
 export { Onceguard, type OnceguardOptions } from "./client.js";
+export type { Code } from "./codes.js";
 export {
   CannotSignError,
   ClaimQuotaReachedError,

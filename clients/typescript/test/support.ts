@@ -17,8 +17,8 @@ function setting(name: string): string {
   return value;
 }
 
-export const URL = setting("ONCEGUARD_URL");
-export const TOKEN = setting("ONCEGUARD_TOKEN");
+export const URL = setting("TEST_API_URL");
+export const TOKEN = setting("TEST_API_TOKEN");
 export const client = new Onceguard({ baseUrl: URL, token: TOKEN });
 
 /** Two DIDs that no other test has. */

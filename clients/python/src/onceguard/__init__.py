@@ -6,6 +6,7 @@
 
 from .auth import HttpxSignature
 from .client import AsyncOnceguard, Onceguard
+from .codes import Code
 from .errors import (
     CannotSign,
     ClaimQuotaReached,
@@ -52,6 +53,7 @@ __all__ = [
     "CannotSign",
     "ClaimQuotaReached",
     "ClaimResult",
+    "Code",
     "Did",
     "DidRevoked",
     "FieldError",

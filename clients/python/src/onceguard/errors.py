@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from .codes import Code
 from .wire import read_time
 
 
@@ -36,7 +37,7 @@ class OnceguardError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(f"{message} {self.hint}".strip())
         #: The stable word for programs, such as ``nonce_replayed``; None when there was no answer.
-        self.code: str | None = None
+        self.code: Code | str | None = None
         #: The HTTP status; None when there was no answer.
         self.status: int | None = None
         #: The service's log has the call under this id.
