@@ -62,7 +62,7 @@ class Reply:
 class Lost:
     """No answer came."""
 
-    cause: httpx.TransportError
+    cause: httpx.RequestError
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,8 @@ def _prepare(base_url: str, token: str | None, step: Request) -> dict[str, Any]:
         "params": step.query or None,
         "headers": headers,
         "content": content,
+        # A call is to this service: not to one that it names.
+        "follow_redirects": False,
     }
 
 
@@ -204,9 +206,7 @@ class Transport:
         try:
             prepared = _prepare(self.base_url, self.token, step)
             return _reply(self.http.request(**prepared, auth=self.auth))
-        except httpx.UnsupportedProtocol:
-            raise
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return Lost(error)
 
 
@@ -237,7 +237,5 @@ class AsyncTransport:
         try:
             prepared = _prepare(self.base_url, self.token, step)
             return _reply(await self.http.request(**prepared, auth=self.auth))
-        except httpx.UnsupportedProtocol:
-            raise
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return Lost(error)
