@@ -208,7 +208,7 @@ def test_only_what_passed_is_served(guarded: Guarded, client: Onceguard) -> None
         signature = sign_request(key, method="GET", url=f"{origin}/once")
         assert httpx.get(f"{origin}/once", headers=signature).status_code == 200
         assert served.pop() == b""
-        elsewhere = sign_request(key, method="GET", url="https://other.example/once")
+        elsewhere = sign_request(key, method="GET", url="http://other.example/once")
         old = sign_request(key, method="GET", url=f"{origin}/once", created=1_000_000_000)
         fresh = sign_request(key, method="GET", url=f"{origin}/other")
         posted = sign_request(key, method="POST", url=url, headers=json_type, body=b"{}")

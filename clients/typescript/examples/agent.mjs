@@ -24,7 +24,12 @@ await show("agent", await agent(url, order("lamp")));
 // The same, by hand, so that the thief has something to copy.
 const { headers, body, method } = order("sofa");
 const bytes = new TextEncoder().encode(body);
-const signed = await signRequest(key, { method, url, headers: Object.entries(headers), body: bytes });
+const signed = await signRequest(key, {
+  method,
+  url,
+  headers: Object.entries(headers),
+  body: bytes,
+});
 await show("agent", await fetch(url, order("sofa", signed)));
 await show("thief", await fetch(url, order("sofa", signed)));
 await show("thief", await fetch(url, order("yacht", signed)));

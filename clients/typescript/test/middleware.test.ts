@@ -164,11 +164,13 @@ for (const [name, service] of Object.entries(services)) {
       const url = `${origin}/chunks`;
       const post = async (body: string) =>
         signRequest(key, { method: "POST", url, headers: [type], body: Buffer.from(body) });
-      const chunks = await inChunks(
-        url,
-        [type, ...Object.entries(await post('{"a": 1}'))],
-        ['{"a"', ": 1}"],
-      );
+      const chunked: [string, string][] = [
+        ["Host", new globalThis.URL(url).host],
+        ["Transfer-Encoding", "chunked"],
+        type,
+        ...Object.entries(await post('{"a": 1}')),
+      ];
+      const chunks = await raw("POST", url, chunked, ['{"a"', ": 1}"]);
       assert.match(chunks, /^HTTP\/1.1 200 /);
       assert.equal(String(served.pop()), '{"a": 1}');
 
@@ -179,7 +181,7 @@ for (const [name, service] of Object.entries(services)) {
       assert.equal((await fetch(`${origin}/once`, { headers: once })).status, 200);
       served.pop();
       const other = await get(`${origin}/other`);
-      const elsewhere = await get("https://other.example/once");
+      const elsewhere = await get("http://other.example/once");
       const refused: [Record<string, string>, string][] = [
         [once, "signature_replayed"],
         [{}, "signature_required"],
@@ -196,6 +198,10 @@ for (const [name, service] of Object.entries(services)) {
         assert.equal(answer.headers.get("Content-Type"), "application/problem+json");
         assert.equal(await codeOf(answer), code);
       }
+      // The Host is the sender's word.
+      const host: [string, string] = ["Host", "other.example"];
+      const foreign = await raw("GET", `${origin}/once`, [host, ...Object.entries(elsewhere)]);
+      assert.match(foreign, /^HTTP\/1.1 401 .*signature_invalid/s);
       const changed = await fetch(url, {
         method: "POST",
         headers: [type, ...Object.entries(await post("{}"))],
@@ -322,27 +328,22 @@ function certificate(t: TestContext): { key: Buffer; cert: Buffer } {
   return { key: readFileSync(key), cert: readFileSync(cert) };
 }
 
-/** Sends a POST in chunks, each in a packet of its own, and gives the answer as text. */
-async function inChunks(
+/** Sends a request as it is, its chunks in packets of their own, and gives the answer as text. */
+async function raw(
+  method: string,
   url: string,
   headers: readonly (readonly [string, string])[],
-  chunks: readonly string[],
+  chunks: readonly string[] = [],
 ): Promise<string> {
-  const { hostname, port, pathname, host } = new globalThis.URL(url);
+  const { hostname, port, pathname } = new globalThis.URL(url);
   const socket = connect(Number(port), hostname).setNoDelay(true);
-  const lines = [
-    ["Host", host],
-    ["Transfer-Encoding", "chunked"],
-    ["Connection", "close"],
-    ...headers,
-  ];
-  const head = lines.map(([name, value]) => `${name}: ${value}\r\n`).join("");
-  socket.write(`POST ${pathname} HTTP/1.1\r\n${head}\r\n`);
+  const head = headers.map(([name, value]) => `${name}: ${value}\r\n`).join("");
+  socket.write(`${method} ${pathname} HTTP/1.1\r\nConnection: close\r\n${head}\r\n`);
   for (const chunk of chunks) {
     await new Promise((resolve) => setTimeout(resolve, 20));
     socket.write(`${chunk.length.toString(16)}\r\n${chunk}\r\n`);
   }
-  socket.write("0\r\n\r\n");
+  if (chunks.length > 0) socket.write("0\r\n\r\n");
   let answer = "";
   for await (const part of socket) answer += String(part);
   return answer;
