@@ -124,7 +124,7 @@ async function codeOf(answer: Response): Promise<string> {
   return ((await answer.json()) as { code: string }).code;
 }
 
-const REAL = { baseUrl: URL, token: TOKEN };
+const REAL = { baseUrl: URL, token: TOKEN, timeoutMilliseconds: 60_000 };
 
 for (const [name, service] of Object.entries(services)) {
   test(`${name} serves only what passed`, async () => {
@@ -269,7 +269,7 @@ for (const [name, service] of Object.entries(services)) {
         asked.push(request.url);
         return fault(request, ...rest);
       };
-      const timeoutMilliseconds = what === "slow" ? 300 : 5000;
+      const timeoutMilliseconds = what === "slow" ? 300 : 60_000;
       await serving(counted, (baseUrl) =>
         refusesEverything({ baseUrl, token: TOKEN, timeoutMilliseconds }, what),
       );
