@@ -1,13 +1,16 @@
 # What a developer runs. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test interop chain proxy image fuzz bench bench-scale bench-overload bench-micro lint advisories doc docs help
+.PHONY: run test clients interop chain proxy image fuzz bench bench-scale bench-overload bench-micro lint advisories doc docs help
 
 run: ## Start the service on an SQLite file in ./data
 	cargo run --release
 
 test: ## Run every test, on SQLite and on a PostgreSQL that is started for it
 	scripts/throwaway-postgres run -- cargo test --locked
+
+clients: ## Try the clients in TypeScript and Python with the service, on both databases
+	scripts/clients
 
 interop: ## Try the signatures with client libraries from PyPI and npm, both ways
 	scripts/interop

@@ -15,6 +15,7 @@ use super::node::Node;
 use super::problem::Problem;
 use super::time::{Time, time};
 use super::values::{bytes, json};
+use super::words;
 use crate::domain::{
     Accepted, Claim, Code, Did, Namespace, Nonce, Outcome, Refusal, Scope, SessionId, Timestamp,
 };
@@ -88,9 +89,7 @@ pub(super) struct ResultsView {
 #[derive(Serialize, ToSchema)]
 #[schema(as = ClaimResult)]
 pub(super) struct ResultView {
-    /// `accepted`, `replayed`, `session_not_found`, `session_ended`, `session_expired`,
-    /// `claim_quota_reached`, `expired`, `issued_before_restore` or `did_revoked`.
-    #[schema(example = "accepted")]
+    #[schema(value_type = words::Outcome, example = "accepted")]
     outcome: &'static str,
     /// With `accepted`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,6 +13,7 @@ use super::fields::{text, whole_text};
 use super::problem::Problem;
 use super::time::Time;
 use super::values::{PageView, base64, boolean, bytes, json, key_type, owner_address};
+use super::words;
 use crate::domain::{
     Code, Did, DidFilter, DidForgotten, DidRecord, DidStored, Gone, KeyType, NewDid, PublicKey,
     UnusableMethod,
@@ -44,11 +45,11 @@ use crate::services::{Asker, Lookup, PutDid, ResolvedDid, VerificationMethod};
 pub(super) struct View<'a> {
     #[schema(example = "did:web:client.example")]
     did: &'a str,
-    /// `Ed25519`, `Secp256k1` or `P256`; null for a DID that was revoked unseen.
-    #[schema(example = "Ed25519")]
+    /// Null for a DID that was revoked unseen.
+    #[schema(value_type = Option<words::KeyType>, required = true)]
     key_type: Option<&'static str>,
     /// Raw bytes in standard padded base64: 32 for Ed25519, 33 (compressed) for the others.
-    #[schema(format = Byte, example = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=")]
+    #[schema(format = Byte, required = true, example = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=")]
     public_key: Option<String>,
     /// Where the DID is read on its own; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,16 +59,21 @@ pub(super) struct View<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     unusable_methods: Option<Vec<UnusableView<'a>>>,
+    #[schema(required = true)]
     owner_address: Option<&'a str>,
     revoked: bool,
     /// Whether its home has taken the DID out of use, which may not be for good.
     deactivated: bool,
     /// Where the key came from: `key`, `stored`, or a resolver's name.
-    #[schema(example = "stored")]
+    #[schema(required = true, example = "stored")]
     source: Option<&'a str>,
+    #[schema(required = true)]
     fetched_at: Option<Time>,
+    #[schema(required = true)]
     stale_at: Option<Time>,
+    #[schema(required = true)]
     created_at: Option<Time>,
+    #[schema(required = true)]
     updated_at: Option<Time>,
 }
 
@@ -77,7 +83,7 @@ pub(super) struct View<'a> {
 pub(super) struct MethodView<'a> {
     #[schema(example = "did:web:client.example#key-1")]
     id: &'a str,
-    #[schema(example = "Ed25519")]
+    #[schema(value_type = words::KeyType)]
     key_type: &'static str,
     #[schema(format = Byte, example = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=")]
     public_key: String,
@@ -98,7 +104,7 @@ impl<'a> MethodView<'a> {
 #[schema(as = UnusableMethod)]
 pub(super) struct UnusableView<'a> {
     /// Null where it names no key of the DID.
-    #[schema(example = "did:web:client.example#key-2")]
+    #[schema(required = true, example = "did:web:client.example#key-2")]
     id: Option<&'a str>,
     /// Where in the document it is (JSON Pointer).
     #[schema(example = "/verificationMethod/1")]
@@ -236,8 +242,7 @@ pub(super) struct Body {
     /// `Secp256k1` and `P256`. Weak keys are refused.
     #[schema(value_type = String, format = Byte, example = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=")]
     public_key: Vec<u8>,
-    /// `Ed25519`, `Secp256k1` or `P256`.
-    #[schema(value_type = String, example = "Ed25519")]
+    #[schema(value_type = words::KeyType)]
     key_type: KeyType,
     /// 1 to 255 visible ASCII characters.
     #[schema(nullable = false)]
@@ -356,9 +361,9 @@ pub(super) async fn revoke(call: Call) -> Result<HttpResponse, Problem> {
     get, path = "/v1/dids", operation_id = "list_dids", tag = "dids",
     params(
         ("owner_address" = Option<String>, Query),
-        ("key_type" = Option<String>, Query, description = "Ed25519, Secp256k1 or P256", example = "Ed25519"),
+        ("key_type" = Option<words::KeyType>, Query, example = "Ed25519"),
         ("revoked" = Option<bool>, Query, example = false),
-        ("limit" = Option<u32>, Query, description = "1 to 500; 50 when left out", example = 50),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 500, description = "1 to 500; 50 when left out", example = 50),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
     ),
     responses((status = 200, description = "A page.", body = PageView<View>)),

@@ -43,6 +43,7 @@ mod target;
 mod time;
 mod values;
 mod verify;
+mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

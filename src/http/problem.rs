@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use super::code::Meaning;
 use super::fields::FieldError;
 use super::time::Time;
+use super::words::EndReason;
 use crate::domain::{Code, Did, End, Session, SessionState, Timestamp};
 use crate::services::{Denied, ServiceError};
 
@@ -50,7 +51,7 @@ pub(super) struct Body<'a> {
     ended_at: Option<Time>,
     /// With `session_ended` and `session_expired`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(value_type = Option<EndReason>, nullable = false)]
     end_reason: Option<&'a str>,
 }
 

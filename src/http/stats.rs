@@ -9,6 +9,7 @@ use super::call::Call;
 use super::problem::Problem;
 use super::time::Time;
 use super::values::json;
+use super::words;
 
 /// How many of the busiest clients are named.
 const TOP_CLIENTS: u32 = 10;
@@ -19,8 +20,7 @@ const TOP_CLIENTS: u32 = 10;
 pub(super) struct View<'a> {
     #[schema(example = "0.1.0")]
     version: &'static str,
-    /// `sqlite` or `postgresql`.
-    #[schema(example = "sqlite")]
+    #[schema(value_type = words::Backend)]
     backend: &'static str,
     started_at: Time,
     uptime_seconds: i64,
@@ -30,6 +30,7 @@ pub(super) struct View<'a> {
     dids: DidsView,
     database: DatabaseView<'a>,
     /// When the last backup was finished; null if none was.
+    #[schema(required = true)]
     last_backup_at: Option<Time>,
     /// The clients with the most active sessions, most first.
     top_clients: Vec<ClientView<'a>>,
@@ -56,6 +57,7 @@ pub(super) struct DatabaseView<'a> {
     bytes: u64,
     /// When the database was last recovered, by `onceguard recover` or by an instance; null if it
     /// never was.
+    #[schema(required = true)]
     recovered_at: Option<Time>,
     tables: Vec<TableView<'a>>,
 }

@@ -35,6 +35,7 @@ pub(super) const MAX_CLAIMS: u64 = i64::MAX as u64;
 pub(super) struct PageView<T> {
     pub(super) items: Vec<T>,
     /// Ask for the next page with this as `cursor`; null at the end.
+    #[schema(required = true)]
     pub(super) next_cursor: Option<String>,
 }
 

@@ -74,6 +74,7 @@ pub(super) struct View<'a> {
     did: &'a str,
     #[schema(example = "did:web:client.example#key-1")]
     keyid: &'a str,
+    /// `ed25519`, `ecdsa-p256-sha256`, `ES256K` or `es256k`.
     #[schema(example = "ed25519")]
     alg: &'a str,
     #[schema(example = "onceguard")]
@@ -86,6 +87,7 @@ pub(super) struct View<'a> {
     #[schema(example = json!(["\"@method\"", "\"@target-uri\""]))]
     covered: &'a [String],
     /// The session that the request belongs to; null when it names none.
+    #[schema(required = true)]
     session_id: Option<String>,
 }
 

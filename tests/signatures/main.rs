@@ -14,4 +14,5 @@ mod order;
 mod profiles;
 mod properties;
 mod traps;
+mod vectors;
 mod wycheproof;

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::form::Form;
 use crate::domain::Timestamp;
 use crate::http::problem::Problem;
+use crate::http::words::JsonObject;
 use crate::resolvers::Unusable;
 use crate::services::ResolvedDid;
 
@@ -40,7 +41,7 @@ pub(super) struct View<'a> {
     #[schema(nullable = false)]
     context: Option<&'static str>,
     /// Null with an error, and when the DID is deactivated.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<JsonObject>, required = true)]
     did_document: Option<&'a Map<String, Value>>,
     did_resolution_metadata: ResolutionMetadata<'a>,
     did_document_metadata: DocumentMetadata,

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr};
+use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, RefOr, Type};
 
 use super::super::code::Meaning;
 use super::super::example;
@@ -104,5 +105,21 @@ fn problem_response(status: u16, codes: &[Code]) -> Response {
         .schema(Some(Ref::from_schema_name("Problem")))
         .examples_from_iter(examples)
         .build();
-    ResponseBuilder::new().description(described.join(" ")).content(MEDIA_TYPE, content).build()
+    let mut response = ResponseBuilder::new().description(described.join(" "));
+    response = match status {
+        401 => response.header("WWW-Authenticate", header(Type::String, "What would do.")),
+        429 | 503 => {
+            let seconds = "In seconds; absent where waiting does not help.";
+            response.header("Retry-After", header(Type::Integer, seconds))
+        }
+        _ => response,
+    };
+    response.content(MEDIA_TYPE, content).build()
+}
+
+pub(super) fn header(kind: Type, description: &str) -> Header {
+    HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(kind)))
+        .description(Some(description))
+        .build()
 }

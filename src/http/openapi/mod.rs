@@ -3,6 +3,7 @@
 
 mod errors;
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use actix_web::http::header;
@@ -12,13 +13,16 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::Value;
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::schema::{ArrayBuilder, Schema};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
+use utoipa::openapi::{Ref, RefOr, Type};
 
 use super::auth::Access;
 use super::fields::FieldError;
 use super::problem::{Body, Problem};
+use super::words::{JsonObject, SessionStateFilter};
 use super::{
     claims, dids, erasure, forward_auth, identifiers, namespaces, nonces, operations, records,
     sessions, stats, verify,
@@ -52,7 +56,7 @@ const SIGNATURE: &str = "signature";
         identifiers::resolve, identifiers::methods, identifiers::properties,
         verify::verify, forward_auth::forward_auth, stats::stats, serve,
     ),
-    components(schemas(Body, FieldError, claims::NewClaim)),
+    components(schemas(Body, FieldError, claims::NewClaim, SessionStateFilter)),
 )]
 struct Document;
 
@@ -62,7 +66,7 @@ static DOCUMENT: LazyLock<Bytes> =
 /// This document.
 #[utoipa::path(
     get, path = "/openapi.json", operation_id = "openapi", tag = "operations",
-    responses((status = 200, description = "OpenAPI 3.1.", body = Object)),
+    responses((status = 200, description = "OpenAPI 3.1.", body = JsonObject)),
 )]
 pub(super) async fn serve(_: HttpRequest) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok()
@@ -84,6 +88,7 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
         .build();
     let components = document.components.get_or_insert_default();
     components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer));
+    name_items(&mut components.schemas);
     let signature = ApiKeyValue::with_description(
         "Signature",
         "The request is signed with the key of a DID (RFC 9421): Signature-Input and Signature, with tag=\"onceguard\".",
@@ -98,9 +103,27 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
                 operation.security = Some(security(*access));
                 errors::add(operation, &described, access.agents.some_may());
             }
+            for response in operation.responses.responses.values_mut() {
+                if let RefOr::T(response) = response {
+                    let id = errors::header(Type::String, "The request's id, also in the log.");
+                    response.headers.insert("X-Request-Id".to_owned(), id.into());
+                }
+            }
         }
     }
     document
+}
+
+/// A page's items are named: derived, a generic schema repeats its items' schema.
+fn name_items(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
+    for (name, schema) in schemas {
+        if let Some(item) = name.strip_prefix("PageView_")
+            && let RefOr::T(Schema::Object(page)) = schema
+        {
+            let items = ArrayBuilder::new().items(Ref::from_schema_name(item));
+            page.properties.insert("items".to_owned(), items.into());
+        }
+    }
 }
 
 fn security(access: Access) -> Vec<SecurityRequirement> {

@@ -11,7 +11,7 @@ use super::super::etag::IfMatch;
 use super::super::fields::{text, whole};
 use super::super::problem::Problem;
 use super::super::values::{json, session_key};
-use super::{View, answer, done, precondition_failed};
+use super::{View, answer, done, precondition_failed, words};
 use crate::domain::{Did, Metadata, Parties, SessionId};
 use crate::services::UpdateSession;
 
@@ -21,7 +21,7 @@ use crate::services::UpdateSession;
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct Change {
     /// Replaces the whole object, at most 16 KiB.
-    #[schema(value_type = Option<Object>, example = json!({"purpose": "tour"}), nullable = false)]
+    #[schema(value_type = Option<words::JsonObject>, example = json!({"purpose": "tour"}), nullable = false)]
     metadata: Option<Metadata>,
     /// 1 to 4096 bytes in standard padded base64.
     #[schema(value_type = Option<String>, format = Byte, nullable = false)]

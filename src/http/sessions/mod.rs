@@ -26,6 +26,7 @@ use super::etag::etag;
 use super::problem::Problem;
 use super::time::Time;
 use super::values::json;
+use super::words;
 use crate::domain::{Changed, Code, Metadata, Session, SessionState};
 
 /// A session, without its key.
@@ -52,7 +53,7 @@ pub(super) struct View<'a> {
     id: String,
     client_did: &'a str,
     server_did: &'a str,
-    /// `active`, `ended` or `expired`.
+    #[schema(value_type = words::SessionState)]
     state: &'static str,
     created_at: Time,
     expires_at: Time,
@@ -61,17 +62,21 @@ pub(super) struct View<'a> {
     /// Of an opening, a claim or a touch. With an idle timeout it moves when the last one is older
     /// than a tenth of it, at most 5 seconds; without one, when it is older than a minute.
     last_activity: Time,
+    #[schema(required = true)]
     idle_timeout_seconds: Option<u32>,
+    #[schema(required = true)]
     max_claims: Option<u64>,
     /// Exact where `max_claims` is set; elsewhere it moves with activity.
     claims: u64,
-    #[schema(value_type = Object)]
+    #[schema(value_type = words::JsonObject)]
     metadata: &'a Metadata,
+    #[schema(required = true)]
     user_agent: Option<&'a str>,
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, required = true)]
     ip_address: Option<IpAddr>,
+    #[schema(required = true)]
     ended_at: Option<Time>,
-    /// `ended`, `expired`, `idle`, `did_revoked` or `restored`.
+    #[schema(value_type = Option<words::EndReason>, required = true)]
     end_reason: Option<&'static str>,
 }
 

@@ -11,7 +11,7 @@ use super::super::fields::{text, whole};
 use super::super::peer;
 use super::super::problem::Problem;
 use super::super::values::{MAX_CLAIMS, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, session_key};
-use super::{View, answer};
+use super::{View, answer, words};
 use crate::domain::{Code, Did, Metadata, Opened, SessionId};
 use crate::services::OpenSession;
 
@@ -46,7 +46,7 @@ pub(in crate::http) struct Body {
     max_claims: Option<u64>,
     /// Any object of at most 16 KiB. It reads as it was sent, but for the order of its members and
     /// the exponents of its numbers, which are written out.
-    #[schema(value_type = Option<Object>, example = json!({"purpose": "tour"}), nullable = false)]
+    #[schema(value_type = Option<words::JsonObject>, example = json!({"purpose": "tour"}), nullable = false)]
     metadata: Option<Metadata>,
 }
 

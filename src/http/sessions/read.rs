@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::super::call::Call;
 use super::super::problem::Problem;
 use super::super::values::{PageView, base64, json};
-use super::{View, answer};
+use super::{View, answer, words};
 use crate::domain::{Code, Did, SessionFilter, SessionId, StateFilter};
 
 /// Read a session.
@@ -85,8 +85,8 @@ pub(in crate::http) async fn key(call: Call) -> Result<HttpResponse, Problem> {
     params(
         ("client_did" = Option<String>, Query, example = "did:web:client.example"),
         ("server_did" = Option<String>, Query, example = "did:web:server.example"),
-        ("state" = Option<String>, Query, description = "active (the default), ended, expired or all", example = "active"),
-        ("limit" = Option<u32>, Query, description = "1 to 500; 50 when left out. A page of long metadata ends earlier, and has a next_cursor.", example = 50),
+        ("state" = Option<words::SessionStateFilter>, Query, description = "`active` when left out", example = "active"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 500, description = "1 to 500; 50 when left out. A page of long metadata ends earlier, and has a next_cursor.", example = 50),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
     ),
     responses((status = 200, description = "A page.", body = PageView<View>)),

@@ -1,0 +1,352 @@
+"""The middleware, each in a real server: only what passed reaches the application, with its body as
+it was sent; and without a verdict, nothing does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import flask
+import httpx
+import pytest
+import uvicorn
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse
+from werkzeug.serving import make_server
+
+from onceguard import (
+    AsyncOnceguard,
+    HttpxSignature,
+    Key,
+    Onceguard,
+    Verdict,
+    asgi,
+    sign_request,
+    wsgi,
+)
+from onceguard.fastapi import RequireSignature
+
+from .support import TOKEN, URL, Exchange, parties, serving, url_of
+
+#: How a service is guarded: given the client's settings, its URL and what it has served.
+Guarded = Callable[[dict[str, Any]], contextlib.AbstractContextManager[tuple[str, list[bytes]]]]
+
+
+def seen(verdict: Verdict, body: bytes, query: str) -> dict[str, Any]:
+    """What the application answers."""
+    return {
+        "did": verdict.did,
+        "session": verdict.session_id,
+        "body": hashlib.sha256(body).hexdigest(),
+        "query": query,
+    }
+
+
+@contextlib.contextmanager
+def bound() -> Iterator[tuple[socket.socket, str]]:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", 0))
+        yield listener, f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def uvicorn_with(
+    app: Any,  # noqa: ANN401 - an ASGI application
+    listener: socket.socket,
+    client: AsyncOnceguard,
+) -> Iterator[None]:
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+
+    async def run() -> None:
+        async with client:
+            await server.serve(sockets=[listener])
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextlib.contextmanager
+def asgi_service(settings: dict[str, Any]) -> Iterator[tuple[str, list[bytes]]]:
+    served: list[bytes] = []
+    app = FastAPI()
+
+    @app.api_route("/{path:path}", methods=["GET", "POST"])
+    async def handle(request: Request) -> JSONResponse:
+        body = b"".join([chunk async for chunk in request.stream()])
+        served.append(body)
+        return JSONResponse(seen(asgi.verdict(request.scope), body, request.url.query))
+
+    with bound() as (listener, origin):
+        client = AsyncOnceguard(**settings)
+        guarded = asgi.RequireSignature(app, client=client, origin=origin, max_body_bytes=100_000)
+        with uvicorn_with(guarded, listener, client):
+            yield origin, served
+
+
+@contextlib.contextmanager
+def fastapi_service(settings: dict[str, Any]) -> Iterator[tuple[str, list[bytes]]]:
+    served: list[bytes] = []
+    app = FastAPI()
+    with bound() as (listener, origin):
+        client = AsyncOnceguard(**settings)
+        signed = RequireSignature(client, origin=origin, max_body_bytes=100_000)
+
+        @app.api_route("/{path:path}", methods=["GET", "POST"])
+        async def handle(
+            request: Request,
+            verdict: Verdict = Depends(signed),  # noqa: B008 - the name is local
+        ) -> JSONResponse:
+            body = await request.body()
+            served.append(body)
+            return JSONResponse(seen(verdict, body, request.url.query))
+
+        with uvicorn_with(app, listener, client):
+            yield origin, served
+
+
+@contextlib.contextmanager
+def flask_service(settings: dict[str, Any]) -> Iterator[tuple[str, list[bytes]]]:
+    served: list[bytes] = []
+    app = flask.Flask(__name__)
+
+    @app.route("/<path:path>", methods=["GET", "POST"])
+    def handle(path: str) -> flask.Response:  # noqa: ARG001 - the route has it
+        body = flask.request.get_data()
+        served.append(body)
+        query = flask.request.query_string.decode()
+        return flask.jsonify(seen(wsgi.verdict(flask.request.environ), body, query))
+
+    with bound() as (listener, origin), Onceguard(**settings) as client:
+        app.wsgi_app = wsgi.RequireSignature(  # type: ignore[method-assign]
+            app.wsgi_app, client=client, origin=origin, max_body_bytes=100_000
+        )
+        port = listener.getsockname()[1]
+        server = make_server("127.0.0.1", port, app, threaded=True, fd=listener.fileno())
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        listener.listen(16)
+        thread.start()
+        try:
+            yield origin, served
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+GUARDED = [asgi_service, fastapi_service, flask_service]
+each_framework = pytest.mark.parametrize("guarded", GUARDED)
+REAL: dict[str, Any] = {"base_url": URL, "token": TOKEN, "timeout": 60}
+
+
+def code_of(answer: httpx.Response) -> str:
+    problem = answer.json()
+    code: str = (
+        problem.get("detail", problem)["code"]
+        if isinstance(problem.get("detail"), dict)
+        else problem["code"]
+    )
+    return code
+
+
+@each_framework
+def test_only_what_passed_is_served(guarded: Guarded, client: Onceguard) -> None:
+    key = Key.generate()
+    auth = HttpxSignature(key)
+    session = client.sessions.open(client_did=key.did, server_did=parties()["server_did"])
+    with guarded(REAL) as (origin, served):
+        # The body, the query and the session reach the application as they were sent.
+        body = bytes(range(256)) * 300
+        for content in (body, b"", b"{}"):
+            for session_id in (None, session.id):
+                headers = {"X-Session-Id": session_id} if session_id else {}
+                if content:
+                    headers["Content-Type"] = "application/octet-stream"
+                answer = httpx.post(
+                    f"{origin}/orders/a%2Fb%20c?q=caf%C3%A9&q=%2B&e",
+                    content=content,
+                    headers=headers,
+                    auth=auth,
+                )
+                assert answer.status_code == 200, answer.text
+                assert answer.json() == {
+                    "did": key.did,
+                    "session": session_id,
+                    "body": hashlib.sha256(content).hexdigest(),
+                    "query": "q=caf%C3%A9&q=%2B&e",
+                }
+        assert len(served) == 6
+
+        # In chunks, too.
+        json_type = {"Content-Type": "application/json"}
+        url = f"{origin}/chunks"
+        signature = sign_request(key, method="POST", url=url, headers=json_type, body=b'{"a": 1}')
+        if guarded is not flask_service:
+            chunks = iter([b'{"a"', b": 1}"])
+            answer = httpx.post(url, content=chunks, headers={**json_type, **signature})
+            assert answer.status_code == 200, answer.text
+            assert served.pop() == b'{"a": 1}'
+            assert len(served) == 6
+
+        # Whatever is wrong with it, the application does not see it.
+        signature = sign_request(key, method="GET", url=f"{origin}/once")
+        assert httpx.get(f"{origin}/once", headers=signature).status_code == 200
+        assert served.pop() == b""
+        elsewhere = sign_request(key, method="GET", url="http://other.example/once")
+        old = sign_request(key, method="GET", url=f"{origin}/once", created=1_000_000_000)
+        fresh = sign_request(key, method="GET", url=f"{origin}/other")
+        posted = sign_request(key, method="POST", url=url, headers=json_type, body=b"{}")
+        half = {"Signature": fresh["Signature"]}
+        host = {**elsewhere, "Host": "other.example"}
+        for headers, code in [
+            (signature, "signature_replayed"),
+            ({}, "signature_required"),
+            (half, "signature_malformed"),
+            ({"Signature-Input": "x", "Signature": "y"}, "signature_malformed"),
+            (old, "signature_window_invalid"),
+            (fresh, "signature_invalid"),
+            (elsewhere, "signature_invalid"),
+            (host, "signature_invalid"),
+        ]:
+            answer = httpx.get(f"{origin}/once", headers=headers)
+            assert (answer.status_code, code_of(answer)) == (401, code)
+            assert answer.headers["WWW-Authenticate"] == f'Signature error="{code}"'
+        answer = httpx.post(url, content=b"[]", headers={**json_type, **posted})
+        assert (answer.status_code, code_of(answer)) == (401, "signature_digest_mismatch")
+        large = httpx.post(url, content=b"x" * 100_001, headers=json_type, auth=auth)
+        assert (large.status_code, code_of(large)) == (413, "payload_too_large")
+
+        client.dids.revoke(key.did)
+        answer = httpx.get(f"{origin}/once", auth=auth)
+        assert (answer.status_code, code_of(answer)) == (403, "signature_key_revoked")
+        assert len(served) == 6
+
+
+def certificate(folder: Path) -> ssl.SSLContext:
+    """Of an authority that no client knows."""
+    key, cert = folder / "tls.pem", folder / "tls.crt"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "1", "-keyout", str(key), "-out", str(cert), *subject),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    return context
+
+
+@each_framework
+def test_without_a_verdict_nothing_is_served(
+    guarded: Guarded, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    auth = HttpxSignature(Key.generate())
+    asked: list[str] = []
+
+    def answering(status: int, body: object) -> Callable[[Exchange], None]:
+        def handle(exchange: Exchange) -> None:
+            asked.append(exchange.path)
+            exchange.answer(status, {}, json.dumps(body).encode())
+
+        return handle
+
+    def slow(exchange: Exchange) -> None:
+        asked.append(exchange.path)
+        released.wait()
+        exchange.cut()
+
+    def lost(exchange: Exchange) -> None:
+        """The service decides, and its answer is lost."""
+        asked.append(exchange.path)
+        httpx.post(URL + exchange.path, content=exchange.body, headers=dict(exchange.headers))
+        exchange.cut()
+
+    problem = {"title": "t", "detail": "d", "request_id": "r"}
+    faults = {
+        "503": answering(503, {**problem, "code": "storage_unavailable"}),
+        "unknown": answering(503, {**problem, "code": "outcome_unknown"}),
+        "no scope": answering(403, {**problem, "code": "forbidden"}),
+        "html": answering(200, "<html>"),
+        "403 of a proxy": answering(403, "<html>"),
+        "redirect": answering(302, {}),
+        "nothing": answering(200, None),
+        "no verdict": answering(200, {}),
+        "slow": slow,
+        "lost": lost,
+    }
+    released = threading.Event()
+    with bound() as (_, stopped):
+        cases: dict[str, dict[str, Any]] = {
+            "stopped": {"base_url": stopped, "token": TOKEN},
+            "wrong token": {"base_url": URL, "token": "og_wrong"},
+        }
+        for name, settings in cases.items():
+            refused_everything(guarded, settings, auth, name)
+    for name, handle in faults.items():
+        asked.clear()
+        with serving(handle) as server:
+            settings = {
+                "base_url": url_of(server),
+                "token": TOKEN,
+                "timeout": 0.5 if name == "slow" else 60,
+            }
+            refused_everything(guarded, settings, auth, name)
+            released.set()
+        assert asked == ["/v1/verify"], f"{name}: a verdict is never asked for twice"
+    with serving(answering(200, {})) as server:
+        server.socket = certificate(tmp_path).wrap_socket(server.socket, server_side=True)
+        settings = {"base_url": url_of(server, "https"), "token": TOKEN}
+        refused_everything(guarded, settings, auth, "wrong certificate")
+    logged = [record.getMessage() for record in caplog.records if record.name == "onceguard"]
+    assert len(logged) == len(cases) + len(faults) + 1, "the operator is told"
+    assert TOKEN not in "".join(logged)
+
+
+def refused_everything(
+    guarded: Guarded, settings: dict[str, Any], auth: httpx.Auth, name: str
+) -> None:
+    with guarded(settings) as (origin, served):
+        answer = httpx.post(f"{origin}/orders", json={}, auth=auth, timeout=30)
+        assert (answer.status_code, code_of(answer)) == (503, "verdict_unavailable"), name
+        assert int(answer.headers["Retry-After"]) > 0
+        assert served == [], name
+
+
+def test_a_websocket_is_refused() -> None:
+    with asgi_service(REAL) as (origin, served):
+        answer = httpx.get(
+            f"{origin}/socket",
+            headers={
+                "Connection": "Upgrade",
+                "Upgrade": "websocket",
+                "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+                "Sec-WebSocket-Version": "13",
+            },
+        )
+        assert answer.status_code in (401, 403)
+        assert served == []
+
+
+def test_an_origin_is_a_scheme_and_a_host() -> None:
+    for origin in ("shop.example", "https://shop.example/path", "ftp://shop.example", "https://"):
+        with pytest.raises(ValueError, match="origin"):
+            RequireSignature(AsyncOnceguard(**REAL), origin=origin)

@@ -1,0 +1,78 @@
+// The client.
+
+import { signedFetch } from "./fetch.js";
+import type { Key } from "./keys.js";
+import { Claims } from "./resources/claims.js";
+import { Dids } from "./resources/dids.js";
+import { Identifiers } from "./resources/identifiers.js";
+import { Sessions } from "./resources/sessions.js";
+import { judge } from "./resources/verdicts.js";
+import { Transport } from "./transport.js";
+import type { ReceivedRequest, Stats, Verdict } from "./types.js";
+import { read } from "./wire.js";
+
+export interface OnceguardOptions {
+  /** Where onceguard is, such as `http://127.0.0.1:8080`. */
+  readonly baseUrl: string;
+  /** What `onceguard token create` prints. */
+  readonly token?: string;
+  /** An agent's key, instead of a token: each call is signed with it. */
+  readonly key?: Key;
+  /** How long one try may take; 10 000, if left out. */
+  readonly timeoutMilliseconds?: number;
+  /** How often a call that is safe to repeat is sent again; 2, if left out. */
+  readonly retries?: number;
+  /** A `fetch` of your own: for proxies, certificates, tests. */
+  readonly fetch?: typeof fetch;
+}
+
+/**
+ * A client of onceguard.
+ *
+ * ```ts
+ * const client = new Onceguard({ baseUrl: "http://127.0.0.1:8080", token });
+ * const session = await client.sessions.open({ clientDid, serverDid });
+ * await client.sessions.claim(session.id, nonce);
+ * ```
+ */
+export class Onceguard {
+  /** Sessions, and the nonces in them. */
+  readonly sessions: Sessions;
+  /** Many claims at once. */
+  readonly claims: Claims;
+  /** Keys and revocations. */
+  readonly dids: Dids;
+  /** DIDs as a Universal Resolver gives them. */
+  readonly identifiers: Identifiers;
+  readonly #transport: Transport;
+
+  constructor(options: OnceguardOptions) {
+    const send = options.fetch ?? ((input, init) => fetch(input, init));
+    this.#transport = new Transport({
+      baseUrl: options.baseUrl.replace(/\/+$/, ""),
+      token: options.token,
+      timeoutMilliseconds: options.timeoutMilliseconds ?? 10_000,
+      retries: options.retries ?? 2,
+      fetch: options.key === undefined ? send : signedFetch(options.key, { fetch: send }),
+    });
+    this.sessions = new Sessions(this.#transport);
+    this.claims = new Claims(this.#transport);
+    this.dids = new Dids(this.#transport);
+    this.identifiers = new Identifiers(this.#transport);
+  }
+
+  /**
+   * Has a received request judged, and spends its nonce if it passes. Throws
+   * `SignatureRefusedError` when it did not pass, and another `OnceguardError` when there is no
+   * verdict: then treat the request as refused.
+   */
+  async verify(request: ReceivedRequest): Promise<Verdict> {
+    return judge(this.#transport, request);
+  }
+
+  /** Counts, sizes, the busiest clients. */
+  async stats(): Promise<Stats> {
+    const call = { method: "GET", path: "/v1/stats", repeatable: true };
+    return read<Stats>((await this.#transport.send(call)).body, "version", "backend");
+  }
+}

@@ -1,0 +1,33 @@
+// onceguard: is this signed request from who it says, fresh, and not a replay?
+
+export { Onceguard, type OnceguardOptions } from "./client.js";
+export type { Code } from "./codes.js";
+export {
+  CannotSignError,
+  ClaimQuotaReachedError,
+  DidRevokedError,
+  type FieldError,
+  ForbiddenError,
+  InvalidRequestError,
+  NoAnswerError,
+  NonceReplayedError,
+  NotFoundError,
+  OnceguardError,
+  OutcomeUnknownError,
+  PreconditionFailedError,
+  type Problem,
+  RateLimitedError,
+  SessionEndedError,
+  SessionExistsError,
+  SessionExpiredError,
+  SignatureRefusedError,
+  SignatureReplayedError,
+  UnauthenticatedError,
+  UnavailableError,
+  UnexpectedAnswerError,
+} from "./errors.js";
+export { signedFetch } from "./fetch.js";
+export { type GuardOptions, verifier } from "./guard.js";
+export { Key } from "./keys.js";
+export { signRequest, type Unsigned } from "./signatures.js";
+export type * from "./types.js";

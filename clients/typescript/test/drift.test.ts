@@ -1,0 +1,106 @@
+// The layer that people touch is written by hand; it fits the service's own description,
+// /openapi.json, or this file does not compile. `npm test` writes openapi.d.ts from the document.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CODES } from "../src/codes.js";
+import type * as onceguard from "../src/index.js";
+import type { components, operations } from "./openapi.js";
+import { client, URL } from "./support.js";
+
+type Schemas = components["schemas"];
+
+type CamelCase<Name> = Name extends `${infer First}_${infer Rest}`
+  ? `${First}${Capitalize<CamelCase<Rest>>}`
+  : Name;
+
+/** A schema with the names of this library. */
+type Renamed<T> = T extends readonly (infer Item)[]
+  ? readonly Renamed<Item>[]
+  : T extends object
+    ? string extends keyof T
+      ? { readonly [name: string]: unknown }
+      : { readonly [Name in keyof T as CamelCase<Name>]: Renamed<T[Name]> }
+    : T;
+
+/** Bytes are base64 in JSON. */
+type Bytes<T, Names> = { [Name in keyof T]: Name extends Names ? Decoded<T[Name]> : T[Name] };
+type Decoded<T> = T extends string ? Uint8Array : T;
+
+/** Each can stand for the other, and neither has more fields. */
+type Same<A, B> = [A, B, keyof A, keyof B] extends [B, A, keyof B, keyof A] ? true : never;
+
+function same<A, B>(_: Same<A, B>): void {}
+
+test("a model has the fields of its schema", () => {
+  same<Renamed<Schemas["Session"]>, Omit<onceguard.Session, "etag">>(true);
+  same<Renamed<Schemas["AcceptedNonce"]>, onceguard.AcceptedNonce>(true);
+  same<Renamed<Schemas["UsedNonce"]>, onceguard.UsedNonce>(true);
+  same<Renamed<Schemas["ClaimResult"]>, onceguard.ClaimResult>(true);
+  same<Renamed<Schemas["Revocation"]>, onceguard.Revocation>(true);
+  same<Renamed<Schemas["Stats"]>, onceguard.Stats>(true);
+  same<Renamed<Schemas["UnusableMethod"]>, onceguard.UnusableMethod>(true);
+  // Two algorithms differ in case only, so that the document does not list them.
+  same<Omit<Renamed<Schemas["Verdict"]>, "alg">, Omit<onceguard.Verdict, "alg">>(true);
+  type Method = Bytes<Renamed<Schemas["VerificationMethod"]>, "publicKey">;
+  same<Method, onceguard.VerificationMethod>(true);
+  type Did = Bytes<Renamed<Schemas["Did"]>, "publicKey">;
+  same<Omit<Did, "verificationMethods">, Omit<onceguard.Did, "verificationMethods">>(true);
+  same<keyof Did, keyof onceguard.Did>(true);
+  same<keyof Schemas["DidResolutionResult"], keyof onceguard.Resolution | "@context">(true);
+});
+
+test("a method takes the fields of its body", () => {
+  same<Bytes<Renamed<Schemas["NewSession"]>, "sessionKey">, onceguard.NewSession>(true);
+  same<Bytes<Renamed<Schemas["SessionChange"]>, "sessionKey">, onceguard.SessionChange>(true);
+  same<Bytes<Renamed<Schemas["NewDid"]>, "publicKey">, onceguard.NewDid>(true);
+  same<keyof Renamed<Schemas["ReceivedRequest"]>, keyof onceguard.ReceivedRequest>(true);
+  same<Renamed<Schemas["NewClaim"]>, onceguard.SessionClaim | onceguard.SignerClaim>(true);
+  type EndAll = Parameters<typeof client.sessions.endAll>[0];
+  same<Renamed<Schemas["SessionParties"]>, EndAll>(true);
+});
+
+test("filters are the parameters of the query", () => {
+  type Query<Name extends "list_sessions" | "list_dids"> = Renamed<
+    Omit<NonNullable<operations[Name]["parameters"]["query"]>, "limit" | "cursor">
+  >;
+  same<Query<"list_sessions">, Omit<onceguard.SessionFilter, "pageSize">>(true);
+  same<Query<"list_dids">, Omit<onceguard.DidFilter, "pageSize">>(true);
+});
+
+test("each operation is a method", () => {
+  const { sessions, claims, dids, identifiers } = client;
+  // All but what is for proxies, and the document itself.
+  const methods: Record<Exclude<keyof operations, "forward_auth" | "openapi">, unknown> = {
+    open_session: sessions.open,
+    list_sessions: sessions.list,
+    read_session: sessions.read,
+    change_session: sessions.change,
+    touch_session: sessions.touch,
+    end_session: sessions.end,
+    end_sessions: sessions.endAll,
+    read_session_key: sessions.key,
+    claim_nonce: sessions.claim,
+    read_nonce: sessions.used,
+    claim_nonces: claims.create,
+    read_did: dids.read,
+    store_did: dids.store,
+    forget_did: dids.forget,
+    list_dids: dids.list,
+    revoke_did: dids.revoke,
+    refresh_did: dids.refresh,
+    verify_request: client.verify,
+    stats: client.stats,
+    resolve_did: identifiers.resolve,
+    list_did_methods: identifiers.methods,
+    read_did_properties: identifiers.properties,
+  };
+  for (const [name, method] of Object.entries(methods))
+    assert.equal(typeof method, "function", name);
+});
+
+test("every code is known", async () => {
+  const page = await (await fetch(`${URL}/problems`)).text();
+  const codes = new Set(Array.from(page.matchAll(/problems\/(\w+)/g), ([, code]) => code));
+  assert.deepEqual([...codes].sort(), [...CODES].sort());
+});
