@@ -68,6 +68,8 @@ impl Drop for Admission {
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Nothing,
+    /// Another connection put it right meanwhile.
+    LookAgain,
     /// The database was recovered, and the recovery covers what this instance remembers.
     Take,
     /// It is on its server for the first time, or nothing was lost by a promotion.
@@ -202,7 +204,7 @@ impl Guard {
         for _ in 0..LOOKS {
             let remembered = self.known().remembered();
             let seen = look(c, &remembered).await.map_err(unchecked)?;
-            match self.judge(&seen) {
+            match self.judge(&seen, &remembered) {
                 Verdict::Nothing => {
                     let mark = self.remember(&seen, decides);
                     let admission = Admission { mark, cut: false };
@@ -211,6 +213,7 @@ impl Guard {
                     self.go_on();
                     return Ok(admission);
                 }
+                Verdict::LookAgain => {}
                 Verdict::Take => self.take(&seen),
                 Verdict::Adopt => {
                     let _turn = self.turn.lock().await;
@@ -233,9 +236,13 @@ impl Guard {
         Err(ConnectError::passing("the database is being recovered"))
     }
 
-    fn judge(&self, seen: &Seen) -> Verdict {
+    fn judge(&self, seen: &Seen, remembered: &Remembered) -> Verdict {
         let (here, until) = (seen.here(), self.until());
         let known = self.known();
+        // Of another generation it is covered, and not missing.
+        if remembered.generation != known.generation {
+            return Verdict::LookAgain;
+        }
         if seen.generation != known.generation {
             if !seen.ancestors.contains(&known.generation) {
                 return Verdict::Refuse(format!(
