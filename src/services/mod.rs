@@ -7,6 +7,7 @@ mod agents;
 mod claims;
 mod dids;
 mod error;
+mod journal;
 mod queue;
 mod readiness;
 mod sealing;
@@ -20,6 +21,7 @@ pub use claims::Claims;
 pub(crate) use dids::end_sessions as end_revoked_sessions;
 pub use dids::{Asker, Dids, Lookup, PutDid, ResolvedDid, Revocation, VerificationMethod};
 pub use error::ServiceError;
+pub use journal::{InvalidEntry, JOURNAL_FILE, Journal, read_events, remembered};
 pub use readiness::{Ability, Readiness};
 pub use sealing::{
     KEY_FILE, Rotation, Sealer, SealingError, SealingKeys, admit_keys, check_keys, generate_key,

@@ -290,3 +290,18 @@ async fn an_address_that_tells_no_host_is_worth_a_look() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_pages_are_seen() {
+    let home = crate::migrated(Sqlite).await;
+    home.run(&["seed", "staging"]).await.success();
+    let database = home.folder().join("onceguard.db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    // Pages of data: the schema and all that `doctor` reads otherwise stay as they are.
+    let nonces = bytes.windows(15).rposition(|part| part.starts_with(b"seed-")).unwrap_or(0);
+    let page = (nonces / 4096).max(bytes.len() / 4096 / 2) * 4096;
+    bytes[page..page + 512].fill(0xff);
+    std::fs::write(&database, bytes).unwrap();
+    let doctor = home.run(&["doctor"]).await;
+    assert!(doctor.code() == 1 && doctor.stdout.contains("it is damaged"), "{doctor:?}");
+}

@@ -166,3 +166,14 @@ async fn nothing_is_recovered_while_an_instance_serves(#[values(Sqlite, Postgres
     serving.stop().await.success();
     home.run(&["recover", "--yes"]).await.success();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_made_where_no_database_is() {
+    let home = crate::support::Home::on(Sqlite).await;
+    let folder = home.folder().join("new");
+    let home = home.set("data_dir", folder.display());
+    let url = format!("sqlite://{}/onceguard.db", folder.display());
+    let refused = home.run(&["recover", "--yes", "--database-url", &url]).await;
+    assert_failed(&refused, 4, &["there is no database"]);
+    assert!(!folder.exists());
+}

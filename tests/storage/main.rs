@@ -48,4 +48,5 @@ mod statistics;
 mod tables;
 mod tls;
 mod tokens;
+mod transfer;
 mod unreadable_rows;

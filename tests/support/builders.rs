@@ -15,7 +15,7 @@ use onceguard::metrics::Metrics;
 use onceguard::resolvers::{Account, did_key};
 use onceguard::services::{OpenSession, Sealer, SealingKeys, Sessions};
 use onceguard::storage::{
-    Answer, Asked, Joining, OnLock, PurgeStep, Purged, Reading, Store, StoreError,
+    Answer, Asked, Joining, Memory, OnLock, PurgeStep, Purged, Reading, Store, StoreError,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -96,6 +96,7 @@ pub fn joining(replication: Replication, on_cut: OnCut) -> Joining {
         skew: Duration::from_mins(1),
         known_until: None,
         clock: Clock::system(),
+        memory: Memory::new(Vec::new),
     }
 }
 

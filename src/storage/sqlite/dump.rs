@@ -12,7 +12,7 @@ use super::connection::target::{Role, Target};
 use super::{SqliteStore, history, migrations};
 use crate::storage::dump::{self, Dump, Feed, Gathering};
 use crate::storage::tables::{Column, Kind, TABLES, Table};
-use crate::storage::{Result, StoreError};
+use crate::storage::{Fingerprints, Result, StoreError};
 
 #[derive(QueryableByName)]
 struct Line {
@@ -69,6 +69,18 @@ fn read_all(conn: &mut SqliteConnection, feed: &Feed) -> QueryResult<()> {
         }
     }
     Ok(())
+}
+
+/// What every table holds.
+pub(super) fn fingerprints(conn: &mut SqliteConnection) -> QueryResult<Fingerprints> {
+    let mut found = Fingerprints::default();
+    for table in &TABLES {
+        let rows = diesel::sql_query(select(table)).load_iter::<Line, DefaultLoadingMode>(conn)?;
+        for row in rows {
+            found.add(table, &row?.line);
+        }
+    }
+    Ok(found)
 }
 
 /// Each row of the table as JSON.

@@ -32,7 +32,8 @@ use crate::storage::{Joining, StoreError};
 const LOOKS: usize = 5;
 /// Operations of a database that was cut: those that tell its state, and those that revoke, with what
 /// they need to know who asks.
-const EVEN_IF_CUT: [&str; 13] = [
+const EVEN_IF_CUT: [&str; 14] = [
+    "departure",
     "did",
     "end_sessions_of_revoked",
     "history",
