@@ -25,12 +25,14 @@ use crate::metrics::Metrics;
 use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
 use crate::services::{
-    ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, Erasure, KEY_FILE, Readiness, Records,
-    Sealer, SealingError, SealingKeys, ServiceError, Sessions, Statistics, Tokens, Verdicts,
-    admit_keys,
+    self, ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, Erasure, Journal, KEY_FILE,
+    Readiness, Records, Sealer, SealingError, SealingKeys, ServiceError, Sessions, Statistics,
+    Tokens, Verdicts, admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
-use crate::storage::{self, ClaimLimits, Compared, Finding, Joining, Mark, Store, StoreError};
+use crate::storage::{
+    self, ClaimLimits, Compared, Departure, Finding, Joining, Mark, Memory, Store, StoreError,
+};
 use crate::tls::{Certificates, InvalidCertificate};
 
 /// A stop closes idle connections after no request has been in flight for this long.
@@ -53,6 +55,9 @@ pub enum StartError {
     /// The database's schema is not this version's, and a start does not change it.
     #[error("{0}")]
     Schema(String),
+    /// The database is being moved to another one, or was.
+    #[error("{0}")]
+    Moved(Departure),
     /// There was a database, and now it is missing or empty.
     #[error("{0}")]
     Lost(String),
@@ -156,6 +161,9 @@ impl Application {
         let database_lock = lock_database(&config)?;
         let store = open_store(&config, &metrics, &clock).await?;
         look_at_server(&store).await?;
+        if let Some(departure) = store.departure().await? {
+            return Err(StartError::Moved(departure));
+        }
         let mark = heartbeat::remembered(&config)?;
         if let Some(mark) = &mark {
             compare(&store, mark, &config).await?;
@@ -172,14 +180,16 @@ impl Application {
         let keys = SealingKeys::load(&config.sealing, &config.data_dir, first)?;
         let sealer = Sealer::new(&keys);
         admit_keys(&sealer, &store).await?;
-        let tokens = Tokens::new(store.clone(), clock.clone());
+        let journal = Journal::of(&config.data_dir, clock.clone(), metrics.clone());
+        let tokens = Tokens::new(store.clone(), clock.clone()).journaled(journal.clone());
         let admin_token = tokens.ensure_admin(&config.auth, &config.data_dir).await?;
 
         let config = Arc::new(config);
         let sessions = Sessions::start(store.clone(), sealer, &config.sessions, metrics.clone());
         let claims = Claims::start(store.clone(), &config.claims, metrics.clone());
         let dids =
-            Dids::new(store.clone(), resolvers, &config.dids, clock.clone(), metrics.clone());
+            Dids::new(store.clone(), resolvers, &config.dids, clock.clone(), metrics.clone())
+                .journaled(journal);
         let verdicts = Verdicts::new(
             dids.clone(),
             claims.clone(),
@@ -377,7 +387,20 @@ fn joining(api: SocketAddr, mark: Option<&Mark>, config: &Config, clock: &Clock)
         skew: config.signatures.skew().to_std().unwrap_or_default(),
         known_until: mark.map(|mark| mark.at),
         clock: clock.clone(),
+        memory: memory(config),
     }
+}
+
+/// What a recovery does again: what the journal of the data folder has.
+fn memory(config: &Config) -> Memory {
+    let folder = config.data_dir.clone();
+    Memory::new(move || match services::remembered(&folder) {
+        Ok((remembered, _)) => remembered,
+        Err(error) => {
+            tracing::error!(%error, "the journal of revocations cannot be read: revoke again by hand");
+            Vec::new()
+        }
+    })
 }
 
 /// SQLite is this process's own, and is migrated at every start. PostgreSQL is shared: only an

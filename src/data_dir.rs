@@ -135,6 +135,11 @@ pub fn remove_note(path: &Path) -> Result<(), DataDirError> {
     }
 }
 
+/// Opens a file to read and write, and makes it for its owner only when there is none.
+pub fn private_file(path: &Path) -> io::Result<File> {
+    private().create(true).truncate(false).read(true).write(true).open(path)
+}
+
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]

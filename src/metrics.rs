@@ -57,6 +57,7 @@ pub struct Metrics {
     pub resolver_places: IntGaugeVec,
     pub resolver_refusals: IntCounterVec,
     pub revocation_seconds: HistogramVec,
+    pub journal_failures: IntCounter,
     pub did_changes_seen: IntGauge,
     pub pool_connections: IntGaugeVec,
     pub pool_acquired: IntCounter,
@@ -221,6 +222,11 @@ impl Metrics {
                 "Time from a revocation to its refusal by this instance, by the instance that revoked.",
                 &["origin"],
                 SECONDS,
+            )?,
+            journal_failures: counter(
+                r,
+                "revocation_journal_failures_total",
+                "Revocations and replaced keys that could not be written to the journal of the data folder.",
             )?,
             did_changes_seen: gauge(
                 r,

@@ -63,28 +63,33 @@ impl<'b> Home<'b> {
         self
     }
 
-    /// Starts the service, and returns when it is ready.
-    pub fn start(&self) -> Result<Service<'_>> {
-        let folder = self.folder.path();
-        for name in ["listen.addr", "ops.addr"] {
-            let _ = fs::remove_file(folder.join(name));
-        }
+    /// A command of onceguard, with the settings of the service.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_onceguard"));
         command
             .env_clear()
-            .env("ONCEGUARD_DATA_DIR", folder)
+            .env("ONCEGUARD_DATA_DIR", self.folder.path())
             .env("ONCEGUARD_SERVER__LISTEN", "127.0.0.1:0")
             .env("ONCEGUARD_OPS__LISTEN", "127.0.0.1:0")
             .env("ONCEGUARD_DATABASE__MIGRATE_ON_START", "true")
             .env("ONCEGUARD_SEALING__KEY", SEALING_KEY)
             .env("ONCEGUARD_AUTH__ADMIN_TOKEN", TOKEN)
             .env("RUST_LOG", "warn")
-            .envs(self.environment.iter().copied())
-            .stdout(Stdio::null())
-            .stderr(File::create(folder.join("log"))?);
+            .envs(self.environment.iter().copied());
         if let Some(database) = &self.database {
             command.env("DATABASE_URL", database.url.as_str());
         }
+        command
+    }
+
+    /// Starts the service, and returns when it is ready.
+    pub fn start(&self) -> Result<Service<'_>> {
+        let folder = self.folder.path();
+        for name in ["listen.addr", "ops.addr"] {
+            let _ = fs::remove_file(folder.join(name));
+        }
+        let mut command = self.command();
+        command.stdout(Stdio::null()).stderr(File::create(folder.join("log"))?);
         let process = Process::spawn(&mut command)?;
         let address = |name: &str| {
             // Without its last character, the line is not complete yet.

@@ -1,8 +1,9 @@
-//! `make bench-scale`: claims with more and more live nonces, and during a purge; the size of a
+//! `make bench-scale`: claims with more and more live nonces, during a purge, and during a backup; the size of a
 //! nonce on disk, and of a cached DID in memory.
 
 use std::fmt::Write as _;
 use std::fs;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -109,6 +110,32 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if !cells.is_empty() {
         writeln!(text, "\n## Claims while {} expired nonces are purged\n", arguments.expired)?;
         text.push_str(&table(head, &cells));
+    }
+
+    let mut cells = Vec::new();
+    for (on, name) in DATABASES {
+        if !only.wants(&format!("backup/{}", name.to_lowercase())) {
+            continue;
+        }
+        let Beside { took, with, without } = backup(&bench, on)?;
+        cells.push([
+            name.to_owned(),
+            format!("{:.1}", took.as_secs_f64()),
+            format!("{with:.2}"),
+            format!("{without:.2}"),
+        ]);
+        targets.push(Target {
+            what: format!("{name}: p99 during a backup, 2000 claims a second"),
+            at_least: false,
+            must: 1.5,
+            goal: 1.2,
+            unit: "",
+            measured: Spread::of(std::iter::once(with / without)),
+        });
+    }
+    if !cells.is_empty() {
+        writeln!(text, "\n## 2000 claims a second while {BESIDE_PURGE} nonces are backed up\n")?;
+        text.push_str(&table(["database", "took s", "p99 ms", "p99 ms without"], &cells));
     }
 
     if only.wants("dids") {
@@ -245,6 +272,45 @@ fn purge(bench: &Bench, on: On, kind: Kind, pace: &Pace, expired: usize) -> Resu
         p99(&service, &sessions, pace, &mut || Ok(all_gone()? && started.elapsed() >= took))?;
     println!("{on:?}, {kind:?}, {}: {with:.2} ms, without {without:.2} ms", claims(pace));
     Ok(Purge { took, with, without })
+}
+
+/// How long claims took beside something else, and without it.
+struct Beside {
+    took: Duration,
+    with: f64,
+    without: f64,
+}
+
+fn backup(bench: &Bench, on: On) -> Result<Beside> {
+    let home = Home::new(bench, on)?;
+    home.start()?.stop()?;
+    let mut data = Data::of(&home)?;
+    let sessions: Arc<[String]> = data.add(Kind::Live, BESIDE_PURGE)?.into();
+    data.settle()?;
+    let service = home.start()?;
+    let pace = Pace::Open(vec![STEADILY]);
+    let file = home.folder.path().join("backup.tar.zst");
+    let mut command = home.command();
+    command.args(["backup", "--output"]).arg(&file);
+    let started = Instant::now();
+    let mut running = command.stdout(Stdio::null()).spawn()?;
+    let mut ended = None;
+    let with = p99(&service, &sessions, &pace, &mut || {
+        ended = running.try_wait()?;
+        Ok(ended.is_some())
+    })?;
+    let took = started.elapsed();
+    if !ended.is_some_and(|status| status.success()) {
+        return Err("the backup failed".into());
+    }
+    // The same again, without one.
+    let started = Instant::now();
+    let without = p99(&service, &sessions, &pace, &mut || Ok(started.elapsed() >= took))?;
+    println!(
+        "{on:?}, during a backup of {:.1} s: {with:.2} ms, without {without:.2} ms",
+        took.as_secs_f64()
+    );
+    Ok(Beside { took, with, without })
 }
 
 /// The p99 of claims until something is done, in milliseconds.

@@ -5,18 +5,24 @@
 //! line, and `manifest.json`. A skippable frame follows, which zstd passes over: the SHA-256 of all bytes
 //! before it. So a changed byte is found wherever it is, even one that zstd would ignore.
 //!
+//! Encrypted, it is such a file within a file of `age`.
+//!
 //! Nothing here knows a database or what the rows mean.
 
+mod age;
 mod draft;
 mod manifest;
+mod output;
 mod read;
 mod seal;
 #[cfg(test)]
 mod tests;
 mod write;
 
+pub use age::is_installed as age_is_installed;
 pub use draft::{DRAFT_SUFFIX, Draft};
 pub use manifest::{Manifest, Origin, TableContent};
+pub use output::Output;
 pub use read::{InvalidArchive, read};
 pub use write::Writer;
 

@@ -1,8 +1,9 @@
-//! Reads an archive from its beginning to its end, and believes nothing of it.
+//! Reads an archive from its beginning to its end, and believes nothing of it. It is read once, as a
+//! stream, since it may come out of a pipe.
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, Read, Seek as _};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -10,12 +11,15 @@ use serde::Deserialize;
 use tar::{Archive, Entry};
 use zstd::Decoder;
 
+use super::age::{self, Decrypting};
 use super::manifest::{self, Manifest, TableContent};
 use super::seal::{self, Hashing, sum};
 use super::{FORMAT, FORMAT_ENTRY, LARGEST_ENTRY, MANIFEST_ENTRY};
 
 /// How a zstd frame begins.
 const ZSTD: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
+/// How much is read at once.
+const BUFFER: usize = 128 * 1024;
 
 /// Why a file is not an archive that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,10 @@ pub enum InvalidArchive {
          onceguard that wrote it, or a newer one"
     )]
     Newer(u32),
+    #[error("is encrypted: name the file with your secret key, as --identity FILE")]
+    Encrypted,
+    #[error("cannot be decrypted: age says: {0}")]
+    Undecryptable(String),
     #[error("is truncated: it ends within {place}, after {bytes} bytes")]
     Truncated { place: String, bytes: u64 },
     #[error("is damaged in {place}, within its first {bytes} bytes: {why}")]
@@ -37,36 +45,56 @@ pub enum InvalidArchive {
 
 /// Reads the whole file, and gives `each` the table and the lines of every chunk, in order. Only
 /// when this returns the manifest, all that was given is known to be what was written.
+///
+/// An encrypted file is decrypted with the secret key in the file `identity`, which only the program
+/// `age` reads.
 pub fn read<E: From<InvalidArchive>>(
     path: &Path,
+    identity: Option<&Path>,
     each: impl FnMut(&str, Vec<u8>) -> Result<(), E>,
 ) -> Result<Manifest, E> {
-    let mut file = File::open(path).map_err(InvalidArchive::Io)?;
-    let length = file.metadata().map_err(InvalidArchive::Io)?.len();
-    if !is_zstd(&mut file).map_err(InvalidArchive::Io)? {
-        return Err(InvalidArchive::Unknown.into());
+    let file = File::open(path).map_err(InvalidArchive::Io)?;
+    let mut file = BufReader::with_capacity(BUFFER, file);
+    if !age::is_encrypted(file.fill_buf().map_err(InvalidArchive::Io)?) {
+        return read_plain(file, each);
     }
-    let body = length.saturating_sub(seal::LENGTH as u64);
-    let bytes = Rc::new(Cell::new(0));
-    let counted = Counted { inner: (&file).take(body), bytes: Rc::clone(&bytes) };
-    let mut reading = Reading { place: FORMAT_ENTRY.to_owned(), bytes, tables: Vec::new() };
-    let (manifest, expected) = reading.body(counted, each)?;
-    let mut found = [0; seal::LENGTH];
-    file.read_exact(&mut found).map_err(InvalidArchive::Io)?;
-    if found != expected {
-        "its end".clone_into(&mut reading.place);
-        let why = "its SHA-256 does not fit the bytes before it, one of which may have changed";
-        return Err(reading.damaged(why).into());
+    let identity = identity.ok_or(InvalidArchive::Encrypted)?;
+    let (decrypting, plain) = Decrypting::start(path, identity).map_err(InvalidArchive::Io)?;
+    let read = read_plain(BufReader::with_capacity(BUFFER, plain), each);
+    // What it complains of is why what was read is no archive.
+    match decrypting.finish().map_err(InvalidArchive::Io)? {
+        Some(words) => Err(InvalidArchive::Undecryptable(words).into()),
+        None => read,
     }
-    Ok(manifest)
 }
 
-/// Looks at the file's first bytes.
-fn is_zstd(file: &mut File) -> io::Result<bool> {
-    let mut begins = Vec::new();
-    (&*file).take(ZSTD.len() as u64).read_to_end(&mut begins)?;
-    file.rewind()?;
-    Ok(begins == ZSTD)
+fn read_plain<E: From<InvalidArchive>>(
+    mut file: impl BufRead,
+    each: impl FnMut(&str, Vec<u8>) -> Result<(), E>,
+) -> Result<Manifest, E> {
+    if !file.fill_buf().map_err(InvalidArchive::Io)?.starts_with(&ZSTD) {
+        return Err(InvalidArchive::Unknown.into());
+    }
+    let bytes = Rc::new(Cell::new(0));
+    let counted = Counted { inner: file, bytes: Rc::clone(&bytes) };
+    let mut reading = Reading { place: FORMAT_ENTRY.to_owned(), bytes, tables: Vec::new() };
+    let (manifest, mut rest, expected) = reading.body(counted, each)?;
+    "its end".clone_into(&mut reading.place);
+    let mut found = Vec::new();
+    let most = seal::LENGTH as u64 + 1;
+    rest.by_ref().take(most).read_to_end(&mut found).map_err(InvalidArchive::Io)?;
+    if found == expected {
+        return Ok(manifest);
+    }
+    Err(if found.starts_with(&expected) {
+        reading.damaged("something was added after it")
+    } else if found.len() < seal::LENGTH {
+        reading.truncated()
+    } else {
+        reading
+            .damaged("its SHA-256 does not fit the bytes before it, one of which may have changed")
+    }
+    .into())
 }
 
 /// How far the reading has come.
@@ -84,19 +112,23 @@ struct Format {
 }
 
 impl Reading {
-    fn body<E: From<InvalidArchive>>(
+    /// Returns also what follows the compressed data, and the seal that this must be.
+    fn body<F: BufRead, E: From<InvalidArchive>>(
         &mut self,
-        file: impl Read,
+        file: F,
         mut each: impl FnMut(&str, Vec<u8>) -> Result<(), E>,
-    ) -> Result<(Manifest, [u8; seal::LENGTH]), E> {
-        let zstd = Decoder::new(Hashing::new(file)).map_err(InvalidArchive::Io)?;
-        let mut tar = Archive::new(zstd);
+    ) -> Result<(Manifest, F, [u8; seal::LENGTH]), E> {
+        let zstd = Decoder::with_buffer(Hashing::new(file)).map_err(InvalidArchive::Io)?;
+        let mut tar = Archive::new(zstd.single_frame());
         let mut manifest = None;
         let mut entries = tar.entries().map_err(InvalidArchive::Io)?;
         match entries.next() {
             Some(Ok(first)) => self.format(first)?,
             Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(self.truncated().into());
+                // Either the file is cut short, or what it holds is too short for an archive.
+                drop(entries);
+                let ended = tar.into_inner().read(&mut [0]).is_ok();
+                return Err(if ended { InvalidArchive::Unknown } else { self.truncated() }.into());
             }
             _ => return Err(InvalidArchive::Unknown.into()),
         }
@@ -128,9 +160,8 @@ impl Reading {
         let mut zstd = tar.into_inner();
         // The frame ends after the tar file does, with a checksum of its own.
         io::copy(&mut zstd, &mut io::sink()).map_err(|error| self.broken(&error))?;
-        let mut rest = zstd.finish();
-        io::copy(&mut rest, &mut io::sink()).map_err(InvalidArchive::Io)?;
-        Ok((manifest, rest.into_inner().finish().1))
+        let (rest, expected) = zstd.finish().finish();
+        Ok((manifest, rest, expected))
     }
 
     fn format(&self, mut entry: Entry<'_, impl Read>) -> Result<(), InvalidArchive> {
@@ -167,7 +198,9 @@ impl Reading {
         if let Some((said, _)) = said.zip(read).find(|(said, read)| said != read) {
             return Err(wrong(&said.file));
         }
-        if manifest.tables == self.tables { Ok(manifest) } else { Err(wrong(MANIFEST_ENTRY)) }
+        // It also names the tables that have no rows.
+        let filled = manifest.tables.iter().filter(|table| table.rows > 0);
+        if filled.eq(&self.tables) { Ok(manifest) } else { Err(wrong(MANIFEST_ENTRY)) }
     }
 
     /// Where a reader is that has read all that came so far.
@@ -198,16 +231,33 @@ impl Reading {
     }
 }
 
-/// Counts the bytes that were read.
+/// Counts the bytes that were taken.
 struct Counted<R> {
     inner: R,
     bytes: Rc<Cell<u64>>,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R> Counted<R> {
+    fn count(&self, taken: usize) {
+        self.bytes.set(self.bytes.get() + taken as u64);
+    }
+}
+
+impl<R: BufRead> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.bytes.set(self.bytes.get() + read as u64);
+        self.count(read);
         Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.count(count);
+        self.inner.consume(count);
     }
 }

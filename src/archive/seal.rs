@@ -1,6 +1,6 @@
 //! The seal at the end of an archive: a skippable zstd frame with the SHA-256 of all that precedes.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use sha2::{Digest, Sha256};
 
@@ -42,11 +42,26 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-impl<R: Read> Read for Hashing<R> {
+impl<R: BufRead> Read for Hashing<R> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(bytes)?;
         self.hash.update(bytes.get(..read).unwrap_or_default());
         Ok(read)
+    }
+}
+
+/// Only what is consumed counts, and not what is only looked at.
+impl<R: BufRead> BufRead for Hashing<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        // What is consumed was looked at, so it is there.
+        if let Ok(bytes) = self.inner.fill_buf() {
+            self.hash.update(bytes.get(..count).unwrap_or_default());
+        }
+        self.inner.consume(count);
     }
 }
 

@@ -56,7 +56,7 @@ impl Place {
         let path = self.0.path().join("archive");
         fs::write(&path, bytes).unwrap();
         let mut chunks = Vec::new();
-        let manifest = read::<InvalidArchive>(&path, |table, lines| {
+        let manifest = read::<InvalidArchive>(&path, None, |table, lines| {
             chunks.push((table.to_owned(), String::from_utf8_lossy(&lines).into_owned()));
             Ok(())
         })?;
@@ -185,7 +185,8 @@ fn other_files_are_no_archives() {
         let error = Place::new().read(&bytes).unwrap_err();
         assert!(matches!(error, InvalidArchive::Unknown), "{error}");
     }
-    let error = read::<InvalidArchive>(Path::new("/nowhere/at/all"), |_, _| Ok(())).unwrap_err();
+    let error =
+        read::<InvalidArchive>(Path::new("/nowhere/at/all"), None, |_, _| Ok(())).unwrap_err();
     assert!(matches!(error, InvalidArchive::Io(_)), "{error}");
 }
 

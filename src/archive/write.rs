@@ -36,6 +36,14 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Says that a table has no rows. So a reader knows that none is missing.
+    pub fn empty(&mut self, table: &str) {
+        if !self.tables.iter().any(|known| known.name == table) {
+            let chunks = Vec::new();
+            self.tables.push(TableContent { name: table.to_owned(), rows: 0, chunks });
+        }
+    }
+
     /// Writes the manifest and the seal, and gives back what it wrote into.
     pub fn finish(mut self) -> io::Result<(W, Manifest)> {
         let manifest = Manifest {

@@ -1,26 +1,25 @@
 //! `onceguard backup`: writes everything into one file, checks such a file, and shows what it holds.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
+use super::archive_rows::Rows;
+use super::progress::Shown;
 use super::{Failure, database, format, out, quiet};
-use crate::archive::{self, Draft, InvalidArchive, Manifest};
+use crate::archive::{self, Draft, InvalidArchive, Manifest, Output};
 use crate::clock::Clock;
-use crate::config::{Config, Need, Sources};
+use crate::config::{Config, Need, Sources, parse_recipient};
 use crate::domain::Actor;
 use crate::jobs::{LeaseKeeper, backup};
 use crate::storage::{BACKUP_LEASE, Store};
-use crate::telemetry;
 
 /// `--output -`
 const STANDARD_OUTPUT: &str = "-";
-/// How often the progress is shown.
-const SHOWN_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
 #[command(
@@ -30,7 +29,8 @@ const SHOWN_EVERY: Duration = Duration::from_millis(200);
         hashed; the sealing key is not in it. The file is for its owner only, and never \
         overwrites another.\n\n\
         Examples:\n  onceguard backup\n  onceguard backup --output /backups/before-the-move.tar.zst\n  \
-        onceguard backup --output - | ssh elsewhere 'cat > onceguard.tar.zst'"
+        onceguard backup --output - | ssh elsewhere 'cat > onceguard.tar.zst'\n  \
+        onceguard backup --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
 )]
 pub(super) struct Backup {
     #[command(subcommand)]
@@ -38,6 +38,10 @@ pub(super) struct Backup {
     /// Write this file, or standard output (-) [default: onceguard_backup_YYYYMMDD_HHMMSS.tar.zst]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Encrypt by the program age for this public key (age1…), instead of those of
+    /// backup.recipients. Can be given several times
+    #[arg(long = "recipient", value_name = "KEY", value_parser = parse_recipient)]
+    recipients: Vec<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -52,6 +56,9 @@ enum Look {
     )]
     Verify {
         file: PathBuf,
+        /// The file with the secret key of age for an encrypted archive
+        #[arg(long, value_name = "FILE")]
+        identity: Option<PathBuf>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -61,6 +68,9 @@ enum Look {
         onceguard backup show onceguard_backup_20261130_120000.tar.zst --json")]
     Show {
         file: PathBuf,
+        /// The file with the secret key of age for an encrypted archive
+        #[arg(long, value_name = "FILE")]
+        identity: Option<PathBuf>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -70,19 +80,28 @@ enum Look {
 impl Backup {
     pub(super) async fn run(self, sources: &Sources) -> Result<(), Failure> {
         match self.command {
-            Some(Look::Verify { file, json }) => verify(&file, json),
-            Some(Look::Show { file, json }) => show(&file, json),
+            Some(Look::Verify { file, identity, json }) => verify(&file, identity.as_deref(), json),
+            Some(Look::Show { file, identity, json }) => show(&file, identity.as_deref(), json),
             None => {
                 let config = quiet(sources, Need::Database)?;
-                make(&config, self.output, self.json).await
+                let recipients = if self.recipients.is_empty() {
+                    config.backup.recipients.clone()
+                } else {
+                    self.recipients
+                };
+                make(&config, self.output, recipients, self.json).await
             }
         }
     }
 }
 
-async fn make(config: &Config, output: Option<PathBuf>, json: bool) -> Result<(), Failure> {
-    let path = output.unwrap_or_else(|| backup::file_name(Clock::system().now()).into());
-    let to_stdout = path.as_os_str() == STANDARD_OUTPUT;
+async fn make(
+    config: &Config,
+    output: Option<PathBuf>,
+    recipients: Vec<String>,
+    json: bool,
+) -> Result<(), Failure> {
+    let to_stdout = output.as_ref().is_some_and(|path| path.as_os_str() == STANDARD_OUTPUT);
     if to_stdout && json {
         return Err(Failure::Usage(
             "--json has no place when the archive itself is printed".into(),
@@ -92,21 +111,15 @@ async fn make(config: &Config, output: Option<PathBuf>, json: bool) -> Result<()
         return Err(Failure::Refused("the archive is not for a terminal: name a file".into()));
     }
     let store = database::open_migrated(config).await?;
-    let made = if to_stdout {
-        write(&store, io::stdout()).await.map(|(_, manifest)| manifest)
-    } else {
-        write_file(&store, &path).await
-    };
-    if let Ok(manifest) = &made
-        && let Err(error) = record(&store, &path, manifest).await
+    let made = write(&store, output, to_stdout, recipients).await;
+    if let Ok((path, manifest)) = &made
+        && let Err(error) = record(&store, path.as_deref(), manifest).await
     {
         out::note(format!("warning: the database could not note that it was backed up: {error}"));
     }
     store.close().await;
-    let manifest = made?;
-    if to_stdout {
-        return Ok(());
-    }
+    let (path, manifest) = made?;
+    let Some(path) = path else { return Ok(()) };
     let bytes = path.metadata().map_or(0, |file| file.len());
     if json {
         return out::json(&json!({
@@ -119,11 +132,39 @@ async fn make(config: &Config, output: Option<PathBuf>, json: bool) -> Result<()
     out::line(format!("{}: {} rows, {}", path.display(), manifest.rows(), format::bytes(bytes)))
 }
 
-async fn write_file(store: &Store, path: &Path) -> Result<Manifest, Failure> {
-    let draft = Draft::create(path).map_err(|error| cannot_write(path, &error))?;
-    let (draft, manifest) = write(store, draft).await?;
-    draft.publish().map_err(|error| cannot_write(path, &error))?;
-    Ok(manifest)
+/// Writes the archive, and returns the file's name; `None` for standard output.
+async fn write(
+    store: &Store,
+    file: Option<PathBuf>,
+    to_stdout: bool,
+    recipients: Vec<String>,
+) -> Result<(Option<PathBuf>, Manifest), Failure> {
+    let encrypted = !recipients.is_empty();
+    let name = || backup::file_name(Clock::system().now(), encrypted).into();
+    let path = file.clone().unwrap_or_else(name);
+    let failed = |error| cannot_write(&path, &error);
+    let output = if to_stdout {
+        Output::standard(&recipients)
+    } else {
+        // A name that this has made gives way to another file's.
+        let draft = if file.is_some() { Draft::create(&path) } else { Draft::yielding(&path) };
+        draft.and_then(|draft| Output::file(draft, &recipients))
+    };
+    let mut shown = Shown::new();
+    let mut backup = backup::Backup::begin(store, output.map_err(failed)?).await?;
+    loop {
+        match backup.step().await? {
+            backup::Step::Wrote(next, progress) => {
+                shown.update(progress.table, progress.rows);
+                backup = next;
+            }
+            backup::Step::Done(output, manifest) => {
+                let published = spawn_blocking(move || output.publish()).await;
+                let published = published.unwrap_or_else(|error| Err(io::Error::other(error)));
+                return Ok((published.map_err(failed)?, manifest));
+            }
+        }
+    }
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
@@ -136,24 +177,10 @@ fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     }
 }
 
-async fn write<W: Write + Send + 'static>(store: &Store, out: W) -> Result<(W, Manifest), Failure> {
-    let mut shown = Shown::new();
-    let mut backup = backup::Backup::begin(store, out).await?;
-    loop {
-        match backup.step().await? {
-            backup::Step::Wrote(next, progress) => {
-                shown.update(progress.table, progress.rows);
-                backup = next;
-            }
-            backup::Step::Done(out, manifest) => return Ok((out, manifest)),
-        }
-    }
-}
-
 /// Tells the database when it was backed up, and its audit log by whom. A service that makes a
 /// backup at this moment will tell the former itself.
-async fn record(store: &Store, path: &Path, manifest: &Manifest) -> Result<(), Failure> {
-    let file = path.display().to_string();
+async fn record(store: &Store, path: Option<&Path>, manifest: &Manifest) -> Result<(), Failure> {
+    let file = path.unwrap_or(Path::new(STANDARD_OUTPUT)).display().to_string();
     store.audit(backup::event(Actor::Operator, &file, manifest)).await?;
     let holder = format!("command-{}", Uuid::now_v7());
     if let Some(keeper) = LeaseKeeper::take(store, BACKUP_LEASE, holder).await? {
@@ -162,16 +189,16 @@ async fn record(store: &Store, path: &Path, manifest: &Manifest) -> Result<(), F
     Ok(())
 }
 
-fn verify(file: &Path, json: bool) -> Result<(), Failure> {
-    let manifest = read(file)?;
+fn verify(file: &Path, identity: Option<&Path>, json: bool) -> Result<(), Failure> {
+    let manifest = read(file, identity)?;
     if json {
         return out::json(&json!({ "whole": true, "rows": manifest.rows() }));
     }
     out::line(format!("{}: whole, {} rows", file.display(), manifest.rows()))
 }
 
-fn show(file: &Path, json: bool) -> Result<(), Failure> {
-    let manifest = read(file)?;
+fn show(file: &Path, identity: Option<&Path>, json: bool) -> Result<(), Failure> {
+    let manifest = read(file, identity)?;
     if json {
         let value = serde_json::to_value(&manifest);
         return out::json(&value.map_err(|error| Failure::Failed(error.to_string()))?);
@@ -187,50 +214,33 @@ fn show(file: &Path, json: bool) -> Result<(), Failure> {
     ];
     out::table(["WHAT", "VALUE"], &about.map(|(what, value)| [what.to_owned(), value]))?;
     out::line("")?;
-    let rows: Vec<_> =
-        manifest.tables.iter().map(|table| [table.name.clone(), table.rows.to_string()]).collect();
+    let filled = manifest.tables.iter().filter(|table| table.rows > 0);
+    let rows: Vec<_> = filled.map(|table| [table.name.clone(), table.rows.to_string()]).collect();
     out::table(["TABLE", "ROWS"], &rows)
 }
 
-/// Reads and checks the whole file.
-pub(super) fn read(file: &Path) -> Result<Manifest, Failure> {
-    archive::read(file, |_, _| Ok::<_, InvalidArchive>(())).map_err(|error| invalid(file, &error))
+/// Reads and checks the whole file, and its rows as far as this onceguard knows their tables.
+pub(super) fn read(file: &Path, identity: Option<&Path>) -> Result<Manifest, Failure> {
+    let mut rows = Rows::default();
+    let manifest = archive::read(file, identity, |table, lines| {
+        rows.check(table, &lines);
+        Ok::<_, InvalidArchive>(())
+    });
+    let manifest = manifest.map_err(|error| invalid(file, &error))?;
+    match rows.wrong(&manifest) {
+        Some(why) => Err(Failure::Failed(format!("{} is damaged: {why}", file.display()))),
+        None => Ok(manifest),
+    }
 }
 
 pub(super) fn invalid(file: &Path, error: &InvalidArchive) -> Failure {
     let text = format!("{} {error}", file.display());
     match error {
-        InvalidArchive::Newer(_) => Failure::Refused(text),
+        InvalidArchive::Newer(_) | InvalidArchive::Encrypted => Failure::Refused(text),
         InvalidArchive::Io(_)
+        | InvalidArchive::Undecryptable(_)
         | InvalidArchive::Unknown
         | InvalidArchive::Truncated { .. }
         | InvalidArchive::Damaged { .. } => Failure::Failed(text),
-    }
-}
-
-/// The line with the progress, on a terminal only.
-pub(super) struct Shown {
-    terminal: bool,
-    last: Instant,
-}
-
-impl Shown {
-    pub(super) fn new() -> Self {
-        Self { terminal: io::stderr().is_terminal(), last: Instant::now() }
-    }
-
-    pub(super) fn update(&mut self, table: &str, rows: u64) {
-        if self.terminal && self.last.elapsed() >= SHOWN_EVERY {
-            self.last = Instant::now();
-            telemetry::tell(&format!("\r\x1b[K{rows} rows, now {table}"));
-        }
-    }
-}
-
-impl Drop for Shown {
-    fn drop(&mut self) {
-        if self.terminal {
-            telemetry::tell("\r\x1b[K");
-        }
     }
 }

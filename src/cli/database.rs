@@ -13,22 +13,25 @@ use crate::storage::{Store, migrations};
 
 /// Opens the database without migrating it. It must exist, but may lack migrations.
 pub(super) async fn open(config: &Config) -> Result<Store, Failure> {
+    must_exist(config)?;
+    open_or_create(config).await
+}
+
+/// Refuses a database that does not exist. Makes no file and no folder.
+pub(super) fn must_exist(config: &Config) -> Result<(), Failure> {
     match &config.database.url {
         DatabaseUrl::Sqlite(SqliteLocation::File(path)) if !path.exists() => {
-            return Err(Failure::Refused(format!(
+            Err(Failure::Refused(format!(
                 "there is no database at {}; `onceguard serve` and `onceguard migrate up` make one",
                 path.display()
-            )));
+            )))
         }
-        DatabaseUrl::Sqlite(SqliteLocation::Memory) => {
-            return Err(Failure::Refused(
-                "sqlite::memory: lives and dies with one process; name a database that stays"
-                    .to_owned(),
-            ));
-        }
-        DatabaseUrl::Sqlite(SqliteLocation::File(_)) | DatabaseUrl::Postgres(_) => {}
+        DatabaseUrl::Sqlite(SqliteLocation::Memory) => Err(Failure::Refused(
+            "sqlite::memory: lives and dies with one process; name a database that stays"
+                .to_owned(),
+        )),
+        DatabaseUrl::Sqlite(SqliteLocation::File(_)) | DatabaseUrl::Postgres(_) => Ok(()),
     }
-    open_or_create(config).await
 }
 
 /// Opens the database. If an SQLite file does not exist, makes an empty one.
@@ -64,8 +67,20 @@ pub(super) async fn nobody_serves(store: &Store, nothing: &str) -> Result<(), Fa
     )))
 }
 
-/// Opens the database, which must have every migration of this binary.
+/// Opens the database, which must have every migration of this binary, and take changes.
 pub(super) async fn open_migrated(config: &Config) -> Result<Store, Failure> {
+    let store = open_complete(config).await?;
+    let refused = match store.departure().await {
+        Ok(None) => return Ok(store),
+        Ok(Some(departure)) => Failure::Refused(departure.to_string()),
+        Err(error) => error.into(),
+    };
+    store.close().await;
+    Err(refused)
+}
+
+/// Opens the database, which must have every migration of this binary. It may have been moved.
+pub(super) async fn open_complete(config: &Config) -> Result<Store, Failure> {
     let store = open(config).await?;
     let all = store.migrations().await?;
     let pending = all.iter().filter(|migration| !migration.applied).count();

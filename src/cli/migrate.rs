@@ -57,6 +57,7 @@ impl Migrate {
                 result
             }
             Self::Down { count, all, yes } => {
+                database::must_exist(&config)?;
                 let _lock = database::lock(&config)?;
                 let store = database::open(&config).await?;
                 let result = down(&store, if all { None } else { Some(count) }, yes).await;
@@ -70,6 +71,7 @@ impl Migrate {
                 if json { print_json(&migrations?) } else { print_table(&migrations?) }
             }
             Self::Redo { yes } => {
+                database::must_exist(&config)?;
                 let _lock = database::lock(&config)?;
                 let store = database::open(&config).await?;
                 let result = match down(&store, Some(1), yes).await {
@@ -115,6 +117,10 @@ async fn down(store: &Store, count: Option<u32>, yes: bool) -> Result<(), Failur
     if names.is_empty() {
         out::note("nothing to revert: the database has no migration");
         return Ok(());
+    }
+    // It would take changes again.
+    if let Some(departure) = store.departure().await? {
+        return Err(Failure::Refused(format!("nothing was reverted: {departure}")));
     }
     // Running instances use the tables and functions that reverting removes.
     database::nobody_serves(store, "nothing was reverted").await?;

@@ -2,6 +2,7 @@
 //! standard error. Commands that delete data ask first. A secret is printed only by the command
 //! that makes it.
 
+mod archive_rows;
 mod backup;
 mod config;
 mod curl;
@@ -14,6 +15,7 @@ mod key;
 mod migrate;
 mod out;
 mod profile;
+mod progress;
 mod purge;
 mod records;
 mod recover;
@@ -24,6 +26,7 @@ mod serve;
 mod sign;
 mod stats;
 mod token;
+mod transfer;
 mod verify;
 
 use std::num::NonZero;
@@ -105,6 +108,8 @@ enum Command {
     Backup(backup::Backup),
     /// Put such a file in the place of what the database holds
     Restore(restore::Restore),
+    /// Move a database, whole, into another one: SQLite to PostgreSQL, or back; asks first
+    Transfer(transfer::Transfer),
     /// End overdue sessions and remove what is past its retention, now
     Purge(purge::Purge),
     /// Move the sealed records of one DID to another database
@@ -178,6 +183,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Token(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Backup(command) => command.run(&sources).await,
         Command::Restore(command) => command.run(quiet(&sources, Need::Database)?).await,
+        Command::Transfer(command) => command.run(&sources).await,
         Command::Purge(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Records(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Recover(command) => command.run(quiet(&sources, Need::Database)?).await,

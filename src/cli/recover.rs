@@ -1,5 +1,7 @@
 //! `onceguard recover`: makes a database safe to use that was put back to an earlier state.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use serde_json::json;
 
@@ -8,7 +10,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::{Actor, Did};
 use crate::jobs::heartbeat;
-use crate::storage::{Recovered, Recovery, Store};
+use crate::services::{self, JOURNAL_FILE};
+use crate::storage::{Act, Recovered, Recovery, Remembered, Store};
 
 /// The most stored keys that are named.
 pub(super) const MAX_KEYS: u32 = 1000;
@@ -17,16 +20,22 @@ pub(super) const MAX_KEYS: u32 = 1000;
 #[command(
     after_help = "Run it after every restore by another tool, before an instance serves: pg_restore, \
     point-in-time recovery, a copied file, a snapshot, or a fail-over that lost commits. No instance \
-    may serve meanwhile. docs/recovery.md says what it costs.\n\n\
+    may serve meanwhile. What was revoked since the copy is revoked again, as far as the journal of the \
+    data folder knows. docs/recovery.md says what it costs.\n\n\
     --nothing-lost is for a database that was moved or upgraded after every instance had stopped, and \
     has everything: it ends no session. If anything was lost, what was lost can be accepted again.\n\n\
     Examples:\n  onceguard recover\n  onceguard recover --nothing-lost\n  \
-    onceguard recover --yes --json"
+    onceguard recover --yes --json\n  \
+    onceguard recover --revocations /var/lib/other-instance/revocations"
 )]
 pub(super) struct Recover {
     /// Take the database as it is: it was moved or upgraded, and has everything
-    #[arg(long)]
+    #[arg(long, conflicts_with = "revocations")]
     nothing_lost: bool,
+    /// Also revoke again what this file names: the journal (DATA_DIR/revocations) of another
+    /// instance, or events of the audit log, one as JSON a line
+    #[arg(long, value_name = "FILE")]
+    revocations: Option<PathBuf>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -37,7 +46,9 @@ pub(super) struct Recover {
 
 impl Recover {
     pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
+        database::must_exist(&config)?;
         let _lock = database::lock(&config)?;
+        let remembered = remembered(&config, self.revocations.as_deref())?;
         let store = database::open_migrated(&config).await?;
         if self.nothing_lost {
             let done = adopt(&store, &config, self.yes).await;
@@ -46,7 +57,7 @@ impl Recover {
             let generation = json!({ "nothing_lost": true });
             return if self.json { out::json(&generation) } else { Ok(()) };
         }
-        let done = recover(&store, &config, self.yes).await;
+        let done = recover(&store, &config, remembered, self.yes).await;
         store.close().await;
         let (recovered, keys) = done?;
         if self.json { print_json(&recovered, &keys) } else { print(&recovered, &keys) }
@@ -57,6 +68,7 @@ impl Recover {
 async fn recover(
     store: &Store,
     config: &Config,
+    remembered: Vec<Remembered>,
     yes: bool,
 ) -> Result<(Recovered, Vec<Did>), Failure> {
     database::nobody_serves(store, "nothing was recovered").await?;
@@ -68,7 +80,8 @@ async fn recover(
     // The lost database may have had a clock that was ahead of both.
     let known = heartbeat::remembered(config)?.map(|mark| mark.at);
     let now = known.into_iter().fold(Clock::system().now(), Ord::max);
-    let recovered = store.recover(Recovery { skew, now, actor: Actor::Operator }).await?;
+    let recovery = Recovery { skew, now, actor: Actor::Operator, remembered };
+    let recovered = store.recover(recovery).await?;
     heartbeat::forget(config)?;
     let keys = store.stored_keys(MAX_KEYS).await?;
     Ok((recovered, keys))
@@ -87,6 +100,31 @@ async fn adopt(store: &Store, config: &Config, yes: bool) -> Result<(), Failure>
     Ok(())
 }
 
+/// What is remembered outside of the database, in the data folder's journal and in this file.
+pub(super) fn remembered(config: &Config, more: Option<&Path>) -> Result<Vec<Remembered>, Failure> {
+    let journal = config.data_dir.join(JOURNAL_FILE);
+    let (mut all, unreadable) = services::remembered(&config.data_dir).map_err(|error| {
+        Failure::Failed(format!(
+            "{}: {error}; it has what was revoked, so mend it, or move it away if you must",
+            journal.display()
+        ))
+    })?;
+    if unreadable > 0 {
+        out::note(format!(
+            "warning: {unreadable} lines of {} cannot be read, and do not count",
+            journal.display()
+        ));
+    }
+    if let Some(file) = more {
+        let failed =
+            |error: &dyn std::fmt::Display| Failure::Failed(format!("{}: {error}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
+        all.extend(services::read_events(&text).map_err(|error| failed(&error))?);
+        all.sort_by_key(|entry| entry.at);
+    }
+    Ok(all)
+}
+
 fn print_json(recovered: &Recovered, keys: &[Did]) -> Result<(), Failure> {
     out::json(&json!({
         "generation": recovered.generation,
@@ -96,6 +134,7 @@ fn print_json(recovered: &Recovered, keys: &[Did]) -> Result<(), Failure> {
         "sessions_ended": recovered.sessions_ended,
         "dids_stale": recovered.dids_stale,
         "leases_released": recovered.leases_released,
+        "done_again": words(&recovered.done_again),
         "stored_keys": keys.iter().map(Did::as_str).collect::<Vec<_>>(),
     }))
 }
@@ -110,14 +149,24 @@ fn print(recovered: &Recovered, keys: &[Did]) -> Result<(), Failure> {
         ("jobs released", recovered.leases_released.to_string()),
     ];
     out::table(["WHAT", "NOW"], &rows.map(|(what, now)| [what.to_owned(), now]))?;
-    print_what_is_left(keys)
+    print_what_is_left(&recovered.done_again, keys)
 }
 
-/// What only the operator can do after a recovery.
-pub(super) fn print_what_is_left(keys: &[Did]) -> Result<(), Failure> {
+pub(super) fn words(done_again: &[Act]) -> Vec<String> {
+    done_again.iter().map(ToString::to_string).collect()
+}
+
+/// What was revoked again, and what only the operator can do after a recovery.
+pub(super) fn print_what_is_left(done_again: &[Act], keys: &[Did]) -> Result<(), Failure> {
+    if !done_again.is_empty() {
+        out::note("The database had forgotten these, and knows them again:");
+        for act in words(done_again) {
+            out::line(format!("again: {act}"))?;
+        }
+    }
     out::note(
-        "Revoke again the DIDs and the tokens that were revoked since the copy was made: the \
-         database has forgotten that.",
+        "Revoke again the DIDs and the tokens that were revoked since the copy was made, and that \
+         this data folder did not hear of: the database has forgotten that.",
     );
     if !keys.is_empty() {
         out::note(

@@ -7,16 +7,17 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
-use super::backup::{self, Shown};
-use super::{Failure, database, format, out, recover};
+use super::progress::Shown;
+use super::{Failure, backup, database, format, out, recover};
 use crate::archive::{self, InvalidArchive, Manifest};
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, SqliteLocation};
-use crate::domain::{Actor, Did};
+use crate::domain::{Actor, Did, Timestamp};
 use crate::jobs::heartbeat;
+use crate::storage::tables::OLDEST_ARCHIVE;
 use crate::storage::{
-    Recovered, Recovery, Restore as HowToRestore, RestoreFeed, Store, migrations, restore_rows,
-    sqlite,
+    Recovered, Recovery, Remembered, Restore as HowToRestore, RestoreFeed, Store, migrations,
+    restore_rows, sqlite,
 };
 
 #[derive(Debug, Args)]
@@ -30,10 +31,17 @@ use crate::storage::{
 pub(super) struct Restore {
     /// An archive that `onceguard backup` wrote, from either kind of database
     file: PathBuf,
+    /// The file with the secret key of age for an encrypted archive
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
     /// Keep the archive's API tokens valid, or revoke them all: tokens that were revoked after the
     /// archive was made are valid in it
     #[arg(long, value_name = "WHAT")]
     tokens: Tokens,
+    /// Also revoke again what this file names: the journal (DATA_DIR/revocations) of another
+    /// instance, or events of the audit log, one as JSON a line
+    #[arg(long, value_name = "FILE")]
+    revocations: Option<PathBuf>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -50,16 +58,17 @@ enum Tokens {
 
 impl Restore {
     pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
-        let manifest = backup::read(&self.file)?;
+        let manifest = backup::read(&self.file, self.identity.as_deref())?;
         check_schema(&self.file, &manifest)?;
         let _lock = database::lock(&config)?;
+        let remembered = recover::remembered(&config, self.revocations.as_deref())?;
         let target = Target::open(&config).await?;
         let confirmed = target
-            .refuse_serving()
+            .refuse_use()
             .await
             .and_then(|()| out::confirm(&question(&self.file, &manifest, &target), self.yes));
         let restored = match confirmed {
-            Ok(()) => self.restore(&config, &target).await,
+            Ok(()) => self.restore(&config, &target, manifest.origin.taken_at, remembered).await,
             Err(failure) => Err(failure),
         };
         target.close().await;
@@ -72,17 +81,24 @@ impl Restore {
         self.print(&manifest, &restored, &keys?)
     }
 
-    async fn restore(&self, config: &Config, target: &Target) -> Result<Recovered, Failure> {
+    async fn restore(
+        &self,
+        config: &Config,
+        target: &Target,
+        taken_at: Timestamp,
+        remembered: Vec<Remembered>,
+    ) -> Result<Recovered, Failure> {
         let recovery = Recovery {
             skew: config.signatures.skew().to_std().unwrap_or_default().max(target.skew),
             now: Clock::system().now(),
             actor: Actor::Operator,
+            remembered,
         };
         let revoke_tokens = self.tokens == Tokens::Revoke;
-        let how = HowToRestore { recovery, revoke_tokens };
+        let how = HowToRestore { recovery, revoke_tokens, taken_at };
         let (feed, mut rows) = restore_rows();
-        let file = self.file.clone();
-        let reading = spawn_blocking(move || give(&file, feed));
+        let (file, identity) = (self.file.clone(), self.identity.clone());
+        let reading = spawn_blocking(move || give(&file, identity.as_deref(), feed));
         let restored = match (&config.database.url, &target.store) {
             (DatabaseUrl::Sqlite(SqliteLocation::File(path)), _) => {
                 // SQLite's rename needs the old file for itself.
@@ -117,6 +133,7 @@ impl Restore {
                 "generation": recovered.generation,
                 "not_before": format::time(recovered.not_before),
                 "sessions_ended": recovered.sessions_ended,
+                "done_again": recover::words(&recovered.done_again),
                 "tokens_revoked": self.tokens == Tokens::Revoke,
                 "stored_keys": keys.iter().map(Did::as_str).collect::<Vec<_>>(),
             }));
@@ -127,7 +144,7 @@ impl Restore {
             format::time(manifest.origin.taken_at),
             recovered.sessions_ended
         ))?;
-        recover::print_what_is_left(keys)
+        recover::print_what_is_left(&recovered.done_again, keys)
     }
 }
 
@@ -145,9 +162,9 @@ impl From<InvalidArchive> for Stopped {
 }
 
 /// Reads the archive, once more, and gives its rows to the database.
-fn give(file: &Path, feed: RestoreFeed) -> Result<(), Stopped> {
+fn give(file: &Path, identity: Option<&Path>, feed: RestoreFeed) -> Result<(), Stopped> {
     let (mut shown, mut given) = (Shown::new(), 0);
-    archive::read(file, |table, lines| {
+    archive::read(file, identity, |table, lines| {
         given += lines.iter().map(|byte| u64::from(*byte == b'\n')).sum::<u64>();
         shown.update(table, given);
         if feed.chunk(table, lines) { Ok(()) } else { Err(Stopped::Refused) }
@@ -156,16 +173,16 @@ fn give(file: &Path, feed: RestoreFeed) -> Result<(), Stopped> {
     Ok(())
 }
 
-/// An archive has the tables of one schema.
+/// What an older schema lacks gets its default; nothing is known of a newer one.
 fn check_schema(file: &Path, manifest: &Manifest) -> Result<(), Failure> {
-    let (theirs, ours) = (manifest.origin.schema.as_str(), migrations::newest());
-    let what = match theirs.cmp(ours) {
-        std::cmp::Ordering::Equal => return Ok(()),
-        std::cmp::Ordering::Greater => "which this onceguard does not know: use a newer one",
-        std::cmp::Ordering::Less => {
-            "and this onceguard restores its own schema only: restore it with the version that \
-             wrote it, and then run `onceguard migrate up` of this one"
-        }
+    let theirs = manifest.origin.schema.as_str();
+    let what = if theirs > migrations::newest() {
+        "which this onceguard does not know: use a newer one"
+    } else if theirs < OLDEST_ARCHIVE {
+        "which is older than this onceguard can restore: restore it with the version that wrote it, \
+         and then run `onceguard migrate up` of this one"
+    } else {
+        return Ok(());
     };
     Err(Failure::Refused(format!(
         "{} was written by onceguard {} with the schema {theirs}, {what}",
@@ -202,7 +219,7 @@ impl Target {
     }
 
     async fn open_existing(config: &Config) -> Result<Self, Failure> {
-        let store = database::open_migrated(config).await?;
+        let store = database::open_complete(config).await?;
         let told = Self::look(&store).await;
         if told.is_err() {
             store.close().await;
@@ -222,11 +239,13 @@ impl Target {
         Ok((holds, history.skew))
     }
 
-    async fn refuse_serving(&self) -> Result<(), Failure> {
-        match &self.store {
-            Some(store) => database::nobody_serves(store, "nothing was restored").await,
-            None => Ok(()),
+    /// Refuses while an instance serves, and a database that was moved.
+    async fn refuse_use(&self) -> Result<(), Failure> {
+        let Some(store) = &self.store else { return Ok(()) };
+        if let Some(departure) = store.departure().await? {
+            return Err(Failure::Refused(format!("nothing was restored: {departure}")));
         }
+        database::nobody_serves(store, "nothing was restored").await
     }
 
     async fn close(&self) {

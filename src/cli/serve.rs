@@ -57,6 +57,7 @@ impl From<StartError> for Failure {
             StartError::Service(error) => error.into(),
             StartError::DatabaseLock(error) => error.into(),
             StartError::Schema(_)
+            | StartError::Moved(_)
             | StartError::Lost(_)
             | StartError::WentBack(_)
             | StartError::DataDir(DataDirError::InUse { .. }) => Self::Refused(error.to_string()),
@@ -150,6 +151,9 @@ fn announcement(application: &Application, has_tls: bool) -> String {
             "tokens      made earlier; `onceguard token create` makes one, `token list` shows them"
                 .to_owned()
         }
+        AdminToken::NoneValid => "tokens      none is valid: they were revoked or have expired; \
+             `onceguard token create` makes one"
+            .to_owned(),
     };
     format!(
         "onceguard {version} is ready\n\

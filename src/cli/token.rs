@@ -1,6 +1,8 @@
 //! `onceguard token`: makes, lists and revokes API tokens. A token's text is printed only when the
 //! token is made.
 
+use std::sync::Arc;
+
 use clap::Subcommand;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -9,7 +11,8 @@ use super::{Failure, database, format, out};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::{Actor, ApiToken, TokenScope, TokenScopes};
-use crate::services::Tokens;
+use crate::metrics::Metrics;
+use crate::services::{Journal, Tokens};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
@@ -56,7 +59,9 @@ pub(super) enum Token {
 impl Token {
     pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
         let store = database::open_migrated(&config).await?;
-        let tokens = Tokens::new(store.clone(), Clock::system());
+        let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new()?));
+        let journal = Journal::of(&config.data_dir, clock.clone(), metrics);
+        let tokens = Tokens::new(store.clone(), clock).journaled(journal);
         let result = self.act(&tokens).await;
         store.close().await;
         result

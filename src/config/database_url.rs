@@ -149,6 +149,30 @@ impl PostgresOptions {
         Ok(Self { connection, ssl_mode, ssl_root_cert })
     }
 
+    /// Where it is, in words: without user, password and options.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let name = |host: &Host| match host {
+            Host::Tcp(name) if name.contains(':') => format!("[{name}]"),
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(path) => path.display().to_string(),
+        };
+        let mut hosts: Vec<_> = self.connection.get_hosts().iter().map(name).collect();
+        if hosts.is_empty() {
+            hosts = self.connection.get_hostaddrs().iter().map(ToString::to_string).collect();
+        }
+        let ports = self.connection.get_ports();
+        for (index, host) in hosts.iter_mut().enumerate() {
+            // One port is that of every host.
+            let port = ports.get(index).or(ports.first());
+            if let Some(port) = port.filter(|_| !host.starts_with('/')) {
+                *host = format!("{host}:{port}");
+            }
+        }
+        let database = self.connection.get_dbname().or(self.connection.get_user());
+        format!("postgres://{}/{}", hosts.join(","), database.unwrap_or_default())
+    }
+
     /// Whether every host in the URL is this machine: a Unix socket, a loopback address, or
     /// `localhost`.
     #[must_use]
@@ -241,6 +265,21 @@ mod tests {
         assert_eq!(sqlite("sqlite:///var/x.db"), SqliteLocation::File("/var/x.db".into()));
         for text in ["sqlite://", "sqlite://:memory:", "sqlite://x.db?mode=ro", "sqlite://x#y"] {
             refusal(text);
+        }
+    }
+
+    #[test]
+    fn a_place_has_no_secret() {
+        for (url, place) in [
+            (
+                "postgres://me:secret@db.example/trust?sslmode=require",
+                "postgres://db.example:5432/trust",
+            ),
+            ("postgres://me:secret@[::1]:6000/trust", "postgres://[::1]:6000/trust"),
+            ("postgres://me:secret@a:1,b:2/trust", "postgres://a:1,b:2/trust"),
+            ("postgres://me:secret@/trust?host=/run/pg", "postgres:///run/pg/trust"),
+        ] {
+            assert_eq!(postgres(url).place(), place);
         }
     }
 

@@ -33,7 +33,7 @@ use std::path::PathBuf;
 
 pub use agents::{Agents, AllowedAgent, AllowedAgents};
 pub use auth::Auth;
-pub use backup::Backup;
+pub use backup::{Backup, parse_recipient};
 pub use claims::Claims;
 pub use database::{Database, Pool};
 pub use database_url::{DatabaseUrl, InvalidDatabaseUrl, PostgresOptions, SqliteLocation, SslMode};

@@ -9,11 +9,12 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::{JobError, LeaseKeeper};
-use crate::archive::{DRAFT_SUFFIX, Draft, Manifest, Origin, Writer};
+use crate::archive::{DRAFT_SUFFIX, Draft, Manifest, Origin, Output, Writer};
 use crate::clock::Clock;
 use crate::config;
 use crate::data_dir;
 use crate::domain::{Actor, AuditEvent, Timestamp};
+use crate::storage::tables::TABLES;
 use crate::storage::{BACKUP_LEASE, Dump, Store};
 
 pub(super) const NAME: &str = BACKUP_LEASE;
@@ -22,11 +23,17 @@ pub(super) const LOOK: std::time::Duration = std::time::Duration::from_mins(10);
 
 const PREFIX: &str = "onceguard_backup_";
 const SUFFIX: &str = ".tar.zst";
+/// Of `YYYYMMDD_HHMMSS`.
+const TIME_LENGTH: usize = 15;
+/// What an encrypted one has behind that.
+const ENCRYPTED: &str = ".age";
 
-/// What the archive of a backup that is made now is called.
+/// What the archive of a backup that is made now is called. Another one of the same second gets a
+/// number.
 #[must_use]
-pub fn file_name(now: Timestamp) -> String {
-    format!("{PREFIX}{}{SUFFIX}", now.format("%Y%m%d_%H%M%S"))
+pub fn file_name(now: Timestamp, encrypted: bool) -> String {
+    let encrypted = if encrypted { ENCRYPTED } else { "" };
+    format!("{PREFIX}{}{SUFFIX}{encrypted}", now.format("%Y%m%d_%H%M%S"))
 }
 
 /// A backup under way.
@@ -61,6 +68,7 @@ impl<W: Write + Send + 'static> Backup<W> {
     /// Writes the next rows. Once there are none, finishes the archive.
     pub async fn step(mut self) -> Result<Step<W>, JobError> {
         let Some(chunk) = self.dump.next().await? else {
+            TABLES.iter().for_each(|table| self.archive.empty(table.name));
             let (out, manifest) = blocking(move || self.archive.finish()).await?;
             return Ok(Step::Done(out, manifest));
         };
@@ -88,23 +96,23 @@ pub(super) async fn run(
     settings: &config::Backup,
     keeper: &mut LeaseKeeper,
 ) -> Result<(), JobError> {
-    let path = settings.folder.join(file_name(clock.now()));
+    let recipients = settings.recipients.clone();
+    let path = settings.folder.join(file_name(clock.now(), !recipients.is_empty()));
     let folder = settings.folder.clone();
-    let target = path.clone();
-    let draft = blocking(move || {
+    let output = blocking(move || {
         data_dir::create(&folder).map_err(io::Error::other)?;
         remove_left_over_drafts(&folder)?;
-        Draft::create(&target)
+        Output::file(Draft::yielding(&path)?, &recipients)
     });
-    let mut backup = Backup::begin(store, draft.await?).await?;
-    let (draft, manifest) = loop {
+    let mut backup = Backup::begin(store, output.await?).await?;
+    let (output, manifest) = loop {
         match backup.step().await? {
             Step::Wrote(next, _) => backup = next,
-            Step::Done(draft, manifest) => break (draft, manifest),
+            Step::Done(output, manifest) => break (output, manifest),
         }
         keeper.renew().await?;
     };
-    blocking(move || draft.publish()).await?;
+    let path = blocking(move || output.publish()).await?.unwrap_or_default();
     let name = path.display().to_string();
     store.audit(event(Actor::Job(NAME), &name, &manifest)).await?;
     tracing::info!(job = NAME, file = name, rows = manifest.rows(), "backed up");
@@ -146,8 +154,14 @@ fn remove_oldest(folder: &Path, keep: u32) -> io::Result<()> {
 
 /// Whether [`file_name`] makes such names.
 fn is_backup(name: &str) -> bool {
-    let time = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
-    time.is_some_and(|time| chrono::NaiveDateTime::parse_from_str(time, "%Y%m%d_%H%M%S").is_ok())
+    let name = name.strip_suffix(ENCRYPTED).unwrap_or(name);
+    let Some(name) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)) else {
+        return false;
+    };
+    let (time, number) = name.split_at_checked(TIME_LENGTH).unwrap_or((name, ""));
+    let is_numbered = number.strip_prefix('_').is_some_and(|digits| digits.parse::<u32>().is_ok());
+    (number.is_empty() || is_numbered)
+        && chrono::NaiveDateTime::parse_from_str(time, "%Y%m%d_%H%M%S").is_ok()
 }
 
 fn files(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
@@ -182,8 +196,10 @@ mod tests {
     fn only_the_oldest_backups_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let others = ["onceguard_backup_20261130_before_the_move.tar.zst", "zzz.tar.zst"];
-        let backups = ["20261129_235959", "20261130_000000", "20261130_000001"]
-            .map(|time| format!("{PREFIX}{time}{SUFFIX}"));
+        assert!(!is_backup("onceguard_backup_20261130_000000_old.tar.zst"));
+        let backups =
+            ["20261129_235959.tar.zst", "20261130_000000.tar.zst.age", "20261130_000000_2.tar.zst"]
+                .map(|name| format!("{PREFIX}{name}"));
         for name in others.iter().copied().chain(backups.iter().map(String::as_str)) {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
@@ -197,7 +213,7 @@ mod tests {
     #[test]
     fn drafts_are_removed_once_their_process_is_gone() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(file_name(Clock::system().now()));
+        let path = folder.path().join(file_name(Clock::system().now(), false));
         let draft = Draft::create(&path).unwrap();
         let [name] = names(folder.path()).try_into().unwrap();
         remove_left_over_drafts(folder.path()).unwrap();

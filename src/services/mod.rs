@@ -8,6 +8,7 @@ mod claims;
 mod dids;
 mod erasure;
 mod error;
+mod journal;
 mod queue;
 mod readiness;
 mod records;
@@ -23,6 +24,7 @@ pub(crate) use dids::end_sessions as end_revoked_sessions;
 pub use dids::{Asker, Dids, Lookup, PutDid, ResolvedDid, Revocation, VerificationMethod};
 pub use erasure::{ErasedDid, Erasure};
 pub use error::ServiceError;
+pub use journal::{InvalidEntry, JOURNAL_FILE, Journal, read_events, remembered};
 pub use readiness::{Ability, Readiness};
 pub use records::{InactiveRemoved, RecordOperation, Records};
 pub use sealing::{

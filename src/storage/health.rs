@@ -51,6 +51,15 @@ impl Store {
         }
     }
 
+    /// What is wrong with the pages of an SQLite file; `None` if nothing is. Reads the whole file.
+    /// PostgreSQL checks its pages itself, where they have checksums.
+    pub async fn damage(&self) -> Result<Option<String>> {
+        match self {
+            Self::Postgres(_) => Ok(None),
+            Self::Sqlite(store) => store.damage().await,
+        }
+    }
+
     /// The general pool at this moment.
     #[must_use]
     pub fn pool_status(&self) -> PoolStatus {

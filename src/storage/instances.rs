@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Result, Store, on};
+use super::{Memory, Result, Store, on};
 use crate::clock::Clock;
 use crate::config::{OnCut, Replication};
 use crate::domain::{Actor, Timestamp};
@@ -29,6 +29,8 @@ pub struct Joining {
     /// The latest time of the database that an earlier process of this data folder knew.
     pub known_until: Option<Timestamp>,
     pub clock: Clock,
+    /// What a recovery is to do again.
+    pub memory: Memory,
 }
 
 /// What an instance remembers of the last heartbeat that the database acknowledged. Everything that

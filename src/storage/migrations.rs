@@ -27,7 +27,7 @@ pub const fn newest() -> &'static str {
 }
 
 /// The data that reverting each migration deletes, where it deletes any.
-const LOSSES: [(&str, Option<&str>); 13] = [
+const LOSSES: [(&str, Option<&str>); 14] = [
     (
         "2026-11-20-000001_sessions",
         Some("every session and its nonces, which can then be accepted again"),
@@ -69,6 +69,7 @@ const LOSSES: [(&str, Option<&str>); 13] = [
              --nothing-lost` after the migration was applied again",
         ),
     ),
+    ("2026-11-30-000110_transfers", Some("the record of where the database was moved from")),
     ("2026-11-30-000120_short_nonces", None),
     ("2026-11-30-000130_records", Some("every record, which only its owner can make again")),
 ];

@@ -4,13 +4,63 @@
 //! Each store has a `recover_in`, which does the work inside a transaction of the caller's, so that
 //! a database can be filled and recovered in one commit.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{Result, Store, on};
-use crate::domain::{Actor, AuditEvent, Did, Timestamp};
+use crate::domain::{Actor, AuditEvent, Did, NewDid, Timestamp};
+
+/// Something that a database which went back in time may have forgotten, and must not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    RevokeDid(Did),
+    RevokeToken(Uuid),
+    /// The key of a DID that no resolver reads was replaced by this one.
+    ReplaceKey(NewDid),
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RevokeDid(did) => write!(f, "DID {did}"),
+            Self::RevokeToken(id) => write!(f, "token {id}"),
+            Self::ReplaceKey(new) => write!(f, "key of {}", new.did),
+        }
+    }
+}
+
+/// An act that is remembered outside of the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    pub at: Timestamp,
+    pub act: Act,
+}
+
+/// Where an instance looks for what is remembered outside of the database, when it has to recover
+/// that by itself.
+#[derive(Clone)]
+pub struct Memory(Arc<dyn Fn() -> Vec<Remembered> + Send + Sync>);
+
+impl Memory {
+    #[must_use]
+    pub fn new(look: impl Fn() -> Vec<Remembered> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(look))
+    }
+
+    pub(super) fn remembered(&self) -> Vec<Remembered> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Memory")
+    }
+}
 
 /// What a recovery needs to know that the database does not.
 #[derive(Debug, Clone)]
@@ -21,6 +71,8 @@ pub struct Recovery {
     /// This machine's clock. The database's may be behind.
     pub now: Timestamp,
     pub actor: Actor,
+    /// Oldest first. What the database has forgotten of it is done again, before anything else.
+    pub remembered: Vec<Remembered>,
 }
 
 /// What a recovery did.
@@ -37,6 +89,8 @@ pub struct Recovered {
     /// Cached DIDs that are to be read anew before they are used.
     pub dids_stale: u64,
     pub leases_released: u64,
+    /// What was remembered, and the database had forgotten.
+    pub done_again: Vec<Act>,
 }
 
 impl Recovered {
@@ -50,6 +104,7 @@ impl Recovered {
                 "ancestor": self.ancestor,
                 "not_before": self.not_before,
                 "sessions": self.sessions_ended,
+                "done_again": self.done_again.iter().map(ToString::to_string).collect::<Vec<_>>(),
             }),
         }
     }

@@ -1,10 +1,12 @@
 //! Restores: the rows of an archive take the place of what a database holds, and the database is
 //! recovered, in one commit. Killed at any moment, it leaves the old data or the new.
 
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
-use super::tables::{TABLES, Table};
+use super::tables::{Column, Table};
 use super::{Recovery, Result, StoreError};
+use crate::domain::Timestamp;
 
 /// How to restore.
 #[derive(Debug, Clone)]
@@ -12,11 +14,15 @@ pub struct Restore {
     pub recovery: Recovery,
     /// Whether the archive's tokens are revoked: some may have been revoked after it was made.
     pub revoke_tokens: bool,
+    /// When the archive was made: that is the last backup which the restored database knows of.
+    pub taken_at: Timestamp,
 }
 
 /// Rows of one table, on their way into a database.
 pub(super) struct RestoreChunk {
     pub(super) table: &'static Table,
+    /// Those that the rows have: an archive of an older schema lacks some.
+    pub(super) columns: Vec<&'static Column>,
     /// The rows as one JSON array.
     pub(super) rows: String,
 }
@@ -46,9 +52,10 @@ impl RestoreFeed {
     /// restore goes on.
     #[must_use]
     pub fn chunk(&self, table: &str, lines: Vec<u8>) -> bool {
-        let known = TABLES.iter().find(|known| known.name == table);
+        let known = Table::named(table);
+        let columns = known.map(|table| columns(table, &lines)).unwrap_or_default();
         let part = match (known, array(lines)) {
-            (Some(table), Some(rows)) => Part::Chunk(RestoreChunk { table, rows }),
+            (Some(table), Some(rows)) => Part::Chunk(RestoreChunk { table, columns, rows }),
             (None, _) => Part::Refused(unfit(&format!("it has a table {table:?}"))),
             (_, None) => Part::Refused(unfit(&format!("its rows of {table} are no text"))),
         };
@@ -84,6 +91,13 @@ fn taken(part: Option<Part>) -> Result<Option<RestoreChunk>> {
 
 fn unfit(why: &str) -> StoreError {
     StoreError::Unexpected(format!("the archive does not fit this onceguard: {why}"))
+}
+
+/// The columns that the first row has, and so all rows of a chunk.
+fn columns(table: &'static Table, lines: &[u8]) -> Vec<&'static Column> {
+    let first = lines.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let row: Map<String, Value> = serde_json::from_slice(first).unwrap_or_default();
+    table.columns.iter().filter(|column| row.contains_key(column.name)).collect()
 }
 
 /// Lines of JSON as an array. No JSON has a line break within a string.

@@ -1,6 +1,10 @@
 //! The tables as archives know them: the same for both databases, which store the same rows in
 //! different types. Each database writes a row of such a table as one line of JSON.
 
+use std::net::IpAddr;
+
+use serde_json::{Map, Value};
+
 /// A table whose rows an archive holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Table {
@@ -39,9 +43,69 @@ pub enum Kind {
     Address,
 }
 
+/// The oldest schema whose archives can be restored. Tables and columns that came later are empty in
+/// them, and get their defaults. A migration that asks for more than that moves this on.
+pub const OLDEST_ARCHIVE: &str = "2026-11-30-000090_generation";
+
+impl Table {
+    /// The table of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        TABLES.iter().find(|table| table.name == name)
+    }
+
+    /// Whether a line is a row of this table. One of an older schema may lack columns.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, line: &str, may_lack: bool) -> Result<(), String> {
+        let row: Map<String, Value> =
+            serde_json::from_str(line).map_err(|_| "it is no object of JSON".to_owned())?;
+        for column in self.columns {
+            match row.get(column.name) {
+                None if may_lack => {}
+                None => return Err(format!("it has no {}", column.name)),
+                Some(value) if column.kind.fits(value) => {}
+                Some(_) => return Err(format!("its {} is of another kind", column.name)),
+            }
+        }
+        let known = |name: &&String| self.columns.iter().any(|column| column.name == **name);
+        match row.keys().find(|name| !known(name)) {
+            Some(other) => Err(format!("there is no column {other:?}")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Kind {
+    fn fits(self, value: &Value) -> bool {
+        let hex = |of: usize| {
+            value.as_str().is_some_and(|text| {
+                text.len() % of == 0
+                    && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            })
+        };
+        value.is_null()
+            || match self {
+                Self::Text => value.is_string(),
+                Self::Bytes => hex(2),
+                Self::Id => hex(32) && value.as_str().is_some_and(|text| text.len() == 32),
+                Self::Ids => hex(32),
+                Self::Number | Self::Time => value.is_i64(),
+                Self::Bool => value.is_boolean(),
+                Self::Json => true,
+                Self::Words => value.as_array().is_some_and(|all| all.iter().all(Value::is_string)),
+                Self::Address => value.as_str().is_some_and(|text| text.parse::<IpAddr>().is_ok()),
+            }
+    }
+}
+
 const fn column(name: &'static str, kind: Kind) -> Column {
     Column { name, kind }
 }
+
+/// A table that is in no archive: it says what became of this very database, and not of its data.
+pub const NOT_ARCHIVED: &str = "transfers";
 
 /// Every table with data, those first that others refer to. The order is that of archives.
 pub const TABLES: [Table; 15] = [
@@ -232,3 +296,41 @@ pub const TABLES: [Table; 15] = [
         ],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_the_columns_of_its_table_and_their_kinds() {
+        let signers = Table::named("signers").unwrap();
+        let check = |line: &str| signers.check(line, false);
+        assert_eq!(check(r#"{"signer":"00ff","did":"did:a:b","live":1}"#), Ok(()));
+        assert_eq!(check(r#"{"signer":null,"did":null,"live":null}"#), Ok(()));
+        for (line, why) in [
+            ("nonsense", "no object"),
+            ("[]", "no object"),
+            (r#"{"signer":"00","did":"did:a:b"}"#, "no live"),
+            (r#"{"signer":"0","did":"did:a:b","live":1}"#, "its signer"),
+            (r#"{"signer":"0G","did":"did:a:b","live":1}"#, "its signer"),
+            (r#"{"signer":"00","did":7,"live":1}"#, "its did"),
+            (r#"{"signer":"00","did":"did:a:b","live":1.5}"#, "its live"),
+            (r#"{"signer":"00","did":"did:a:b","live":1,"x":1}"#, "no column \"x\""),
+        ] {
+            assert!(check(line).unwrap_err().contains(why), "{line}");
+        }
+        assert_eq!(signers.check(r#"{"signer":"00"}"#, true), Ok(()));
+        assert!(Table::named("colours").is_none());
+        for (kind, fits, not) in [
+            (Kind::Id, r#""00112233445566778899aabbccddeeff""#, r#""""#),
+            (Kind::Ids, r#""""#, r#""00""#),
+            (Kind::Time, "5", r#""2026""#),
+            (Kind::Bool, "true", "1"),
+            (Kind::Words, r#"["a"]"#, r#"["a",1]"#),
+            (Kind::Address, r#""::1""#, r#""host""#),
+        ] {
+            let of = |text: &str| kind.fits(&serde_json::from_str(text).unwrap());
+            assert!(of(fits) && !of(not), "{kind:?}");
+        }
+    }
+}

@@ -17,7 +17,12 @@ const METRIC: &str = "onceguard_database_recovery_timestamp_seconds";
 /// Stops the service, recovers its database, and starts the service again.
 async fn recover(app: &mut TestApp) {
     app.stop().await;
-    let recovery = Recovery { skew: minutes(1), now: now(app), actor: Actor::Operator };
+    let recovery = Recovery {
+        skew: minutes(1),
+        now: now(app),
+        actor: Actor::Operator,
+        remembered: Vec::new(),
+    };
     app.store().recover(recovery).await.unwrap();
     app.restart().await;
 }

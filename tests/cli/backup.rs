@@ -272,3 +272,43 @@ async fn the_service_makes_backups_and_keeps_the_newest(#[values(Sqlite, Postgre
     assert_eq!(process.stop().await.code(), 0);
     assert_eq!(raw.number(made).await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_backups_of_a_second_have_two_names() {
+    let home = migrated(Sqlite).await;
+    let folder = tempfile::tempdir().unwrap();
+    let backups = (0..6).map(|_| {
+        let mut command = home.command(&["backup"]);
+        command.current_dir(folder.path());
+        Running::start(command)
+    });
+    let backups: Vec<_> = backups.collect();
+    for backup in backups {
+        backup.finished().await.success();
+    }
+    let names = names(folder.path());
+    assert_eq!(names.len(), 6, "{names:?}");
+    for name in names {
+        let file = folder.path().join(name).display().to_string();
+        home.run(&["backup", "verify", &file]).await.success();
+    }
+}
+
+/// What was added, and what is something else, is not called truncated.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_said_what_a_file_is() {
+    let home = migrated(Sqlite).await;
+    let (path, file) = place(&home, "one.tar.zst");
+    home.run(&["backup", "--output", &file]).await.success();
+    let bytes = fs::read(&path).unwrap();
+    let text = zstd::encode_all(&b"a short text"[..], 1).unwrap();
+    for (bytes, words) in [
+        ([&bytes[..], b"more"].concat(), "something was added after it"),
+        ([&bytes[..], &bytes[..]].concat(), "something was added after it"),
+        (text, "is no archive of onceguard"),
+        (bytes[..bytes.len() - 3].to_vec(), "is truncated"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        assert_failed(&home.run(&["backup", "verify", &file]).await, 1, &[words]);
+    }
+}

@@ -64,7 +64,7 @@ async fn what_is_wrong_fails_and_says_what_to_do() {
 
     let finished = home.run(&["doctor", "--json"]).await;
     assert_eq!(finished.code(), 1, "{finished:?}");
-    assert!(finished.stderr.contains("3 of 11 checks failed"), "{finished:?}");
+    assert!(finished.stderr.contains("3 of 12 checks failed"), "{finished:?}");
     let report: Value = serde_json::from_str(&finished.stdout).unwrap();
     let (folder, what) = verdict(&report, "data folder");
     assert!(folder == "fail" && what.contains("chmod 600"), "{what}");
@@ -289,4 +289,19 @@ async fn an_address_that_tells_no_host_is_worth_a_look() {
             assert_eq!(verdict(&report, "hosts").0, "ok", "{report}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_pages_are_seen() {
+    let home = crate::migrated(Sqlite).await;
+    home.run(&["seed", "staging"]).await.success();
+    let database = home.folder().join("onceguard.db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    // Pages of data: the schema and all that `doctor` reads otherwise stay as they are.
+    let nonces = bytes.windows(15).rposition(|part| part.starts_with(b"seed-")).unwrap_or(0);
+    let page = (nonces / 4096).max(bytes.len() / 4096 / 2) * 4096;
+    bytes[page..page + 512].fill(0xff);
+    std::fs::write(&database, bytes).unwrap();
+    let doctor = home.run(&["doctor"]).await;
+    assert!(doctor.code() == 1 && doctor.stdout.contains("it is damaged"), "{doctor:?}");
 }

@@ -64,8 +64,9 @@ async fn a_file_that_was_put_back_is_not_served_before_it_is_recovered(
     home.run(&["recover", "--yes"]).await.success();
     let process = home.start().await;
     let nonces = format!("/v1/sessions/{session}/nonces");
-    let again = caller(&home, &process).post(&nonces, &serde_json::json!({ "nonce": "lost" }));
-    again.await.refused(410, "session_ended");
+    let again =
+        caller(&home, &process).post(&nonces, &serde_json::json!({ "nonce": "lost" })).await;
+    again.refused(410, "session_ended");
     assert_eq!(process.stop().await.code(), 0);
     home.start().await.stop().await.success();
 }
@@ -96,6 +97,8 @@ async fn a_database_is_taken_as_it_is_on_the_operators_word(
 #[tokio::test(flavor = "multi_thread")]
 async fn another_database_is_not_served_by_mistake() {
     let (one, other) = (Home::on(Postgres).await, Home::on(Postgres).await);
+    // Both were copied from one template.
+    other.raw().await.execute("UPDATE history SET generation = gen_random_uuid()").await;
     one.start().await.stop().await.success();
     other.start().await.stop().await.success();
     std::fs::copy(one.folder().join("mark"), other.folder().join("mark")).unwrap();
@@ -162,4 +165,15 @@ async fn nothing_is_recovered_while_an_instance_serves(#[values(Sqlite, Postgres
     assert_failed(&home.run(&["recover", "--yes"]).await, 4, &[word]);
     serving.stop().await.success();
     home.run(&["recover", "--yes"]).await.success();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_made_where_no_database_is() {
+    let home = crate::support::Home::on(Sqlite).await;
+    let folder = home.folder().join("new");
+    let home = home.set("data_dir", folder.display());
+    let url = format!("sqlite://{}/onceguard.db", folder.display());
+    let refused = home.run(&["recover", "--yes", "--database-url", &url]).await;
+    assert_failed(&refused, 4, &["there is no database"]);
+    assert!(!folder.exists());
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use onceguard::archive::{self, InvalidArchive, Manifest, Origin, Writer};
 use onceguard::clock::Clock;
+use onceguard::storage::tables::OLDEST_ARCHIVE;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -15,11 +16,11 @@ use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{Caller, Home, Running, http_client};
 use crate::{assert_failed, json, migrated};
 
-type Rows = BTreeMap<String, Vec<Value>>;
+pub(crate) type Rows = BTreeMap<String, Vec<Value>>;
 
-fn read(file: &Path) -> (Manifest, Rows) {
+pub(crate) fn read(file: &Path) -> (Manifest, Rows) {
     let mut rows = Rows::new();
-    let manifest = archive::read::<InvalidArchive>(file, |table, lines| {
+    let manifest = archive::read::<InvalidArchive>(file, None, |table, lines| {
         let lines = String::from_utf8(lines).unwrap();
         let lines = lines.lines().map(|line| serde_json::from_str(line).unwrap());
         rows.entry(table.to_owned()).or_default().extend(lines);
@@ -29,7 +30,7 @@ fn read(file: &Path) -> (Manifest, Rows) {
 }
 
 /// The rows of a table, in any order, without these columns.
-fn without(rows: &Rows, table: &str, columns: &[&str]) -> BTreeSet<String> {
+pub(crate) fn without(rows: &Rows, table: &str, columns: &[&str]) -> BTreeSet<String> {
     let rows = rows.get(table).map_or(&[][..], Vec::as_slice);
     let mut kept = BTreeSet::new();
     for row in rows {
@@ -44,7 +45,7 @@ fn without(rows: &Rows, table: &str, columns: &[&str]) -> BTreeSet<String> {
 }
 
 /// What the database holds, by a backup of its own.
-async fn held(home: &Home) -> Rows {
+pub(crate) async fn held(home: &Home) -> Rows {
     let (path, file) = place(home, "held.tar.zst");
     home.run(&["backup", "--output", &file]).await.success();
     let (_, rows) = read(&path);
@@ -252,6 +253,16 @@ async fn what_cannot_be_restored_changes_nothing(#[values(Sqlite, Postgres)] on:
         (1, "", &|| forge(&forged, &schema, &[])),
         (4, "9999-01-01-000001_new", &|| forge(&forged, "9999-01-01-000001_new", &[])),
         (4, "2026-11-20-000001_old", &|| forge(&forged, "2026-11-20-000001_old", &[])),
+        (1, "lacks the table sealing_keys", &|| {
+            forge(&forged, &schema, &[("history", history.clone())]);
+        }),
+        (1, "a row of signers is none: its live", &|| {
+            forge(
+                &forged,
+                &schema,
+                &[("signers", json!({ "signer": "00", "did": "x", "live": "1" }))],
+            );
+        }),
     ] {
         make();
         let refused = home.run(&["restore", &forged, "--yes", "--tokens", "keep"]).await;
@@ -321,7 +332,7 @@ async fn killed_anywhere_it_leaves_the_old_or_the_new(#[values(Sqlite, Postgres)
 }
 
 /// PostgreSQL may need a moment to notice that its client is gone.
-async fn settled(home: &Home, on: Database) {
+pub(crate) async fn settled(home: &Home, on: Database) {
     if on == Postgres {
         let raw = home.raw().await;
         let others = "count(*) FROM pg_stat_activity WHERE datname = current_database() \
@@ -331,4 +342,49 @@ async fn settled(home: &Home, on: Database) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// What came later is empty, and has its defaults.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_archive_is_restored_into_the_newest_schema(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let home = migrated(on).await;
+    let history = json!({ "generation": "00112233445566778899aabbccddeeff", "ancestors": "",
+        "purged_until": null });
+    let token = json!({ "id": "00112233445566778899aabbccddeeff", "name": "old", "hash": "ab".repeat(32),
+        "scopes": ["admin"], "created_at": 1 });
+    let (_, forged) = place(&home, "old.tar.zst");
+    forge(&forged, OLDEST_ARCHIVE, &[("history", history), ("api_tokens", token)]);
+    home.run(&["backup", "verify", &forged]).await.success();
+    home.run(&["restore", &forged, "--yes", "--tokens", "keep"]).await.success();
+    let raw = home.raw().await;
+    assert_eq!(raw.number("count(*) FROM api_tokens WHERE name = 'old'").await, 1);
+    assert_eq!(raw.number("skew_seconds FROM history WHERE not_before IS NOT NULL").await, 60);
+    let process = home.start().await;
+    assert_eq!(process.stop().await.code(), 0);
+    // It says what it lacks, though it is not needed; and what does not fit at all is refused.
+    forge(&forged, OLDEST_ARCHIVE, &[("history", json!({ "colour": "green" }))]);
+    let refused = home.run(&["backup", "verify", &forged]).await;
+    assert_failed(&refused, 1, &["no column \"colour\""]);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restore_the_archive_is_the_last_backup(#[values(Sqlite, Postgres)] on: Database) {
+    let (_source, file) = source(on).await;
+    let home = migrated(on).await;
+    let told = json(home.run(&["restore", &file, "--yes", "--tokens", "revoke", "--json"]).await);
+    let stats = json(home.run(&["stats", "--json"]).await);
+    assert_eq!(
+        stats["last_backup_at"].as_str().unwrap()[..19],
+        told["taken_at"].as_str().unwrap()[..19]
+    );
+    let process = home.start().await;
+    crate::support::wait_for("the announcement", async || {
+        process.output().contains("none is valid").then_some(())
+    })
+    .await;
+    assert_eq!(process.stop().await.code(), 0);
 }

@@ -4,7 +4,9 @@
 use onceguard::config::OnCut::{self, Halt, Recover};
 use onceguard::config::Replication::Asynchronous;
 use onceguard::domain::{Actor, EndReason, NewSession, Session};
-use onceguard::storage::{Compared, Mark, Store, StoreError};
+use onceguard::storage::{
+    Act, Compared, Joining, Mark, Memory as Remember, Remembered, Store, StoreError,
+};
 use rstest::rstest;
 use uuid::Uuid;
 
@@ -331,4 +333,22 @@ async fn a_generation_that_does_not_follow_is_never_used() {
     store.raw().execute(&format!("UPDATE history SET generation = '{generation}'")).await;
     store.heartbeat().await.unwrap();
     opens(&store).await.unwrap();
+}
+
+/// A copy is a cut: the first instance on it recovers it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_recovers_revokes_again_what_it_remembers() {
+    let store = serving(Postgres, Recover).await;
+    let copy = store.copy().await;
+    let revoked = a_did();
+    let act = Act::RevokeDid(revoked.clone());
+    let memory = Remember::new(move || {
+        let at = onceguard::clock::Clock::system().now();
+        vec![Remembered { at, act: act.clone() }]
+    });
+    copy.join(Joining { memory, ..joining(Asynchronous, Recover) }).await.unwrap();
+    assert!(copy.did(&revoked).await.unwrap().unwrap().revoked_at.is_some());
+    let event = "count(*) FROM audit_events WHERE action = 'database.recover' AND \
+                 jsonb_array_length(detail -> 'done_again') = 1";
+    assert_eq!(copy.raw().number(event).await, 1);
 }

@@ -54,4 +54,5 @@ mod statistics;
 mod tables;
 mod tls;
 mod tokens;
+mod transfer;
 mod unreadable_rows;

@@ -17,7 +17,10 @@ use crate::support::{
 /// A machine whose clock is `ahead` of the database's, and an instance that allows this `skew`.
 async fn recover_with(store: &Store, skew: Duration, ahead: i64) -> Recovered {
     let now = in_seconds(store, ahead).await;
-    store.recover(Recovery { skew, now, actor: Actor::Operator }).await.unwrap()
+    store
+        .recover(Recovery { skew, now, actor: Actor::Operator, remembered: Vec::new() })
+        .await
+        .unwrap()
 }
 
 pub(crate) async fn recover(store: &Store) -> Recovered {
@@ -208,8 +211,12 @@ async fn a_recovery_that_fails_changes_nothing(#[values(Sqlite, Postgres)] on: D
     let id = opened(&store, a_session()).await.id;
     store.raw().break_audit_log().await;
     let (before, history) = (store.raw().data().await, store.history().await.unwrap());
-    let recovery =
-        Recovery { skew: minutes(1), now: in_seconds(&store, 0).await, actor: Actor::Operator };
+    let recovery = Recovery {
+        skew: minutes(1),
+        now: in_seconds(&store, 0).await,
+        actor: Actor::Operator,
+        remembered: Vec::new(),
+    };
     store.recover(recovery).await.unwrap_err();
     assert_eq!(store.raw().data().await, before);
     assert_eq!(store.history().await.unwrap(), history);

@@ -16,7 +16,8 @@ use onceguard::metrics::Metrics;
 use onceguard::resolvers::{Account, did_key};
 use onceguard::services::{OpenSession, Sealer, SealingKeys, Sessions};
 use onceguard::storage::{
-    Answer, Asked, Joining, OnLock, PurgeStep, Purged, Reading, RecordWriter, Store, StoreError,
+    Answer, Asked, Joining, Memory, OnLock, PurgeStep, Purged, Reading, RecordWriter, Store,
+    StoreError,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -98,6 +99,7 @@ pub fn joining(replication: Replication, on_cut: OnCut) -> Joining {
         skew: Duration::from_mins(1),
         known_until: None,
         clock: Clock::system(),
+        memory: Memory::new(Vec::new),
     }
 }
 

@@ -45,6 +45,12 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
     };
     let mut checks = vec![answers(&store).await];
     checks.extend(server(&store).await);
+    checks.extend(file(&store).await);
+    match store.departure().await {
+        Ok(None) => {}
+        Ok(Some(departure)) => checks.push(Check::fail(NAME, departure.to_string())),
+        Err(error) => checks.push(Check::fail(NAME, error.to_string())),
+    }
     let (migrations, complete) = migrations(&store, config).await;
     checks.push(migrations);
     checks.push(clock(&store, complete).await);
@@ -88,6 +94,17 @@ async fn server(store: &Store) -> Vec<Check> {
         if fatal { Check::fail(NAME, what) } else { Check::warn(NAME, what) }
     };
     findings.into_iter().map(check).collect()
+}
+
+/// The pages of SQLite's file. `None` when there is nothing to say.
+async fn file(store: &Store) -> Option<Check> {
+    const NAME: &str = "database file";
+    let damage = match store.damage().await {
+        Ok(damage) => damage?,
+        Err(error) => error.to_string(),
+    };
+    let advice = "stop the service, and restore a backup";
+    Some(Check::fail(NAME, format!("it is damaged ({damage}); {advice}")))
 }
 
 /// Also returns whether every table is there, because the other checks need them. Pending

@@ -18,11 +18,10 @@ mod watch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::ServiceError;
+use super::journal::{Journal, key_detail};
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::{
@@ -31,7 +30,7 @@ use crate::domain::{
 };
 use crate::metrics::Metrics;
 use crate::resolvers::{Reader, Resolvers, did_key};
-use crate::storage::Store;
+use crate::storage::{Act, Store};
 
 use cache::{DidCache, Freshness, Loaded};
 use load::{Found, Loader};
@@ -47,6 +46,8 @@ pub struct Dids {
     metrics: Arc<Metrics>,
     cache: DidCache,
     loader: Loader,
+    /// Without one, a recovery cannot learn again what was revoked here.
+    journal: Option<Journal>,
 }
 
 /// Who asks for a DID, and on whose account it is read.
@@ -97,7 +98,14 @@ impl Dids {
             loader: Loader::new(store.clone(), resolvers, config, clock),
             store,
             metrics,
+            journal: None,
         }
+    }
+
+    /// Writes revocations and replaced keys to this journal, too.
+    #[must_use]
+    pub fn journaled(self, journal: Journal) -> Self {
+        Self { journal: Some(journal), ..self }
     }
 
     /// What is known of a DID, at most `max_age` old when that is given: zero reads it from its
@@ -189,15 +197,15 @@ impl Dids {
             action: "did.put",
             subject: did.to_string(),
             // The key itself may be replaced again: an operator finds here which one it was.
-            detail: json!({
-                "key_type": new.key.key_type().as_str(),
-                "public_key": STANDARD.encode(new.key.as_bytes()),
-                "owner_address": new.owner_address,
-            }),
+            detail: key_detail(&new),
         };
-        let stored = self.store.put_did(new, event).await;
+        let stored = self.store.put_did(new.clone(), event).await;
         self.cache.changed(&did).await;
-        Ok(PutDid::Stored(stored?))
+        let stored = stored?;
+        if let (Some(journal), DidStored::Replaced(record)) = (&self.journal, &stored) {
+            journal.write(record.updated_at, Act::ReplaceKey(new)).await;
+        }
+        Ok(PutDid::Stored(stored))
     }
 
     /// Forgets a DID that is not revoked, on behalf of `actor`.
@@ -225,6 +233,9 @@ impl Dids {
         let revoked_at = revoked?.revoked_at;
         let here = self.metrics.revocation_seconds.with_label_values(&["here"]);
         here.observe(began.elapsed().as_secs_f64());
+        if let Some(journal) = &self.journal {
+            journal.write(revoked_at, Act::RevokeDid(did.clone())).await;
+        }
         let sessions_ended = end_sessions(&self.store, &self.metrics, Some(did), actor).await?;
         Ok(Revocation { revoked_at, sessions_ended })
     }

@@ -4,7 +4,7 @@ use tokio::task::JoinHandle;
 
 use super::Dids;
 use crate::domain::Did;
-use crate::storage::{DidChange, DidChanges};
+use crate::storage::{Act, DidChange, DidChanges};
 
 impl Dids {
     /// Follows the changes until the store is closed. The cache is trusted while they are heard.
@@ -27,7 +27,7 @@ impl Dids {
                 self.changed(&did).await;
                 if !here {
                     // Not here: the next change must not wait for the database.
-                    tokio::spawn(self.clone().time_revocation(did));
+                    tokio::spawn(self.clone().heard_of_revocation(did));
                 }
             }
             DidChange::Everything => {
@@ -39,8 +39,12 @@ impl Dids {
         }
     }
 
-    /// Measures how long ago, by the database's clock, a DID was revoked elsewhere.
-    async fn time_revocation(self, did: Did) {
+    /// Remembers that a DID was revoked elsewhere, and measures how long ago, by the database's
+    /// clock.
+    async fn heard_of_revocation(self, did: Did) {
+        if let Some(journal) = &self.journal {
+            journal.write(journal.now(), Act::RevokeDid(did.clone())).await;
+        }
         if let Ok(Some(record)) = self.store.did(&did).await
             && let Some(revoked_at) = record.revoked_at
         {

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use lookups::Lookups;
 
-use super::ServiceError;
+use super::{Journal, ServiceError};
 use crate::clock::Clock;
 use crate::config;
 use crate::data_dir;
@@ -23,7 +23,7 @@ use crate::domain::{
     Actor, ApiToken, AuditEvent, NewToken, TokenHash, TokenScope, TokenScopes, TokenText,
 };
 use crate::origin::Origin;
-use crate::storage::Store;
+use crate::storage::{Act, Store};
 
 /// The file in the data folder that holds the first admin token.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
@@ -48,6 +48,8 @@ pub enum AdminToken {
     Configured,
     /// The database has tokens, and this data folder holds none of them.
     Elsewhere,
+    /// Every token that the database has was revoked or has expired.
+    NoneValid,
 }
 
 /// The tokens. Clones share the cache.
@@ -59,6 +61,8 @@ pub struct Tokens {
     remembered: Cache<TokenHash, Arc<ApiToken>>,
     unknown: Cache<TokenHash, ()>,
     use_recorded: Cache<Uuid, ()>,
+    /// Without one, a recovery cannot learn again what was revoked here.
+    journal: Option<Journal>,
 }
 
 impl Tokens {
@@ -81,7 +85,14 @@ impl Tokens {
                 .max_capacity(REMEMBERED_TOKENS)
                 .time_to_live(USE_RECORDED_EVERY)
                 .build(),
+            journal: None,
         }
+    }
+
+    /// Writes revocations to this journal, too.
+    #[must_use]
+    pub fn journaled(self, journal: Journal) -> Self {
+        Self { journal: Some(journal), ..self }
     }
 
     /// The token with this text, if it is valid now (or was less than 5 seconds ago).
@@ -159,6 +170,10 @@ impl Tokens {
         };
         let revoked = self.store.revoke_token(id, event).await?;
         self.remembered.invalidate_all();
+        if let (Some(journal), Some(token)) = (&self.journal, &revoked) {
+            let at = token.revoked_at.unwrap_or(token.observed_at);
+            journal.write(at, Act::RevokeToken(id)).await;
+        }
         Ok(revoked)
     }
 
@@ -188,7 +203,10 @@ impl Tokens {
                 })?),
                 None => None,
             };
-        let has_tokens = !self.store.list_tokens().await?.is_empty();
+        let tokens = self.store.list_tokens().await?;
+        let has_tokens = !tokens.is_empty();
+        let is_any_valid = tokens.iter().any(ApiToken::is_valid);
+        let others = if is_any_valid { AdminToken::Elsewhere } else { AdminToken::NoneValid };
         match in_file {
             Some(text) if !has_tokens => {
                 self.store_admin(&text).await?;
@@ -196,9 +214,9 @@ impl Tokens {
             }
             Some(text) => Ok(match self.stored(&text).await? {
                 Some(token) if token.is_valid() => AdminToken::InFile(file),
-                _ => AdminToken::Elsewhere,
+                _ => others,
             }),
-            None if has_tokens => Ok(AdminToken::Elsewhere),
+            None if has_tokens => Ok(others),
             None => {
                 let text = generate()?;
                 data_dir::write_secret(&file, text.expose())?;

@@ -13,7 +13,7 @@ use super::schema::history;
 use super::{PostgresStore, health, migrations};
 use crate::storage::dump::{self, Dump, Feed, Gathering};
 use crate::storage::tables::{Column, Kind, TABLES, Table};
-use crate::storage::{Result, StoreError};
+use crate::storage::{Fingerprints, Result, StoreError};
 
 /// Rows come as fast as they are taken, and no statement or pause is too long. The transaction sees
 /// what was committed before its first statement, which [`PostgresStore::dump`] waits for.
@@ -76,6 +76,18 @@ async fn read_all(c: &mut AsyncPgConnection, feed: &Feed) -> QueryResult<()> {
         }
     }
     Ok(())
+}
+
+/// What every table holds, as this transaction sees it.
+pub(super) async fn fingerprints(c: &mut AsyncPgConnection) -> QueryResult<Fingerprints> {
+    let mut found = Fingerprints::default();
+    for table in &TABLES {
+        let mut rows = sql_query(select(table)).load_stream::<Line>(c).await?;
+        while let Some(row) = rows.next().await {
+            found.add(table, &row?.line);
+        }
+    }
+    Ok(found)
 }
 
 /// Each row of the table as JSON.

@@ -44,7 +44,8 @@ const LOOK: &str = "
                     ('sealing_keys', 'SELECT INSERT DELETE'),
                     ('sessions', 'SELECT INSERT UPDATE DELETE'),
                     ('signer_nonces', 'SELECT INSERT DELETE'),
-                    ('signers', 'SELECT INSERT UPDATE DELETE')
+                    ('signers', 'SELECT INSERT UPDATE DELETE'),
+                    ('transfers', 'SELECT')
             ) AS tables (name, needs)
             CROSS JOIN unnest(string_to_array(needs, ' ')) AS needed (privilege)
             WHERE to_regclass(name) IS NOT NULL

@@ -26,6 +26,7 @@ mod sealing;
 mod sessions;
 mod statistics;
 mod tokens;
+mod transfer;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};

@@ -1,19 +1,21 @@
 //! Recovery of a database that went back in time.
 
+use diesel::dsl::now;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Integer, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Integer, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::connection::errors::{InFlight, Trouble};
 use super::connection::statement::Prepared;
+use super::dids::REVOKE;
 use super::history::seconds;
-use super::schema::{dids, leases, sessions};
+use super::schema::{api_tokens, dids, leases, sessions};
 use super::sessions::row::did;
 use super::{PostgresStore, audit};
-use crate::domain::{Did, EndReason, Timestamp};
-use crate::storage::{Recovered, Recovery, Result, StoreError};
+use crate::domain::{Did, EndReason, NewDid, Timestamp};
+use crate::storage::{Act, Recovered, Recovery, Remembered, Result, StoreError};
 
 /// Locks the row until the transaction ends: of two recoveries, one comes after the other. The
 /// time before which nothing is accepted never goes back. The database is on this server from now on.
@@ -77,6 +79,7 @@ pub(super) async fn recover_in(
     c: &mut AsyncPgConnection,
     recovery: &Recovery,
 ) -> QueryResult<Recovered> {
+    let done_again = do_again(c, &recovery.remembered).await?;
     let generation = Uuid::new_v4();
     let begin = sql_query(BEGIN_GENERATION)
         .bind::<SqlUuid, _>(generation)
@@ -106,7 +109,41 @@ pub(super) async fn recover_in(
         sessions_ended: sessions_ended as u64,
         dids_stale: dids_stale as u64,
         leases_released: leases_released as u64,
+        done_again,
     };
     audit::record(c, &recovered.event(recovery.actor.clone())).await?;
     Ok(recovered)
+}
+
+/// Does again what the database has forgotten, and returns what that was.
+async fn do_again(c: &mut AsyncPgConnection, remembered: &[Remembered]) -> QueryResult<Vec<Act>> {
+    let mut done = Vec::new();
+    for Remembered { at, act } in remembered {
+        let changed = match act {
+            Act::RevokeDid(did) => {
+                Prepared(sql_query(REVOKE).bind::<Text, _>(did.as_str())).execute(c).await?
+            }
+            Act::RevokeToken(id) => {
+                let valid = api_tokens::table.find(id).filter(api_tokens::revoked_at.is_null());
+                diesel::update(valid).set(api_tokens::revoked_at.eq(now)).execute(c).await?
+            }
+            Act::ReplaceKey(NewDid { did, key, owner_address }) => {
+                let older = dids::table.find(did.as_str()).filter(dids::revoked.eq(false));
+                let older = older.filter(dids::stale_at.is_null()).filter(dids::fetched_at.lt(at));
+                diesel::update(older.filter(dids::public_key.ne(key.as_bytes())))
+                    .set((
+                        dids::public_key.eq(key.as_bytes()),
+                        dids::key_type.eq(key.key_type().as_str()),
+                        dids::owner_address.eq(owner_address),
+                        dids::fetched_at.eq(at),
+                    ))
+                    .execute(c)
+                    .await?
+            }
+        };
+        if changed > 0 {
+            done.push(act.clone());
+        }
+    }
+    Ok(done)
 }

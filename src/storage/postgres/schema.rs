@@ -199,6 +199,17 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    transfers (direction) {
+        direction -> Text,
+        id -> Uuid,
+        peer -> Text,
+        began_at -> Timestamptz,
+        moved_at -> Nullable<Timestamptz>,
+        confirmed_at -> Nullable<Timestamptz>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     api_tokens,
     audit_events,
@@ -216,4 +227,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     sessions,
     signer_nonces,
     signers,
+    transfers,
 );

@@ -12,7 +12,7 @@ use super::connection::target::{Role, Target};
 use super::{SqliteStore, history, migrations};
 use crate::storage::dump::{self, Dump, Feed, Gathering};
 use crate::storage::tables::{Column, Kind, TABLES, Table};
-use crate::storage::{Result, StoreError};
+use crate::storage::{Fingerprints, Result, StoreError};
 
 #[derive(QueryableByName)]
 struct Line {
@@ -50,6 +50,11 @@ fn open(target: &Target) -> Result<(SqliteConnection, String, Uuid)> {
     Ok((conn, schema, history.generation))
 }
 
+/// The table that holds the rows of this one: `nonces` is a view here.
+pub(super) fn held_in(table: &Table) -> &'static str {
+    if table.name == "nonces" { "session_nonces" } else { table.name }
+}
+
 /// Returns early, and without an error, once the dump was dropped.
 fn read_all(conn: &mut SqliteConnection, feed: &Feed) -> QueryResult<()> {
     for table in &TABLES {
@@ -69,6 +74,18 @@ fn read_all(conn: &mut SqliteConnection, feed: &Feed) -> QueryResult<()> {
         }
     }
     Ok(())
+}
+
+/// What every table holds.
+pub(super) fn fingerprints(conn: &mut SqliteConnection) -> QueryResult<Fingerprints> {
+    let mut found = Fingerprints::default();
+    for table in &TABLES {
+        let rows = diesel::sql_query(select(table)).load_iter::<Line, DefaultLoadingMode>(conn)?;
+        for row in rows {
+            found.add(table, &row?.line);
+        }
+    }
+    Ok(found)
 }
 
 /// Each row of the table as JSON.

@@ -1,7 +1,7 @@
 //! Whether the database answers and can be written.
 
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Text};
 
 use super::SqliteStore;
 use super::schema::leases;
@@ -18,6 +18,12 @@ struct Number {
     number: i64,
 }
 
+#[derive(QueryableByName)]
+struct Found {
+    #[diesel(sql_type = Text)]
+    quick_check: String,
+}
+
 impl SqliteStore {
     pub async fn now(&self) -> Result<Timestamp> {
         if !self.0.is_writing() {
@@ -29,6 +35,14 @@ impl SqliteStore {
     /// Uses the same thread, and the same disk, as a claim.
     pub async fn prove_write(&self) -> Result<()> {
         self.0.write("prove_write", prove_write).await
+    }
+
+    pub async fn damage(&self) -> Result<Option<String>> {
+        let check = |conn: &mut SqliteConnection, _| {
+            let found: Vec<Found> = diesel::sql_query("PRAGMA quick_check(1)").load(conn)?;
+            Ok(found.into_iter().map(|found| found.quick_check).find(|found| found != "ok"))
+        };
+        self.0.read("damage", check).await
     }
 
     #[must_use]

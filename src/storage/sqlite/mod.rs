@@ -25,6 +25,7 @@ mod sessions;
 mod statistics;
 mod threads;
 mod tokens;
+mod transfer;
 mod types;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::metrics::Metrics;
 
 pub use connection::lock::{DatabaseLock, DatabaseLockError};
 pub use restore::restore;
+pub use transfer::receive;
 
 /// An SQLite database. Clones share its threads, which end with the last clone.
 #[derive(Clone)]

@@ -3,12 +3,13 @@
 use diesel::prelude::*;
 use uuid::Uuid;
 
-use super::schema::{dids, history, leases, sessions};
+use super::dids::mark_revoked;
+use super::schema::{api_tokens, dids, history, leases, sessions};
 use super::types::did;
 use super::{SqliteStore, audit};
-use crate::domain::{Did, EndReason, Timestamp};
+use crate::domain::{Did, EndReason, NewDid, Timestamp};
 use crate::storage::history::whole_seconds;
-use crate::storage::{History, Recovered, Recovery, Result};
+use crate::storage::{Act, History, Recovered, Recovery, Remembered, Result};
 
 impl SqliteStore {
     pub async fn recover(&self, recovery: Recovery) -> Result<Recovered> {
@@ -37,6 +38,7 @@ pub(super) fn recover_in(
     now: Timestamp,
     recovery: &Recovery,
 ) -> QueryResult<Recovered> {
+    let done_again = do_again(conn, now, &recovery.remembered)?;
     let (generation, at) = (Uuid::new_v4(), now.timestamp_micros());
     let History { generation: ancestor, ancestors, not_before, skew, .. } =
         super::history::read(conn)?;
@@ -77,7 +79,46 @@ pub(super) fn recover_in(
         sessions_ended: sessions_ended as u64,
         dids_stale: dids_stale as u64,
         leases_released: leases_released as u64,
+        done_again,
     };
     audit::write(conn, now, &recovered.event(recovery.actor.clone()))?;
     Ok(recovered)
+}
+
+/// Does again what the database has forgotten, and returns what that was.
+fn do_again(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    remembered: &[Remembered],
+) -> QueryResult<Vec<Act>> {
+    let (mut done, micros) = (Vec::new(), now.timestamp_micros());
+    for Remembered { at, act } in remembered {
+        let changed = match act {
+            Act::RevokeDid(did) => usize::from(mark_revoked(conn, now, did)?.first),
+            Act::RevokeToken(id) => {
+                let token = api_tokens::table.find(id.as_bytes().as_slice());
+                diesel::update(token.filter(api_tokens::revoked_at.is_null()))
+                    .set(api_tokens::revoked_at.eq(micros))
+                    .execute(conn)?
+            }
+            Act::ReplaceKey(NewDid { did, key, owner_address }) => {
+                let at = at.timestamp_micros();
+                let older = dids::table.find(did.as_str()).filter(dids::revoked.eq(false));
+                let older = older.filter(dids::stale_at.is_null()).filter(dids::fetched_at.lt(at));
+                diesel::update(older.filter(dids::public_key.ne(key.as_bytes())))
+                    .set((
+                        dids::public_key.eq(key.as_bytes()),
+                        dids::key_type.eq(key.key_type().as_str()),
+                        dids::owner_address.eq(owner_address),
+                        dids::fetched_at.eq(at),
+                        dids::updated_at.eq(micros),
+                    ))
+                    .execute(conn)?
+            }
+        };
+        if changed > 0 {
+            done.push(act.clone());
+        }
+    }
+    Ok(done)
 }

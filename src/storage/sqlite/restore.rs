@@ -11,14 +11,15 @@ use diesel::sql_types::{BigInt, Text};
 
 use super::connection::errors::{is_unreadable, store_error};
 use super::connection::target::{Role, Target};
+use super::dump::held_in;
 use super::migrations;
 use super::recovery::recover_in;
-use super::schema::{api_tokens, sealing_keys};
+use super::schema::{api_tokens, leases, sealing_keys};
 use crate::config::SqliteLocation;
 use crate::data_dir::sync_name;
-use crate::storage::restore::{Restore, RestoreRows};
-use crate::storage::tables::{Column, Kind, TABLES, Table};
-use crate::storage::{Recovered, Result, StoreError};
+use crate::storage::restore::{Restore, RestoreChunk, RestoreRows};
+use crate::storage::tables::{Column, Kind, TABLES};
+use crate::storage::{BACKUP_LEASE, Recovered, Result, StoreError};
 
 /// How the new file is called until it is whole. A restore that was killed leaves it.
 const UNFINISHED: &str = ".restoring";
@@ -36,6 +37,16 @@ struct Checkpoint {
 /// Restores the database at this path, which need not exist; blocks. No other process may use it:
 /// the caller holds its lock.
 pub fn restore(path: &Path, rows: &mut RestoreRows, restore: &Restore) -> Result<Recovered> {
+    replace(path, |conn| fill(conn, rows, restore), Ok)
+}
+
+/// Replaces the database at this path by a new file, which is made, filled, and given its name. `last`
+/// runs when everything but the rename is done, and can still stop it.
+pub(super) fn replace<T, U>(
+    path: &Path,
+    fill: impl FnOnce(&mut SqliteConnection) -> Result<T>,
+    last: impl FnOnce(T) -> Result<U>,
+) -> Result<U> {
     // A name that is a link goes on leading to the database.
     let path = match path.canonicalize() {
         Ok(path) => path,
@@ -43,50 +54,28 @@ pub fn restore(path: &Path, rows: &mut RestoreRows, restore: &Restore) -> Result
     };
     let new = with_suffix(&path, UNFINISHED);
     remove(&new)?;
-    let filled = fill(&new, rows, restore).and_then(|recovered| {
+    let replaced = make(&new, fill).and_then(|filled| {
         let old = Old::take(&path)?;
+        let done = last(filled)?;
         std::fs::rename(&new, &path)
             .and_then(|()| sync_name(&path))
             .and_then(|()| old.map_or(Ok(()), Old::spoil))
             .map_err(|error| failed(&path, &error))?;
-        Ok(recovered)
+        Ok(done)
     });
-    if filled.is_err() {
+    if replaced.is_err() {
         remove(&new)?;
     }
-    filled
+    replaced
 }
 
-/// Makes the new file, whole, recovered and synced.
-fn fill(new: &Path, rows: &mut RestoreRows, restore: &Restore) -> Result<Recovered> {
-    let database = |error: diesel::result::Error| store_error(&error);
+/// Makes the new file, with every table, and syncs it once it is filled.
+fn make<T>(new: &Path, fill: impl FnOnce(&mut SqliteConnection) -> Result<T>) -> Result<T> {
     let target = Target::prepare(&SqliteLocation::File(new.to_owned()))?;
     let mut conn = target.connect(Role::Writer)?;
-    conn.batch_execute(FAST).map_err(database)?;
+    conn.batch_execute(FAST).map_err(|error| store_error(&error))?;
     migrations::up(&mut conn)?;
-    // Migrations make rows of their own.
-    let empty: Vec<_> = TABLES.iter().map(|table| format!("DELETE FROM {};", table.name)).collect();
-    conn.batch_execute(&empty.concat()).map_err(database)?;
-    while let Some(chunk) = rows.next_blocking()? {
-        diesel::sql_query(insert(chunk.table))
-            .bind::<Text, _>(chunk.rows)
-            .execute(&mut conn)
-            .map_err(database)?;
-    }
-    let now = restore.recovery.now;
-    let recovered = conn
-        .immediate_transaction(|conn| {
-            let recovered = recover_in(conn, now, &restore.recovery)?;
-            // No session has a key any more: any sealing key will do from now on.
-            diesel::delete(sealing_keys::table).execute(conn)?;
-            if restore.revoke_tokens {
-                diesel::update(api_tokens::table.filter(api_tokens::revoked_at.is_null()))
-                    .set(api_tokens::revoked_at.eq(recovered.at.timestamp_micros()))
-                    .execute(conn)?;
-            }
-            Ok(recovered)
-        })
-        .map_err(database)?;
+    let filled = fill(&mut conn)?;
     empty_wal(&mut conn, new)?;
     drop(conn);
     no_wal(new)?;
@@ -94,7 +83,58 @@ fn fill(new: &Path, rows: &mut RestoreRows, restore: &Restore) -> Result<Recover
         .and_then(|file| file.sync_all())
         .and_then(|()| sync_name(new))
         .map_err(|error| failed(new, &error))?;
-    Ok(recovered)
+    Ok(filled)
+}
+
+/// Fills empty tables.
+pub(super) fn take_rows(conn: &mut SqliteConnection, rows: &mut RestoreRows) -> Result<()> {
+    let database = |error: diesel::result::Error| store_error(&error);
+    // Migrations make rows of their own.
+    let empty: Vec<_> =
+        TABLES.iter().map(|table| format!("DELETE FROM {};", held_in(table))).collect();
+    conn.batch_execute(&empty.concat()).map_err(database)?;
+    while let Some(chunk) = rows.next_blocking()? {
+        diesel::sql_query(insert(&chunk))
+            .bind::<Text, _>(chunk.rows)
+            .execute(conn)
+            .map_err(database)?;
+    }
+    Ok(())
+}
+
+/// Takes the archive's rows, and recovers the database.
+fn fill(
+    conn: &mut SqliteConnection,
+    rows: &mut RestoreRows,
+    restore: &Restore,
+) -> Result<Recovered> {
+    take_rows(conn, rows)?;
+    let now = restore.recovery.now;
+    let recovered = conn.immediate_transaction(|conn| {
+        let recovered = recover_in(conn, now, &restore.recovery)?;
+        // No session has a key any more: any sealing key will do from now on.
+        diesel::delete(sealing_keys::table).execute(conn)?;
+        if restore.revoke_tokens {
+            diesel::update(api_tokens::table.filter(api_tokens::revoked_at.is_null()))
+                .set(api_tokens::revoked_at.eq(recovered.at.timestamp_micros()))
+                .execute(conn)?;
+        }
+        let at = restore.taken_at.timestamp_micros();
+        diesel::insert_into(leases::table)
+            .values((
+                leases::name.eq(BACKUP_LEASE),
+                leases::holder.eq("restore"),
+                leases::taken_at.eq(at),
+                leases::until.eq(at),
+                leases::finished_at.eq(at),
+            ))
+            .on_conflict(leases::name)
+            .do_update()
+            .set((leases::until.eq(at), leases::finished_at.eq(at)))
+            .execute(conn)?;
+        Ok(recovered)
+    });
+    recovered.map_err(|error: diesel::result::Error| store_error(&error))
 }
 
 /// The old file, which is locked while it is replaced.
@@ -191,9 +231,10 @@ fn failed(path: &Path, error: &std::io::Error) -> StoreError {
 }
 
 /// Inserts rows that come as one JSON array.
-fn insert(Table { name, columns }: &Table) -> String {
+fn insert(RestoreChunk { table, columns, .. }: &RestoreChunk) -> String {
+    let name = table.name;
     let names: Vec<_> = columns.iter().map(|column| column.name).collect();
-    let values: Vec<_> = columns.iter().map(value).collect();
+    let values: Vec<_> = columns.iter().map(|column| value(column)).collect();
     let (names, values) = (names.join(", "), values.join(", "));
     format!("INSERT INTO {name} ({names}) SELECT {values} FROM json_each(?)")
 }

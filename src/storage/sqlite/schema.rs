@@ -198,5 +198,16 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    transfers (direction) {
+        direction -> Text,
+        id -> Binary,
+        peer -> Text,
+        began_at -> BigInt,
+        moved_at -> Nullable<BigInt>,
+        confirmed_at -> Nullable<BigInt>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(sessions, nonces);
 diesel::allow_tables_to_appear_in_same_query!(record_owners, records, record_blobs);

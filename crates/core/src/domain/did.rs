@@ -165,7 +165,7 @@ impl Gone {
 }
 
 /// A DID to store by hand.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewDid {
     pub did: Did,
     pub key: PublicKey,

@@ -60,7 +60,7 @@ const LOCK_PARTY: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 
 /// Locks the row, which confirms it, whether or not this is the first time; see
 /// [`confirm`](super::connection::confirm).
-const REVOKE: &str = "
+pub(super) const REVOKE: &str = "
     INSERT INTO dids (did, revoked, revoked_at) VALUES ($1, true, clock_timestamp())
     ON CONFLICT (did) DO UPDATE SET revoked = true, revoked_at = excluded.revoked_at
     WHERE NOT dids.revoked

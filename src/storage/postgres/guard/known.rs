@@ -66,6 +66,8 @@ impl LastAcknowledged {
 /// What must be there: ids, and the least number for each.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
+    /// Of which generation that is.
+    pub(super) generation: Uuid,
     pub(super) connections: (Vec<Uuid>, Vec<i64>),
     pub(super) instances: (Vec<Uuid>, Vec<i64>),
 }
@@ -110,7 +112,11 @@ impl Known {
             (acknowledged > 0).then_some((mark.id, acknowledged))
         });
         let heartbeats = self.heartbeats.iter().map(|(id, counter)| (*id, *counter));
-        Remembered { connections: connections.unzip(), instances: heartbeats.unzip() }
+        Remembered {
+            generation: self.generation,
+            connections: connections.unzip(),
+            instances: heartbeats.unzip(),
+        }
     }
 
     pub(super) fn open_connection(&mut self) -> Arc<ConnectionMark> {

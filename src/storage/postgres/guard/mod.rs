@@ -32,7 +32,8 @@ use crate::storage::{Joining, StoreError};
 const LOOKS: usize = 5;
 /// Operations of a database that was cut: those that tell its state, and those that revoke, with what
 /// they need to know who asks.
-const EVEN_IF_CUT: [&str; 13] = [
+const EVEN_IF_CUT: [&str; 14] = [
+    "departure",
     "did",
     "end_sessions_of_revoked",
     "history",
@@ -68,6 +69,8 @@ impl Drop for Admission {
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Nothing,
+    /// Another connection put it right meanwhile.
+    LookAgain,
     /// The database was recovered, and the recovery covers what this instance remembers.
     Take,
     /// It is on its server for the first time, or nothing was lost by a promotion.
@@ -202,7 +205,7 @@ impl Guard {
         for _ in 0..LOOKS {
             let remembered = self.known().remembered();
             let seen = look(c, &remembered).await.map_err(unchecked)?;
-            match self.judge(&seen) {
+            match self.judge(&seen, &remembered) {
                 Verdict::Nothing => {
                     let mark = self.remember(&seen, decides);
                     let admission = Admission { mark, cut: false };
@@ -211,6 +214,7 @@ impl Guard {
                     self.go_on();
                     return Ok(admission);
                 }
+                Verdict::LookAgain => {}
                 Verdict::Take => self.take(&seen),
                 Verdict::Adopt => {
                     let _turn = self.turn.lock().await;
@@ -233,9 +237,13 @@ impl Guard {
         Err(ConnectError::passing("the database is being recovered"))
     }
 
-    fn judge(&self, seen: &Seen) -> Verdict {
+    fn judge(&self, seen: &Seen, remembered: &Remembered) -> Verdict {
         let (here, until) = (seen.here(), self.until());
         let known = self.known();
+        // Of another generation it is covered, and not missing.
+        if remembered.generation != known.generation {
+            return Verdict::LookAgain;
+        }
         if seen.generation != known.generation {
             if !seen.ancestors.contains(&known.generation) {
                 return Verdict::Refuse(format!(

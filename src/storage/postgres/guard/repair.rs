@@ -80,8 +80,10 @@ impl Guard {
         seen: &Seen,
         why: &str,
     ) -> QueryResult<()> {
-        let Joining { skew, clock, .. } = &self.joining;
-        let recovery = Recovery { skew: *skew, now: clock.now().max(self.until()), actor: ACTOR };
+        let Joining { skew, clock, memory, .. } = &self.joining;
+        let now = clock.now().max(self.until());
+        let remembered = memory.remembered();
+        let recovery = Recovery { skew: *skew, now, actor: ACTOR, remembered };
         let recovered: Option<Recovered> = c
             .transaction(async |c| {
                 if Self::lock(c, seen).await? {
@@ -97,12 +99,13 @@ impl Guard {
         self.known().take(&after);
         self.metrics.cuts.inc();
         self.tell_recovered(Some(recovered.at));
-        let Recovered { generation, not_before, sessions_ended, .. } = recovered;
+        let Recovered { generation, not_before, sessions_ended, done_again, .. } = recovered;
         tracing::warn!(
             why,
             %generation,
             %not_before,
             sessions_ended,
+            revoked_again = done_again.len(),
             "the database went back in time, and was recovered: revoke again what was revoked since \
              (docs/recovery.md)"
         );

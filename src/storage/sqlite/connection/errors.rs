@@ -81,6 +81,15 @@ fn explain(message: &str) -> StoreError {
             "the database file or its folder cannot be written; check their owner and mode"
                 .to_owned()
         }
+        "disk I/O error" => {
+            "the disk failed, is full, or cannot be written (SQLite: disk I/O error); check its free \
+             space, the owner and mode of the folder, and the kernel's log"
+                .to_owned()
+        }
+        "unable to open database file" => {
+            "a file beside the database cannot be made; check the owner and mode of its folder"
+                .to_owned()
+        }
         "database is locked" => "another process holds the database's write lock".to_owned(),
         other => other.to_owned(),
     })

@@ -186,6 +186,19 @@ fn revoke(
     did: &Did,
     event: &AuditEvent,
 ) -> QueryResult<DidRevoked> {
+    let revoked = mark_revoked(conn, now, did)?;
+    if revoked.first {
+        audit::write(conn, now, event)?;
+    }
+    Ok(revoked)
+}
+
+/// Revokes a DID without a word to the audit log.
+pub(super) fn mark_revoked(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    did: &Did,
+) -> QueryResult<DidRevoked> {
     // Only this column is read, so that a DID can be revoked even when its row is broken.
     let before = dids::table.find(did.as_str()).select(dids::revoked_at).first(conn).optional()?;
     if let Some(revoked_at) = optional_timestamp(before.flatten())? {
@@ -200,7 +213,6 @@ fn revoke(
         .do_update()
         .set(revocation)
         .execute(conn)?;
-    audit::write(conn, now, event)?;
     Ok(DidRevoked { revoked_at: now, first: true })
 }
 

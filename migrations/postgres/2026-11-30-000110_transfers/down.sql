@@ -1,0 +1,3 @@
+-- With the triggers of a database that was moved.
+DROP FUNCTION refuse_changes CASCADE;
+DROP TABLE transfers;
