@@ -42,13 +42,13 @@ fn every_language_signs_the_same_and_passes() {
         let known = &vectors["keys"][text(case, "key")];
         let key = SigningKey::from_pem(text(known, "pem")).unwrap();
         let key_id = KeyId::DidUrl(DidUrl::parse(text(known, "keyid")).unwrap());
-        let signer = Signer { key: key.clone(), key_id, profile: Profile::onceguard() };
+        let agent = Signer { key: key.clone(), key_id, profile: Profile::onceguard() };
         let now = Timestamp::from_timestamp(case["created"].as_i64().unwrap(), 0).unwrap();
         let nonce = Nonce::parse(text(case, "nonce")).unwrap();
         let unsigned = message(case);
 
         let ours = unsigned
-            .as_request(|request: &Request<'_>| signer.sign(request, &nonce, now))
+            .as_request(|request: &Request<'_>| agent.sign(request, &nonce, now))
             .expect(name);
         let fields = &case["fields"];
         assert_eq!(ours.signature_input, text(fields, "Signature-Input"), "{name}");
@@ -57,13 +57,13 @@ fn every_language_signs_the_same_and_passes() {
         let signatures = case["signatures"].as_object().unwrap();
         assert!(signatures.len() >= 2, "{name}");
         for (language, signature) in signatures {
-            let mut signed = unsigned.clone();
+            let mut sent = unsigned.clone();
             for (field, value) in fields.as_object().unwrap() {
-                signed = signed.with(field, value.as_str().unwrap());
+                sent = sent.with(field, value.as_str().unwrap());
             }
             let signature = signature.as_str().unwrap();
-            let signed = signed.with("Signature", &format!("sig1=:{signature}:"));
-            let judged = signed.judge_at(&signer.profile, &verifying(&key), now + seconds(1));
+            let sent = sent.with("Signature", &format!("sig1=:{signature}:"));
+            let judged = sent.judge_at(&agent.profile, &verifying(&key), now + seconds(1));
             assert_eq!(judged, Ok(()), "{name}, signed in {language}");
         }
     }
