@@ -29,7 +29,7 @@ async fn a_backup_has_all_that_was_accepted_before_it(#[values(Sqlite, Postgres)
         home.run(&["backup", "--output", &path.display().to_string()]).await.success();
 
         let mut nonces = BTreeSet::new();
-        archive::read::<InvalidArchive>(&path, |table, lines| {
+        archive::read::<InvalidArchive>(&path, None, |table, lines| {
             let lines = String::from_utf8(lines).unwrap();
             if table == "nonces" {
                 let rows = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
