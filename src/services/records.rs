@@ -80,20 +80,20 @@ impl Records {
                 .map_err(|error| ServiceError::Internal(format!("no random bytes: {error}")))?;
             changes.push(RecordChange { key, precondition, random, put });
         }
-        let changed = self.store.change_records(owner, writer, changes, self.limits).await?;
-        let outcome = match &changed {
+        let outcome = self.store.change_records(owner, writer, changes, self.limits).await?;
+        let refusal = match &outcome {
             RecordsChanged::Done(written) => {
                 let (puts, deletes) = written.iter().partition::<Vec<_>, _>(|one| one.size > 0);
                 self.metrics.records_changed("put", puts.len());
                 self.metrics.records_changed("delete", deletes.len());
-                return Ok(changed);
+                return Ok(outcome);
             }
             RecordsChanged::PreconditionFailed(_) => "precondition_failed",
             RecordsChanged::QuotaReached(_) => "quota_reached",
             RecordsChanged::Revoked => "revoked",
         };
-        self.metrics.records_refused.with_label_values(&[outcome]).inc();
-        Ok(changed)
+        self.metrics.records_refused.with_label_values(&[refusal]).inc();
+        Ok(outcome)
     }
 
     /// A record without what it holds.

@@ -20,15 +20,14 @@ async fn tables_with(app: &TestApp, on: Database, text: &str) -> Vec<String> {
     };
     let mut found = Vec::new();
     for table in raw.text(names).await.split(',') {
-        let rows = match on {
-            Postgres => format!("count(*) FROM {table} AS t WHERE strpos(t::text, '{text}') > 0"),
-            _ => {
-                let columns = format!(
-                    "group_concat('instr(coalesce(CAST(' || name || ' AS TEXT), ''''), ''{text}'')', ' + ') \
-                     FROM pragma_table_info('{table}')"
-                );
-                format!("count(*) FROM {table} WHERE {} > 0", raw.text(&columns).await)
-            }
+        let rows = if on == Postgres {
+            format!("count(*) FROM {table} AS t WHERE strpos(t::text, '{text}') > 0")
+        } else {
+            let columns = format!(
+                "group_concat('instr(coalesce(CAST(' || name || ' AS TEXT), ''''), ''{text}'')', ' + ') \
+                 FROM pragma_table_info('{table}')"
+            );
+            format!("count(*) FROM {table} WHERE {} > 0", raw.text(&columns).await)
         };
         if raw.number(&rows).await > 0 {
             found.push(table.to_owned());

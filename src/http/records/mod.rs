@@ -69,12 +69,14 @@ pub(super) struct View<'a> {
     )]
     checksum: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    client_time: Option<Option<Time>>,
+    #[schema(nullable = false)]
+    client_time: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     metadata: Option<&'a Metadata>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    expires_at: Option<Option<Time>>,
+    #[schema(nullable = false)]
+    expires_at: Option<Time>,
     created_at: Time,
     updated_at: Time,
 }
@@ -99,9 +101,9 @@ impl<'a> View<'a> {
             iv: content.map(|content| base64(content.iv())),
             ciphertext: content.map(|content| base64(content.ciphertext())),
             checksum: live.map(|live| live.checksum.to_string()),
-            client_time: live.map(|live| live.client_time.map(Time)),
+            client_time: live.and_then(|live| live.client_time).map(Time),
             metadata: live.map(|live| &live.metadata),
-            expires_at: live.map(|live| live.expires_at.map(Time)),
+            expires_at: live.and_then(|live| live.expires_at).map(Time),
             created_at: Time(record.created_at),
             updated_at: Time(record.updated_at),
         }

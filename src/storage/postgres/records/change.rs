@@ -161,23 +161,21 @@ impl PostgresStore {
         self.transaction("change_records", async |c| {
             let found = lock(c, owner).await?;
             let known = look(c, owner.as_str(), found.as_ref(), &changes).await?;
-            let (locked, known) = match found {
-                Some(locked) => (locked, known),
-                None => {
-                    let none = Owner { agent: writer == RecordWriter::Agent, ..Owner::default() };
-                    if let Err(refused) = plan(&none, &known, &changes, &limits) {
-                        confirm(c).await?;
-                        return Ok(refused);
-                    }
-                    match create(c, owner, writer).await? {
-                        Some(created) => (created, known),
-                        None => {
-                            let made = lock(c, owner).await?;
-                            let made = made.ok_or_else(|| unreadable("an owner that went away"))?;
-                            let known = look(c, owner.as_str(), Some(&made), &changes).await?;
-                            (made, known)
-                        }
-                    }
+            let (locked, known) = if let Some(locked) = found {
+                (locked, known)
+            } else {
+                let none = Owner { agent: writer == RecordWriter::Agent, ..Owner::default() };
+                if let Err(refused) = plan(&none, &known, &changes, &limits) {
+                    confirm(c).await?;
+                    return Ok(refused);
+                }
+                if let Some(created) = create(c, owner, writer).await? {
+                    (created, known)
+                } else {
+                    let made = lock(c, owner).await?;
+                    let made = made.ok_or_else(|| unreadable("an owner that went away"))?;
+                    let known = look(c, owner.as_str(), Some(&made), &changes).await?;
+                    (made, known)
                 }
             };
             match plan(&locked, &known, &changes, &limits) {

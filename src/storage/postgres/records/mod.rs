@@ -20,7 +20,7 @@ use super::sessions::row::{did, unsigned};
 use super::{PostgresStore, unreadable};
 use crate::domain::{
     Cursor, Did, InactiveOwner, InvalidCursor, Page, PageRequest, Record, RecordFeed, RecordKey,
-    RecordUsage, Timestamp,
+    RecordKind, RecordUsage, Timestamp,
 };
 use crate::storage::records::place::{Reach, go_on};
 use crate::storage::records::row::RawRecord;
@@ -229,7 +229,7 @@ impl PostgresStore {
                 let feed = sql_query(FEED)
                     .bind::<Text, _>(owner.as_str())
                     .bind::<BigInt, _>(after)
-                    .bind::<Nullable<Text>, _>(filter.kind.as_ref().map(|kind| kind.as_str()))
+                    .bind::<Nullable<Text>, _>(filter.kind.as_ref().map(RecordKind::as_str))
                     .bind::<Jsonb, _>(&metadata)
                     .bind::<BigInt, _>(i64::from(limit) + 1)
                     .bind::<Bool, _>(contents == Contents::Read)

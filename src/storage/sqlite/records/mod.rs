@@ -15,7 +15,7 @@ use super::schema::{record_owners, records};
 use super::types::{did, number, optional_timestamp, timestamp, unreadable, uuid};
 use crate::domain::{
     Cursor, Did, InactiveOwner, InvalidCursor, Page, PageRequest, Record, RecordFeed, RecordKey,
-    RecordUsage, Timestamp,
+    RecordKind, RecordUsage, Timestamp,
 };
 use crate::storage::records::place::{Reach, go_on};
 use crate::storage::records::row::RawRecord;
@@ -255,7 +255,7 @@ fn feed(
     let rows: Vec<FeedRow> = diesel::sql_query(FEED)
         .bind::<Text, _>(owner.as_str())
         .bind::<BigInt, _>(since.map_or(0, |cursor| cursor.sequence))
-        .bind::<Nullable<Text>, _>(filter.kind.as_ref().map(|kind| kind.as_str()))
+        .bind::<Nullable<Text>, _>(filter.kind.as_ref().map(RecordKind::as_str))
         .bind::<Text, _>(serde_json::json!(filter.metadata).to_string())
         .bind::<BigInt, _>(i64::from(*limit) + 1)
         .bind::<Bool, _>(*contents == Contents::Read)
