@@ -10,6 +10,7 @@ mod claims;
 mod connection;
 mod dids;
 mod dump;
+mod grants;
 mod guard;
 mod health;
 mod history;
