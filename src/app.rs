@@ -20,7 +20,8 @@ use crate::config::{Config, DatabaseUrl, OnCut, Replication, SqliteLocation};
 use crate::data_dir::{self, API_ADDRESS_FILE, DataDirError, DataDirLock, OPS_ADDRESS_FILE};
 use crate::http::State;
 use crate::http::access_log::StrangersLines;
-use crate::jobs::{Jobs, heartbeat, purge};
+use crate::jobs::heartbeat::{self, UnreadableMark};
+use crate::jobs::{Jobs, purge};
 use crate::metrics::Metrics;
 use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
@@ -48,6 +49,8 @@ const WAITING_CONNECTIONS: i32 = 4096;
 pub enum StartError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Mark(#[from] UnreadableMark),
     #[error(transparent)]
     DatabaseLock(#[from] DatabaseLockError),
     #[error(transparent)]

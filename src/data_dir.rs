@@ -125,6 +125,20 @@ pub fn write_note(path: &Path, text: &str) -> Result<(), DataDirError> {
         .map_err(|error| DataDirError::Io { path: path.to_owned(), error })
 }
 
+/// Replaces a file that only its owner may read. A power cut leaves the old one or the new one whole.
+pub fn replace_private(path: &Path, text: &str) -> Result<(), DataDirError> {
+    let draft = path.with_extension("draft");
+    let written = || {
+        let mut file = private().create(true).truncate(true).write(true).open(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.write_all(b"\n")?;
+        // A file system may carry out the rename before the content.
+        file.sync_data()?;
+        std::fs::rename(&draft, path)
+    };
+    written().map_err(|error| DataDirError::Io { path: path.to_owned(), error })
+}
+
 /// Removes what an earlier start wrote there, so that nobody takes it for this one's.
 pub fn remove_note(path: &Path) -> Result<(), DataDirError> {
     match std::fs::remove_file(path) {

@@ -54,8 +54,8 @@ impl Recover {
             let done = adopt(&store, &config, self.yes).await;
             store.close().await;
             done?;
-            let generation = json!({ "nothing_lost": true });
-            return if self.json { out::json(&generation) } else { Ok(()) };
+            let adopted = json!({ "nothing_lost": true });
+            return if self.json { out::json(&adopted) } else { Ok(()) };
         }
         let done = recover(&store, &config, remembered, self.yes).await;
         store.close().await;
@@ -78,8 +78,11 @@ async fn recover(
     out::confirm(question, yes)?;
     let skew = config.signatures.skew().to_std().unwrap_or_default();
     // The lost database may have had a clock that was ahead of both.
-    let known = heartbeat::remembered(config)?.map(|mark| mark.at);
-    let now = known.into_iter().fold(Clock::system().now(), Ord::max);
+    let known = heartbeat::remembered(config).unwrap_or_else(|unreadable| {
+        out::note(format!("warning: {unreadable}"));
+        None
+    });
+    let now = known.map(|mark| mark.at).into_iter().fold(Clock::system().now(), Ord::max);
     let recovery = Recovery { skew, now, actor: Actor::Operator, remembered };
     let recovered = store.recover(recovery).await?;
     heartbeat::forget(config)?;

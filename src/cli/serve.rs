@@ -60,6 +60,7 @@ impl From<StartError> for Failure {
             | StartError::Moved(_)
             | StartError::Lost(_)
             | StartError::WentBack(_)
+            | StartError::Mark(_)
             | StartError::DataDir(DataDirError::InUse { .. }) => Self::Refused(error.to_string()),
             StartError::DataDir(DataDirError::Io { .. }) | StartError::Setting { .. } => {
                 Self::Failed(error.to_string())

@@ -1,10 +1,11 @@
 //! The heartbeat: tells the database each second that this instance lives, and remembers in the mark
 //! file what the database acknowledged. So the next start notices a database that went back in time.
 //!
-//! The file must never be ahead of the database: it is written after the acknowledgement. It need not
-//! be synced: an older mark only notices less.
+//! The file must never be ahead of the database: it is written after the acknowledgement. A power cut
+//! may leave an older mark, which only notices less, but never a damaged one.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{Config, DatabaseUrl, SqliteLocation};
@@ -14,13 +15,26 @@ use crate::storage::{Mark, Store};
 pub(super) const NAME: &str = "heartbeat";
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
+/// There is a mark file, and what it says cannot be known.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the mark file {path} cannot be read ({why}), so nothing tells whether the database has what it \
+     had. Let this user read it, or put it back; if it is lost, run `onceguard recover`, or, if the \
+     database lost nothing, `onceguard recover --nothing-lost`",
+    path = path.display()
+)]
+pub struct UnreadableMark {
+    path: PathBuf,
+    why: String,
+}
+
 /// Whether a mark is kept: a database in memory ends with its process.
 fn is_kept(config: &Config) -> bool {
     !matches!(config.database.url, DatabaseUrl::Sqlite(SqliteLocation::Memory))
 }
 
-/// What an earlier process remembers. A file that cannot be read as a mark says nothing.
-pub fn remembered(config: &Config) -> Result<Option<Mark>, DataDirError> {
+/// What an earlier process remembers; `None` if there was none.
+pub fn remembered(config: &Config) -> Result<Option<Mark>, UnreadableMark> {
     let path = &config.recovery.mark_file;
     if !is_kept(config) {
         return Ok(None);
@@ -28,30 +42,29 @@ pub fn remembered(config: &Config) -> Result<Option<Mark>, DataDirError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(DataDirError::Io { path: path.clone(), error }),
-    };
-    match serde_json::from_str(&text) {
-        Ok(mark) => Ok(Some(mark)),
         Err(error) => {
-            let path = path.display();
-            tracing::warn!(%path, %error, "the mark file cannot be read, and is not compared");
-            Ok(None)
+            return Err(UnreadableMark { path: path.clone(), why: error.to_string() });
         }
-    }
+    };
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| UnreadableMark { path: path.clone(), why: error.to_string() })
 }
 
-/// Remembers what the database acknowledged.
-pub fn remember(config: &Config, mark: &Mark) {
+/// Remembers what the database acknowledged. `false` if that failed.
+fn remember(config: &Config, mark: &Mark) -> bool {
     if !is_kept(config) {
-        return;
+        return true;
     }
     let line = serde_json::to_string(mark).map_err(|error| error.to_string());
     let written = line.and_then(|line| {
-        data_dir::write_note(&config.recovery.mark_file, &line).map_err(|error| error.to_string())
+        let file = &config.recovery.mark_file;
+        data_dir::replace_private(file, &line).map_err(|error| error.to_string())
     });
-    if let Err(error) = written {
+    if let Err(error) = &written {
         tracing::warn!(error, "the mark file cannot be written");
     }
+    written.is_ok()
 }
 
 /// Forgets it: the database is known to be right.
@@ -62,10 +75,10 @@ pub fn forget(config: &Config) -> Result<(), DataDirError> {
 pub(super) async fn run(store: &Store, config: &Config, last: &mut Option<Mark>) {
     match store.heartbeat().await {
         Ok(mark) => {
-            if last.as_ref() != Some(&mark) {
-                remember(config, &mark);
+            // What could not be written is tried again.
+            if last.as_ref() != Some(&mark) && remember(config, &mark) {
+                *last = Some(mark);
             }
-            *last = Some(mark);
         }
         // `/readyz` tells, and the log of whatever else needs the database.
         Err(error) => tracing::debug!(job = NAME, %error, "no heartbeat"),
@@ -75,13 +88,16 @@ pub(super) async fn run(store: &Store, config: &Config, last: &mut Option<Mark>)
 /// The last heartbeat of an instance that stops. Takes a bounded time with the rest of the stop.
 pub async fn depart(store: &Store, config: &Config) {
     match store.depart().await {
-        Ok(mark) => remember(config, &mark),
+        Ok(mark) => {
+            remember(config, &mark);
+        }
         Err(error) => tracing::warn!(job = NAME, %error, "the stop could not be recorded"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
 
     use uuid::Uuid;
@@ -102,14 +118,30 @@ mod tests {
         assert_eq!(remembered(&config).unwrap(), None);
         let at = chrono::DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap();
         let mark = Mark { generation: Uuid::now_v7(), instance: Uuid::now_v7(), counter: 7, at };
-        remember(&config, &mark);
-        assert_eq!(remembered(&config).unwrap(), Some(mark));
+        assert!(remember(&config, &mark));
+        assert_eq!(remembered(&config).unwrap(), Some(mark.clone()));
+        let mode = config.recovery.mark_file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         for text in ["", "nonsense", "{}"] {
             std::fs::write(&config.recovery.mark_file, text).unwrap();
-            assert_eq!(remembered(&config).unwrap(), None, "{text:?}");
+            let error = remembered(&config).unwrap_err().to_string();
+            assert!(error.contains("onceguard recover"), "{text:?}: {error}");
         }
         forget(&config).unwrap();
         forget(&config).unwrap();
         assert!(!config.recovery.mark_file.exists());
+    }
+
+    #[test]
+    fn a_mark_that_could_not_be_written_is_not_taken_for_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let at = chrono::DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap();
+        let mark = Mark { generation: Uuid::now_v7(), instance: Uuid::now_v7(), counter: 7, at };
+        std::fs::create_dir(&config.recovery.mark_file).unwrap();
+        assert!(!remember(&config, &mark));
+        remembered(&config).unwrap_err();
+        std::fs::remove_dir(&config.recovery.mark_file).unwrap();
+        assert!(remember(&config, &mark));
     }
 }

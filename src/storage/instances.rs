@@ -13,7 +13,8 @@ use crate::clock::Clock;
 use crate::config::{OnCut, Replication};
 use crate::domain::{Actor, Timestamp};
 
-/// How long an instance is known after its last heartbeat.
+/// How long an instance is known after its last heartbeat. Heartbeats tell how long that is, and no
+/// clock does.
 pub(super) const KEPT: Duration = Duration::from_hours(7 * 24);
 
 /// What an instance that begins to serve tells of itself, and how it takes a cut.
@@ -66,10 +67,10 @@ impl Store {
         }
         let history = self.history().await?;
         if history.generation == mark.generation {
-            let there = match self.counter(mark.instance).await? {
-                Some(counter) => counter >= mark.counter,
-                // Another instance has forgotten it.
-                None => (self.now().await? - mark.at).to_std().is_ok_and(|since| since > KEPT),
+            let there = match self.heartbeats(mark.instance).await? {
+                (Some(counter), _) => counter >= mark.counter,
+                // Only another instance that came so much later has forgotten it.
+                (None, latest) => latest.is_some_and(|latest| latest >= mark.at + KEPT),
             };
             return Ok(if there { Compared::Holds } else { Compared::Behind });
         }
@@ -80,9 +81,9 @@ impl Store {
         Ok(if covered { Compared::Holds } else { Compared::Behind })
     }
 
-    /// The heartbeats of an instance that the database has.
-    async fn counter(&self, instance: Uuid) -> Result<Option<u64>> {
-        on!(self, store => store.counter(instance).await)
+    /// How many heartbeats of an instance the database has, and when the last one of any was.
+    async fn heartbeats(&self, instance: Uuid) -> Result<(Option<u64>, Option<Timestamp>)> {
+        on!(self, store => store.heartbeats(instance).await)
     }
 
     /// Whether the database is on another server than its history says: it is a copy, or its server

@@ -325,6 +325,40 @@ async fn a_disk_that_was_put_back_is_noticed_by_what_is_missing() {
     assert_eq!(home.start().await.stop().await.code(), 0);
 }
 
+/// It holds the lock of the history, for which the others wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_stops_in_a_recovery_does_not_stop_the_others() {
+    let home = Home::on(Database::Postgres).await;
+    home.run(&["migrate", "up"]).await.success();
+    let other_home = home.another();
+    let (first, second) = (home.start().await, other_home.start().await);
+    let (token, raw) = (home.token(), home.raw().await);
+    let second_caller = caller_with(&token, &second);
+    second_caller.session().await;
+    second.signal("STOP");
+    raw.execute("UPDATE history SET system_identifier = system_identifier + 1").await;
+    let others = home.raw().await;
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE datname = current_database() AND application_name = 'onceguard'";
+    // The recovery waits in its midst.
+    raw.execute("BEGIN; LOCK TABLE leases IN SHARE MODE").await;
+    others.execute(cut).await;
+    let waiting = "count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) \
+                   WHERE NOT granted AND query LIKE '%leases%'";
+    wait_for("the recovery", async || (others.number(waiting).await > 0).then_some(())).await;
+    first.signal("STOP");
+    raw.execute("COMMIT").await;
+    second.signal("CONT");
+    serves(&second_caller).await;
+    first.signal("CONT");
+    let session = serves(&caller_with(&token, &first)).await;
+    spend(&second_caller, &session, "n").await.is(201);
+    assert_eq!(raw.number("cardinality(ancestors) FROM history").await, 1);
+    for process in [first, second] {
+        assert_eq!(process.stop().await.code(), 0);
+    }
+}
+
 /// An operator decides. Until then, nothing is decided but what can only refuse.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_halts_revokes_and_does_nothing_else() {

@@ -126,6 +126,30 @@ async fn a_role_that_may_not_do_what_is_needed_is_refused_before_anything_change
     raw.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
+/// Without these, no connection can be checked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_lacks_the_marks_is_told_so() {
+    let home = migrated(Postgres).await;
+    let raw = home.raw().await;
+    let role = format!("unmarked_{}", unique());
+    raw.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'")).await;
+    raw.execute(&format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")).await;
+    raw.execute(&format!("REVOKE ALL ON marks FROM {role}")).await;
+    let url = home.url();
+    let (_, server) = url.split_once('@').unwrap();
+    let limited = Home::at(&format!("postgres://{role}:secret@{server}"));
+    let lacks = "the role lacks DELETE on marks, INSERT on marks, SELECT on marks, UPDATE on marks";
+    let doctor = limited.run(&["doctor", "--json"]).await;
+    assert_eq!(doctor.code(), 1, "{doctor:?}");
+    let report: Value = serde_json::from_str(&doctor.stdout).unwrap();
+    let (verdict, what) = verdict(&report, "database");
+    assert!(verdict == "fail" && what.contains(lacks), "{what}");
+    assert_failed(&limited.run(&["serve"]).await, 4, &[lacks, "GRANT it"]);
+    raw.execute(&format!("GRANT ALL ON marks TO {role}")).await;
+    assert_eq!(limited.start().await.stop().await.code(), 0);
+    raw.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
 #[tokio::test]
 async fn a_wrong_configuration_is_a_failed_check() {
     let home = Home::on(Sqlite).await;

@@ -93,6 +93,21 @@ async fn a_database_is_taken_as_it_is_on_the_operators_word(
     assert_eq!(raw.number(event).await, 1);
 }
 
+/// What it remembered may be missing.
+#[rstest]
+#[case::recovered(&["recover", "--yes"])]
+#[case::taken_as_it_is(&["recover", "--nothing-lost", "--yes"])]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_mark_stops_the_start(#[case] command: &[&str]) {
+    let home = Home::on(Sqlite).await;
+    assert_eq!(home.start().await.stop().await.code(), 0);
+    std::fs::write(home.folder().join("mark"), "").unwrap();
+    let words = ["mark", "cannot be read", "onceguard recover", "--nothing-lost"];
+    assert_failed(&home.run(&["serve"]).await, 4, &words);
+    home.run(command).await.success();
+    assert_eq!(home.start().await.stop().await.code(), 0);
+}
+
 /// A mark of a database that is not this one.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_database_is_not_served_by_mistake() {

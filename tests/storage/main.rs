@@ -28,6 +28,8 @@ mod dids;
 mod dump;
 mod durability;
 mod guard;
+mod guard_marks;
+mod guard_races;
 mod leases;
 mod metadata;
 mod migrations;

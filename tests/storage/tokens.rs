@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{an_audit_event, minutes, unique};
 
-fn a_token() -> NewToken {
+pub(crate) fn a_token() -> NewToken {
     let mut hash = [7; 32];
     hash[..8].copy_from_slice(&unique().to_be_bytes());
     NewToken {

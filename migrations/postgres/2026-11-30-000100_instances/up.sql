@@ -41,8 +41,9 @@ CREATE TABLE instances (
     CONSTRAINT instances_end_fits CHECK ((ended_at IS NULL) = (state = 'serving'))
 ) WITH (fillfactor = 50);
 
--- Counts the transactions that each connection of an instance decided in since the heartbeat before
--- last, so that the loss of any of them is noticed. No two transactions wait for each other here.
+-- Counts the transactions that each open connection of an instance has decided in, so that the loss
+-- of any of them is noticed. A heartbeat stands for those of a closed one, and the next removes the
+-- row. No two transactions wait for each other here.
 CREATE TABLE marks (
     id uuid PRIMARY KEY,
     instance uuid NOT NULL,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use diesel::sql_types::{Bool, Integer, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Bool, Integer, Nullable, Timestamptz};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use tokio::time::timeout;
@@ -12,6 +12,7 @@ use super::PostgresStore;
 use super::connection::confirm::confirm;
 use super::connection::errors::{InFlight, Trouble};
 use super::connection::statement::Prepared;
+use super::grants::lacking;
 use super::migrations;
 use crate::domain::Timestamp;
 use crate::storage::{Finding, PoolStatus, Result};
@@ -19,38 +20,11 @@ use crate::storage::{Finding, PoolStatus, Result};
 /// How long a connection may wait for another one's transaction, when it should not wait at all.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What statements do with each table; a row lock counts as a change.
 const LOOK: &str = "
     SELECT
         current_setting('fsync')::boolean AS fsync,
         current_setting('full_page_writes')::boolean AS full_page_writes,
-        has_schema_privilege(current_schema(), 'CREATE') AS may_create,
-        (
-            SELECT string_agg(privilege || ' on ' || name, ', ' ORDER BY name, privilege)
-            FROM (
-                VALUES
-                    ('api_tokens', 'SELECT INSERT UPDATE'),
-                    ('audit_events', 'SELECT INSERT DELETE'),
-                    ('dids', 'SELECT INSERT UPDATE DELETE'),
-                    ('history', 'SELECT UPDATE'),
-                    ('instances', 'SELECT INSERT UPDATE DELETE'),
-                    ('leases', 'SELECT INSERT UPDATE'),
-                    ('marks', 'SELECT INSERT UPDATE DELETE'),
-                    ('nonces', 'SELECT INSERT DELETE'),
-                    ('record_blobs', 'SELECT INSERT DELETE'),
-                    ('record_owners', 'SELECT INSERT UPDATE DELETE'),
-                    ('record_shares', 'SELECT UPDATE'),
-                    ('records', 'SELECT INSERT UPDATE DELETE'),
-                    ('sealing_keys', 'SELECT INSERT DELETE'),
-                    ('sessions', 'SELECT INSERT UPDATE DELETE'),
-                    ('signer_nonces', 'SELECT INSERT DELETE'),
-                    ('signers', 'SELECT INSERT UPDATE DELETE'),
-                    ('transfers', 'SELECT')
-            ) AS tables (name, needs)
-            CROSS JOIN unnest(string_to_array(needs, ' ')) AS needed (privilege)
-            WHERE to_regclass(name) IS NOT NULL
-                AND NOT has_table_privilege(to_regclass(name), privilege)
-        ) AS lacking";
+        has_schema_privilege(current_schema(), 'CREATE') AS may_create";
 
 #[derive(QueryableByName)]
 struct Seen {
@@ -60,8 +34,6 @@ struct Seen {
     full_page_writes: bool,
     #[diesel(sql_type = Nullable<Bool>)]
     may_create: Option<bool>,
-    #[diesel(sql_type = Nullable<Text>)]
-    lacking: Option<String>,
 }
 
 #[derive(QueryableByName)]
@@ -105,7 +77,7 @@ impl PostgresStore {
                  of a session nor LISTEN work: connect without it, or let it pool sessions",
             ));
         }
-        if let Some(lacking) = seen.lacking {
+        if let Some(lacking) = lacking(&mut one).await.map_err(failed)? {
             findings.push(Finding::fatal(format!("the role lacks {lacking}: GRANT it")));
         }
         if !pending.is_empty() && seen.may_create != Some(true) {

@@ -1,10 +1,9 @@
 //! The instances that serve, their heartbeats, and the guard that one raises when it begins to.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
+use diesel::dsl::max;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Double, Text, Timestamptz, Uuid as SqlUuid};
@@ -15,7 +14,7 @@ use uuid::Uuid;
 use super::connection::connect::ConnectError;
 use super::connection::errors::{InFlight, Trouble};
 use super::connection::statement::Prepared;
-use super::guard::{ADOPT, Guard, check_server};
+use super::guard::{ADOPT, Beat, Guard, check_server};
 use super::schema::instances;
 use super::sessions::row::unsigned;
 use super::{PostgresStore, audit};
@@ -25,7 +24,7 @@ use crate::storage::{Joining, Mark, Result, StoreError};
 
 /// The answer is the heartbeats of every instance that lives, this one's included. The database has
 /// theirs on disk when it has this one's: it comes later in the WAL. A mark that a transaction still
-/// holds is left for the purge.
+/// holds is left for the next heartbeat.
 const HEARTBEAT: &str = "
     WITH beat AS (
         INSERT INTO instances (
@@ -45,23 +44,34 @@ const HEARTBEAT: &str = "
             SELECT id FROM marks WHERE id = ANY ($6) FOR UPDATE SKIP LOCKED
         ))
     )
-    SELECT id, counter, now() AS at, (SELECT generation FROM history) AS generation FROM beat
+    SELECT id, counter, now() AS at, (SELECT generation FROM history) AS generation,
+        ARRAY(SELECT id FROM marks WHERE instance = $1 AND id <> ALL ($6)) AS marks
+    FROM beat
     UNION ALL
-    SELECT id, counter, now(), (SELECT generation FROM history) FROM instances
+    SELECT id, counter, now(), (SELECT generation FROM history), '{}' FROM instances
     WHERE id <> $1 AND state = 'serving' AND heartbeat_at > now() - interval '1 hour'";
 
-/// A mark without an instance is of one that is forgotten: an instance has a row before it decides.
+/// Two heartbeats say what time it is: the newest alone may be of a clock that leapt. A mark without
+/// an instance is of one that is forgotten: an instance has a row before it decides.
 const FORGET: &str = "
-    WITH forgotten AS (
-        DELETE FROM instances WHERE heartbeat_at < now() - make_interval(secs => $1)
+    WITH since AS (
+        SELECT coalesce(
+            (
+                SELECT heartbeat_at - make_interval(secs => $1) FROM instances
+                ORDER BY heartbeat_at DESC OFFSET 1 LIMIT 1
+            ),
+            '-infinity'
+        ) AS at
+    ),
+    forgotten AS (
+        DELETE FROM instances USING since WHERE heartbeat_at < since.at
     )
-    DELETE FROM marks WHERE NOT EXISTS (
-        SELECT FROM instances i
-        WHERE i.id = marks.instance AND i.heartbeat_at >= now() - make_interval(secs => $1)
+    DELETE FROM marks USING since WHERE NOT EXISTS (
+        SELECT FROM instances i WHERE i.id = marks.instance AND i.heartbeat_at >= since.at
     )";
 
 #[derive(QueryableByName)]
-struct Beat {
+struct BeatRow {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,
     #[diesel(sql_type = BigInt)]
@@ -70,14 +80,17 @@ struct Beat {
     at: Timestamp,
     #[diesel(sql_type = SqlUuid)]
     generation: Uuid,
+    #[diesel(sql_type = Array<SqlUuid>)]
+    marks: Vec<Uuid>,
 }
 
 impl PostgresStore {
-    pub async fn counter(&self, instance: Uuid) -> Result<Option<u64>> {
-        self.read("counter", async |c| {
+    pub async fn heartbeats(&self, instance: Uuid) -> Result<(Option<u64>, Option<Timestamp>)> {
+        self.read("heartbeats", async |c| {
             let found = instances::table.find(instance).select(instances::counter);
             let found: Option<i64> = found.first(c).await.optional()?;
-            found.map(unsigned).transpose()
+            let latest = instances::table.select(max(instances::heartbeat_at));
+            Ok((found.map(unsigned).transpose()?, latest.first(c).await?))
         })
         .await
     }
@@ -86,8 +99,7 @@ impl PostgresStore {
         let connector = self.general.patient();
         self.spawned("the look at the server", async move {
             let mut c = connector.connect().await?;
-            let admission = check_server(&mut c).await.map_err(|error| failed(&error))?;
-            Ok(admission.cut)
+            Ok(check_server(&mut c).await?.cut)
         })
         .await
     }
@@ -97,8 +109,7 @@ impl PostgresStore {
         let (server, metrics) = (Arc::clone(&self.server), Arc::clone(&self.metrics));
         self.spawned("the start", async move {
             let mut c = connector.connect().await?;
-            let raised = Guard::new(&mut c, joining, server, metrics).await;
-            let raised = raised.map_err(|error| failed(&error))?;
+            let raised = Guard::new(&mut c, joining, server, metrics).await?;
             if raised.admit(&mut c, false).await?.cut {
                 let why = raised.let_pass("join").err();
                 return Err(why.unwrap_or_else(|| ConnectError::went_back("").into()));
@@ -124,7 +135,7 @@ impl PostgresStore {
         if guard.refusal().is_some() {
             self.look_again().await?;
         }
-        let (closed, sent, joining) = (guard.begin_heartbeat(), Instant::now(), guard.joining());
+        let (heartbeat, joining) = (guard.begin_heartbeat(), guard.joining());
         let beats = self
             .transaction("heartbeat", async |c| {
                 let beat = sql_query(HEARTBEAT)
@@ -133,15 +144,15 @@ impl PostgresStore {
                     .bind::<Text, _>(&joining.host)
                     .bind::<Text, _>(env!("CARGO_PKG_VERSION"))
                     .bind::<Bool, _>(last)
-                    .bind::<Array<SqlUuid>, _>(&closed);
-                Prepared(beat).load::<Beat>(c).await
+                    .bind::<Array<SqlUuid>, _>(&heartbeat.forgotten);
+                Prepared(beat).load::<BeatRow>(c).await
             })
             .await?;
-        let heartbeats: HashMap<_, _> = beats.iter().map(|beat| (beat.id, beat.counter)).collect();
+        let heartbeats = beats.iter().map(|beat| (beat.id, beat.counter)).collect();
         let own = beats.into_iter().find(|beat| beat.id == self.instance);
-        let Beat { id, counter, at, generation } =
+        let BeatRow { id, counter, at, generation, marks } =
             own.ok_or_else(|| StoreError::Unexpected("a heartbeat was not counted".into()))?;
-        guard.end_heartbeat(generation, at, sent, heartbeats, &closed);
+        guard.end_heartbeat(&heartbeat, Beat { generation, at, heartbeats, marks });
         let counter = unsigned(counter).map_err(|error| failed(&error))?;
         Ok(Mark { generation, instance: id, counter, at })
     }

@@ -11,6 +11,7 @@ mod connection;
 mod dids;
 mod dump;
 mod erasure;
+mod grants;
 mod guard;
 mod health;
 mod history;

@@ -5,6 +5,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use diesel::dsl::max;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 use serde_json::json;
@@ -33,13 +34,15 @@ pub(super) struct Serving {
 }
 
 impl SqliteStore {
-    pub async fn counter(&self, instance: Uuid) -> Result<Option<u64>> {
-        let counter = move |conn: &mut SqliteConnection, _| {
+    pub async fn heartbeats(&self, instance: Uuid) -> Result<(Option<u64>, Option<Timestamp>)> {
+        let heartbeats = move |conn: &mut SqliteConnection, _| {
             let row = instances::table.find(instance.as_bytes().as_slice());
             let found: Option<i64> = row.select(instances::counter).first(conn).optional()?;
-            found.map(number).transpose()
+            let latest = instances::table.select(max(instances::heartbeat_at));
+            let latest: Option<i64> = latest.first(conn)?;
+            Ok((found.map(number).transpose()?, latest.map(timestamp).transpose()?))
         };
-        self.0.read("counter", counter).await
+        self.0.read("heartbeats", heartbeats).await
     }
 
     pub async fn join(&self, joining: Joining) -> Result<()> {
@@ -48,11 +51,7 @@ impl SqliteStore {
         let serving = Serving { id: Uuid::now_v7(), name, host, recovered_at, last: None };
         *self.serving() = Some(serving);
         self.heartbeat(false).await?;
-        let forget = |conn: &mut SqliteConnection, now: Timestamp| {
-            let before = instances::heartbeat_at.lt(before(now, KEPT));
-            diesel::delete(instances::table.filter(before)).execute(conn).map(drop)
-        };
-        self.0.write("forget_instances", forget).await
+        self.0.write("forget_instances", |conn, _| forget(conn)).await
     }
 
     pub async fn heartbeat(&self, last: bool) -> Result<Mark> {
@@ -85,6 +84,15 @@ impl SqliteStore {
     fn serving(&self) -> std::sync::MutexGuard<'_, Option<Serving>> {
         self.0.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Two heartbeats say what time it is: the newest alone may be of a clock that leapt.
+fn forget(conn: &mut SqliteConnection) -> QueryResult<()> {
+    let newest = instances::table.select(instances::heartbeat_at);
+    let newest = newest.order(instances::heartbeat_at.desc());
+    let Some(since) = newest.offset(1).first::<i64>(conn).optional()? else { return Ok(()) };
+    let before = instances::heartbeat_at.lt(before(timestamp(since)?, KEPT));
+    diesel::delete(instances::table.filter(before)).execute(conn).map(drop)
 }
 
 /// Writes a heartbeat, if there is anything that it stands for.

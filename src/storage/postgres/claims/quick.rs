@@ -24,13 +24,18 @@ use crate::storage::postgres::connection::statement::Prepared;
 /// activity, and what counts as recent is a tenth of that at most.
 ///
 /// `OFFSET 0` keeps the conditions out of the look-up of the session: with them the planner might
-/// walk a partial index of all live sessions instead of the primary key.
+/// walk a partial index of all live sessions instead of the primary key. It also keeps the mark with
+/// the asks: joined last, it would be left out when none of them finds its session.
 const CLAIM: &str = "
     WITH marked AS MATERIALIZED (SELECT mark_commit())
     INSERT INTO nonces (session_id, nonce, used_at, expires_at, idempotency)
     SELECT a.session_id, a.nonce, now(), s.deadline, a.idempotency
-    FROM marked
-    CROSS JOIN unnest($1, $2, $3) WITH ORDINALITY AS a (session_id, nonce, idempotency, place)
+    FROM (
+        SELECT a.*
+        FROM marked
+        CROSS JOIN unnest($1, $2, $3) WITH ORDINALITY AS a (session_id, nonce, idempotency, place)
+        OFFSET 0
+    ) AS a
     CROSS JOIN LATERAL (
         SELECT deadline, ended_at, max_claims, expires_at, last_activity, idle_timeout_seconds,
             EXISTS (

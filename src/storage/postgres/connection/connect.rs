@@ -30,8 +30,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 const GIVING_UP: Duration = Duration::from_secs(1);
 /// For one address, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For TCP, TLS, log-in and set-up together.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(15);
+/// For TCP, TLS, log-in and set-up together, and for each part of the check that follows.
+pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(15);
 /// A peer that vanished is noticed after this and a few probes.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -85,6 +85,12 @@ impl ConnectError {
 
     fn lasting(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), obstacle: Obstacle::Lasting }
+    }
+
+    /// The role of the connection lacks these privileges.
+    pub(crate) fn unsuitable(lacking: &str) -> Self {
+        let reason = format!("the role lacks {lacking}: GRANT it");
+        Self { reason, obstacle: Obstacle::Unsuitable }
     }
 
     pub(crate) fn went_back(reason: &str) -> Self {
@@ -273,9 +279,7 @@ impl Connector {
     ) -> std::result::Result<Opened, ConnectError> {
         let admission = match self.guard.get() {
             Some(guard) => guard.admit(&mut connection, decides).await?,
-            None => check_server(&mut connection).await.map_err(|error| {
-                ConnectError::passing(format!("the connection could not be checked: {error}"))
-            })?,
+            None => check_server(&mut connection).await?,
         };
         Ok(Opened { connection, admission })
     }

@@ -289,7 +289,7 @@ impl Pool {
         }
     }
 
-    /// A database that was cut decides nothing, and an instance does not even read it.
+    /// In a database that was cut, only [`is_allowed_if_cut`] passes. A command may read it, too.
     fn refuse_if_cut(&self, pooled: &Pooled, kind: Kind, operation: &str) -> Result<()> {
         let refused = kind.decides() || self.connector.guard().is_some();
         if pooled.admission.cut && refused && !is_allowed_if_cut(operation) {

@@ -68,12 +68,38 @@ impl LastAcknowledged {
 pub(super) struct Remembered {
     /// Of which generation that is.
     pub(super) generation: Uuid,
+    /// Of which state of the memory. In a later one, some of this may be removed from the database.
+    pub(super) epoch: u64,
     pub(super) connections: (Vec<Uuid>, Vec<i64>),
     pub(super) instances: (Vec<Uuid>, Vec<i64>),
 }
 
+/// A heartbeat that is being sent.
+#[derive(Debug)]
+pub(in crate::storage::postgres) struct Heartbeat {
+    pub(in crate::storage::postgres) generation: Uuid,
+    sent: Instant,
+    /// The connections that are closed. This heartbeat stands for what they did.
+    closed: Vec<Uuid>,
+    /// The marks that it removes. The memory has none of them any more.
+    pub(in crate::storage::postgres) forgotten: Vec<Uuid>,
+}
+
+/// What the database said when a heartbeat was acknowledged.
+#[derive(Debug)]
+pub(in crate::storage::postgres) struct Beat {
+    pub(in crate::storage::postgres) generation: Uuid,
+    pub(in crate::storage::postgres) at: Timestamp,
+    /// Of all instances that live.
+    pub(in crate::storage::postgres) heartbeats: HashMap<Uuid, i64>,
+    /// The marks of this instance that the heartbeat left.
+    pub(in crate::storage::postgres) marks: Vec<Uuid>,
+}
+
 #[derive(Debug)]
 pub(super) struct Known {
+    /// Raised when something is dropped from the memory.
+    epoch: u64,
     pub(super) generation: Uuid,
     pub(super) recovered_at: Option<Timestamp>,
     /// The server that it was last found on.
@@ -84,12 +110,15 @@ pub(super) struct Known {
     /// By the last heartbeat, of all instances that lived then.
     heartbeats: HashMap<Uuid, i64>,
     connections: Vec<Arc<ConnectionMark>>,
+    /// Marks that the database has, and that nothing is remembered of.
+    forgotten: Vec<Uuid>,
 }
 
 impl Known {
     /// Of a database that this instance has not written to.
     pub(super) fn of(seen: &Seen, until: Option<Timestamp>) -> Self {
         Self {
+            epoch: 0,
             generation: seen.generation,
             recovered_at: seen.recovered_at,
             server: None,
@@ -97,7 +126,13 @@ impl Known {
             sent: Instant::now(),
             heartbeats: HashMap::new(),
             connections: Vec::new(),
+            forgotten: Vec::new(),
         }
+    }
+
+    /// Whether the memory still holds everything that was remembered then.
+    pub(super) fn still_holds(&self, remembered: &Remembered) -> bool {
+        self.epoch == remembered.epoch
     }
 
     /// A time that the database's clock had not passed when something was last acknowledged.
@@ -114,6 +149,7 @@ impl Known {
         let heartbeats = self.heartbeats.iter().map(|(id, counter)| (*id, *counter));
         Remembered {
             generation: self.generation,
+            epoch: self.epoch,
             connections: connections.unzip(),
             instances: heartbeats.unzip(),
         }
@@ -125,30 +161,54 @@ impl Known {
         mark
     }
 
-    /// The connections that are closed. The next heartbeat stands for what they did.
-    pub(super) fn closed(&self) -> Vec<Uuid> {
+    /// The heartbeat that is sent now.
+    pub(super) fn begin_heartbeat(&self) -> Heartbeat {
         let closed = self.connections.iter().filter(|mark| mark.closed.load(Ordering::Relaxed));
-        closed.map(|mark| mark.id).collect()
+        Heartbeat {
+            generation: self.generation,
+            sent: Instant::now(),
+            closed: closed.map(|mark| mark.id).collect(),
+            forgotten: self.forgotten.clone(),
+        }
     }
 
-    /// A heartbeat was acknowledged that stands for these closed connections.
-    pub(super) fn acknowledge(
+    /// A heartbeat was acknowledged. The connections that it stands for are dropped from the memory
+    /// now, and from the database by the next one: a check that still looks for them is told apart
+    /// by its epoch.
+    pub(super) fn end_heartbeat(&mut self, heartbeat: &Heartbeat, beat: Beat) {
+        // Of another generation it says nothing about this one.
+        if beat.generation != self.generation || heartbeat.generation != self.generation {
+            return;
+        }
+        (self.at, self.sent, self.heartbeats) = (beat.at, heartbeat.sent, beat.heartbeats);
+        let before = self.connections.len();
+        self.connections.retain(|mark| !heartbeat.closed.contains(&mark.id));
+        if self.connections.len() < before {
+            self.epoch += 1;
+        }
+        // A mark is remembered before the database has it.
+        let is_remembered = |id: &Uuid| self.connections.iter().any(|mark| mark.id == *id);
+        self.forgotten = beat.marks.into_iter().filter(|id| !is_remembered(id)).collect();
+    }
+
+    /// Another generation, which covers what this instance remembers of the one before. `false` if
+    /// that is not the one it remembers any more.
+    pub(super) fn take(
         &mut self,
-        at: Timestamp,
-        sent: Instant,
-        heartbeats: HashMap<Uuid, i64>,
-        closed: &[Uuid],
-    ) {
-        (self.at, self.sent, self.heartbeats) = (at, sent, heartbeats);
-        self.connections.retain(|mark| !closed.contains(&mark.id));
-    }
-
-    /// Another generation, which covers what this instance remembers.
-    pub(super) fn take(&mut self, seen: &Seen) {
-        self.generation = seen.generation;
-        self.recovered_at = seen.recovered_at;
-        self.server = Some(seen.here());
+        before: Uuid,
+        generation: Uuid,
+        recovered_at: Option<Timestamp>,
+        server: Server,
+    ) -> bool {
+        if self.generation != before {
+            return false;
+        }
+        self.epoch += 1;
+        self.generation = generation;
+        self.recovered_at = recovered_at;
+        self.server = Some(server);
         self.heartbeats.clear();
         self.connections.clear();
+        true
     }
 }

@@ -5,31 +5,36 @@
 //! It never lets a connection decide that it has not checked: `mark_commit()`, which every
 //! transaction that decides calls, fails there. `docs/cuts.md` says why that is enough.
 
+mod judge;
 mod known;
 mod repair;
 mod seen;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diesel::QueryResult;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-pub(super) use self::known::ConnectionMark;
+use self::judge::{Verdict, elsewhere, judge};
+pub(super) use self::known::{Beat, ConnectionMark, Heartbeat};
 use self::known::{Known, LastAcknowledged, Remembered};
 pub(super) use self::repair::ADOPT;
-use self::seen::{Seen, look};
-use super::connection::connect::ConnectError;
-use crate::config::{OnCut, Replication};
+use self::seen::{Seen, is_present, look};
+use super::connection::connect::{ConnectError, SETUP_TIMEOUT};
+use super::grants::lacking;
+use crate::config::OnCut;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
 use crate::storage::{Joining, StoreError};
 
-/// How often a connection is looked at again after the database was put right.
-const LOOKS: usize = 5;
+/// How often a connection looks before it gives up: another one may be putting the database right.
+const LOOKS: usize = 50;
+/// The wait before it looks again for that reason.
+const WAIT: Duration = Duration::from_millis(100);
 /// Operations of a database that was cut: those that tell its state, and those that revoke, with what
 /// they need to know who asks.
 const EVEN_IF_CUT: [&str; 14] = [
@@ -65,21 +70,6 @@ impl Drop for Admission {
     }
 }
 
-/// What is to be done before a connection may be used.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Nothing,
-    /// Another connection put it right meanwhile.
-    LookAgain,
-    /// The database was recovered, and the recovery covers what this instance remembers.
-    Take,
-    /// It is on its server for the first time, or nothing was lost by a promotion.
-    Adopt,
-    Recover(String),
-    /// This is not the database that the instance served: nothing helps but another server.
-    Refuse(String),
-}
-
 /// Why the database is not served.
 #[derive(Debug, Clone)]
 struct Halt {
@@ -92,8 +82,6 @@ pub(super) struct Guard {
     joining: Joining,
     known: Mutex<Known>,
     halt: Mutex<Option<Halt>>,
-    /// One connection puts the database right, and the others wait for it.
-    turn: tokio::sync::Mutex<()>,
     last: LastAcknowledged,
     /// Counts the servers that are not used any more, for the pools.
     server: Arc<AtomicU64>,
@@ -107,12 +95,11 @@ impl Guard {
         joining: Joining,
         server: Arc<AtomicU64>,
         metrics: Arc<Metrics>,
-    ) -> QueryResult<Self> {
-        let seen = look(c, &Remembered::default()).await?;
+    ) -> Result<Self, ConnectError> {
+        let seen = seen_by(c, &Remembered::default()).await?;
         let known = Mutex::new(Known::of(&seen, joining.known_until));
-        let (halt, turn, last) =
-            (Mutex::default(), tokio::sync::Mutex::default(), LastAcknowledged::new());
-        Ok(Self { joining, known, halt, turn, last, server, metrics })
+        let (halt, last) = (Mutex::default(), LastAcknowledged::new());
+        Ok(Self { joining, known, halt, last, server, metrics })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -138,28 +125,17 @@ impl Guard {
         self.known().until(self.last.at())
     }
 
-    /// The closed connections that the heartbeat that is sent now stands for.
-    pub(super) fn begin_heartbeat(&self) -> Vec<Uuid> {
-        self.known().closed()
+    /// The heartbeat that is sent now.
+    pub(super) fn begin_heartbeat(&self) -> Heartbeat {
+        self.known().begin_heartbeat()
     }
 
-    /// That heartbeat is acknowledged.
-    pub(super) fn end_heartbeat(
-        &self,
-        generation: Uuid,
-        at: Timestamp,
-        sent: Instant,
-        heartbeats: HashMap<Uuid, i64>,
-        closed: &[Uuid],
-    ) {
-        let mut known = self.known();
-        // Of another generation it says nothing about this one.
-        if known.generation == generation {
-            known.acknowledge(at, sent, heartbeats, closed);
-        }
+    /// It is acknowledged.
+    pub(super) fn end_heartbeat(&self, heartbeat: &Heartbeat, beat: Beat) {
+        self.known().end_heartbeat(heartbeat, beat);
     }
 
-    /// Lets an operation pass, unless the database must not be used now.
+    /// Refuses an operation while the database is not served, unless it may run even then.
     pub(super) fn let_pass(&self, operation: &str) -> Result<(), StoreError> {
         let halt = self.halt.lock().unwrap_or_else(PoisonError::into_inner);
         match &*halt {
@@ -196,7 +172,7 @@ impl Guard {
     }
 
     /// Checks a connection before it is used. If the database was cut, recovers it first, or says
-    /// so.
+    /// so. Only a recovery may take long.
     pub(super) async fn admit(
         &self,
         c: &mut AsyncPgConnection,
@@ -204,25 +180,24 @@ impl Guard {
     ) -> Result<Admission, ConnectError> {
         for _ in 0..LOOKS {
             let remembered = self.known().remembered();
-            let seen = look(c, &remembered).await.map_err(unchecked)?;
-            match self.judge(&seen, &remembered) {
+            let seen = seen_by(c, &remembered).await?;
+            let (verdict, mark) = self.judge(&seen, &remembered, decides);
+            let done = match verdict {
                 Verdict::Nothing => {
-                    let mark = self.remember(&seen, decides);
                     let admission = Admission { mark, cut: false };
                     let mark = admission.mark.as_deref();
-                    check(c, seen.generation, mark).await.map_err(unchecked)?;
+                    in_time(check(c, seen.generation, mark)).await?;
                     self.go_on();
                     return Ok(admission);
                 }
-                Verdict::LookAgain => {}
-                Verdict::Take => self.take(&seen),
-                Verdict::Adopt => {
-                    let _turn = self.turn.lock().await;
-                    self.adopt(c, &seen).await.map_err(unchecked)?;
+                Verdict::LookAgain => false,
+                Verdict::Take => {
+                    self.take(&seen, &remembered);
+                    true
                 }
-                Verdict::Recover(why) if self.joining.on_cut == OnCut::Recover => {
-                    let _turn = self.turn.lock().await;
-                    self.recover(c, &seen, &why).await.map_err(unchecked)?;
+                Verdict::Adopt => in_time(self.adopt(c)).await?,
+                Verdict::Recover(_) if self.joining.on_cut == OnCut::Recover => {
+                    self.recover(c).await.map_err(|error| unchecked(&error))?
                 }
                 Verdict::Recover(why) => {
                     self.halt(&format!("{why}: run `onceguard recover`"), true);
@@ -232,70 +207,29 @@ impl Guard {
                     self.halt(&why, false);
                     return Err(ConnectError::went_back(&why));
                 }
+            };
+            if !done {
+                sleep(WAIT).await;
             }
         }
         Err(ConnectError::passing("the database is being recovered"))
     }
 
-    fn judge(&self, seen: &Seen, remembered: &Remembered) -> Verdict {
-        let (here, until) = (seen.here(), self.until());
-        let known = self.known();
-        // Of another generation it is covered, and not missing.
-        if remembered.generation != known.generation {
-            return Verdict::LookAgain;
-        }
-        if seen.generation != known.generation {
-            if !seen.ancestors.contains(&known.generation) {
-                return Verdict::Refuse(format!(
-                    "its generation {} does not follow {}, which this instance has served: it is \
-                     an earlier state or another database; is an old primary back?",
-                    seen.generation, known.generation
-                ));
-            }
-            if let Some(why) = self.misplaced(seen) {
-                return Verdict::Recover(why);
-            }
-            let skew = Duration::from_secs(u64::try_from(seen.skew_seconds).unwrap_or(0));
-            let covered = seen.not_before.is_some_and(|not_before| not_before >= until + skew);
-            return if covered {
-                Verdict::Take
-            } else {
-                Verdict::Recover("it was recovered before this instance last wrote to it".into())
-            };
-        }
-        // A promotion without a loss makes no generation: then the timeline tells.
-        if let Some(before) = known.server
-            && before.was_promoted_from(here)
-        {
-            return Verdict::Refuse(format!(
-                "its timeline is {}, and this instance has served it on {}: an old primary is back",
-                here.timeline, before.timeline
-            ));
-        }
-        let lost = (seen.lost > 0).then(|| {
-            "it lacks commits that were acknowledged: it was put back to an earlier state"
-                .to_owned()
-        });
-        match lost.or_else(|| self.misplaced(seen)) {
-            Some(why) => Verdict::Recover(why),
-            None if seen.recorded() == Some(here) => Verdict::Nothing,
-            None => Verdict::Adopt,
-        }
-    }
-
-    /// Why the server may lack commits, though what this instance remembers is there.
-    fn misplaced(&self, seen: &Seen) -> Option<String> {
-        let promoted = seen.recorded().is_some_and(|before| seen.here().was_promoted_from(before));
-        let keeps_all = self.joining.replication == Replication::Synchronous;
-        if promoted && keeps_all { None } else { elsewhere(seen) }
-    }
-
-    /// The connection fits. It is remembered where the database is.
-    fn remember(&self, seen: &Seen, decides: bool) -> Option<Arc<ConnectionMark>> {
+    /// Judges what was seen, and opens the connection if nothing is to be done.
+    fn judge(
+        &self,
+        seen: &Seen,
+        remembered: &Remembered,
+        decides: bool,
+    ) -> (Verdict, Option<Arc<ConnectionMark>>) {
         let mut known = self.known();
+        let until = known.until(self.last.at());
+        let verdict = judge(seen, remembered, &known, until, self.joining.replication);
+        if verdict != Verdict::Nothing {
+            return (verdict, None);
+        }
         known.server = Some(seen.here());
-        // Recovered meanwhile: the connection will fail its first `mark_commit()`.
-        (decides && known.generation == seen.generation).then(|| known.open_connection())
+        (verdict, decides.then(|| known.open_connection()))
     }
 }
 
@@ -304,32 +238,40 @@ pub(super) fn is_allowed_if_cut(operation: &str) -> bool {
     EVEN_IF_CUT.contains(&operation)
 }
 
-/// Why the server is not the one that the database's history names.
-fn elsewhere(seen: &Seen) -> Option<String> {
-    let (recorded, here) = (seen.recorded()?, seen.here());
-    if recorded == here {
-        None
-    } else if here.was_promoted_from(recorded) {
-        let (to, from) = (here.timeline, recorded.timeline);
-        Some(format!(
-            "its server was promoted (from timeline {from} to {to}), and may lack commits"
-        ))
-    } else {
-        Some("it is a copy of the database that was served".to_owned())
+/// For a connection of a command, which no instance's memory is compared with. Only the server is.
+pub(super) async fn check_server(c: &mut AsyncPgConnection) -> Result<Admission, ConnectError> {
+    if !in_time(is_present(c)).await? {
+        return Ok(Admission::default());
+    }
+    let seen = seen_by(c, &Remembered::default()).await?;
+    let cut = elsewhere(&seen).is_some();
+    if !cut {
+        in_time(check(c, seen.generation, None)).await?;
+    }
+    Ok(Admission { mark: None, cut })
+}
+
+/// What the connection finds. Says so if it may not even look.
+async fn seen_by(c: &mut AsyncPgConnection, remembered: &Remembered) -> Result<Seen, ConnectError> {
+    let error = match in_time(look(c, remembered)).await {
+        Ok(seen) => return Ok(seen),
+        Err(error) => error,
+    };
+    match in_time(lacking(c)).await {
+        Ok(Some(lacking)) => Err(ConnectError::unsuitable(&lacking)),
+        Ok(None) | Err(_) => Err(error),
     }
 }
 
-/// For a connection of a command, which no instance's memory is compared with. Only the server is.
-pub(super) async fn check_server(c: &mut AsyncPgConnection) -> QueryResult<Admission> {
-    if !seen::is_present(c).await? {
-        return Ok(Admission::default());
-    }
-    let seen = look(c, &Remembered::default()).await?;
-    let cut = elsewhere(&seen).is_some();
-    if !cut {
-        check(c, seen.generation, None).await?;
-    }
-    Ok(Admission { mark: None, cut })
+/// A part of a check. A server or a network that fell silent must not hold it.
+async fn in_time<T>(part: impl Future<Output = QueryResult<T>>) -> Result<T, ConnectError> {
+    let Ok(result) = timeout(SETUP_TIMEOUT, part).await else {
+        let seconds = SETUP_TIMEOUT.as_secs();
+        return Err(ConnectError::passing(format!(
+            "the connection could not be checked: no answer within {seconds} s"
+        )));
+    };
+    result.map_err(|error| unchecked(&error))
 }
 
 /// Marks the connection as checked, for `mark_commit()`.
@@ -345,7 +287,6 @@ async fn check(
     c.batch_execute(&set).await
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "it maps errors")]
-fn unchecked(error: diesel::result::Error) -> ConnectError {
+fn unchecked(error: &diesel::result::Error) -> ConnectError {
     ConnectError::passing(format!("the connection could not be checked: {error}"))
 }

@@ -67,21 +67,21 @@ pub(super) struct Seen {
     #[diesel(sql_type = Timestamptz)]
     pub(super) at: Timestamp,
     #[diesel(sql_type = Nullable<BigInt>)]
-    system_identifier: Option<i64>,
+    pub(super) system_identifier: Option<i64>,
     #[diesel(sql_type = Nullable<Integer>)]
-    timeline: Option<i32>,
+    pub(super) timeline: Option<i32>,
     #[diesel(sql_type = Nullable<BigInt>)]
-    database_oid: Option<i64>,
+    pub(super) database_oid: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
-    nonces_oid: Option<i64>,
+    pub(super) nonces_oid: Option<i64>,
     #[diesel(sql_type = BigInt)]
-    system_identifier_here: i64,
+    pub(super) system_identifier_here: i64,
     #[diesel(sql_type = Integer)]
-    timeline_here: i32,
+    pub(super) timeline_here: i32,
     #[diesel(sql_type = BigInt)]
-    database_oid_here: i64,
+    pub(super) database_oid_here: i64,
     #[diesel(sql_type = BigInt)]
-    nonces_oid_here: i64,
+    pub(super) nonces_oid_here: i64,
     /// How many of the things are missing that this instance remembers.
     #[diesel(sql_type = BigInt)]
     pub(super) lost: i64,
@@ -123,6 +123,31 @@ pub(super) async fn look(c: &mut AsyncPgConnection, remembered: &Remembered) -> 
         .bind::<Array<BigInt>, _>(&remembered.instances.1)
         .get_result(c)
         .await
+}
+
+#[cfg(test)]
+impl Seen {
+    /// A database of this generation on its server, with everything that was looked for.
+    pub(super) fn whole(generation: Uuid) -> Self {
+        let server = Some(1);
+        Self {
+            generation,
+            ancestors: Vec::new(),
+            recovered_at: None,
+            not_before: None,
+            skew_seconds: 60,
+            at: chrono::DateTime::UNIX_EPOCH,
+            system_identifier: server,
+            timeline: Some(1),
+            database_oid: server,
+            nonces_oid: server,
+            system_identifier_here: 1,
+            timeline_here: 1,
+            database_oid_here: 1,
+            nonces_oid_here: 1,
+            lost: 0,
+        }
+    }
 }
 
 #[cfg(test)]
