@@ -126,7 +126,6 @@ impl Reading {
             Some(Ok(first)) => self.format(first)?,
             Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 // Either the file is cut short, or what it holds is too short for an archive.
-                drop(entries);
                 let ended = tar.into_inner().read(&mut [0]).is_ok();
                 return Err(if ended { InvalidArchive::Unknown } else { self.truncated() }.into());
             }

@@ -68,7 +68,9 @@ impl<W: Write + Send + 'static> Backup<W> {
     /// Writes the next rows. Once there are none, finishes the archive.
     pub async fn step(mut self) -> Result<Step<W>, JobError> {
         let Some(chunk) = self.dump.next().await? else {
-            TABLES.iter().for_each(|table| self.archive.empty(table.name));
+            for table in &TABLES {
+                self.archive.empty(table.name);
+            }
             let (out, manifest) = blocking(move || self.archive.finish()).await?;
             return Ok(Step::Done(out, manifest));
         };

@@ -126,7 +126,7 @@ fn compact(path: &Path, now: Timestamp) -> io::Result<()> {
     }
     let mut kept: Vec<_> = kept.into_values().collect();
     kept.sort_by_key(|entry| entry.at);
-    let text: String = kept.iter().map(|entry| format!("{}\n", line_of(entry))).collect();
+    let text = lines(&kept);
     let draft = path.with_extension("draft");
     let _ = std::fs::remove_file(&draft);
     let mut file = private_file(&draft)?;
@@ -160,6 +160,15 @@ pub fn read_events(text: &str) -> Result<Vec<Remembered>, InvalidEntry> {
 fn sorted(mut entries: Vec<Remembered>) -> Vec<Remembered> {
     entries.sort_by_key(|entry| entry.at);
     entries
+}
+
+fn lines(entries: &[Remembered]) -> String {
+    let mut text = String::new();
+    for entry in entries {
+        text += &line_of(entry).to_string();
+        text.push('\n');
+    }
+    text
 }
 
 /// As the audit log has it: `{"at", "action", "subject", "detail"}`.
@@ -289,8 +298,7 @@ mod tests {
         let old = Remembered { at: at(-1), act: acts().remove(1) };
         let again = Remembered { at: at(9), act: acts().remove(0) };
         let all = [vec![old], entries(), vec![again.clone()]].concat();
-        let text: String = all.iter().map(|entry| format!("{}\n", line_of(entry))).collect();
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(&path, lines(&all)).unwrap();
         compact(&path, at(1) + KEPT).unwrap();
         let expected = vec![entries().remove(2), again];
         assert_eq!(remembered(folder.path()).unwrap(), (expected, 0));
@@ -298,16 +306,13 @@ mod tests {
 
     #[test]
     fn events_of_the_audit_log_are_read_in_any_order() {
-        let (mut lines, entries) = (String::new(), entries());
-        for entry in entries.iter().rev() {
-            lines += &format!("{}\n", line_of(entry));
-        }
-        lines += "\n{\"id\":\"x\",\"at\":1,\"action\":\"session.end\",\"subject\":\"y\"}\n";
-        lines += &format!(
-            "{{\"at\":{},\"actor\":\"operator\",\"action\":\"did.revoke\",\"subject\":\"did:a:b\"}}",
-            at(50).timestamp_micros()
-        );
-        let found = read_events(&lines).unwrap();
+        let entries = entries();
+        let mut text = lines(&entries.iter().rev().cloned().collect::<Vec<_>>());
+        text += "\n{\"id\":\"x\",\"at\":1,\"action\":\"session.end\",\"subject\":\"y\"}\n";
+        let last = json!({ "at": at(50).timestamp_micros(), "actor": "operator",
+            "action": "did.revoke", "subject": "did:a:b" });
+        text += &last.to_string();
+        let found = read_events(&text).unwrap();
         assert_eq!(found[..3], entries);
         assert_eq!((found[3].at, found[3].act.to_string()), (at(50), "DID did:a:b".to_owned()));
         for (line, why) in [

@@ -253,7 +253,7 @@ async fn what_cannot_be_restored_changes_nothing(#[values(Sqlite, Postgres)] on:
         (1, "", &|| forge(&forged, &schema, &[])),
         (4, "9999-01-01-000001_new", &|| forge(&forged, "9999-01-01-000001_new", &[])),
         (4, "2026-11-20-000001_old", &|| forge(&forged, "2026-11-20-000001_old", &[])),
-        (1, "lacks the table sealing_keys", &|| {
+        (1, "lacks the table", &|| {
             forge(&forged, &schema, &[("history", history.clone())]);
         }),
         (1, "a row of signers is none: its live", &|| {
