@@ -27,7 +27,7 @@ pub const fn newest() -> &'static str {
 }
 
 /// The data that reverting each migration deletes, where it deletes any.
-const LOSSES: [(&str, Option<&str>); 10] = [
+const LOSSES: [(&str, Option<&str>); 11] = [
     (
         "2026-11-20-000001_sessions",
         Some("every session and its nonces, which can then be accepted again"),
@@ -62,6 +62,7 @@ const LOSSES: [(&str, Option<&str>); 10] = [
              be accepted again",
         ),
     ),
+    ("2026-11-30-000130_records", Some("every sealed record")),
 ];
 
 /// What is deleted when the migration of this name is reverted; `None` when nothing is.
