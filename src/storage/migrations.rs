@@ -71,7 +71,7 @@ const LOSSES: [(&str, Option<&str>); 14] = [
     ),
     ("2026-11-30-000110_transfers", Some("the record of where the database was moved from")),
     ("2026-11-30-000120_short_nonces", None),
-    ("2026-11-30-000130_records", Some("every record, which only its owner can make again")),
+    ("2026-11-30-000130_records", Some("every sealed record")),
 ];
 
 /// What is deleted when the migration of this name is reverted; `None` when nothing is.

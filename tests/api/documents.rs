@@ -221,7 +221,9 @@ async fn every_example_fits_its_schema() {
 async fn prepare(app: &TestApp) {
     let raw = app.store().raw();
     let nonces = raw.session_nonces();
-    for table in [nonces, "sessions", "signer_nonces", "signers", "dids WHERE NOT revoked"] {
+    for table in
+        [nonces, "sessions", "signer_nonces", "signers", "dids WHERE NOT revoked", "record_owners"]
+    {
         raw.execute(&format!("DELETE FROM {table}")).await;
     }
     let body = json!({"id": SESSION, "client_did": "did:web:a", "server_did": "did:web:b", "session_key": "a2V5"});
@@ -264,7 +266,14 @@ async fn every_example_is_accepted_by_the_service(#[values(Sqlite, Postgres)] on
                 let nonce = json!({"nonce": nonce, "expires_at": ahead(&app, 300)});
                 app.post(&format!("{path}/nonces"), &nonce).await.is(201);
             }
+            if method != "PUT" && filled.contains("/sync/") {
+                let put = app.request("PUT", &filled).header("if-none-match", "*");
+                put.json(&crate::records::sealed(b"x")).send().await.is(201);
+            }
             let mut request = app.request(&method, &format!("{filled}{query}"));
+            if call.starts_with("DELETE /v1/records/{did}/") {
+                request = request.header("if-match", "*");
+            }
             for (name, value) in headers {
                 request = request.header(&name, &value);
             }

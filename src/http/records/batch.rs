@@ -70,7 +70,11 @@ pub(super) struct Results<'a> {
     post, path = "/v1/records/{did}/batch", operation_id = "change_records", tag = "records",
     params(("did" = String, Path, description = "The owner.", example = "did:web:client.example")),
     request_body(content = Batch, example = json!({"operations": [
-        {"op": "delete", "kind": "sync", "id": "notes", "if_match": "\"3.00f1e2d3c4b5a697\""},
+        {"op": "put", "kind": "sync", "id": "notes", "if_none_match": "*", "record": {
+            "iv": "AAECAwQFBgcICQoL",
+            "ciphertext": "c2VhbGVkIGJ5IGl0cyBvd25lcg==",
+            "checksum": "16746d563d8208d21bf213cbdef853c385f8691f8ce44a636639cffd3450a0ba",
+        }},
     ]})),
     responses((status = 200, description = "All changes were made.", body = Results)),
     extensions(("x-errors" = json!([

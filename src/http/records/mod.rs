@@ -54,7 +54,7 @@ pub(super) struct View<'a> {
     damaged: Option<bool>,
     /// Of the ciphertext, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = 20)]
+    #[schema(nullable = false, example = 19)]
     size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "AAECAwQFBgcICQoL")]
@@ -65,7 +65,7 @@ pub(super) struct View<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
         nullable = false,
-        example = "77ae6332c0d9f66b3ac73bb3e6a3df5d6ad2a81ddb2ea4fbdc7d6f9e1d1d7ddc"
+        example = "16746d563d8208d21bf213cbdef853c385f8691f8ce44a636639cffd3450a0ba"
     )]
     checksum: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,7 +132,7 @@ pub(super) struct WrittenView<'a> {
     #[schema(nullable = false)]
     deleted: Option<bool>,
     /// Of the ciphertext, in bytes; 0 of a tombstone.
-    #[schema(example = 20)]
+    #[schema(example = 19)]
     size: u64,
     created_at: Time,
     updated_at: Time,

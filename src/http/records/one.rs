@@ -36,7 +36,10 @@ pub(super) struct Body {
     #[schema(format = Byte, example = "c2VhbGVkIGJ5IGl0cyBvd25lcg==")]
     ciphertext: String,
     /// SHA-256 of the bytes of iv and ciphertext, one after the other.
-    #[schema(pattern = "^[a-f0-9]{64}$")]
+    #[schema(
+        pattern = "^[a-f0-9]{64}$",
+        example = "16746d563d8208d21bf213cbdef853c385f8691f8ce44a636639cffd3450a0ba"
+    )]
     checksum: String,
     /// Kept as it is.
     #[schema(nullable = false)]
@@ -65,7 +68,7 @@ pub(super) struct Body {
     request_body(content = Body, example = json!({
         "iv": "AAECAwQFBgcICQoL",
         "ciphertext": "c2VhbGVkIGJ5IGl0cyBvd25lcg==",
-        "checksum": "5cd4b2a0b29f06a4bd0ef94e53e2b94d09d7f02aa6e6dbf5eae3ddda8d3a9ff4",
+        "checksum": "16746d563d8208d21bf213cbdef853c385f8691f8ce44a636639cffd3450a0ba",
     })),
     responses(
         (status = 201, description = "There was no such record.", body = WrittenView,
