@@ -84,6 +84,9 @@ mod tests {
             [
                 "409 DELETE /v1/dids/{did}",
                 "409 PUT /v1/dids/{did}",
+                "403 POST /v1/records/{did}/batch",
+                "403 DELETE /v1/records/{did}/{kind}/{id}",
+                "403 PUT /v1/records/{did}/{kind}/{id}",
                 "403 POST /v1/sessions",
                 "403 GET /v1/sessions/{id}/key",
                 "403 POST /v1/sessions/{id}/nonces",
