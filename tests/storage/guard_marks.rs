@@ -136,3 +136,17 @@ async fn claims_that_find_no_session_are_counted_as_often_as_they_are_acknowledg
     opens(&store).await.unwrap();
     assert_eq!(store.recovered_at(), None);
 }
+
+/// A transaction that commits when its connection counts as closed leaves one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_is_not_remembered_is_removed() {
+    let store = serving(Postgres, Recover).await;
+    let stray =
+        "INSERT INTO marks (id, instance, value) SELECT gen_random_uuid(), id, 77 FROM instances";
+    store.raw().execute(stray).await;
+    for _ in 0..2 {
+        store.heartbeat().await.unwrap();
+    }
+    assert_eq!(store.raw().number("count(*) FROM marks WHERE value = 77").await, 0);
+    assert!(store.raw().number("count(*) FROM marks").await > 0, "those that are remembered stay");
+}

@@ -53,7 +53,7 @@ impl Guard {
         if !self.known().take(before, generation, at, server) {
             return false;
         }
-        // No connection is used any more that was opened before.
+        // The connections that were opened before are not used again.
         self.server.fetch_add(1, Ordering::Relaxed);
         self.metrics.recovered_at.set(at.map_or(0, |at| at.timestamp()));
         true
