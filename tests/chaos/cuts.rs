@@ -201,6 +201,9 @@ async fn an_old_primary_that_comes_back_is_not_served(
 ) {
     let primary = PrivatePostgres::start();
     let standby = primary.standby();
+    if replication == "synchronous" {
+        primary.wait_for_standby().await;
+    }
     let proxy = ChaosProxy::in_front_of(primary.url()).await;
     let home = home(&proxy, &primary).await.set("recovery.replication", replication);
     let process = home.start().await;

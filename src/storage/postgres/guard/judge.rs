@@ -174,7 +174,7 @@ mod tests {
             lost,
             ..Seen::whole(Uuid::now_v7())
         };
-        let (before, skew) = (seen.at - Duration::from_secs(1), Duration::from_secs(60));
+        let (before, skew) = (seen.at - Duration::from_secs(1), Duration::from_mins(1));
         for (lost, not_before, taken) in
             [(0, before, true), (1, before, false), (1, seen.at, false), (1, seen.at + skew, true)]
         {

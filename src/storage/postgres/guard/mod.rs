@@ -280,10 +280,8 @@ async fn check(
     generation: Uuid,
     mark: Option<&ConnectionMark>,
 ) -> QueryResult<()> {
-    let mut set = format!("SET onceguard.checked = '{generation}'");
-    if let Some(mark) = mark {
-        set += &format!("; SET onceguard.mark = '{}'", mark.id);
-    }
+    let mark = mark.map(|mark| format!("; SET onceguard.mark = '{}'", mark.id)).unwrap_or_default();
+    let set = format!("SET onceguard.checked = '{generation}'{mark}");
     c.batch_execute(&set).await
 }
 
