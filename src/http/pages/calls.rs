@@ -78,7 +78,13 @@ mod tests {
             let calls = with(code.as_str()).iter();
             calls.map(|call| format!("{} {} {}", call.status, call.method, call.path)).collect()
         };
-        assert_eq!(of(Code::NonceUnused), ["404 GET /v1/sessions/{id}/nonces/{nonce}"]);
+        assert_eq!(
+            of(Code::NonceUnused),
+            [
+                "404 GET /v1/namespaces/{namespace}/nonces/{nonce}",
+                "404 GET /v1/sessions/{id}/nonces/{nonce}",
+            ]
+        );
         assert_eq!(
             of(Code::DidRevoked),
             [
