@@ -178,7 +178,7 @@ fn run_on_runtime(cli: Cli) -> Result<(), Failure> {
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let sources = cli.settings.sources();
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run(sources.load(Need::Everything)?).await,
+        Command::Serve => Box::pin(serve::run(sources.load(Need::Everything)?)).await,
         Command::Migrate(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Token(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Backup(command) => command.run(&sources).await,

@@ -63,7 +63,6 @@ fn another_name_is_a_new_profile() {
             Component::Authority,
             Component::field("date"),
         ]),
-        ..Profile::onceguard()
     };
     let empty = Profile { name: "empty".to_owned(), tag: None, ..Profile::onceguard() };
     assert_eq!(profiles(text), [Profile::onceguard(), Profile::sage(), empty, partners]);
