@@ -110,6 +110,17 @@ export interface SignerClaim {
   readonly issuedAt?: string;
 }
 
+/** The claim of an id that is used once and is no DID's nonce: a token's, or a webhook's. */
+export interface NamespaceClaim {
+  readonly namespace: string;
+  /** Text of visible ASCII characters, or bytes of any kind. */
+  readonly nonce: string | Uint8Array;
+  /** When the id stops being acceptable, at most a day ahead. */
+  readonly expiresAt: string;
+  /** When the id was issued, by the word of the message that carries it. */
+  readonly issuedAt?: string;
+}
+
 /** The outcome of one claim of many. */
 export interface ClaimResult {
   /** Act on the message only if it is `accepted`. */

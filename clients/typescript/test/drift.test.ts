@@ -55,7 +55,10 @@ test("a method takes the fields of its body", () => {
   same<Bytes<Renamed<Schemas["SessionChange"]>, "sessionKey">, onceguard.SessionChange>(true);
   same<Bytes<Renamed<Schemas["NewDid"]>, "publicKey">, onceguard.NewDid>(true);
   same<keyof Renamed<Schemas["ReceivedRequest"]>, keyof onceguard.ReceivedRequest>(true);
-  same<Renamed<Schemas["NewClaim"]>, onceguard.SessionClaim | onceguard.SignerClaim>(true);
+  // In the API, a nonce that is bytes has a field of its own.
+  type NamespaceClaim = Omit<onceguard.NamespaceClaim, "nonce"> & { readonly nonce: string };
+  type Claim = onceguard.SessionClaim | onceguard.SignerClaim | NamespaceClaim;
+  same<Renamed<Schemas["NewClaim"]>, Claim>(true);
   type EndAll = Parameters<typeof client.sessions.endAll>[0];
   same<Renamed<Schemas["SessionParties"]>, EndAll>(true);
 });
@@ -68,10 +71,28 @@ test("filters are the parameters of the query", () => {
   same<Query<"list_dids">, Omit<onceguard.DidFilter, "pageSize">>(true);
 });
 
+/** Records and erasure, which these clients do not call yet. */
+type Later =
+  | "list_inactive_owners"
+  | "delete_inactive_owners"
+  | "follow_records"
+  | "delete_records"
+  | "change_records"
+  | "record_usage"
+  | "read_record"
+  | "put_record"
+  | "delete_record"
+  | "erase_did"
+  // Namespaces.
+  | "claim_in_namespace"
+  | "read_namespace"
+  | "read_namespace_nonce";
+
 test("each operation is a method", () => {
   const { sessions, claims, dids, identifiers } = client;
-  // All but what is for proxies, and the document itself.
-  const methods: Record<Exclude<keyof operations, "forward_auth" | "openapi">, unknown> = {
+  // All but what is for proxies, the document itself, and what is called later.
+  type NotCalled = "forward_auth" | "openapi" | Later;
+  const methods: Record<Exclude<keyof operations, NotCalled>, unknown> = {
     open_session: sessions.open,
     list_sessions: sessions.list,
     read_session: sessions.read,

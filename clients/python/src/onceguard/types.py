@@ -91,6 +91,19 @@ class SignerClaim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NamespaceClaim:
+    """The claim of an id that is used once and is no DID's nonce: a token's, or a webhook's."""
+
+    namespace: str
+    #: Text of visible ASCII characters, or bytes of any kind.
+    nonce: str | bytes
+    #: When the id stops being acceptable, at most a day ahead.
+    expires_at: datetime
+    #: When the id was issued, by the word of the message that carries it.
+    issued_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClaimResult:
     """The outcome of one claim of many."""
 
