@@ -2,7 +2,7 @@
 
 import { signedFetch } from "./fetch.js";
 import type { Key } from "./keys.js";
-import { Claims } from "./resources/claims.js";
+import { Claims, idempotencyKey } from "./resources/claims.js";
 import { Dids } from "./resources/dids.js";
 import { Identifiers } from "./resources/identifiers.js";
 import { Sessions } from "./resources/sessions.js";
@@ -65,9 +65,16 @@ export class Onceguard {
    * Has a received request judged, and spends its nonce if it passes. Throws
    * `SignatureRefusedError` when it did not pass, and another `OnceguardError` when there is no
    * verdict: then treat the request as refused.
+   *
+   * A lost answer is repeated under the same key, so it never reads as a replay. The key is made
+   * here. Give one only to repeat a call that failed with it; never one that came with the request,
+   * whose copy would pass with it.
    */
-  async verify(request: ReceivedRequest): Promise<Verdict> {
-    return judge(this.#transport, request);
+  async verify(
+    request: ReceivedRequest,
+    options: { readonly idempotencyKey?: string } = {},
+  ): Promise<Verdict> {
+    return judge(this.#transport, request, options.idempotencyKey ?? idempotencyKey());
   }
 
   /** Counts, sizes, the busiest clients. */

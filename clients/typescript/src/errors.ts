@@ -37,7 +37,7 @@ export class OnceguardError extends Error {
   errors: readonly FieldError[] = [];
   /** When the nonce was accepted, with `NonceReplayedError`. */
   firstUsedAt?: string;
-  /** The key under which a claim was sent: the same claim with it learns the true outcome. */
+  /** The key under which a call was sent: the same call with it learns the true outcome. */
   idempotencyKey?: string;
   /** How often the call was sent. */
   attempts = 0;
@@ -90,13 +90,13 @@ export class ClaimQuotaReachedError extends OnceguardError {}
 export class RecordQuotaReachedError extends OnceguardError {}
 /** Too many calls of this kind. Wait for `retryAfter` seconds. */
 export class RateLimitedError extends OnceguardError {}
-/** onceguard cannot answer safely now. Treat a claim as not accepted. */
+/** onceguard cannot answer safely now. Treat a claim as not accepted, a request as refused. */
 export class UnavailableError extends OnceguardError {}
-/** The change may have been made. Repeat a claim with the same `idempotencyKey`. */
+/** The change may have been made. Repeat a claim or a verdict with the same `idempotencyKey`. */
 export class OutcomeUnknownError extends UnavailableError {}
 /**
  * No answer came: the connection failed, broke, or was too slow. The change may have been made.
- * Repeat a claim with the same `idempotencyKey`.
+ * Repeat a claim or a verdict with the same `idempotencyKey`.
  */
 export class NoAnswerError extends UnavailableError {}
 /** The answer is not one that this client knows. Is `baseUrl` onceguard's? */

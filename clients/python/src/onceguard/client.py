@@ -63,14 +63,20 @@ class Onceguard:
         body: bytes = b"",
         profile: str | None = None,
         session_id: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Verdict:
         """Has a received request judged, and spends its nonce if it passes. ``url`` is the whole
         URL that was signed; headers and body are as they were received.
 
+        A lost answer is repeated under the same key, so it never reads as a replay. The key is
+        made here. Give one only to repeat a call that failed with it; never one that came with
+        the request, whose copy would pass with it.
+
         :raises SignatureRefused: it did not pass; ``code`` says why.
         :raises OnceguardError: there is no verdict. Treat the request as refused.
         """
-        plan = judge(method, url, headers, body, profile, session_id, self._transport.retries)
+        retries = self._transport.retries
+        plan = judge(method, url, headers, body, profile, session_id, idempotency_key, retries)
         return self._transport.run(plan)
 
     def stats(self) -> Stats:
@@ -132,9 +138,11 @@ class AsyncOnceguard:
         body: bytes = b"",
         profile: str | None = None,
         session_id: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Verdict:
         """Has a received request judged, and spends its nonce if it passes."""
-        plan = judge(method, url, headers, body, profile, session_id, self._transport.retries)
+        retries = self._transport.retries
+        plan = judge(method, url, headers, body, profile, session_id, idempotency_key, retries)
         return await self._transport.run(plan)
 
     async def stats(self) -> Stats:

@@ -48,7 +48,7 @@ class OnceguardError(Exception):
         self.errors: tuple[FieldError, ...] = ()
         #: When the nonce was accepted, with :class:`NonceReplayed`.
         self.first_used_at: datetime | None = None
-        #: The key under which a claim was sent: the same claim with it learns the true outcome.
+        #: The key under which a call was sent: the same call with it learns the true outcome.
         self.idempotency_key: str | None = None
         #: How often the call was sent.
         self.attempts = 0
@@ -131,16 +131,17 @@ class RateLimited(OnceguardError):
 
 
 class Unavailable(OnceguardError):
-    """onceguard cannot answer safely now. Treat a claim as not accepted."""
+    """onceguard cannot answer safely now. Treat a claim as not accepted, a request as refused."""
 
 
 class OutcomeUnknown(Unavailable):
-    """The change may have been made. Repeat a claim with the same ``idempotency_key``."""
+    """The change may have been made. Repeat a claim or a verdict with the same
+    ``idempotency_key``."""
 
 
 class NoAnswer(Unavailable):
     """No answer came: the connection failed, broke, or was too slow. The change may have been
-    made. Repeat a claim with the same ``idempotency_key``."""
+    made. Repeat a claim or a verdict with the same ``idempotency_key``."""
 
 
 class UnexpectedAnswer(OnceguardError):

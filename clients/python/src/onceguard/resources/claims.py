@@ -14,7 +14,7 @@ from ..wire import write_bytes, write_time
 Claim = SessionClaim | SignerClaim | NamespaceClaim
 
 
-def claim_headers(idempotency_key: str | None) -> dict[str, str]:
+def fresh_key(idempotency_key: str | None) -> dict[str, str]:
     """A key of our own when the caller has none: never anything of the message, whose copy would
     be accepted with it."""
     return {"Idempotency-Key": idempotency_key or secrets.token_urlsafe(16)}
@@ -45,7 +45,7 @@ def create_claims(
         "POST",
         "/v1/claims",
         body={"claims": [_fields(claim) for claim in claims]},
-        headers=claim_headers(idempotency_key),
+        headers=fresh_key(idempotency_key),
         repeatable=True,
     )
     results = (yield from exchange(request, retries)).member("results")
