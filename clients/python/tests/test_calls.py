@@ -128,6 +128,42 @@ def test_claims_are_decided_each_on_its_own(client: Onceguard) -> None:
     assert again == results
 
 
+def test_an_id_is_accepted_once_in_a_namespace(client: Onceguard) -> None:
+    namespace = f"https://shop.example/{Key.generate().did}"
+    soon = datetime.now(timezone.utc) + timedelta(minutes=1)
+    assert client.namespaces.used(namespace, "a/b") is None
+    accepted = client.namespaces.claim(namespace, "a/b", expires_at=soon)
+    assert (accepted.namespace, accepted.expires_at) == (namespace, soon)
+    for copy in ("a/b", b"a/b"):
+        with pytest.raises(NonceReplayed) as replayed:
+            client.namespaces.claim(namespace, copy, expires_at=soon)
+        assert replayed.value.first_used_at == accepted.used_at
+    issued_at = datetime.now(timezone.utc) - timedelta(seconds=1)
+    client.namespaces.claim(namespace, b"\x00\xff", expires_at=soon, issued_at=issued_at)
+    used = client.namespaces.used(namespace, "a/b")
+    assert used is not None
+    assert used.used_at == accepted.used_at
+    assert client.namespaces.read(namespace).live == 2
+    key = "0123456789abcdef" + namespace[8:60]
+    once = client.namespaces.claim(namespace, "c", expires_at=soon, idempotency_key=key)
+    assert client.namespaces.claim(namespace, "c", expires_at=soon, idempotency_key=key) == once
+
+
+def test_the_asyncio_client_claims_in_a_namespace() -> None:
+    async def run() -> None:
+        namespace = parties()["client_did"]
+        soon = datetime.now(timezone.utc) + timedelta(minutes=1)
+        async with AsyncOnceguard(base_url=URL, token=TOKEN) as client:
+            assert await client.namespaces.used(namespace, "n") is None
+            accepted = await client.namespaces.claim(namespace, "n", expires_at=soon)
+            used = await client.namespaces.used(namespace, "n")
+            assert used is not None
+            assert used.used_at == accepted.used_at
+            assert (await client.namespaces.read(namespace)).live == 1
+
+    asyncio.run(run())
+
+
 def test_dids(client: Onceguard) -> None:
     key = Key.generate("P256")
     did = f"did:example:{key.did.rpartition(':')[2]}"

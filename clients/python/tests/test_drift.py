@@ -47,6 +47,9 @@ OPERATIONS = {
     "claim_nonce": "sessions.claim",
     "read_nonce": "sessions.used",
     "claim_nonces": "claims.create",
+    "claim_in_namespace": "namespaces.claim",
+    "read_namespace": "namespaces.read",
+    "read_namespace_nonce": "namespaces.used",
     "read_did": "dids.read",
     "store_did": "dids.store",
     "forget_did": "dids.forget",
@@ -71,10 +74,6 @@ LATER = {
     "put_record",
     "delete_record",
     "erase_did",
-    # Namespaces.
-    "claim_in_namespace",
-    "read_namespace",
-    "read_namespace_nonce",
 }
 #: What is for proxies, the document itself, and what is called later.
 NOT_CALLED = {"forward_auth", "openapi"} | LATER
@@ -188,6 +187,13 @@ def test_a_method_takes_the_fields_of_its_body(operation: str, schema: str) -> N
     if schema != "ReceivedRequest" and "session_id" not in SCHEMAS[schema]["properties"]:
         beside.add("session_id")
     assert parameters - beside == set(SCHEMAS[schema]["properties"])
+
+
+def test_a_claim_in_a_namespace_takes_the_fields_of_its_body() -> None:
+    parameters = set(inspect.signature(Onceguard(base_url=URL).namespaces.claim).parameters)
+    # Bytes are a nonce, too.
+    fields = set(SCHEMAS["NamespaceClaim"]["properties"]) - {"nonce_base64"}
+    assert parameters - {"namespace", "idempotency_key"} == fields
 
 
 def test_filters_are_the_parameters_of_the_query() -> None:

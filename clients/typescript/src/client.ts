@@ -5,6 +5,7 @@ import type { Key } from "./keys.js";
 import { Claims, idempotencyKey } from "./resources/claims.js";
 import { Dids } from "./resources/dids.js";
 import { Identifiers } from "./resources/identifiers.js";
+import { Namespaces } from "./resources/namespaces.js";
 import { Sessions } from "./resources/sessions.js";
 import { judge } from "./resources/verdicts.js";
 import { Transport } from "./transport.js";
@@ -40,6 +41,8 @@ export class Onceguard {
   readonly sessions: Sessions;
   /** Many claims at once. */
   readonly claims: Claims;
+  /** Ids that are used once and are no DID's nonces. */
+  readonly namespaces: Namespaces;
   /** Keys and revocations. */
   readonly dids: Dids;
   /** DIDs as a Universal Resolver gives them. */
@@ -57,6 +60,7 @@ export class Onceguard {
     });
     this.sessions = new Sessions(this.#transport);
     this.claims = new Claims(this.#transport);
+    this.namespaces = new Namespaces(this.#transport);
     this.dids = new Dids(this.#transport);
     this.identifiers = new Identifiers(this.#transport);
   }

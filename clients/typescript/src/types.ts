@@ -94,6 +94,23 @@ export interface UsedNonce {
   readonly expiresAt: string;
 }
 
+/** An id that was accepted in a namespace: act on its message. */
+export interface NamespaceNonce {
+  readonly namespace: string;
+  readonly usedAt: string;
+  /** Until then at least, it stays spent. */
+  readonly expiresAt: string;
+}
+
+/** What a namespace holds. */
+export interface Namespace {
+  readonly namespace: string;
+  /** Ids that are kept; those that expired are counted until the purge. */
+  readonly live: number;
+  /** The most of them. */
+  readonly quota: number;
+}
+
 /** The claim of a nonce in a session. */
 export interface SessionClaim {
   readonly sessionId: string;

@@ -121,6 +121,26 @@ test("claims are decided each on its own", async () => {
   assert.deepEqual(await client.claims.create(claims, { idempotencyKey }), results);
 });
 
+test("an id is accepted once in a namespace", async () => {
+  const namespace = `https://shop.example/${(await Key.generate()).did}`;
+  const expiresAt = new Date(Date.now() + 60_000).toISOString();
+  const { namespaces } = client;
+  assert.equal(await namespaces.used(namespace, "a/b"), null);
+  const accepted = await namespaces.claim(namespace, "a/b", { expiresAt });
+  assert.equal(accepted.namespace, namespace);
+  for (const copy of ["a/b", new TextEncoder().encode("a/b")]) {
+    const claim = namespaces.claim(namespace, copy, { expiresAt });
+    assert.equal((await thrown(NonceReplayedError, claim)).firstUsedAt, accepted.usedAt);
+  }
+  const issuedAt = new Date(Date.now() - 1000).toISOString();
+  await namespaces.claim(namespace, Uint8Array.of(0, 255), { expiresAt, issuedAt });
+  assert.equal((await namespaces.used(namespace, "a/b"))?.usedAt, accepted.usedAt);
+  assert.equal((await namespaces.read(namespace)).live, 2);
+  const idempotencyKey = crypto.randomUUID();
+  const once = await namespaces.claim(namespace, "c", { expiresAt, idempotencyKey });
+  assert.deepEqual(await namespaces.claim(namespace, "c", { expiresAt, idempotencyKey }), once);
+});
+
 test("DIDs", async () => {
   const key = await Key.generate("P256");
   const did = key.did.replace("did:key", "did:example");

@@ -36,6 +36,8 @@ test("a model has the fields of its schema", () => {
   same<Renamed<Schemas["Session"]>, Omit<onceguard.Session, "etag">>(true);
   same<Renamed<Schemas["AcceptedNonce"]>, onceguard.AcceptedNonce>(true);
   same<Renamed<Schemas["UsedNonce"]>, onceguard.UsedNonce>(true);
+  same<Renamed<Schemas["NamespaceNonce"]>, onceguard.NamespaceNonce>(true);
+  same<Renamed<Schemas["Namespace"]>, onceguard.Namespace>(true);
   same<Renamed<Schemas["ClaimResult"]>, onceguard.ClaimResult>(true);
   same<Renamed<Schemas["Revocation"]>, onceguard.Revocation>(true);
   same<Renamed<Schemas["Stats"]>, onceguard.Stats>(true);
@@ -59,6 +61,9 @@ test("a method takes the fields of its body", () => {
   type NamespaceClaim = Omit<onceguard.NamespaceClaim, "nonce"> & { readonly nonce: string };
   type Claim = onceguard.SessionClaim | onceguard.SignerClaim | NamespaceClaim;
   same<Renamed<Schemas["NewClaim"]>, Claim>(true);
+  type Body = Omit<Renamed<Schemas["NamespaceClaim"]>, "nonce" | "nonceBase64">;
+  type Options = Parameters<typeof client.namespaces.claim>[2];
+  same<Body, Omit<Options, "idempotencyKey">>(true);
   type EndAll = Parameters<typeof client.sessions.endAll>[0];
   same<Renamed<Schemas["SessionParties"]>, EndAll>(true);
 });
@@ -82,14 +87,10 @@ type Later =
   | "read_record"
   | "put_record"
   | "delete_record"
-  | "erase_did"
-  // Namespaces.
-  | "claim_in_namespace"
-  | "read_namespace"
-  | "read_namespace_nonce";
+  | "erase_did";
 
 test("each operation is a method", () => {
-  const { sessions, claims, dids, identifiers } = client;
+  const { sessions, claims, namespaces, dids, identifiers } = client;
   // All but what is for proxies, the document itself, and what is called later.
   type NotCalled = "forward_auth" | "openapi" | Later;
   const methods: Record<Exclude<keyof operations, NotCalled>, unknown> = {
@@ -104,6 +105,9 @@ test("each operation is a method", () => {
     claim_nonce: sessions.claim,
     read_nonce: sessions.used,
     claim_nonces: claims.create,
+    claim_in_namespace: namespaces.claim,
+    read_namespace: namespaces.read,
+    read_namespace_nonce: namespaces.used,
     read_did: dids.read,
     store_did: dids.store,
     forget_did: dids.forget,

@@ -11,6 +11,7 @@ from .keys import Key
 from .resources.claims import AsyncClaims, Claims
 from .resources.dids import AsyncDids, Dids
 from .resources.identifiers import AsyncIdentifiers, Identifiers
+from .resources.namespaces import AsyncNamespaces, Namespaces
 from .resources.sessions import AsyncSessions, Sessions
 from .resources.stats import read_stats
 from .resources.verdicts import Headers, judge
@@ -49,6 +50,8 @@ class Onceguard:
         self.sessions = Sessions(self._transport)
         #: Many claims at once.
         self.claims = Claims(self._transport)
+        #: Ids that are used once and are no DID's nonces.
+        self.namespaces = Namespaces(self._transport)
         #: Keys and revocations.
         self.dids = Dids(self._transport)
         #: DIDs as a Universal Resolver gives them.
@@ -124,6 +127,8 @@ class AsyncOnceguard:
         self.sessions = AsyncSessions(self._transport)
         #: Many claims at once.
         self.claims = AsyncClaims(self._transport)
+        #: Ids that are used once and are no DID's nonces.
+        self.namespaces = AsyncNamespaces(self._transport)
         #: Keys and revocations.
         self.dids = AsyncDids(self._transport)
         #: DIDs as a Universal Resolver gives them.

@@ -71,6 +71,27 @@ class UsedNonce:
     expires_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class NamespaceNonce:
+    """An id that was accepted in a namespace: act on its message."""
+
+    namespace: str
+    used_at: datetime
+    #: Until then at least, it stays spent.
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Namespace:
+    """What a namespace holds."""
+
+    namespace: str
+    #: Ids that are kept; those that expired are counted until the purge.
+    live: int
+    #: The most of them.
+    quota: int
+
+
 @dataclass(frozen=True)
 class SessionClaim:
     """The claim of a nonce in a session."""
