@@ -11,22 +11,28 @@ from onceguard import (
     AsyncOnceguard,
     CannotSign,
     ClaimQuotaReached,
+    CursorExpired,
     DidRevoked,
     Forbidden,
     InvalidRequest,
+    IssuedBeforeRestore,
     Key,
+    NamespaceClaim,
     NonceReplayed,
     NotFound,
     Onceguard,
     OnceguardError,
     PreconditionFailed,
+    RecordQuotaReached,
     SessionClaim,
     SessionEnded,
     SessionExists,
     SignerClaim,
     Unauthenticated,
+    Unavailable,
     UnexpectedAnswer,
 )
+from onceguard.errors import of_answer
 
 from .support import TOKEN, URL, parties, serving, url_of
 
@@ -104,17 +110,58 @@ def test_claims_are_decided_each_on_its_own(client: Onceguard) -> None:
         expires_at=now + timedelta(minutes=1),
         issued_at=now - timedelta(seconds=1),
     )
-    claims: list[SessionClaim | SignerClaim] = [
+    soon = now + timedelta(minutes=1)
+    claims: list[SessionClaim | SignerClaim | NamespaceClaim] = [
         SessionClaim(session.id, "one"),
         SessionClaim(session.id, "one"),
         signed,
+        NamespaceClaim(namespace=session.id, nonce="one", expires_at=soon),
+        NamespaceClaim(namespace=session.id, nonce=b"one", expires_at=soon, issued_at=now),
+        NamespaceClaim(namespace=session.id, nonce=b"\x00\xff", expires_at=soon),
     ]
     results = client.claims.create(claims, idempotency_key="0123456789abcdef" + session.id)
-    assert [result.outcome for result in results] == ["accepted", "replayed", "accepted"]
-    assert [result.accepted for result in results] == [True, False, True]
+    outcomes = ["accepted", "replayed", "accepted", "accepted", "replayed", "accepted"]
+    assert [result.outcome for result in results] == outcomes
+    assert [result.accepted for result in results] == [each == "accepted" for each in outcomes]
     assert results[1].first_used_at == results[0].used_at
     again = client.claims.create(claims, idempotency_key="0123456789abcdef" + session.id)
     assert again == results
+
+
+def test_an_id_is_accepted_once_in_a_namespace(client: Onceguard) -> None:
+    namespace = f"https://shop.example/{Key.generate().did}"
+    soon = datetime.now(timezone.utc) + timedelta(minutes=1)
+    assert client.namespaces.used(namespace, "a/b") is None
+    accepted = client.namespaces.claim(namespace, "a/b", expires_at=soon)
+    assert (accepted.namespace, accepted.expires_at) == (namespace, soon)
+    for copy in ("a/b", b"a/b"):
+        with pytest.raises(NonceReplayed) as replayed:
+            client.namespaces.claim(namespace, copy, expires_at=soon)
+        assert replayed.value.first_used_at == accepted.used_at
+    issued_at = datetime.now(timezone.utc) - timedelta(seconds=1)
+    client.namespaces.claim(namespace, b"\x00\xff", expires_at=soon, issued_at=issued_at)
+    used = client.namespaces.used(namespace, "a/b")
+    assert used is not None
+    assert used.used_at == accepted.used_at
+    assert client.namespaces.read(namespace).live == 2
+    key = "0123456789abcdef" + namespace[8:60]
+    once = client.namespaces.claim(namespace, "c", expires_at=soon, idempotency_key=key)
+    assert client.namespaces.claim(namespace, "c", expires_at=soon, idempotency_key=key) == once
+
+
+def test_the_asyncio_client_claims_in_a_namespace() -> None:
+    async def run() -> None:
+        namespace = parties()["client_did"]
+        soon = datetime.now(timezone.utc) + timedelta(minutes=1)
+        async with AsyncOnceguard(base_url=URL, token=TOKEN) as client:
+            assert await client.namespaces.used(namespace, "n") is None
+            accepted = await client.namespaces.claim(namespace, "n", expires_at=soon)
+            used = await client.namespaces.used(namespace, "n")
+            assert used is not None
+            assert used.used_at == accepted.used_at
+            assert (await client.namespaces.read(namespace)).live == 1
+
+    asyncio.run(run())
 
 
 def test_dids(client: Onceguard) -> None:
@@ -217,6 +264,23 @@ def test_errors_say_what_to_do(client: Onceguard) -> None:
     with pytest.raises(CannotSign, match="onceguard key new") as damaged:
         Key.from_pem("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----")
     assert "c2VjcmV0" not in repr(damaged.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (404, "record_not_found", NotFound),
+        (409, "issued_before_restore", IssuedBeforeRestore),
+        (410, "cursor_expired", CursorExpired),
+        (422, "checksum_mismatch", InvalidRequest),
+        (428, "precondition_required", InvalidRequest),
+        (503, "storage_went_back", Unavailable),
+        (507, "record_quota_reached", RecordQuotaReached),
+    ],
+)
+def test_a_code_has_its_kind(status: int, code: str, kind: type[OnceguardError]) -> None:
+    error = of_answer(status, {"code": code, "detail": "d", "request_id": "r"}, None)
+    assert (type(error), error.code, error.status) == (kind, code, status)
 
 
 def test_an_answer_that_is_not_onceguards_is_an_error() -> None:

@@ -31,7 +31,7 @@ MODELS: list[type[Any]] = [
     for name, model in vars(models).items()
     if isinstance(model, type)
     and dataclasses.is_dataclass(model)
-    and name not in ("SessionClaim", "SignerClaim")
+    and name not in ("SessionClaim", "SignerClaim", "NamespaceClaim")
 ]
 
 #: Where each operation is.
@@ -47,6 +47,9 @@ OPERATIONS = {
     "claim_nonce": "sessions.claim",
     "read_nonce": "sessions.used",
     "claim_nonces": "claims.create",
+    "claim_in_namespace": "namespaces.claim",
+    "read_namespace": "namespaces.read",
+    "read_namespace_nonce": "namespaces.used",
     "read_did": "dids.read",
     "store_did": "dids.store",
     "forget_did": "dids.forget",
@@ -59,8 +62,21 @@ OPERATIONS = {
     "list_did_methods": "identifiers.methods",
     "read_did_properties": "identifiers.properties",
 }
-#: What is for proxies, and the document itself.
-NOT_CALLED = {"forward_auth", "openapi"}
+#: Records and erasure, which these clients do not call yet.
+LATER = {
+    "list_inactive_owners",
+    "delete_inactive_owners",
+    "follow_records",
+    "delete_records",
+    "change_records",
+    "record_usage",
+    "read_record",
+    "put_record",
+    "delete_record",
+    "erase_did",
+}
+#: What is for proxies, the document itself, and what is called later.
+NOT_CALLED = {"forward_auth", "openapi"} | LATER
 
 
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:
@@ -125,6 +141,7 @@ def test_each_schema_of_an_answer_has_a_model() -> None:
         reference.rpartition("/")[2]
         for path in DOCUMENT["paths"].values()
         for operation in path.values()
+        if operation["operationId"] not in LATER
         for status, answer in operation["responses"].items()
         if status.startswith("2")
         for content in answer.get("content", {}).values()
@@ -172,6 +189,13 @@ def test_a_method_takes_the_fields_of_its_body(operation: str, schema: str) -> N
     assert parameters - beside == set(SCHEMAS[schema]["properties"])
 
 
+def test_a_claim_in_a_namespace_takes_the_fields_of_its_body() -> None:
+    parameters = set(inspect.signature(Onceguard(base_url=URL).namespaces.claim).parameters)
+    # Bytes are a nonce, too.
+    fields = set(SCHEMAS["NamespaceClaim"]["properties"]) - {"nonce_base64"}
+    assert parameters - {"namespace", "idempotency_key"} == fields
+
+
 def test_filters_are_the_parameters_of_the_query() -> None:
     client = Onceguard(base_url=URL)
     lists: dict[str, Callable[..., Any]] = {
@@ -186,8 +210,8 @@ def test_filters_are_the_parameters_of_the_query() -> None:
 
 
 def test_claims_have_the_fields_of_the_document() -> None:
-    of_session, of_signer = SCHEMAS["NewClaim"]["oneOf"]
-    for model, schema in [(models.SessionClaim, of_session), (models.SignerClaim, of_signer)]:
+    kinds = [models.SessionClaim, models.SignerClaim, models.NamespaceClaim]
+    for model, schema in zip(kinds, SCHEMAS["NewClaim"]["oneOf"], strict=True):
         assert {field.name for field in dataclasses.fields(model)} == set(schema["properties"])
 
 

@@ -36,7 +36,7 @@ from onceguard import (
 )
 from onceguard.fastapi import RequireSignature
 
-from .support import TOKEN, URL, Exchange, parties, serving, url_of
+from .support import TOKEN, URL, Cutting, Exchange, parties, serving, url_of
 
 #: How a service is guarded: given the client's settings, its URL and what it has served.
 Guarded = Callable[[dict[str, Any]], contextlib.AbstractContextManager[tuple[str, list[bytes]]]]
@@ -238,6 +238,20 @@ def test_only_what_passed_is_served(guarded: Guarded, client: Onceguard) -> None
         assert len(served) == 6
 
 
+@each_framework
+def test_a_lost_verdict_is_no_replay_and_a_copy_is(guarded: Guarded) -> None:
+    cutting = Cutting("after")
+    with cutting.running() as url, guarded({**REAL, "base_url": url}) as (origin, served):
+        signed = sign_request(Key.generate(), method="GET", url=f"{origin}/lost")
+        # The sender's own key is not the one by which a verdict is repeated.
+        headers = {**signed, "Idempotency-Key": "0123456789abcdef0123456789abcdef"}
+        assert httpx.get(f"{origin}/lost", headers=headers).status_code == 200
+        copy = httpx.get(f"{origin}/lost", headers=headers)
+        assert (copy.status_code, code_of(copy)) == (401, "signature_replayed")
+        assert served == [b""]
+    assert (cutting.cut, cutting.received) == (2, 4)
+
+
 def certificate(folder: Path) -> ssl.SSLContext:
     """Of an authority that no client knows."""
     key, cert = folder / "tls.pem", folder / "tls.crt"
@@ -260,23 +274,26 @@ def test_without_a_verdict_nothing_is_served(
     guarded: Guarded, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     auth = HttpxSignature(Key.generate())
-    asked: list[str] = []
+    asked: list[tuple[str, str | None]] = []
+
+    def ask(exchange: Exchange) -> None:
+        asked.append((exchange.path, exchange.headers.get("Idempotency-Key")))
 
     def answering(status: int, body: object) -> Callable[[Exchange], None]:
         def handle(exchange: Exchange) -> None:
-            asked.append(exchange.path)
+            ask(exchange)
             exchange.answer(status, {}, json.dumps(body).encode())
 
         return handle
 
     def slow(exchange: Exchange) -> None:
-        asked.append(exchange.path)
+        ask(exchange)
         released.wait()
         exchange.cut()
 
     def lost(exchange: Exchange) -> None:
         """The service decides, and its answer is lost."""
-        asked.append(exchange.path)
+        ask(exchange)
         httpx.post(URL + exchange.path, content=exchange.body, headers=dict(exchange.headers))
         exchange.cut()
 
@@ -311,7 +328,11 @@ def test_without_a_verdict_nothing_is_served(
             }
             refused_everything(guarded, settings, auth, name)
             released.set()
-        assert asked == ["/v1/verify"], f"{name}: a verdict is never asked for twice"
+        again = name in ("503", "unknown", "slow", "lost")
+        assert len(asked) == (3 if again else 1), name
+        [(path, key)] = set(asked)
+        assert path == "/v1/verify", name
+        assert len(key or "") >= 22, f"{name}: a verdict is asked for again under one key"
     with serving(answering(200, {})) as server:
         server.socket = certificate(tmp_path).wrap_socket(server.socket, server_side=True)
         settings = {"base_url": url_of(server, "https"), "token": TOKEN}

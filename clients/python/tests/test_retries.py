@@ -18,6 +18,7 @@ from onceguard import (
     OutcomeUnknown,
     RateLimited,
     SessionClaim,
+    SignatureReplayed,
     Unavailable,
     sign_request,
 )
@@ -85,6 +86,34 @@ def test_a_thousand_claims_in_batches(client: Onceguard, when: When) -> None:
 
 
 @each_way
+def test_a_thousand_verdicts_whose_answer_is_lost(when: When) -> None:
+    key = Key.generate()
+    url = "https://shop.example/orders"
+    signed = [sign_request(key, method="GET", url=url) for _ in range(CALLS)]
+    cutting = Cutting(when)
+    with (
+        cutting.running() as lossy_url,
+        Onceguard(base_url=lossy_url, token=TOKEN, timeout=60) as lossy,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
+
+        def verify(headers: dict[str, str]) -> str:
+            return lossy.verify(method="GET", url=url, headers=headers).did
+
+        # A replay would be raised here.
+        assert set(pool.map(verify, signed)) == {key.did}
+        assert (cutting.cut, cutting.received) == (CALLS, 2 * CALLS)
+
+        # A copy has a key of its own: it is a replay, also when that answer is lost.
+        def copied(headers: dict[str, str]) -> bool:
+            with pytest.raises(SignatureReplayed):
+                verify(headers)
+            return True
+
+        assert all(pool.map(copied, signed))
+
+
+@each_way
 def test_each_opening_opens_one_session(client: Onceguard, when: When) -> None:
     pair = parties()
     cutting = Cutting(when)
@@ -103,12 +132,9 @@ def test_each_opening_opens_one_session(client: Onceguard, when: When) -> None:
 def test_what_is_not_safe_to_repeat_is_sent_once(client: Onceguard, when: When) -> None:
     session = open_session(client)
     key = Key.generate()
-    url = "https://shop.example/orders"
-    headers = sign_request(key, method="GET", url=url)
     cutting = Cutting(when)
-    with cutting.running() as lossy_url, Onceguard(base_url=lossy_url, token=TOKEN) as lossy:
+    with cutting.running() as url, Onceguard(base_url=url, token=TOKEN) as lossy:
         calls: list[Callable[[], object]] = [
-            lambda: lossy.verify(method="GET", url=url, headers=headers),
             lambda: lossy.sessions.touch(session),
             lambda: lossy.sessions.change(session, ttl_seconds=60),
             lambda: lossy.sessions.open(
@@ -175,7 +201,15 @@ def test_an_outcome_that_stays_unknown_leaves_the_key_to_repeat_it_with() -> Non
         assert set(answers.keys) == {unknown.value.idempotency_key}
         with pytest.raises(OutcomeUnknown):
             client.sessions.claim("s", "n", idempotency_key="mine")
-    assert answers.keys[3:] == ["mine"] * 3
+        assert answers.keys[3:] == ["mine"] * 3
+        with pytest.raises(OutcomeUnknown) as unknown:
+            client.verify(method="GET", url="https://shop.example/", headers={})
+        own = unknown.value.idempotency_key
+        assert own not in (None, "mine", answers.keys[0])
+        assert answers.keys[6:] == [own] * 3
+        with pytest.raises(OutcomeUnknown):
+            client.verify(method="GET", url="https://s.example/", headers={}, idempotency_key=own)
+    assert answers.keys[9:] == [own] * 3
 
 
 @pytest.mark.parametrize(

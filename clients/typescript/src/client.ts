@@ -2,9 +2,10 @@
 
 import { signedFetch } from "./fetch.js";
 import type { Key } from "./keys.js";
-import { Claims } from "./resources/claims.js";
+import { Claims, idempotencyKey } from "./resources/claims.js";
 import { Dids } from "./resources/dids.js";
 import { Identifiers } from "./resources/identifiers.js";
+import { Namespaces } from "./resources/namespaces.js";
 import { Sessions } from "./resources/sessions.js";
 import { judge } from "./resources/verdicts.js";
 import { Transport } from "./transport.js";
@@ -40,6 +41,8 @@ export class Onceguard {
   readonly sessions: Sessions;
   /** Many claims at once. */
   readonly claims: Claims;
+  /** Ids that are used once and are no DID's nonces. */
+  readonly namespaces: Namespaces;
   /** Keys and revocations. */
   readonly dids: Dids;
   /** DIDs as a Universal Resolver gives them. */
@@ -57,6 +60,7 @@ export class Onceguard {
     });
     this.sessions = new Sessions(this.#transport);
     this.claims = new Claims(this.#transport);
+    this.namespaces = new Namespaces(this.#transport);
     this.dids = new Dids(this.#transport);
     this.identifiers = new Identifiers(this.#transport);
   }
@@ -65,9 +69,16 @@ export class Onceguard {
    * Has a received request judged, and spends its nonce if it passes. Throws
    * `SignatureRefusedError` when it did not pass, and another `OnceguardError` when there is no
    * verdict: then treat the request as refused.
+   *
+   * A lost answer is repeated under the same key, so it never reads as a replay. The key is made
+   * here. Give one only to repeat a call that failed with it; never one that came with the request,
+   * whose copy would pass with it.
    */
-  async verify(request: ReceivedRequest): Promise<Verdict> {
-    return judge(this.#transport, request);
+  async verify(
+    request: ReceivedRequest,
+    options: { readonly idempotencyKey?: string } = {},
+  ): Promise<Verdict> {
+    return judge(this.#transport, request, options.idempotencyKey ?? idempotencyKey());
   }
 
   /** Counts, sizes, the busiest clients. */

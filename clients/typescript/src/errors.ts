@@ -37,7 +37,7 @@ export class OnceguardError extends Error {
   errors: readonly FieldError[] = [];
   /** When the nonce was accepted, with `NonceReplayedError`. */
   firstUsedAt?: string;
-  /** The key under which a claim was sent: the same claim with it learns the true outcome. */
+  /** The key under which a call was sent: the same call with it learns the true outcome. */
   idempotencyKey?: string;
   /** How often the call was sent. */
   attempts = 0;
@@ -58,33 +58,45 @@ export class UnauthenticatedError extends OnceguardError {}
 export class ForbiddenError extends OnceguardError {}
 /** A DID of this call is revoked, for good. Use another DID. */
 export class DidRevokedError extends OnceguardError {}
-/** There is no such session, DID, nonce or path. */
+/** There is no such session, DID, nonce, record or path. */
 export class NotFoundError extends OnceguardError {}
 /** The nonce was used before: the message that carries it is a replay. Refuse it. */
 export class NonceReplayedError extends OnceguardError {}
+/**
+ * The nonce may have been used before the database was restored, so that it is not accepted: refuse
+ * the message, and ask for a new one. With `issuedAt`, only what is older is refused.
+ */
+export class IssuedBeforeRestoreError extends OnceguardError {}
 /** The session's id is taken, or may have been. Leave `id` out, and one is made. */
 export class SessionExistsError extends OnceguardError {}
 /** The session has ended. Open a new one. */
 export class SessionEndedError extends OnceguardError {}
 /** The session has expired. Open a new one. */
 export class SessionExpiredError extends OnceguardError {}
-/** The session has changed since it was read. Read it again, and repeat the change. */
+/** The session or record has changed since it was read. Read it again, and repeat the change. */
 export class PreconditionFailedError extends OnceguardError {}
+/**
+ * What was deleted since the cursor may no longer be known. Read everything anew, and drop what is
+ * not in it.
+ */
+export class CursorExpiredError extends OnceguardError {}
 /** A signed request did not pass. `code` names the check that it failed. */
 export class SignatureRefusedError extends OnceguardError {}
 /** The signed request passed before: this one is a copy. */
 export class SignatureReplayedError extends SignatureRefusedError {}
-/** The session or the signer has no claims left. Nothing is evicted to make room. */
+/** The session, signer or namespace has no claims left. Nothing is evicted to make room. */
 export class ClaimQuotaReachedError extends OnceguardError {}
+/** There is no room for the record. Waiting does not help: delete records. */
+export class RecordQuotaReachedError extends OnceguardError {}
 /** Too many calls of this kind. Wait for `retryAfter` seconds. */
 export class RateLimitedError extends OnceguardError {}
-/** onceguard cannot answer safely now. Treat a claim as not accepted. */
+/** onceguard cannot answer safely now. Treat a claim as not accepted, a request as refused. */
 export class UnavailableError extends OnceguardError {}
-/** The change may have been made. Repeat a claim with the same `idempotencyKey`. */
+/** The change may have been made. Repeat a claim or a verdict with the same `idempotencyKey`. */
 export class OutcomeUnknownError extends UnavailableError {}
 /**
  * No answer came: the connection failed, broke, or was too slow. The change may have been made.
- * Repeat a claim with the same `idempotencyKey`.
+ * Repeat a claim or a verdict with the same `idempotencyKey`.
  */
 export class NoAnswerError extends UnavailableError {}
 /** The answer is not one that this client knows. Is `baseUrl` onceguard's? */
@@ -97,14 +109,17 @@ type Kind = new (message: string, options?: ErrorOptions) => OnceguardError;
 const BY_CODE = new Map<string, Kind>([
   ["did_revoked", DidRevokedError],
   ["nonce_replayed", NonceReplayedError],
+  ["issued_before_restore", IssuedBeforeRestoreError],
   ["session_exists", SessionExistsError],
   ["session_id_before_restore", SessionExistsError],
   ["session_ended", SessionEndedError],
   ["session_expired", SessionExpiredError],
+  ["cursor_expired", CursorExpiredError],
   ["signature_replayed", SignatureReplayedError],
   ["signature_key_unavailable", UnavailableError],
   ["signature_revocation_stale", UnavailableError],
   ["claim_quota_reached", ClaimQuotaReachedError],
+  ["record_quota_reached", RecordQuotaReachedError],
   ["outcome_unknown", OutcomeUnknownError],
 ]);
 
@@ -120,6 +135,7 @@ const BY_STATUS = new Map<number, Kind>([
   [415, InvalidRequestError],
   [421, InvalidRequestError],
   [422, InvalidRequestError],
+  [428, InvalidRequestError],
   [429, RateLimitedError],
   [502, UnavailableError],
   [503, UnavailableError],

@@ -1,5 +1,5 @@
-// The retry rule. Only what is safe to repeat is repeated: reads, claims (under their
-// `Idempotency-Key`) and the opening of a session under an id that this client has made. Nothing
+// The retry rule. Only what is safe to repeat is repeated: reads, claims and verdicts (under their
+// `Idempotency-Key`), and the opening of a session under an id that this client has made. Nothing
 // else is ever sent twice.
 
 import { NoAnswerError, type OnceguardError, ofAnswer, UnexpectedAnswerError } from "./errors.js";

@@ -94,6 +94,23 @@ export interface UsedNonce {
   readonly expiresAt: string;
 }
 
+/** An id that was accepted in a namespace: act on its message. */
+export interface NamespaceNonce {
+  readonly namespace: string;
+  readonly usedAt: string;
+  /** Until then at least, it stays spent. */
+  readonly expiresAt: string;
+}
+
+/** What a namespace holds. */
+export interface Namespace {
+  readonly namespace: string;
+  /** Ids that are kept; those that expired are counted until the purge. */
+  readonly live: number;
+  /** The most of them. */
+  readonly quota: number;
+}
+
 /** The claim of a nonce in a session. */
 export interface SessionClaim {
   readonly sessionId: string;
@@ -107,6 +124,17 @@ export interface SignerClaim {
   /** When the message that carries the nonce stops being acceptable. */
   readonly expiresAt: string;
   /** When the signer made the message, by the message's own, authenticated word. */
+  readonly issuedAt?: string;
+}
+
+/** The claim of an id that is used once and is no DID's nonce: a token's, or a webhook's. */
+export interface NamespaceClaim {
+  readonly namespace: string;
+  /** Text of visible ASCII characters, or bytes of any kind. */
+  readonly nonce: string | Uint8Array;
+  /** When the id stops being acceptable, at most a day ahead. */
+  readonly expiresAt: string;
+  /** When the id was issued, by the word of the message that carries it. */
   readonly issuedAt?: string;
 }
 

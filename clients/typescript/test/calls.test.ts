@@ -2,20 +2,25 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { ofAnswer } from "../src/errors.js";
 import {
   CannotSignError,
   ClaimQuotaReachedError,
+  CursorExpiredError,
   DidRevokedError,
   ForbiddenError,
   InvalidRequestError,
+  IssuedBeforeRestoreError,
   Key,
   NonceReplayedError,
   NotFoundError,
   Onceguard,
   PreconditionFailedError,
+  RecordQuotaReachedError,
   SessionEndedError,
   SessionExistsError,
   UnauthenticatedError,
+  UnavailableError,
   UnexpectedAnswerError,
 } from "../src/index.js";
 import { client, collect, json, parties, serving, TOKEN, thrown, URL } from "./support.js";
@@ -92,24 +97,48 @@ test("a nonce is accepted once", async () => {
 
 test("claims are decided each on its own", async () => {
   const { id: sessionId } = await client.sessions.open(await parties());
+  const expiresAt = new Date(Date.now() + 60_000).toISOString();
   const claims = [
     { sessionId, nonce: "one" },
     { sessionId, nonce: "one" },
     {
       signer: (await Key.generate()).did,
       nonce: "one",
-      expiresAt: new Date(Date.now() + 60_000).toISOString(),
+      expiresAt,
       issuedAt: new Date(Date.now() - 1000).toISOString(),
     },
+    { namespace: sessionId, nonce: "one", expiresAt },
+    { namespace: sessionId, nonce: new TextEncoder().encode("one"), expiresAt },
+    { namespace: sessionId, nonce: Uint8Array.of(0, 255), expiresAt },
   ];
   const idempotencyKey = `0123456789abcdef${sessionId}`;
   const results = await client.claims.create(claims, { idempotencyKey });
   assert.deepEqual(
     results.map((result) => result.outcome),
-    ["accepted", "replayed", "accepted"],
+    ["accepted", "replayed", "accepted", "accepted", "replayed", "accepted"],
   );
   assert.equal(results[1]?.firstUsedAt, results[0]?.usedAt);
   assert.deepEqual(await client.claims.create(claims, { idempotencyKey }), results);
+});
+
+test("an id is accepted once in a namespace", async () => {
+  const namespace = `https://shop.example/${(await Key.generate()).did}`;
+  const expiresAt = new Date(Date.now() + 60_000).toISOString();
+  const { namespaces } = client;
+  assert.equal(await namespaces.used(namespace, "a/b"), null);
+  const accepted = await namespaces.claim(namespace, "a/b", { expiresAt });
+  assert.equal(accepted.namespace, namespace);
+  for (const copy of ["a/b", new TextEncoder().encode("a/b")]) {
+    const claim = namespaces.claim(namespace, copy, { expiresAt });
+    assert.equal((await thrown(NonceReplayedError, claim)).firstUsedAt, accepted.usedAt);
+  }
+  const issuedAt = new Date(Date.now() - 1000).toISOString();
+  await namespaces.claim(namespace, Uint8Array.of(0, 255), { expiresAt, issuedAt });
+  assert.equal((await namespaces.used(namespace, "a/b"))?.usedAt, accepted.usedAt);
+  assert.equal((await namespaces.read(namespace)).live, 2);
+  const idempotencyKey = crypto.randomUUID();
+  const once = await namespaces.claim(namespace, "c", { expiresAt, idempotencyKey });
+  assert.deepEqual(await namespaces.claim(namespace, "c", { expiresAt, idempotencyKey }), once);
 });
 
 test("DIDs", async () => {
@@ -194,6 +223,21 @@ test("errors say what to do", async () => {
   const noPem = await thrown(CannotSignError, Key.fromPem("secret"));
   assert.match(noPem.message, /onceguard key new/);
 });
+
+for (const [status, code, kind] of [
+  [404, "record_not_found", NotFoundError],
+  [409, "issued_before_restore", IssuedBeforeRestoreError],
+  [410, "cursor_expired", CursorExpiredError],
+  [422, "checksum_mismatch", InvalidRequestError],
+  [428, "precondition_required", InvalidRequestError],
+  [503, "storage_went_back", UnavailableError],
+  [507, "record_quota_reached", RecordQuotaReachedError],
+] as const) {
+  test(`${code} is a ${kind.name}`, () => {
+    const error = ofAnswer(status, { code, detail: "d", request_id: "r" });
+    assert.deepEqual([error.constructor, error.code, error.status], [kind, code, status]);
+  });
+}
 
 test("an answer that is not onceguard's is an error", async () => {
   for (const [status, content] of [

@@ -27,7 +27,7 @@ import {
   signRequest,
   type Verdict,
 } from "../src/index.js";
-import { client, json, listening, parties, serving, TOKEN, URL } from "./support.js";
+import { Cutting, client, json, listening, parties, serving, TOKEN, URL } from "./support.js";
 
 const MAX_BODY = 100_000;
 
@@ -219,6 +219,24 @@ for (const [name, service] of Object.entries(services)) {
     });
   });
 
+  test(`${name}: a lost verdict is no replay, and a copy is`, async () => {
+    const key = await Key.generate();
+    const cutting = new Cutting("after");
+    await cutting.running((baseUrl) =>
+      guarding(service, { ...REAL, baseUrl }, async (origin, served) => {
+        const url = `${origin}/lost`;
+        const signed = await signRequest(key, { method: "GET", url });
+        // The sender's own key is not the one by which a verdict is repeated.
+        const headers = { ...signed, "Idempotency-Key": "0123456789abcdef0123456789abcdef" };
+        assert.equal((await fetch(url, { headers })).status, 200);
+        const copy = await fetch(url, { headers });
+        assert.deepEqual([copy.status, await codeOf(copy)], [401, "signature_replayed"]);
+        assert.equal(served.length, 1);
+      }),
+    );
+    assert.deepEqual([cutting.cut, cutting.received], [2, 4]);
+  });
+
   test(`${name} serves nothing without a verdict`, async (t) => {
     const signed = signedFetch(await Key.generate());
     const refusesEverything = async (options: OnceguardOptions, what: string) => {
@@ -257,6 +275,7 @@ for (const [name, service] of Object.entries(services)) {
           headers: {
             Authorization: `Bearer ${TOKEN}`,
             "Content-Type": "application/json",
+            "Idempotency-Key": String(request.headers["idempotency-key"]),
           },
           body: new Uint8Array(body),
         });
@@ -264,16 +283,19 @@ for (const [name, service] of Object.entries(services)) {
       },
     };
     for (const [what, fault] of Object.entries(faults)) {
-      const asked: (string | undefined)[] = [];
+      const asked: string[] = [];
       const counted: typeof fault = (request, ...rest) => {
-        asked.push(request.url);
+        asked.push(`${request.url} ${request.headers["idempotency-key"]}`);
         return fault(request, ...rest);
       };
       const timeoutMilliseconds = what === "slow" ? 300 : 60_000;
       await serving(counted, (baseUrl) =>
         refusesEverything({ baseUrl, token: TOKEN, timeoutMilliseconds }, what),
       );
-      assert.deepEqual(asked, ["/v1/verify"], `${what}: a verdict is never asked for twice`);
+      const again = ["503", "unknown", "slow", "lost"].includes(what);
+      assert.equal(asked.length, again ? 3 : 1, what);
+      assert.equal(new Set(asked).size, 1, `${what}: a verdict is asked for again under one key`);
+      assert.match(asked[0] ?? "", /^\/v1\/verify [\w-]{22,}$/);
     }
 
     const server = createTlsServer(certificate(t), (_, response) => json(response, 200, {}));

@@ -8,6 +8,7 @@ import {
   Onceguard,
   OnceguardError,
   OutcomeUnknownError,
+  SignatureReplayedError,
   signRequest,
 } from "../src/index.js";
 import { Cutting, client, collect, json, parties, serving, TOKEN, thrown } from "./support.js";
@@ -69,6 +70,24 @@ for (const when of ["before", "after"] as const) {
     assert.equal(cutting.cut, 10);
   });
 
+  test(`a thousand verdicts whose answer is lost ${when} the decision`, async () => {
+    const key = await Key.generate();
+    const unsigned = { method: "GET", url: "https://shop.example/orders" };
+    const signed = await each(CALLS, () => signRequest(key, unsigned));
+    const cutting = new Cutting(when);
+    await cutting.running(async (url) => {
+      const lossy = lossyClient(url);
+      const verify = (n: number) =>
+        lossy.verify({ ...unsigned, headers: Object.entries(signed[n] ?? {}) });
+      // A replay would be thrown here.
+      const verdicts = await each(CALLS, verify);
+      assert.deepEqual(new Set(verdicts.map((verdict) => verdict.did)), new Set([key.did]));
+      assert.deepEqual([cutting.cut, cutting.received], [CALLS, 2 * CALLS]);
+      // A copy has a key of its own: it is a replay, also when that answer is lost.
+      await each(CALLS, (n) => thrown(SignatureReplayedError, verify(n)));
+    });
+  });
+
   test(`openings whose answer is lost ${when} the decision`, async () => {
     const pair = await parties();
     const cutting = new Cutting(when);
@@ -84,14 +103,11 @@ for (const when of ["before", "after"] as const) {
   test(`what is not safe to repeat is sent once, lost ${when} the decision`, async () => {
     const { id } = await client.sessions.open(await parties());
     const key = await Key.generate();
-    const unsigned = { method: "GET", url: "https://shop.example/orders" };
-    const headers = Object.entries(await signRequest(key, unsigned));
     const cutting = new Cutting(when);
     await cutting.running(async (url) => {
       const lossy = lossyClient(url);
       const own = { clientDid: key.did, serverDid: key.did, id: `${id.slice(0, -4)}0000` };
       const calls = [
-        () => lossy.verify({ ...unsigned, headers }),
         () => lossy.sessions.touch(id),
         () => lossy.sessions.change(id, { ttlSeconds: 60 }),
         () => lossy.sessions.open(own),
@@ -166,6 +182,19 @@ test("an outcome that stays unknown leaves the key to repeat it with", async () 
   });
   assert.equal(keys.length, 6);
   assert.equal(new Set(keys).size, 1);
+});
+
+test("a verdict that stays unknown leaves the key to repeat it with", async () => {
+  const request = { method: "GET", url: "https://shop.example/", headers: [] };
+  const keys = await answering([{ status: 503, code: "outcome_unknown" }], async (given) => {
+    const unknown = await thrown(OutcomeUnknownError, given.verify(request));
+    const { idempotencyKey = "" } = unknown;
+    await thrown(OutcomeUnknownError, given.verify(request, { idempotencyKey }));
+    await thrown(OutcomeUnknownError, given.verify(request));
+  });
+  assert.equal(keys.length, 9);
+  assert.equal(new Set(keys.slice(0, 6)).size, 1);
+  assert.equal(new Set(keys).size, 2, "each call has a key of its own");
 });
 
 for (const [answer, attempts] of [

@@ -11,6 +11,7 @@ from .keys import Key
 from .resources.claims import AsyncClaims, Claims
 from .resources.dids import AsyncDids, Dids
 from .resources.identifiers import AsyncIdentifiers, Identifiers
+from .resources.namespaces import AsyncNamespaces, Namespaces
 from .resources.sessions import AsyncSessions, Sessions
 from .resources.stats import read_stats
 from .resources.verdicts import Headers, judge
@@ -49,6 +50,8 @@ class Onceguard:
         self.sessions = Sessions(self._transport)
         #: Many claims at once.
         self.claims = Claims(self._transport)
+        #: Ids that are used once and are no DID's nonces.
+        self.namespaces = Namespaces(self._transport)
         #: Keys and revocations.
         self.dids = Dids(self._transport)
         #: DIDs as a Universal Resolver gives them.
@@ -63,14 +66,20 @@ class Onceguard:
         body: bytes = b"",
         profile: str | None = None,
         session_id: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Verdict:
         """Has a received request judged, and spends its nonce if it passes. ``url`` is the whole
         URL that was signed; headers and body are as they were received.
 
+        A lost answer is repeated under the same key, so it never reads as a replay. The key is
+        made here. Give one only to repeat a call that failed with it; never one that came with
+        the request, whose copy would pass with it.
+
         :raises SignatureRefused: it did not pass; ``code`` says why.
         :raises OnceguardError: there is no verdict. Treat the request as refused.
         """
-        plan = judge(method, url, headers, body, profile, session_id, self._transport.retries)
+        retries = self._transport.retries
+        plan = judge(method, url, headers, body, profile, session_id, idempotency_key, retries)
         return self._transport.run(plan)
 
     def stats(self) -> Stats:
@@ -118,6 +127,8 @@ class AsyncOnceguard:
         self.sessions = AsyncSessions(self._transport)
         #: Many claims at once.
         self.claims = AsyncClaims(self._transport)
+        #: Ids that are used once and are no DID's nonces.
+        self.namespaces = AsyncNamespaces(self._transport)
         #: Keys and revocations.
         self.dids = AsyncDids(self._transport)
         #: DIDs as a Universal Resolver gives them.
@@ -132,9 +143,11 @@ class AsyncOnceguard:
         body: bytes = b"",
         profile: str | None = None,
         session_id: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Verdict:
         """Has a received request judged, and spends its nonce if it passes."""
-        plan = judge(method, url, headers, body, profile, session_id, self._transport.retries)
+        retries = self._transport.retries
+        plan = judge(method, url, headers, body, profile, session_id, idempotency_key, retries)
         return await self._transport.run(plan)
 
     async def stats(self) -> Stats:

@@ -48,7 +48,7 @@ class OnceguardError(Exception):
         self.errors: tuple[FieldError, ...] = ()
         #: When the nonce was accepted, with :class:`NonceReplayed`.
         self.first_used_at: datetime | None = None
-        #: The key under which a claim was sent: the same claim with it learns the true outcome.
+        #: The key under which a call was sent: the same call with it learns the true outcome.
         self.idempotency_key: str | None = None
         #: How often the call was sent.
         self.attempts = 0
@@ -75,11 +75,16 @@ class DidRevoked(OnceguardError):
 
 
 class NotFound(OnceguardError):
-    """There is no such session, DID, nonce or path."""
+    """There is no such session, DID, nonce, record or path."""
 
 
 class NonceReplayed(OnceguardError):
     """The nonce was used before: the message that carries it is a replay. Refuse it."""
+
+
+class IssuedBeforeRestore(OnceguardError):
+    """The nonce may have been used before the database was restored, so that it is not accepted:
+    refuse the message, and ask for a new one. With ``issued_at``, only what is older is refused."""
 
 
 class SessionExists(OnceguardError):
@@ -95,7 +100,13 @@ class SessionExpired(OnceguardError):
 
 
 class PreconditionFailed(OnceguardError):
-    """The session has changed since it was read. Read it again, and repeat the change."""
+    """The session or record has changed since it was read. Read it again, and repeat the
+    change."""
+
+
+class CursorExpired(OnceguardError):
+    """What was deleted since the cursor may no longer be known. Read everything anew, and drop
+    what is not in it."""
 
 
 class SignatureRefused(OnceguardError):
@@ -107,7 +118,12 @@ class SignatureReplayed(SignatureRefused):
 
 
 class ClaimQuotaReached(OnceguardError):
-    """The session or the signer has no claims left. Nothing is evicted to make room."""
+    """The session, the signer or the namespace has no claims left. Nothing is evicted to make
+    room."""
+
+
+class RecordQuotaReached(OnceguardError):
+    """There is no room for the record. Waiting does not help: delete records."""
 
 
 class RateLimited(OnceguardError):
@@ -115,16 +131,17 @@ class RateLimited(OnceguardError):
 
 
 class Unavailable(OnceguardError):
-    """onceguard cannot answer safely now. Treat a claim as not accepted."""
+    """onceguard cannot answer safely now. Treat a claim as not accepted, a request as refused."""
 
 
 class OutcomeUnknown(Unavailable):
-    """The change may have been made. Repeat a claim with the same ``idempotency_key``."""
+    """The change may have been made. Repeat a claim or a verdict with the same
+    ``idempotency_key``."""
 
 
 class NoAnswer(Unavailable):
     """No answer came: the connection failed, broke, or was too slow. The change may have been
-    made. Repeat a claim with the same ``idempotency_key``."""
+    made. Repeat a claim or a verdict with the same ``idempotency_key``."""
 
 
 class UnexpectedAnswer(OnceguardError):
@@ -138,14 +155,17 @@ class CannotSign(OnceguardError, ValueError):
 _BY_CODE: dict[str, type[OnceguardError]] = {
     "did_revoked": DidRevoked,
     "nonce_replayed": NonceReplayed,
+    "issued_before_restore": IssuedBeforeRestore,
     "session_exists": SessionExists,
     "session_id_before_restore": SessionExists,
     "session_ended": SessionEnded,
     "session_expired": SessionExpired,
+    "cursor_expired": CursorExpired,
     "signature_replayed": SignatureReplayed,
     "signature_key_unavailable": Unavailable,
     "signature_revocation_stale": Unavailable,
     "claim_quota_reached": ClaimQuotaReached,
+    "record_quota_reached": RecordQuotaReached,
     "outcome_unknown": OutcomeUnknown,
 }
 
@@ -161,6 +181,7 @@ _BY_STATUS: dict[int, type[OnceguardError]] = {
     415: InvalidRequest,
     421: InvalidRequest,
     422: InvalidRequest,
+    428: InvalidRequest,
     429: RateLimited,
     502: Unavailable,
     503: Unavailable,

@@ -71,6 +71,27 @@ class UsedNonce:
     expires_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class NamespaceNonce:
+    """An id that was accepted in a namespace: act on its message."""
+
+    namespace: str
+    used_at: datetime
+    #: Until then at least, it stays spent.
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Namespace:
+    """What a namespace holds."""
+
+    namespace: str
+    #: Ids that are kept; those that expired are counted until the purge.
+    live: int
+    #: The most of them.
+    quota: int
+
+
 @dataclass(frozen=True)
 class SessionClaim:
     """The claim of a nonce in a session."""
@@ -87,6 +108,19 @@ class SignerClaim:
     nonce: str
     expires_at: datetime
     #: When the signer made the message, by the message's own, authenticated word.
+    issued_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamespaceClaim:
+    """The claim of an id that is used once and is no DID's nonce: a token's, or a webhook's."""
+
+    namespace: str
+    #: Text of visible ASCII characters, or bytes of any kind.
+    nonce: str | bytes
+    #: When the id stops being acceptable, at most a day ahead.
+    expires_at: datetime
+    #: When the id was issued, by the word of the message that carries it.
     issued_at: datetime | None = None
 
 

@@ -1,7 +1,7 @@
 // Many claims at once, and the key under which a claim is repeated safely.
 
 import type { Transport } from "../transport.js";
-import type { ClaimResult, SessionClaim, SignerClaim } from "../types.js";
+import type { ClaimResult, NamespaceClaim, SessionClaim, SignerClaim } from "../types.js";
 import { list, read, toBase64Url, write } from "../wire.js";
 
 /**
@@ -10,6 +10,12 @@ import { list, read, toBase64Url, write } from "../wire.js";
  */
 export function idempotencyKey(): string {
   return toBase64Url(crypto.getRandomValues(new Uint8Array(16)));
+}
+
+/** The fields of a claim; a nonce that is bytes has a field of its own. */
+export function claimFields(claim: { readonly nonce: string | Uint8Array }): object {
+  const { nonce, ...rest } = claim;
+  return write(typeof nonce === "string" ? claim : { ...rest, nonceBase64: nonce });
 }
 
 /** `client.claims` */
@@ -32,13 +38,13 @@ export class Claims {
    * ```
    */
   async create(
-    claims: readonly (SessionClaim | SignerClaim)[],
+    claims: readonly (SessionClaim | SignerClaim | NamespaceClaim)[],
     options: { readonly idempotencyKey?: string } = {},
   ): Promise<ClaimResult[]> {
     const { body } = await this.#transport.send({
       method: "POST",
       path: "/v1/claims",
-      body: { claims: claims.map(write) },
+      body: { claims: claims.map(claimFields) },
       headers: { "Idempotency-Key": options.idempotencyKey ?? idempotencyKey() },
       repeatable: true,
     });

@@ -4,35 +4,48 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from ..transport import AsyncTransport, Plan, Request, Transport, exchange, read
-from ..types import ClaimResult, SessionClaim, SignerClaim
-from ..wire import without_none, write_time
+from ..types import ClaimResult, NamespaceClaim, SessionClaim, SignerClaim
+from ..wire import write_bytes, write_time
+
+Claim = SessionClaim | SignerClaim | NamespaceClaim
 
 
-def claim_headers(idempotency_key: str | None) -> dict[str, str]:
+def fresh_key(idempotency_key: str | None) -> dict[str, str]:
     """A key of our own when the caller has none: never anything of the message, whose copy would
     be accepted with it."""
     return {"Idempotency-Key": idempotency_key or secrets.token_urlsafe(16)}
 
 
-def _fields(claim: SessionClaim | SignerClaim) -> dict[str, Any]:
+def timed_fields(
+    nonce: str | bytes, expires_at: datetime, issued_at: datetime | None
+) -> dict[str, Any]:
+    """A nonce that is claimed until a time; bytes have a field of their own."""
+    named = {"nonce": nonce} if isinstance(nonce, str) else {"nonce_base64": write_bytes(nonce)}
+    issued = {} if issued_at is None else {"issued_at": write_time(issued_at)}
+    return {**named, "expires_at": write_time(expires_at), **issued}
+
+
+def _fields(claim: Claim) -> dict[str, Any]:
     if isinstance(claim, SessionClaim):
         return {"session_id": claim.session_id, "nonce": claim.nonce}
-    issued_at = None if claim.issued_at is None else write_time(claim.issued_at)
-    fields = {"signer": claim.signer, "nonce": claim.nonce, "issued_at": issued_at}
-    return without_none({**fields, "expires_at": write_time(claim.expires_at)})
+    timed = timed_fields(claim.nonce, claim.expires_at, claim.issued_at)
+    if isinstance(claim, SignerClaim):
+        return {"signer": claim.signer, **timed}
+    return {"namespace": claim.namespace, **timed}
 
 
 def create_claims(
-    claims: Iterable[SessionClaim | SignerClaim], idempotency_key: str | None, retries: int
+    claims: Iterable[Claim], idempotency_key: str | None, retries: int
 ) -> Plan[tuple[ClaimResult, ...]]:
     request = Request(
         "POST",
         "/v1/claims",
         body={"claims": [_fields(claim) for claim in claims]},
-        headers=claim_headers(idempotency_key),
+        headers=fresh_key(idempotency_key),
         repeatable=True,
     )
     results = (yield from exchange(request, retries)).member("results")
@@ -47,7 +60,7 @@ class Claims:
 
     def create(
         self,
-        claims: Iterable[SessionClaim | SignerClaim],
+        claims: Iterable[Claim],
         *,
         idempotency_key: str | None = None,
     ) -> tuple[ClaimResult, ...]:
@@ -70,7 +83,7 @@ class AsyncClaims:
 
     async def create(
         self,
-        claims: Iterable[SessionClaim | SignerClaim],
+        claims: Iterable[Claim],
         *,
         idempotency_key: str | None = None,
     ) -> tuple[ClaimResult, ...]:

@@ -14,7 +14,7 @@ from .. import errors
 from ..transport import AsyncTransport, Exchanged, Plan, Request, Transport, exchange
 from ..types import AcceptedNonce, Session, SessionState, UsedNonce
 from ..wire import without_none, write_bytes
-from .claims import claim_headers
+from .claims import fresh_key
 from .pages import Listing, filters
 
 
@@ -89,7 +89,7 @@ def read_key(session_id: str, retries: int) -> Plan[bytes]:
 def claim_nonce(
     session_id: str, nonce: str, idempotency_key: str | None, retries: int
 ) -> Plan[AcceptedNonce]:
-    headers = claim_headers(idempotency_key)
+    headers = fresh_key(idempotency_key)
     path = _path(session_id, "nonces")
     request = Request("POST", path, body={"nonce": nonce}, headers=headers, repeatable=True)
     return (yield from exchange(request, retries)).read(AcceptedNonce)

@@ -1,5 +1,6 @@
-"""Verdicts on signed requests. A verdict spends a nonce, so it is never asked for twice: a lost
-answer is an error, and the request counts as refused."""
+"""Verdicts on signed requests. A verdict spends a nonce, so each is asked for under a key of its
+own: a lost answer is told again, and never reads as a replay. Without an answer, the request counts
+as refused."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from .. import errors
 from ..transport import Plan, Request, exchange
 from ..types import Verdict
 from ..wire import without_none, write_bytes
+from .claims import fresh_key
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -20,6 +22,7 @@ def judge(
     body: bytes,
     profile: str | None,
     session_id: str | None,
+    idempotency_key: str | None,
     retries: int,
 ) -> Plan[Verdict]:
     lines = headers.items() if isinstance(headers, Mapping) else headers
@@ -31,7 +34,13 @@ def judge(
         "profile": profile,
         "session_id": session_id,
     }
-    request = Request("POST", "/v1/verify", body=without_none(received))
+    request = Request(
+        "POST",
+        "/v1/verify",
+        body=without_none(received),
+        headers=fresh_key(idempotency_key),
+        repeatable=True,
+    )
     try:
         return (yield from exchange(request, retries)).read(Verdict)
     except errors.OnceguardError as error:
