@@ -146,9 +146,11 @@ fn summary(course: &Course) -> String {
     )
 }
 
+/// What bounds all of them.
+const SURPLUS: &str = "sending and refusing the surplus, on the same processors";
+
 fn targets(course: &Course) -> [Target; 4] {
     let one = |value| Spread::of(std::iter::once(value));
-    const SURPLUS: &str = "sending and refusing the surplus, on the same processors";
     [
         at_least("accepted under overload, against the mean capacity", 0.9, 0.95)
             .is(one(course.goodput() / course.mean_capacity()), SURPLUS),

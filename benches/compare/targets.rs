@@ -25,7 +25,7 @@ impl Target {
     /// With what was measured, and what bounds it.
     #[must_use]
     pub fn is(self, measured: Option<Spread>, bounded_by: &'static str) -> Self {
-        Self { measured, bounded_by, ..self }
+        Self { bounded_by, measured, ..self }
     }
 
     /// What bounds it, where the goal is missed.
