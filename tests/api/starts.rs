@@ -87,7 +87,7 @@ async fn a_revoked_admin_token_stops_the_start(#[values(Sqlite, Postgres)] on: D
     assert_eq!(app.data().await, before);
     // Without it the database has tokens, but none that lets anybody in.
     app.restart_with(|config| config.auth.admin_token = None).await;
-    assert_eq!(app.application().admin_token, AdminToken::Elsewhere);
+    assert_eq!(app.application().admin_token, AdminToken::NoneValid);
     app.with_token(Some(text)).get("/v1/stats").await.refused(401, "unauthenticated");
 }
 
