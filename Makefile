@@ -7,6 +7,7 @@ run: ## Start the service on an SQLite file in ./data
 	cargo run --release
 
 test: ## Run every test, on SQLite and on a PostgreSQL that is started for it
+	@command -v age >/dev/null || scripts/install age age
 	scripts/throwaway-postgres run -- cargo test --locked
 
 clients: ## Try the clients in TypeScript and Python with the service, on both databases
