@@ -28,8 +28,8 @@ use crate::domain::{Actor, AuditEvent, Timestamp};
 
 /// Tables that a service fills by itself, before any caller comes. A database in which only these
 /// have rows holds nothing.
-const FILLED_BY_ITSELF: [&str; 5] =
-    ["history", "instances", "leases", "sealing_keys", "audit_events"];
+const FILLED_BY_ITSELF: [&str; 6] =
+    ["history", "instances", "leases", "sealing_keys", "record_shares", "audit_events"];
 
 /// What a database that takes no changes says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -90,7 +90,8 @@ async fn everything_moves_and_the_source_is_moved_for_ever(
     }
     assert_failed(&transfer(&home, &there, &["--yes"]).await, 4, &["was moved to"]);
     let raw = home.raw().await;
-    for change in ["DELETE FROM nonces", "UPDATE sessions SET claims = 0", "DELETE FROM dids"] {
+    let nonces = format!("DELETE FROM {}", raw.session_nonces());
+    for change in [&*nonces, "UPDATE sessions SET claims = 0", "DELETE FROM dids"] {
         let refused = raw.try_execute(change).await.unwrap_err();
         assert!(refused.contains("takes no changes"), "{refused}");
     }
