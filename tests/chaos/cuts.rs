@@ -316,6 +316,13 @@ async fn a_disk_that_was_put_back_is_noticed_by_what_is_missing() {
     serves(&caller).await;
     lost.is_refused_by(&caller).await;
     assert_eq!(generations(&copy).await, 2);
+    // The mark is written each second.
+    let generation = copy.raw().await.text("generation FROM history").await;
+    wait_for("the mark of the new generation", async || {
+        let mark = std::fs::read_to_string(home.folder().join("mark")).unwrap();
+        mark.contains(&generation).then_some(())
+    })
+    .await;
     process.kill().await;
 
     // The same while no instance runs: the mark of the data folder tells.
