@@ -26,7 +26,8 @@ async fn form(store: &TestStore) -> Form {
             AND (query LIKE '%INTO nonces%' OR query LIKE '%judged%' OR query LIKE '%JOIN nonces%')
         ORDER BY query_start DESC LIMIT 1";
     let query = store.raw().text(last).await;
-    if query.trim_start().starts_with("INSERT INTO nonces") { Quick } else { Judging }
+    let inserts = query.contains("INSERT INTO nonces");
+    if inserts && !query.contains("judged") { Quick } else { Judging }
 }
 
 /// Claims in a live session until the next batch takes this form first.
