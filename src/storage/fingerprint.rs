@@ -6,7 +6,7 @@ use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
 
 use super::DumpChunk;
-use super::tables::{Kind, TABLES, Table};
+use super::tables::{Kind, TABLE_COUNT, TABLES, Table};
 
 /// What a table holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Fingerprint {
 
 /// What each table holds, in the order of [`TABLES`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fingerprints([Fingerprint; TABLES.len()]);
+pub struct Fingerprints([Fingerprint; TABLE_COUNT]);
 
 impl Fingerprint {
     /// In hexadecimal.
@@ -43,7 +43,7 @@ impl Fingerprint {
 impl Default for Fingerprints {
     /// Of empty tables.
     fn default() -> Self {
-        Self([Fingerprint { rows: 0, sum: [0; 32] }; TABLES.len()])
+        Self([Fingerprint { rows: 0, sum: [0; 32] }; TABLE_COUNT])
     }
 }
 
