@@ -39,11 +39,12 @@ async fn what_is_decided_during_the_recovery_of_another_instance_needs_no_recove
     raw.execute("CREATE TABLE before AS SELECT * FROM marks").await;
     // Lost afterwards: only the first one knows of it.
     opened(&first, a_session()).await;
-    cut(&first).await;
     raw.execute("DELETE FROM marks; INSERT INTO marks SELECT * FROM before").await;
+    // The first new connection recovers, also one that the pool opens: it has to wait from now on.
+    raw.execute("BEGIN; LOCK TABLE leases IN SHARE MODE").await;
+    cut(&first).await;
     opens(&second).await.unwrap();
 
-    raw.execute("BEGIN; LOCK TABLE leases IN SHARE MODE").await;
     let recovering = opens(&first);
     let deciding = async {
         let waiting = "count(*) FROM pg_locks WHERE NOT granted AND relation = 'leases'::regclass";
