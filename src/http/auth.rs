@@ -33,7 +33,7 @@ pub(super) enum Agents {
     None,
     /// The handler decides what an agent may do, by who is a party.
     Parties,
-    /// Only the one whose DID is in the path, whatever sessions it has with others.
+    /// Only the one whose DID is in the path. Its sessions with others do not matter.
     Owner,
 }
 

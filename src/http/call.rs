@@ -25,7 +25,7 @@ pub(super) struct Entry {
     pub(super) before_body: Option<BeforeBody>,
 }
 
-/// Why a call would be refused whatever its body is.
+/// Why a call would be refused with any body.
 pub(super) type BeforeBody =
     fn(HttpRequest, web::Data<State>) -> LocalBoxFuture<'static, Result<(), Problem>>;
 

@@ -154,7 +154,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The body's members that nobody has read yet.
+    /// The body's members that are not read yet.
     pub(super) const fn fields(&mut self) -> &mut Fields<'a> {
         &mut self.body
     }

@@ -80,7 +80,7 @@ pub(super) async fn run(store: &Store, config: &Config, last: &mut Option<Mark>)
                 *last = Some(mark);
             }
         }
-        // `/readyz` tells, and the log of whatever else needs the database.
+        // `/readyz` tells, and so does the log of everything else that needs the database.
         Err(error) => tracing::debug!(job = NAME, %error, "no heartbeat"),
     }
 }

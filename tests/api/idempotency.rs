@@ -211,7 +211,7 @@ async fn a_key_in_the_judged_message_repeats_nothing(#[values(Sqlite, Postgres)]
     verify(&app, &call, "key-1").await.refused(403, "signature_replayed");
 }
 
-/// Two messages of one signer with one nonce: the second is a replay, whatever the caller's key.
+/// Two messages of one signer with one nonce: the second is a replay under every key of the caller.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_repeats_the_verdict_on_the_same_request_only(

@@ -239,7 +239,7 @@ async fn every_field_is_read_strictly(#[values(Sqlite, Postgres)] on: Database) 
     put(&good).send().await.is(201);
 }
 
-/// What a write is refused for whatever its body is, is said before the body is read.
+/// What a write is refused for with any body is said before the body is read.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hopeless_write_is_refused_before_its_body(#[values(Sqlite, Postgres)] on: Database) {

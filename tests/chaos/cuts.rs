@@ -1,5 +1,5 @@
 //! The database lost commits that it had acknowledged: a standby was promoted that lacked them, or a
-//! copy was put in its place. Whoever notices first, nothing is accepted twice, and where nothing was
+//! copy was put in its place. Each instance may notice first: nothing is accepted twice, and where nothing was
 //! lost, nothing ends.
 
 use std::path::PathBuf;

@@ -30,7 +30,7 @@ fn issued(claim: Claim, at: Timestamp) -> Claim {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_nonce_is_accepted_once_whoever_asks(#[values(Sqlite, Memory, Postgres)] on: Database) {
+async fn of_many_callers_one_is_accepted(#[values(Sqlite, Memory, Postgres)] on: Database) {
     let store = on.store().await;
     let expires_at = in_seconds(&store, 300).await;
     for round in 0..4 {
@@ -117,7 +117,7 @@ async fn each_namespace_has_a_quota(#[values(Sqlite, Memory, Postgres)] on: Data
     assert_eq!(count(&outcomes, "claim_quota_reached"), 4, "{outcomes:?}");
     let first: Vec<_> = outcomes.iter().take(6).map(Outcome::as_str).collect();
     assert_eq!(first, ["accepted"; 6], "in the order of asking");
-    // A replay is one, whatever the quota.
+    // A replay is one also when the quota is full.
     assert_eq!(claim(&store, &claims[0]).await.as_str(), "replayed");
     // The purge makes room.
     store.pass(minutes(10)).await;

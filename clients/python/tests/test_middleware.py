@@ -204,7 +204,7 @@ def test_only_what_passed_is_served(guarded: Guarded, client: Onceguard) -> None
             assert served.pop() == b'{"a": 1}'
             assert len(served) == 6
 
-        # Whatever is wrong with it, the application does not see it.
+        # The application does not see a request that is wrong in any way.
         signature = sign_request(key, method="GET", url=f"{origin}/once")
         assert httpx.get(f"{origin}/once", headers=signature).status_code == 200
         assert served.pop() == b""

@@ -1,5 +1,5 @@
 // What all middleware here does: it asks for a verdict on a received request, and lets through only
-// what passed. Whatever else happens (no answer, a wrong token, a full disk) is 503, never open.
+// what passed. Every failure (no answer, a wrong token, a full disk) is 503, never open.
 
 import type { Onceguard } from "./client.js";
 import { OnceguardError, SignatureRefusedError } from "./errors.js";
@@ -23,7 +23,7 @@ export interface GuardOptions {
   readonly client: Onceguard;
   /**
    * The scheme and host that agents call this service by, such as `https://shop.example`. A request
-   * that was signed for another one is refused, whatever its Host header says.
+   * that was signed for another one is refused: its Host header does not count.
    */
   readonly origin: string;
   /** The profile to judge by: `onceguard`, if left out. */
@@ -36,7 +36,7 @@ export interface GuardOptions {
 
 type Lines = readonly (readonly [string, string])[];
 
-/** Judges requests, whatever framework received them. */
+/** Judges the requests that any framework received. */
 export class Guard {
   readonly maxBodyBytes: number;
   readonly #options: GuardOptions;

@@ -174,7 +174,7 @@ for (const [name, service] of Object.entries(services)) {
       assert.match(chunks, /^HTTP\/1.1 200 /);
       assert.equal(String(served.pop()), '{"a": 1}');
 
-      // Whatever is wrong with it, the application does not see it.
+      // The application does not see a request that is wrong in any way.
       const get = (to: string, created?: number) =>
         signRequest(key, { method: "GET", url: to, ...(created !== undefined && { created }) });
       const once = await get(`${origin}/once`);

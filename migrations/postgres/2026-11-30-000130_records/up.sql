@@ -1,6 +1,6 @@
 -- Sealed records: what clients encrypted. The service has no key to them.
 
--- One row for each DID that has records. Its lock orders the changes of its records, so whoever
+-- One row for each DID that has records. Its lock orders the changes of its records, so a reader who
 -- reads them in the order of `sequence` never misses one that commits late.
 CREATE TABLE record_owners (
     -- Random, and another one after an erasure: an old cursor fits no later owner of the same DID.

@@ -93,7 +93,7 @@ pub(in crate::http) async fn put(call: Call) -> Result<HttpResponse, Problem> {
     Ok(response)
 }
 
-/// What a write is refused for whatever its body is.
+/// What a write is refused for with any body.
 pub(in crate::http) fn before_put(
     request: HttpRequest,
     state: web::Data<State>,

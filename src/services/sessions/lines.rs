@@ -5,7 +5,7 @@
 //! off the line, and waits there, together with the calls that wait for the same, until its
 //! patience ends.
 //!
-//! On SQLite only readings wait in a queue here: the writer's thread groups whatever waits for it.
+//! On SQLite only readings wait in a queue here: the writer's thread groups the other calls.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;

@@ -107,7 +107,7 @@ pub(crate) fn plan<'a>(
     }
 }
 
-/// What the changes write, whatever their preconditions.
+/// What the changes write. It does not look at their preconditions.
 pub(crate) fn write<'a>(owner: &Owner, known: &Known, changes: &'a [RecordChange]) -> Plan<'a> {
     let mut plan = Plan { writes: Vec::new(), sequence: owner.sequence, records: 0, bytes: 0 };
     for change in changes {

@@ -36,7 +36,7 @@ class RequireSignature:
     refused. When onceguard cannot answer, the answer is 503.
 
     :param origin: the scheme and host that agents call this service by. A request that was signed
-        for another one is refused, whatever its Host header says.
+        for another one is refused: its Host header does not count.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
 """What all middleware here does: it asks for a verdict on a received request, and lets through only
-what passed. Whatever else happens (no answer, a wrong token, a full disk) is 503, never open."""
+what passed. Every failure (no answer, a wrong token, a full disk) is 503, never open."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ impl Nonce {
         if well_formed { Ok(Self(text.into())) } else { Err(InvalidNonce) }
     }
 
-    /// The nonce that is made of these bytes, of whatever kind they are. Those of a nonce in text
+    /// The nonce that is made of these bytes, of any kind. Those of a nonce in text
     /// are that nonce. Others are known by their SHA-256, after a space, which no text has.
     ///
     /// # Errors
