@@ -6,7 +6,7 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 
 use super::auth::Caller;
-use crate::domain::IdempotencyDigest;
+use crate::domain::{IdempotencyDigest, is_word};
 
 pub(super) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -15,7 +15,7 @@ pub(super) struct IdempotencyKey(String);
 
 impl IdempotencyKey {
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        if (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if is_word(text) {
             Ok(Self(text.to_owned()))
         } else {
             Err("must be 1 to 255 visible ASCII characters, without spaces")

@@ -15,12 +15,10 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::fields::{Invalid, mistyped};
 use super::node::Node;
 use super::problem::Problem;
-use crate::domain::{Cursor, KeyType, Page};
+use crate::domain::{Cursor, KeyType, MAX_WORD_LEN, Page, is_word};
 
 /// The most bytes of a session key.
 const MAX_SESSION_KEY: usize = 4096;
-/// The most characters of an owner's address.
-const MAX_OWNER_ADDRESS: usize = 255;
 
 const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -100,12 +98,10 @@ pub(super) fn key_type(text: &str) -> Result<KeyType, String> {
 }
 
 pub(super) fn owner_address(text: &str) -> Result<String, String> {
-    if (1..=MAX_OWNER_ADDRESS).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_graphic())
-    {
+    if is_word(text) {
         Ok(text.to_owned())
     } else {
-        Err(format!("must be 1 to {MAX_OWNER_ADDRESS} visible ASCII characters, without spaces"))
+        Err(format!("must be 1 to {MAX_WORD_LEN} visible ASCII characters, without spaces"))
     }
 }
 

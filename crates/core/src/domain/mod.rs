@@ -21,6 +21,7 @@ mod peer;
 mod record;
 mod session;
 mod token;
+mod word;
 
 pub use audit::{Actor, AuditEvent};
 pub use claim::{
@@ -55,6 +56,7 @@ pub use session::{
     activity_granularity,
 };
 pub use token::{ApiToken, InvalidToken, NewToken, TokenHash, TokenScope, TokenScopes, TokenText};
+pub use word::{MAX_WORD_LEN, is_word};
 
 /// A moment in UTC, with microseconds (what PostgreSQL stores).
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::SignerKey;
+use super::{SignerKey, is_word};
 
 /// What tells a namespace from a DID where both are kept. No DID begins like this.
 const MARK: &str = "namespace:";
@@ -22,16 +22,11 @@ pub struct Namespace {
 pub struct InvalidNamespace;
 
 impl Namespace {
-    /// The longest name, in characters.
-    pub const MAX_LEN: usize = 255;
-
     /// # Errors
     /// [`InvalidNamespace`] when the text is empty, too long, or has a character outside `!`…`~`.
     pub fn parse(text: &str) -> Result<Self, InvalidNamespace> {
-        let well_formed = (1..=Self::MAX_LEN).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_graphic());
         let marked = || Self { marked: format!("{MARK}{text}").into() };
-        well_formed.then(marked).ok_or(InvalidNamespace)
+        is_word(text).then(marked).ok_or(InvalidNamespace)
     }
 
     #[must_use]

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::{MAX_WORD_LEN, is_word};
+
 /// 1 to 255 visible ASCII characters (`!` to `~`), or any bytes, which are known by their digest.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Nonce(Arc<str>);
@@ -21,7 +23,7 @@ pub struct InvalidNonceBytes;
 
 impl Nonce {
     /// The longest nonce in text, in characters.
-    pub const MAX_LEN: usize = 255;
+    pub const MAX_LEN: usize = MAX_WORD_LEN;
     /// The longest nonce that is no text, in bytes.
     pub const MAX_BYTES: usize = 4096;
 
@@ -29,9 +31,7 @@ impl Nonce {
     /// [`InvalidNonce`] when the text is empty, too long, or has a character outside `!`…`~`.
     #[inline]
     pub fn parse(text: &str) -> Result<Self, InvalidNonce> {
-        let well_formed = (1..=Self::MAX_LEN).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if well_formed { Ok(Self(text.into())) } else { Err(InvalidNonce) }
+        if is_word(text) { Ok(Self(text.into())) } else { Err(InvalidNonce) }
     }
 
     /// The nonce that is made of these bytes, of any kind. Those of a nonce in text

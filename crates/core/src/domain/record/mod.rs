@@ -10,7 +10,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Did, Metadata, Timestamp};
+use super::{Did, Metadata, Timestamp, is_word};
 
 pub use content::{Checksum, InvalidContent, SealedContent};
 pub use cursor::RecordCursor;
@@ -53,8 +53,7 @@ impl RecordId {
     /// # Errors
     /// [`InvalidRecordId`].
     pub fn parse(text: &str) -> Result<Self, InvalidRecordId> {
-        let ok = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        if ok { Ok(Self(text.into())) } else { Err(InvalidRecordId) }
+        if is_word(text) { Ok(Self(text.into())) } else { Err(InvalidRecordId) }
     }
 
     #[must_use]
