@@ -39,7 +39,7 @@ struct Shared {
     stop: AtomicBool,
     served: AtomicU64,
     took: Mutex<Vec<Duration>>,
-    /// Connections that the attack has opened.
+    /// Connections that the attack has begun to open.
     attackers: Arc<AtomicU64>,
 }
 
@@ -124,7 +124,8 @@ impl Honest {
         .await;
     }
 
-    /// Counts the connections that the attack opens.
+    /// Counts the connections that the attack opens, each before it is opened: the kernel finishes it
+    /// at once, but the task that asked for it may hear of that much later.
     pub fn attackers(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.shared.attackers)
     }
@@ -169,8 +170,8 @@ impl Shared {
     /// closed unread.
     async fn claims_anew(&self, address: SocketAddr, call: &str) {
         loop {
-            let mut anew = RawHttp::connect(address).await;
             let before = self.attackers.load(Ordering::Relaxed);
+            let mut anew = RawHttp::connect(address).await;
             let _ = anew.try_send(call).await;
             let newer = self.attackers.load(Ordering::Relaxed) - before;
             match anew.try_answer().await {

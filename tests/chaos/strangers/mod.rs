@@ -40,8 +40,8 @@ async fn stalled_bodies(#[values(Sqlite, Postgres)] on: Database) {
     for _ in 0..CONNECTIONS {
         let opened = honest.attackers();
         attack.spawn(async move {
-            let mut stalled = RawHttp::connect(address).await;
             opened.fetch_add(1, Ordering::Relaxed);
+            let mut stalled = RawHttp::connect(address).await;
             let head = "POST /v1/claims HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
                         Content-Length: 262144\r\n\r\n";
             // It may be refused in the middle.
@@ -72,8 +72,8 @@ async fn slow_heads(#[values(Sqlite, Postgres)] on: Database) {
     for _ in 0..CONNECTIONS {
         let opened = honest.attackers();
         attack.spawn(async move {
-            let mut slow = RawHttp::connect(address).await;
             opened.fetch_add(1, Ordering::Relaxed);
+            let mut slow = RawHttp::connect(address).await;
             let _ = slow.try_send("GET /v1/sessions HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
             let ended = Instant::now() + ATTACK;
             while Instant::now() < ended && slow.try_send("x".repeat(500)).await.is_ok() {
