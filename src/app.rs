@@ -1,6 +1,8 @@
 //! The composition root: builds the whole service from a configuration, once, and stops its parts
 //! in the right order.
 
+mod marks;
+
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,14 +11,13 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use futures_util::future::join;
-use rustix::system::uname;
 use socket2::SockRef;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::budget::{Connections, Shares};
 use crate::clock::Clock;
-use crate::config::{Config, DatabaseUrl, OnCut, Replication, SqliteLocation};
+use crate::config::{Config, DatabaseUrl};
 use crate::data_dir::{self, API_ADDRESS_FILE, DataDirError, DataDirLock, OPS_ADDRESS_FILE};
 use crate::http::State;
 use crate::http::access_log::StrangersLines;
@@ -26,15 +27,14 @@ use crate::metrics::Metrics;
 use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
 use crate::services::{
-    self, ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, Erasure, Journal, KEY_FILE,
-    Readiness, Records, Sealer, SealingError, SealingKeys, ServiceError, Sessions, Statistics,
-    Tokens, Verdicts, admit_keys,
+    AdminToken, Agents, Claims, Dids, Erasure, Journal, Readiness, Records, Sealer, SealingError,
+    SealingKeys, ServiceError, Sessions, Statistics, Tokens, Verdicts, admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
-use crate::storage::{
-    self, ClaimLimits, Compared, Departure, Finding, Joining, Mark, Memory, Store, StoreError,
-};
+use crate::storage::{self, ClaimLimits, Departure, Finding, Store, StoreError};
 use crate::tls::{Certificates, InvalidCertificate};
+
+pub use self::marks::lost_database;
 
 /// A stop closes idle connections after no request has been in flight for this long.
 const QUIET: Duration = Duration::from_millis(500);
@@ -169,12 +169,12 @@ impl Application {
         }
         let mark = heartbeat::remembered(&config)?;
         if let Some(mark) = &mark {
-            compare(&store, mark, &config).await?;
+            marks::compare(&store, mark, &config).await?;
         }
         bring_schema_up_to_date(&store, &config).await?;
         // Before anything is accepted by it.
         store.raise_skew(config.signatures.skew().to_std().unwrap_or_default()).await?;
-        store.join(joining(api_address, mark.as_ref(), &config, &clock)).await?;
+        store.join(marks::joining(api_address, mark.as_ref(), &config, &clock)).await?;
         let recovered_at = store.recovered_at();
         metrics.recovered_at.set(recovered_at.map_or(0, |at| at.timestamp()));
 
@@ -287,7 +287,7 @@ impl Application {
         let rest = async {
             self.jobs.stop().await;
             join(self.state.claims.close(), self.state.sessions.close()).await;
-            heartbeat::depart(&self.store, &self.state.config).await;
+            heartbeat::depart(&self.store).await;
             self.store.close().await;
         };
         if tokio::time::timeout(LEFTOVERS, rest).await.is_err() {
@@ -329,83 +329,6 @@ pub fn lock_database(config: &Config) -> Result<Option<DatabaseLock>, DatabaseLo
     }
 }
 
-/// Reports that this data folder has served before, but its SQLite database is gone. An empty
-/// database in its place would accept again every nonce that the lost one had accepted.
-#[must_use]
-pub fn lost_database(config: &Config) -> Option<String> {
-    match &config.database.url {
-        DatabaseUrl::Sqlite(SqliteLocation::File(path)) if !path.exists() => {
-            Some(format!("{} does not exist, {}", path.display(), served_before(config)?))
-        }
-        _ => None,
-    }
-}
-
-/// How this data folder shows that it has served before, and what to do about its database.
-fn served_before(config: &Config) -> Option<String> {
-    let files = [KEY_FILE, ADMIN_TOKEN_FILE].map(|name| config.data_dir.join(name));
-    let file = files.iter().chain([&config.recovery.mark_file]).find(|file| file.exists())?;
-    Some(format!(
-        "but {} is of an earlier start; put the database back, or set database.url to where it is \
-         now. To begin with an empty one, which accepts again what the other had accepted, run \
-         `onceguard migrate up`",
-        file.display()
-    ))
-}
-
-/// Refuses a database that lacks what an earlier process of this data folder knew of, unless the start
-/// will recover it for another reason. Changes nothing.
-async fn compare(store: &Store, mark: &Mark, config: &Config) -> Result<(), StartError> {
-    // An empty one is refused with its schema.
-    let is_shared = matches!(store, Store::Postgres(_));
-    if is_shared && store.migrations().await?.iter().all(|migration| !migration.applied) {
-        return Ok(());
-    }
-    let what = match store.compare(mark).await? {
-        Compared::Holds => return Ok(()),
-        Compared::Behind => {
-            let recovers = config.recovery.on_cut == OnCut::Recover
-                && config.recovery.replication == Replication::Asynchronous;
-            if recovers && store.is_elsewhere().await? {
-                return Ok(());
-            }
-            "lacks commits that it had acknowledged: it was put back to an earlier state"
-        }
-        Compared::Foreign => "is another one, or was put back to a state before its last recovery",
-    };
-    Err(StartError::WentBack(format!(
-        "the database {what}. The file {} remembers what was there. To make the database safe to \
-         use, run `onceguard recover`; if nothing was lost, as after a move that followed a clean \
-         stop, run `onceguard recover --nothing-lost`",
-        config.recovery.mark_file.display()
-    )))
-}
-
-fn joining(api: SocketAddr, mark: Option<&Mark>, config: &Config, clock: &Clock) -> Joining {
-    Joining {
-        name: api.to_string(),
-        host: uname().nodename().to_string_lossy().into_owned(),
-        replication: config.recovery.replication,
-        on_cut: config.recovery.on_cut,
-        skew: config.signatures.skew().to_std().unwrap_or_default(),
-        known_until: mark.map(|mark| mark.at),
-        clock: clock.clone(),
-        memory: memory(config),
-    }
-}
-
-/// What a recovery does again: what the journal of the data folder has.
-fn memory(config: &Config) -> Memory {
-    let folder = config.data_dir.clone();
-    Memory::new(move || match services::remembered(&folder) {
-        Ok((remembered, _)) => remembered,
-        Err(error) => {
-            tracing::error!(%error, "the journal of revocations cannot be read: revoke again by hand");
-            Vec::new()
-        }
-    })
-}
-
 /// SQLite is this process's own, and is migrated at every start. PostgreSQL is shared: only an
 /// operator, or `database.migrate_on_start`, changes its schema.
 async fn bring_schema_up_to_date(store: &Store, config: &Config) -> Result<(), StartError> {
@@ -428,7 +351,7 @@ async fn bring_schema_up_to_date(store: &Store, config: &Config) -> Result<(), S
     }
     if matches!(store, Store::Postgres(_))
         && pending == migrations.len()
-        && let Some(served_before) = served_before(config)
+        && let Some(served_before) = marks::served_before(config)
     {
         return Err(StartError::Lost(format!("the database is empty, {served_before}")));
     }

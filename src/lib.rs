@@ -32,6 +32,7 @@ pub mod http;
 pub mod jobs;
 pub mod metrics;
 pub mod origin;
+mod priority;
 pub mod resolvers;
 mod server;
 pub mod services;

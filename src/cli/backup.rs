@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use super::archive_rows::Rows;
@@ -143,15 +142,18 @@ async fn write(
     let name = || backup::file_name(Clock::system().now(), encrypted).into();
     let path = file.clone().unwrap_or_else(name);
     let failed = |error| cannot_write(&path, &error);
-    let output = if to_stdout {
-        Output::standard(&recipients)
-    } else {
+    let target = path.clone();
+    let output = backup::quietly(move || {
+        if to_stdout {
+            return Output::standard(&recipients);
+        }
         // A name that this has made gives way to another file's.
-        let draft = if file.is_some() { Draft::create(&path) } else { Draft::yielding(&path) };
-        draft.and_then(|draft| Output::file(draft, &recipients))
-    };
+        let named = file.is_some();
+        let draft = if named { Draft::create(&target) } else { Draft::yielding(&target) };
+        Output::file(draft?, &recipients)
+    });
     let mut shown = Shown::new();
-    let mut backup = backup::Backup::begin(store, output.map_err(failed)?).await?;
+    let mut backup = backup::Backup::begin(store, output.await.map_err(failed)?).await?;
     loop {
         match backup.step().await? {
             backup::Step::Wrote(next, progress) => {
@@ -159,8 +161,7 @@ async fn write(
                 backup = next;
             }
             backup::Step::Done(output, manifest) => {
-                let published = spawn_blocking(move || output.publish()).await;
-                let published = published.unwrap_or_else(|error| Err(io::Error::other(error)));
+                let published = backup::quietly(move || output.publish()).await;
                 return Ok((published.map_err(failed)?, manifest));
             }
         }

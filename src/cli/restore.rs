@@ -10,7 +10,6 @@ use tokio::task::spawn_blocking;
 use super::progress::Shown;
 use super::{Failure, backup, database, format, out, recover};
 use crate::archive::{self, InvalidArchive, Manifest};
-use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, SqliteLocation};
 use crate::domain::{Actor, Did, Timestamp};
 use crate::jobs::heartbeat;
@@ -88,9 +87,13 @@ impl Restore {
         taken_at: Timestamp,
         remembered: Vec<Remembered>,
     ) -> Result<Recovered, Failure> {
+        // The lost database may have had a clock that was ahead.
+        let known = recover::Known::of(config);
         let recovery = Recovery {
             skew: config.signatures.skew().to_std().unwrap_or_default().max(target.skew),
-            now: Clock::system().now(),
+            now: known.latest,
+            issued_until: known.issued_until,
+            clock_was_at: None,
             actor: Actor::Operator,
             remembered,
         };

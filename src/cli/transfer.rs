@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, Need, Sources, SqliteLocation};
 use crate::storage::sqlite::DatabaseLock;
 use crate::storage::{
-    Agree, Arrival, Departure, Dump, Fingerprints, RestoreFeed, Store, StoreError, agreement,
+    Agree, Arrival, Departure, Dump, Fingerprints, Pace, RestoreFeed, Store, StoreError, agreement,
     holds_nothing, migrations, place, restore_rows, sqlite,
 };
 
@@ -280,7 +280,7 @@ async fn carry_drained(
     let total = from.table_rows().await?.iter().map(|(_, rows)| rows).sum();
     let (feed, rows) = restore_rows();
     let (agreement, agree) = agreement();
-    let reading = give(from.dump().await?, feed, total);
+    let reading = give(from.dump(Pace::Alone).await?, feed, total);
     let arrival =
         Arrival { id: departure.id, from: source.place.clone(), at: Clock::system().now() };
     let (sent, given) = oneshot::channel();

@@ -124,6 +124,10 @@ fn judge(state: &State, ability: &Ability) -> (StatusCode, Readiness) {
         Some(answer) if answer.pending_migrations > 0 => {
             unhealthy.push("migrations are pending: run `onceguard migrate up`");
         }
+        Some(answer) if answer.is_moved => unhealthy.push(
+            "the database takes no changes, because `onceguard transfer` moves or moved it: \
+             `onceguard doctor` says where to",
+        ),
         Some(_) if !ability.writes => unhealthy.push(pool.refusal.unwrap_or(
             "the database answers, but takes no writes: is its disk full, or a synchronous \
              standby away?",
@@ -163,7 +167,7 @@ fn judge(state: &State, ability: &Ability) -> (StatusCode, Readiness) {
         database: DatabaseView {
             backend: ability.backend,
             reachable: answer.is_some(),
-            writable: ability.writes,
+            writable: ability.writes && !answer.is_some_and(|answer| answer.is_moved),
             milliseconds: ability.took.as_secs_f64() * 1000.0,
             pending_migrations: answer.map(|answer| answer.pending_migrations),
             recovered_at: state.readiness.recovered_at().map(Time),

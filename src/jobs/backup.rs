@@ -6,7 +6,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use tokio::task::spawn_blocking;
 
 use super::{JobError, LeaseKeeper};
 use crate::archive::{DRAFT_SUFFIX, Draft, Manifest, Origin, Output, Writer};
@@ -14,8 +13,9 @@ use crate::clock::Clock;
 use crate::config;
 use crate::data_dir;
 use crate::domain::{Actor, AuditEvent, Timestamp};
+use crate::priority::run_low;
 use crate::storage::tables::TABLES;
-use crate::storage::{BACKUP_LEASE, Dump, Store};
+use crate::storage::{BACKUP_LEASE, Dump, Pace, Store};
 
 pub(super) const NAME: &str = BACKUP_LEASE;
 /// How often it is seen whether a backup is due.
@@ -54,7 +54,7 @@ pub struct Progress {
 impl<W: Write + Send + 'static> Backup<W> {
     /// Begins an archive of what the database holds at this moment.
     pub async fn begin(store: &Store, out: W) -> Result<Self, JobError> {
-        let dump = store.dump().await?;
+        let dump = store.dump(Pace::Beside).await?;
         let origin = Origin {
             source: store.backend().to_owned(),
             schema: dump.schema.clone(),
@@ -177,11 +177,18 @@ fn files(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     Ok(files)
 }
 
+/// Does a part of a backup, which no claim may wait for. Programs that it starts have the lowest
+/// priority, too.
+pub async fn quietly<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    run_low(NAME, work)?.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, JobError> {
-    let done = spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)));
-    done.map_err(JobError::Archive)
+    quietly(work).await.map_err(JobError::Archive)
 }
 
 #[cfg(test)]

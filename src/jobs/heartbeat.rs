@@ -1,16 +1,18 @@
-//! The heartbeat: tells the database each second that this instance lives, and remembers in the mark
-//! file what the database acknowledged. So the next start notices a database that went back in time.
+//! The heartbeat: tells the database each second that this instance lives. What the database
+//! acknowledged is remembered in the mark file, so the next start notices a database that went back in
+//! time.
 //!
 //! The file must never be ahead of the database: it is written after the acknowledgement. A power cut
 //! may leave an older mark, which only notices less, but never a damaged one.
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::{Config, DatabaseUrl, SqliteLocation};
 use crate::data_dir::{self, DataDirError};
-use crate::storage::{Mark, Store};
+use crate::storage::{Mark, Marks, Store};
 
 pub(super) const NAME: &str = "heartbeat";
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
@@ -72,26 +74,29 @@ pub fn forget(config: &Config) -> Result<(), DataDirError> {
     data_dir::remove_note(&config.recovery.mark_file)
 }
 
-pub(super) async fn run(store: &Store, config: &Config, last: &mut Option<Mark>) {
-    match store.heartbeat().await {
-        Ok(mark) => {
-            // What could not be written is tried again.
-            if last.as_ref() != Some(&mark) && remember(config, &mark) {
-                *last = Some(mark);
-            }
+/// Keeps marks in the mark file.
+pub fn marks(config: &Config) -> Marks {
+    let (config, last) = (config.clone(), Mutex::new(None));
+    Marks::new(move |mark| {
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        // What could not be written is tried again.
+        if last.as_ref() != Some(mark) && remember(&config, mark) {
+            *last = Some(mark.clone());
         }
-        // `/readyz` tells, and so does the log of everything else that needs the database.
-        Err(error) => tracing::debug!(job = NAME, %error, "no heartbeat"),
+    })
+}
+
+pub(super) async fn run(store: &Store) {
+    // `/readyz` tells, and so does the log of everything else that needs the database.
+    if let Err(error) = store.heartbeat().await {
+        tracing::debug!(job = NAME, %error, "no heartbeat");
     }
 }
 
 /// The last heartbeat of an instance that stops. Takes a bounded time with the rest of the stop.
-pub async fn depart(store: &Store, config: &Config) {
-    match store.depart().await {
-        Ok(mark) => {
-            remember(config, &mark);
-        }
-        Err(error) => tracing::warn!(job = NAME, %error, "the stop could not be recorded"),
+pub async fn depart(store: &Store) {
+    if let Err(error) = store.depart().await {
+        tracing::warn!(job = NAME, %error, "the stop could not be recorded");
     }
 }
 
@@ -117,7 +122,13 @@ mod tests {
         let config = config(folder.path());
         assert_eq!(remembered(&config).unwrap(), None);
         let at = chrono::DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap();
-        let mark = Mark { generation: Uuid::now_v7(), instance: Uuid::now_v7(), counter: 7, at };
+        let mark = Mark {
+            generation: Uuid::now_v7(),
+            instance: Uuid::now_v7(),
+            counter: 7,
+            at,
+            issued_until: Some(at),
+        };
         assert!(remember(&config, &mark));
         assert_eq!(remembered(&config).unwrap(), Some(mark.clone()));
         let mode = config.recovery.mark_file.metadata().unwrap().permissions().mode();
@@ -137,7 +148,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
         let at = chrono::DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap();
-        let mark = Mark { generation: Uuid::now_v7(), instance: Uuid::now_v7(), counter: 7, at };
+        let mark = Mark {
+            generation: Uuid::now_v7(),
+            instance: Uuid::now_v7(),
+            counter: 7,
+            at,
+            issued_until: None,
+        };
         std::fs::create_dir(&config.recovery.mark_file).unwrap();
         assert!(!remember(&config, &mark));
         remembered(&config).unwrap_err();

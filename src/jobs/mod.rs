@@ -15,7 +15,6 @@ mod scheduler;
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -76,10 +75,10 @@ impl Jobs {
                 },
             ));
         }
-        let (s, c, last) = (store.clone(), config.clone(), Mutex::new(None));
+        let s = store.clone();
         running.spawn(schedule(heartbeat::NAME, heartbeat::INTERVAL, false).run(
             async move |_: &mut LeaseKeeper| {
-                heartbeat::run(&s, &c, &mut *last.lock().await).await;
+                heartbeat::run(&s).await;
                 Ok(())
             },
         ));

@@ -48,6 +48,8 @@ pub struct Answer {
     pub pending_migrations: usize,
     /// Since a purge last finished; `None` when none has.
     pub purge_lag_seconds: Option<i64>,
+    /// Whether a transfer moves the database, or moved it: then it takes no changes.
+    pub is_moved: bool,
 }
 
 impl Readiness {
@@ -93,7 +95,8 @@ impl Readiness {
         let purge_lag_seconds = lease.and_then(|lease| {
             lease.finished_at.map(|finished| (lease.observed_at - finished).num_seconds().max(0))
         });
-        Ok(Answer { ahead, pending_migrations, purge_lag_seconds })
+        let is_moved = self.store.departure().await?.is_some();
+        Ok(Answer { ahead, pending_migrations, purge_lag_seconds, is_moved })
     }
 
     /// One write at a time: whoever asks meanwhile waits for what it shows.

@@ -1,7 +1,9 @@
 //! Claims: whether a nonce is used for the first time.
 
-use super::{Result, Store, on};
-use crate::domain::{Ask, Facts, Namespace, Nonce, Scope, SessionId, SignerKey, UsedNonce};
+use super::{Result, Store, StoreError, on};
+use crate::domain::{
+    Ask, Claim, Facts, Namespace, Nonce, Scope, SessionId, SignerKey, Timestamp, UsedNonce,
+};
 
 /// The limits that the claim statement applies.
 #[derive(Debug, Clone, Copy)]
@@ -87,14 +89,20 @@ impl Store {
     /// Per ask: [`OutcomeUnknown`](super::StoreError::OutcomeUnknown) when the connection was lost
     /// between the send and the answer, any other error when nothing was written.
     pub async fn claim(&self, asks: &[Ask<'_>], on_lock: OnLock) -> Vec<Result<Asked>> {
-        match self {
-            Self::Postgres(store) => store.claim(asks, on_lock).await,
+        let (answers, latest) = match self {
+            Self::Postgres(store) => (store.claim(asks, on_lock).await, store.latest_issue()),
             // Nothing is locked but the whole database, for which every call waits.
             Self::Sqlite(store) => {
                 let facts = store.claim(asks).await.into_iter();
-                facts.map(|facts| facts.map(Asked::Decided)).collect()
+                (facts.map(|facts| facts.map(Asked::Decided)).collect(), store.latest_issue())
+            }
+        };
+        for (ask, answer) in asks.iter().zip(&answers) {
+            if let (Some(issued_at), true) = (issued_at(ask.claim), may_be_inserted(answer)) {
+                latest.note(issued_at);
             }
         }
+        answers
     }
 
     /// The live nonces of a signer or a namespace.
@@ -118,5 +126,21 @@ impl Store {
         nonce: &Nonce,
     ) -> Result<Option<UsedNonce>> {
         on!(self, store => store.session_nonce(session, nonce).await)
+    }
+}
+
+/// When the message of a claim says that it was issued.
+const fn issued_at(claim: &Claim) -> Option<Timestamp> {
+    match &claim.scope {
+        Scope::Session(_) => None,
+        Scope::Signer { issued_at, .. } | Scope::Namespace { issued_at, .. } => *issued_at,
+    }
+}
+
+const fn may_be_inserted(answer: &Result<Asked>) -> bool {
+    match answer {
+        Ok(Asked::Decided(facts)) => facts.inserted,
+        Ok(Asked::Counted | Asked::Busy) => false,
+        Err(error) => matches!(error, StoreError::OutcomeUnknown(_)),
     }
 }

@@ -1,5 +1,7 @@
 //! Dumps: every row of a database as it was at one moment, in chunks, for an archive.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -14,6 +16,31 @@ const CHUNK_BYTES: usize = 8 * 1024 * 1024;
 /// Chunks that may wait for their reader. With them, a dump takes a few times [`CHUNK_BYTES`] of
 /// memory, however large the database is.
 const WAITING: usize = 1;
+
+/// Rows that are read at once. Between two pages, others have the processor.
+pub(super) const PAGE: u64 = 500;
+/// A dump beside other work pauses this many times as long as it reads: it takes a quarter of a
+/// processor at most.
+const PAUSE: u32 = 3;
+
+/// How a dump shares the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Nothing else runs.
+    Alone,
+    /// A service runs, which must not be held up.
+    Beside,
+}
+
+impl Pace {
+    /// The pause after work that took so long.
+    pub(super) fn pause(self, took: Duration) -> Duration {
+        match self {
+            Self::Alone => Duration::ZERO,
+            Self::Beside => took * PAUSE,
+        }
+    }
+}
 
 /// The lease of the instance that makes a backup. It also says when the last one was made.
 pub const BACKUP_LEASE: &str = "backup";
@@ -60,8 +87,8 @@ impl Dump {
 impl Store {
     /// Reads every table, beside all other work, as of one moment: what was committed before this
     /// was called is in it. Refuses a database with migrations that this binary does not have.
-    pub async fn dump(&self) -> Result<Dump> {
-        on!(self, store => store.dump().await)
+    pub async fn dump(&self, pace: Pace) -> Result<Dump> {
+        on!(self, store => store.dump(pace).await)
     }
 
     /// When the last backup was made, as far as the database knows.
@@ -145,5 +172,17 @@ impl Gathering {
         }
         let (rows, lines) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.lines));
         Some(DumpChunk { table: self.table, rows, lines })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_dump_beside_a_service_pauses() {
+        let took = Duration::from_millis(2);
+        assert_eq!(Pace::Alone.pause(took), Duration::ZERO);
+        assert_eq!(Pace::Beside.pause(took), took * 3);
     }
 }

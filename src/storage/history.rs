@@ -18,11 +18,34 @@ pub struct History {
     pub recovered_at: Option<Timestamp>,
     /// Nothing that was issued later was accepted before that. Set with `recovered_at`.
     pub not_before: Option<Timestamp>,
+    /// How far the clock had come, with the skew, when it was ahead: what does not say when it was
+    /// issued may be as late as that. Set only by a recovery that was told so.
+    pub ahead_until: Option<Timestamp>,
     /// How far a signer's clock may be ahead: the most that any instance ever allowed.
     pub skew: Duration,
     /// The latest expiry of a signer's nonce that the purge removed. Claims that expire no later are
     /// refused, even if the clock says otherwise.
     pub purged_until: Option<Timestamp>,
+}
+
+impl History {
+    /// Whether recoveries cover what was accepted while the clock had not passed `until`, issued no
+    /// later than `issued_until`.
+    #[must_use]
+    pub fn covers(&self, until: Timestamp, issued_until: Option<Timestamp>) -> bool {
+        let Self { not_before, ahead_until, skew, .. } = self;
+        covers(*not_before, *ahead_until, until + *skew, issued_until)
+    }
+}
+
+/// The same, of a time that has the skew in it.
+pub(super) fn covers(
+    not_before: Option<Timestamp>,
+    ahead_until: Option<Timestamp>,
+    until: Timestamp,
+    issued_until: Option<Timestamp>,
+) -> bool {
+    not_before.max(ahead_until) >= Some(until) && not_before >= issued_until
 }
 
 impl Store {

@@ -3,6 +3,9 @@
 //!
 //! Why this notices every loss that anybody who is left knows of is written in `docs/cuts.md`.
 
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -29,9 +32,13 @@ pub struct Joining {
     pub skew: Duration,
     /// The latest time of the database that an earlier process of this data folder knew.
     pub known_until: Option<Timestamp>,
+    /// The latest time that a message which it accepted states as its own.
+    pub issued_until: Option<Timestamp>,
     pub clock: Clock,
     /// What a recovery is to do again.
     pub memory: Memory,
+    /// Where the marks go.
+    pub marks: Marks,
 }
 
 /// What an instance remembers of the last heartbeat that the database acknowledged. Everything that
@@ -43,6 +50,30 @@ pub struct Mark {
     pub counter: u64,
     /// The database's clock then.
     pub at: Timestamp,
+    /// The latest time that an accepted message states as its own.
+    #[serde(default)]
+    pub issued_until: Option<Timestamp>,
+}
+
+/// Where an instance keeps its marks outside of the database. The last one counts.
+#[derive(Clone)]
+pub struct Marks(Arc<dyn Fn(&Mark) + Send + Sync>);
+
+impl Marks {
+    #[must_use]
+    pub fn new(keep: impl Fn(&Mark) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(keep))
+    }
+
+    pub(super) fn keep(&self, mark: &Mark) {
+        (self.0)(mark);
+    }
+}
+
+impl fmt::Debug for Marks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Marks")
+    }
 }
 
 /// What the database says to a mark.
@@ -55,6 +86,29 @@ pub enum Compared {
     /// The database's past does not include the generation of the mark: it is another database, or
     /// this one before a recovery.
     Foreign,
+}
+
+/// The latest time that an accepted message states as its own, as far as this process knows. It may
+/// be ahead of every right clock: the database takes it while its own clock is.
+#[derive(Debug)]
+pub(super) struct LatestIssue(AtomicI64);
+
+impl Default for LatestIssue {
+    fn default() -> Self {
+        Self(AtomicI64::new(i64::MIN))
+    }
+}
+
+impl LatestIssue {
+    pub(super) fn note(&self, issued_at: Timestamp) {
+        self.0.fetch_max(issued_at.timestamp_micros(), Ordering::Relaxed);
+    }
+
+    /// `None` if no message stated any.
+    pub(super) fn get(&self) -> Option<Timestamp> {
+        let micros = self.0.load(Ordering::Relaxed);
+        if micros == i64::MIN { None } else { Timestamp::from_timestamp_micros(micros) }
+    }
 }
 
 impl Store {
@@ -77,7 +131,7 @@ impl Store {
         if !history.ancestors.contains(&mark.generation) {
             return Ok(Compared::Foreign);
         }
-        let covered = history.not_before.is_some_and(|until| until >= mark.at + history.skew);
+        let covered = history.covers(mark.at, mark.issued_until);
         Ok(if covered { Compared::Holds } else { Compared::Behind })
     }
 
@@ -105,7 +159,7 @@ impl Store {
         on!(self, store => store.join(joining).await)
     }
 
-    /// Tells that this instance lives, and returns what it knows once that is acknowledged.
+    /// Tells that this instance lives, and keeps and returns what it knows once that is acknowledged.
     pub async fn heartbeat(&self) -> Result<Mark> {
         on!(self, store => store.heartbeat(false).await)
     }

@@ -70,6 +70,13 @@ pub struct Recovery {
     pub skew: Duration,
     /// This machine's clock. The database's may be behind.
     pub now: Timestamp,
+    /// The latest time that an accepted message is known to state as its own. The database may know
+    /// a later one.
+    pub issued_until: Option<Timestamp>,
+    /// Given if the database's clock was ahead, and is right now: the latest time that it is known to
+    /// have shown. Times of then do not count as times, and messages that say when they were issued
+    /// are told apart by that.
+    pub clock_was_at: Option<Timestamp>,
     pub actor: Actor,
     /// Oldest first. What the database has forgotten of it is done again, before anything else.
     pub remembered: Vec<Remembered>,
@@ -85,6 +92,8 @@ pub struct Recovered {
     pub at: Timestamp,
     /// Nothing that was issued later was accepted before.
     pub not_before: Timestamp,
+    /// What does not say when it was issued may be as late as this: the clock was ahead once.
+    pub ahead_until: Option<Timestamp>,
     pub sessions_ended: u64,
     /// Cached DIDs that are to be read anew before they are used.
     pub dids_stale: u64,
@@ -103,6 +112,7 @@ impl Recovered {
             detail: json!({
                 "ancestor": self.ancestor,
                 "not_before": self.not_before,
+                "ahead_until": self.ahead_until,
                 "sessions": self.sessions_ended,
                 "done_again": self.done_again.iter().map(ToString::to_string).collect::<Vec<_>>(),
             }),

@@ -23,6 +23,7 @@ pub(super) struct RestoreChunk {
     pub(super) table: &'static Table,
     /// Those that the rows have: an archive of an older schema lacks some.
     pub(super) columns: Vec<&'static Column>,
+    pub(super) count: u64,
     /// The rows as one JSON array.
     pub(super) rows: String,
 }
@@ -54,8 +55,9 @@ impl RestoreFeed {
     pub fn chunk(&self, table: &str, lines: Vec<u8>) -> bool {
         let known = Table::named(table);
         let columns = known.map(|table| columns(table, &lines)).unwrap_or_default();
+        let count = lines.iter().map(|byte| u64::from(*byte == b'\n')).sum();
         let part = match (known, array(lines)) {
-            (Some(table), Some(rows)) => Part::Chunk(RestoreChunk { table, columns, rows }),
+            (Some(table), Some(rows)) => Part::Chunk(RestoreChunk { table, columns, count, rows }),
             (None, _) => Part::Refused(unfit(&format!("it has a table {table:?}"))),
             (_, None) => Part::Refused(unfit(&format!("its rows of {table} are no text"))),
         };

@@ -122,6 +122,7 @@ pub const TABLES: [Table; TABLE_COUNT] = [
             column("ancestors", Kind::Ids),
             column("recovered_at", Kind::Time),
             column("not_before", Kind::Time),
+            column("ahead_until", Kind::Time),
             column("skew_seconds", Kind::Number),
         ],
     },
@@ -137,6 +138,7 @@ pub const TABLES: [Table; TABLE_COUNT] = [
             column("ended_at", Kind::Time),
             column("state", Kind::Text),
             column("counter", Kind::Number),
+            column("issued_until", Kind::Time),
         ],
     },
     Table {

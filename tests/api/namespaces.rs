@@ -189,7 +189,14 @@ async fn after_a_recovery_only_what_is_new_is_accepted(#[values(Sqlite, Postgres
     let path = "/v1/namespaces/a/nonces";
     app.stop().await;
     let actor = onceguard::domain::Actor::Operator;
-    let recovery = Recovery { skew: minutes(1), now: now(&app), actor, remembered: Vec::new() };
+    let recovery = Recovery {
+        skew: minutes(1),
+        now: now(&app),
+        issued_until: None,
+        clock_was_at: None,
+        actor,
+        remembered: Vec::new(),
+    };
     app.store().recover(recovery).await.unwrap();
     app.restart().await;
     app.post(path, &nonce(&app, "n")).await.refused(409, "issued_before_restore");

@@ -55,6 +55,34 @@ async fn pending_migrations_are_not_ready(#[values(Sqlite, Postgres)] on: Databa
     app.ops().get("/readyz").await.is(200);
 }
 
+/// Claims are refused, so no proxy must send any.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_moved_is_not_ready(#[values(Sqlite, Postgres)] on: Database) {
+    let app = TestApp::start(on).await;
+    app.ops().get("/readyz").await.is(200);
+    if on == Sqlite {
+        app.store().drain("elsewhere").await.unwrap();
+    } else {
+        // As a transfer does that did not notice the instance.
+        let drain = "INSERT INTO transfers (direction, id, peer, began_at)
+                VALUES ('to', gen_random_uuid(), 'elsewhere', now());
+            CREATE TRIGGER moved BEFORE INSERT ON sessions
+                FOR EACH STATEMENT EXECUTE FUNCTION refuse_changes()";
+        app.store().raw().execute(drain).await;
+    }
+    let session = json!({"client_did": "did:web:a", "server_did": "did:web:b"});
+    app.post("/v1/sessions", &session).await.is(503);
+    let ready = app.ops().get("/readyz").await.is(503);
+    assert_eq!(
+        (&ready["status"], &ready["database"]["reachable"], &ready["database"]["writable"]),
+        (&json!("unhealthy"), &json!(true), &json!(false))
+    );
+    assert!(ready["reasons"][0].as_str().unwrap().contains("onceguard transfer"), "{ready:?}");
+    assert!(!ready.text().contains("elsewhere"), "{ready:?}");
+    app.ops().get("/livez").await.is(200);
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_that_lags_is_degraded_and_still_ready(#[values(Sqlite, Postgres)] on: Database) {

@@ -20,6 +20,8 @@ async fn recover(app: &mut TestApp) {
     let recovery = Recovery {
         skew: minutes(1),
         now: now(app),
+        issued_until: None,
+        clock_was_at: None,
         actor: Actor::Operator,
         remembered: Vec::new(),
     };

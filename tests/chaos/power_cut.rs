@@ -7,18 +7,35 @@ use std::process::Command;
 
 use crate::support::{Database, Home};
 
-/// The steps of this home's `onceguard` from its start to its stop: `sync PATH` and `link PATH`.
+/// What writes down the steps of a process that is started by this command: `sync PATH` and `link PATH`.
+struct Syncs {
+    folder: tempfile::TempDir,
+}
+
+impl Syncs {
+    fn of(command: &mut Command) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let library = folder.path().join("syncs.so");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chaos/power_cut.c");
+        let mut compile = Command::new("cc");
+        compile.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl");
+        assert!(compile.status().unwrap().success(), "cc, which SQLite is built with, failed");
+        command.env("LD_PRELOAD", &library).env("SYNCS", folder.path().join("syncs"));
+        Self { folder }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.folder.path().join("syncs")).unwrap();
+        log.lines().map(str::to_owned).collect()
+    }
+}
+
+/// The steps of this home's `onceguard` from its start to its stop.
 async fn syncs(home: &Home, data_dir: &Path) -> Vec<String> {
-    let folder = tempfile::tempdir().unwrap();
-    let (library, log) = (folder.path().join("syncs.so"), folder.path().join("syncs"));
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chaos/power_cut.c");
-    let mut compile = Command::new("cc");
-    compile.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl");
-    assert!(compile.status().unwrap().success(), "cc, which SQLite is built with, failed");
     let mut command = home.command(&["serve", "--data-dir"]);
     let database = format!("sqlite://{}", data_dir.join("onceguard.db").display());
     command.arg(data_dir).args(["--database-url", &database]);
-    command.env("LD_PRELOAD", &library).env("SYNCS", &log);
+    let syncs = Syncs::of(&mut command);
     let _ = std::fs::remove_file(data_dir.join("ops.addr"));
     let running = home.spawn(command);
     crate::support::wait_for("the process to serve", async || {
@@ -27,7 +44,7 @@ async fn syncs(home: &Home, data_dir: &Path) -> Vec<String> {
     .await;
     running.signal("TERM");
     running.finished().await.success();
-    std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect()
+    syncs.lines()
 }
 
 /// Asserts that after `first`, and before the next `then`, this was synced.
@@ -72,4 +89,27 @@ async fn what_a_first_start_makes_outlives_a_power_cut_before_it_is_used() {
         let name = format!("sync {}", folder.display());
         assert!(second[at + 1..].iter().take(2).any(|line| *line == name), "{second:#?}");
     }
+}
+
+/// A name without its content would be taken for a backup, and the content is known by no other name.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_is_on_the_disk_before_it_has_its_name() {
+    let home = Home::on(Database::Sqlite).await;
+    home.run(&["migrate", "up"]).await.success();
+    let root = home.folder().canonicalize().unwrap();
+    let archive = root.join("backup.tar.zst");
+    let mut command = home.command(&["backup", "--output"]);
+    command.arg(&archive);
+    let syncs = Syncs::of(&mut command);
+    home.spawn(command).finished().await.success();
+    let steps = syncs.lines();
+    let find = |what: &str| {
+        let found = steps.iter().position(|line| line.starts_with(what));
+        found.unwrap_or_else(|| panic!("no {what:?} in {steps:#?}"))
+    };
+    let content = find(&format!("sync {}.", archive.display()));
+    let name = find(&format!("link {}", archive.display()));
+    assert!(content < name, "{steps:#?}");
+    let folder = format!("sync {}", root.display());
+    assert!(steps[name..].contains(&folder), "{steps:#?}");
 }

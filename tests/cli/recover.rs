@@ -192,3 +192,40 @@ async fn nothing_is_made_where_no_database_is() {
     assert_failed(&refused, 4, &["there is no database"]);
     assert!(!folder.exists());
 }
+
+/// The clock showed the day after tomorrow when the database was lost.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_ahead_does_not_refuse_what_is_new(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let home = Home::on(on).await;
+    home.start().await.stop().await.success();
+    let file = home.folder().join("mark");
+    let mut mark: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let time = |value: &serde_json::Value| -> chrono::DateTime<chrono::Utc> {
+        value.as_str().unwrap().parse().unwrap()
+    };
+    let (now, ahead) = (time(&mark["at"]), time(&mark["at"]) + chrono::Duration::hours(48));
+    mark["at"] = ahead.to_rfc3339().into();
+    let mark = mark.to_string();
+    std::fs::write(&file, &mark).unwrap();
+
+    let asked = home.run(&["recover", "--clock-was-ahead"]).await;
+    assert_failed(&asked, 4, &["the clock was ahead", "pass --yes"]);
+    let both = home.run(&["recover", "--clock-was-ahead", "--nothing-lost", "--yes"]).await;
+    assert_failed(&both, 2, &["--clock-was-ahead"]);
+    let recovered = json(home.run(&["recover", "--yes", "--json"]).await);
+    assert!(time(&recovered["not_before"]) > ahead, "{recovered}");
+    assert_eq!(recovered["ahead_until"], serde_json::Value::Null);
+
+    let recovered = json(home.run(&["recover", "--clock-was-ahead", "--yes", "--json"]).await);
+    assert!(time(&recovered["not_before"]) < now + chrono::Duration::hours(1), "{recovered}");
+    assert!(time(&recovered["ahead_until"]) > ahead, "{recovered}");
+    // Another instance's data folder has such a mark, too.
+    std::fs::write(&file, &mark).unwrap();
+    home.start().await.stop().await.success();
+    let printed = home.run(&["recover", "--clock-was-ahead", "--yes"]).await.success();
+    assert!(printed.contains("that do not say when they were issued"), "{printed}");
+}

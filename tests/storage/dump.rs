@@ -11,7 +11,7 @@ use onceguard::domain::{
 };
 use onceguard::services::Tokens;
 use onceguard::storage::tables::{Column, Kind, NOT_ARCHIVED, TABLES, Table};
-use onceguard::storage::{RecordWriter, Recovery, Store, StoreError};
+use onceguard::storage::{Pace, RecordWriter, Recovery, Store, StoreError};
 use rstest::rstest;
 use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
@@ -29,7 +29,7 @@ type Rows = BTreeMap<&'static str, Vec<Map<String, Value>>>;
 /// Every row of a dump, by table.
 async fn dumped(store: &Store) -> Rows {
     let mut rows = Rows::new();
-    let mut dump = store.dump().await.unwrap();
+    let mut dump = store.dump(Pace::Beside).await.unwrap();
     while let Some(chunk) = dump.next().await.unwrap() {
         assert!(chunk.lines.ends_with(b"\n"));
         let lines = std::str::from_utf8(&chunk.lines).unwrap().lines();
@@ -61,8 +61,14 @@ async fn fill(store: &TestStore) {
     // Twice, so that there is more than one ancestor; before sessions, since it wipes keys.
     for _ in 0..2 {
         let now = store.now().await.unwrap();
-        let recovery =
-            Recovery { skew: minutes(1), now, actor: Actor::Operator, remembered: Vec::new() };
+        let recovery = Recovery {
+            skew: minutes(1),
+            now,
+            issued_until: None,
+            clock_was_at: None,
+            actor: Actor::Operator,
+            remembered: Vec::new(),
+        };
         store.recover(recovery).await.unwrap();
     }
     let purged = store.raw().time(store.now().await.unwrap());
@@ -309,18 +315,18 @@ async fn a_newer_or_older_schema_is_not_dumped(#[values(Sqlite, Postgres)] on: D
     let store = on.store().await;
     let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('99991231000001')";
     store.raw().execute(newer).await;
-    let refused = store.dump().await.err();
+    let refused = store.dump(Pace::Beside).await.err();
     assert!(
         matches!(&refused, Some(StoreError::Unsuitable(why)) if why.contains("99991231000001"))
     );
 
     let older = on.unmigrated().await;
-    assert!(matches!(older.dump().await.err(), Some(StoreError::Migration(_))));
+    assert!(matches!(older.dump(Pace::Beside).await.err(), Some(StoreError::Migration(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_in_memory_has_no_dump() {
-    let refused = Memory.store().await.dump().await.err();
+    let refused = Memory.store().await.dump(Pace::Beside).await.err();
     assert!(matches!(refused, Some(StoreError::Unsuitable(_))), "{refused:?}");
 }
 

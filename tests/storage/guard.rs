@@ -1,11 +1,13 @@
 //! Instances, what they remember of the database, and that a connection decides nothing before that
 //! is compared. `tests/chaos/cuts.rs` does the same with real servers.
 
+use std::sync::{Arc, Mutex};
+
 use onceguard::config::OnCut::{self, Halt, Recover};
 use onceguard::config::Replication::Asynchronous;
 use onceguard::domain::Actor;
 use onceguard::storage::{
-    Act, Compared, Joining, Mark, Memory as Remember, Remembered, Store, StoreError,
+    Act, Compared, Joining, Mark, Marks, Memory as Remember, Remembered, Store, StoreError,
 };
 use rstest::rstest;
 use uuid::Uuid;
@@ -319,4 +321,58 @@ async fn an_instance_that_recovers_revokes_again_what_it_remembers() {
     let event = "count(*) FROM audit_events WHERE action = 'database.recover' AND \
                  jsonb_array_length(detail -> 'done_again') = 1";
     assert_eq!(copy.raw().number(event).await, 1);
+}
+
+/// Every mark that the store keeps.
+async fn join_and_keep(store: &Store) -> Arc<Mutex<Vec<Mark>>> {
+    let kept: Arc<Mutex<Vec<Mark>>> = Arc::default();
+    let marks = Marks::new({
+        let kept = Arc::clone(&kept);
+        move |mark| kept.lock().unwrap().push(mark.clone())
+    });
+    store.join(Joining { marks, ..joining(Asynchronous, Recover) }).await.unwrap();
+    kept
+}
+
+/// Or an instance that is killed right after a recovery would take the old primary for the right one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_is_of_the_new_generation_before_anything_is_decided_in_it() {
+    let store = Postgres.store().await;
+    let kept = join_and_keep(&store).await;
+    let second = store.another().await;
+    let kept_by_second = join_and_keep(&second).await;
+    let before = store.history().await.unwrap().generation;
+    for kept in [&kept, &kept_by_second] {
+        assert_eq!(kept.lock().unwrap().last().unwrap().generation, before);
+    }
+    store.raw().execute("UPDATE instances SET counter = 0").await;
+    cut(&store).await;
+    // No heartbeat is sent meanwhile but what a connection sends before it decides.
+    opens(&store).await.unwrap();
+    let generation = store.history().await.unwrap().generation;
+    assert_ne!(generation, before);
+    opens(&second).await.unwrap();
+    for (store, kept) in [(&*store, &kept), (&second, &kept_by_second)] {
+        let mark = kept.lock().unwrap().last().unwrap().clone();
+        assert_eq!(mark.generation, generation);
+        assert_eq!(store.compare(&mark).await.unwrap(), Compared::Holds);
+    }
+    second.close().await;
+}
+
+/// The next start compares the database with it.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_leaves_a_mark_when_it_begins_to_serve(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let store = on.store().await;
+    let kept = join_and_keep(&store).await;
+    let mark = kept.lock().unwrap().last().unwrap().clone();
+    assert_eq!(store.compare(&mark).await.unwrap(), Compared::Holds);
+    opened(&store, a_session()).await;
+    let returned = store.heartbeat().await.unwrap();
+    assert_eq!(kept.lock().unwrap().last(), Some(&returned));
+    let last = store.depart().await.unwrap();
+    assert_eq!(kept.lock().unwrap().last(), Some(&last));
 }

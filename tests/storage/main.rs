@@ -45,6 +45,7 @@ mod record_removal;
 mod records;
 mod recovered_claims;
 mod recovery;
+mod recovery_ahead;
 mod sealing;
 mod session_batches;
 mod session_ends;

@@ -227,7 +227,14 @@ async fn no_cursor_outlives_an_erasure_or_a_recovery(
     let (_, before, _) = page(&store, &owner, None, 10).await;
     let now = store.now().await.unwrap();
     let actor = Actor::Operator;
-    let recovery = Recovery { skew: minutes(1), now, actor, remembered: Vec::new() };
+    let recovery = Recovery {
+        skew: minutes(1),
+        now,
+        issued_until: None,
+        clock_was_at: None,
+        actor,
+        remembered: Vec::new(),
+    };
     store.recover(recovery).await.unwrap();
     assert_eq!(feed(&store, &owner, Some(before), 10).await, RecordFeed::CursorExpired);
     assert_eq!(page(&store, &owner, None, 10).await.0.len(), 1);

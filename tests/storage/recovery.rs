@@ -18,7 +18,14 @@ use crate::support::{
 async fn recover_with(store: &Store, skew: Duration, ahead: i64) -> Recovered {
     let now = in_seconds(store, ahead).await;
     store
-        .recover(Recovery { skew, now, actor: Actor::Operator, remembered: Vec::new() })
+        .recover(Recovery {
+            skew,
+            now,
+            issued_until: None,
+            clock_was_at: None,
+            actor: Actor::Operator,
+            remembered: Vec::new(),
+        })
         .await
         .unwrap()
 }
@@ -214,6 +221,8 @@ async fn a_recovery_that_fails_changes_nothing(#[values(Sqlite, Postgres)] on: D
     let recovery = Recovery {
         skew: minutes(1),
         now: in_seconds(&store, 0).await,
+        issued_until: None,
+        clock_was_at: None,
         actor: Actor::Operator,
         remembered: Vec::new(),
     };

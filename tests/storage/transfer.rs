@@ -1,13 +1,18 @@
 //! A drained database takes no change, from no one, and no transfer ends that it does not belong to.
 
-use onceguard::storage::StoreError;
+use std::path::{Path, PathBuf};
+
+use onceguard::storage::{
+    Arrival, DumpChunk, Fingerprints, Pace, StoreError, agreement, restore_rows, sqlite,
+};
 use rstest::rstest;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{
-    a_did, a_new_did, a_nonce, a_session, an_audit_event, ask_all, by_signer, claim, did,
-    in_seconds, in_session, opened,
+    RawSql, a_did, a_new_did, a_nonce, a_session, an_audit_event, ask_all, by_signer, claim, did,
+    in_seconds, in_session, opened, wait_for,
 };
 
 #[rstest]
@@ -82,4 +87,99 @@ async fn a_released_database_is_not_handed_over(#[values(Sqlite, Postgres)] on: 
     assert!(!store.hand_over(first).await.unwrap());
     let second = store.drain("elsewhere").await.unwrap().id;
     assert!(first != second && !store.hand_over(first).await.unwrap());
+}
+
+/// Every chunk of a database with so many nonces that they make three.
+async fn chunks() -> Vec<DumpChunk> {
+    let store = Sqlite.store().await;
+    opened(&store, a_session()).await;
+    let fill = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000) \
+                INSERT INTO signer_nonces (signer, nonce, used_at, expires_at) \
+                SELECT x'00112233445566778899aabbccddeeff', 'n' || i, 1, 2 FROM n";
+    store.raw().execute(fill).await;
+    let (mut dump, mut chunks) = (store.dump(Pace::Alone).await.unwrap(), Vec::new());
+    while let Some(chunk) = dump.next().await.unwrap() {
+        chunks.push(chunk);
+    }
+    chunks
+}
+
+fn beside(target: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", target.display()))
+}
+
+/// Gives these rows to a new file, and returns what it found before the commit.
+async fn receive(target: &Path, id: Uuid, chunks: Vec<DumpChunk>) -> Fingerprints {
+    let ((feed, mut rows), (asking, agree)) = (restore_rows(), agreement());
+    let at = chrono::DateTime::UNIX_EPOCH;
+    let arrival = Arrival { id, from: "elsewhere".to_owned(), at };
+    let path = target.to_owned();
+    let receiving = spawn_blocking(move || sqlite::receive(&path, &mut rows, &arrival, asking));
+    let giving = spawn_blocking(move || {
+        for chunk in chunks {
+            assert!(feed.chunk(chunk.table, chunk.lines));
+        }
+        feed.whole();
+    });
+    giving.await.unwrap();
+    let (found, answer) = agree.found().await.unwrap();
+    answer.send(()).unwrap();
+    receiving.await.unwrap().unwrap();
+    found
+}
+
+/// A run that was killed leaves its file. What is there is not written again, and counts at the end.
+#[rstest]
+#[case::goes_on(true, false, None)]
+#[case::and_does_not_write_again(true, true, Some("signer_nonces"))]
+#[case::another_transfer_begins_anew(false, true, None)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_transfer_took_stays(
+    #[case] same: bool,
+    #[case] changed: bool,
+    #[case] difference: Option<&str>,
+) {
+    let chunks = chunks().await;
+    let folder = tempfile::tempdir().unwrap();
+    let [target, left] = ["target.db", "left.db"].map(|name| folder.path().join(name));
+    let id = Uuid::now_v7();
+    let first = chunks.iter().position(|chunk| chunk.table == "signer_nonces").unwrap();
+
+    // What the file is when two of the three chunks are there.
+    let ((feed, mut rows), (asking, _agree)) = (restore_rows(), agreement());
+    let at = chrono::DateTime::UNIX_EPOCH;
+    let arrival = Arrival { id, from: "elsewhere".to_owned(), at };
+    let path = target.clone();
+    let receiving = spawn_blocking(move || sqlite::receive(&path, &mut rows, &arrival, asking));
+    let some = chunks[..=first + 1].to_vec();
+    let giving = spawn_blocking(move || {
+        for chunk in some {
+            assert!(feed.chunk(chunk.table, chunk.lines));
+        }
+        feed
+    });
+    let feed = giving.await.unwrap();
+    let unfinished = beside(&target, ".restoring");
+    let there = RawSql::sqlite(&unfinished);
+    wait_for("two chunks", async || {
+        (there.number("count(*) FROM signer_nonces").await == 20_000).then_some(())
+    })
+    .await;
+    there.execute(&format!("VACUUM INTO '{}'", left.display())).await;
+    drop(feed);
+    receiving.await.unwrap().unwrap_err();
+    assert!(!unfinished.exists(), "it failed, and was not killed");
+
+    std::fs::rename(&left, &unfinished).unwrap();
+    if changed {
+        let change = "UPDATE signer_nonces SET used_at = 7 WHERE nonce = 'n1'";
+        RawSql::sqlite(&unfinished).execute(change).await;
+    }
+    let mut given = Fingerprints::default();
+    chunks.iter().for_each(|chunk| given.add_chunk(chunk));
+    let id = if same { id } else { Uuid::now_v7() };
+    let found = receive(&target, id, chunks).await;
+    assert_eq!(found.rows(), given.rows());
+    assert_eq!(given.difference(&found), difference);
+    assert!(target.exists() && !unfinished.exists());
 }

@@ -16,7 +16,7 @@ use onceguard::metrics::Metrics;
 use onceguard::resolvers::{Account, did_key};
 use onceguard::services::{OpenSession, Sealer, SealingKeys, Sessions};
 use onceguard::storage::{
-    Answer, Asked, Joining, Memory, OnLock, PurgeStep, Purged, Reading, RecordWriter, Store,
+    Answer, Asked, Joining, Marks, Memory, OnLock, PurgeStep, Purged, Reading, RecordWriter, Store,
     StoreError,
 };
 use serde_json::json;
@@ -98,8 +98,10 @@ pub fn joining(replication: Replication, on_cut: OnCut) -> Joining {
         on_cut,
         skew: Duration::from_mins(1),
         known_until: None,
+        issued_until: None,
         clock: Clock::system(),
         memory: Memory::new(Vec::new),
+        marks: Marks::new(|_| {}),
     }
 }
 

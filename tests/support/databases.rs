@@ -11,7 +11,7 @@ use std::time::Duration;
 use onceguard::clock::Clock;
 use onceguard::config;
 use onceguard::config::{DatabaseUrl, PostgresOptions, SqliteLocation, SslMode};
-use onceguard::domain::{ApiToken, TokenHash};
+use onceguard::domain::{ApiToken, Timestamp, TokenHash};
 use onceguard::metrics::Metrics;
 use onceguard::storage::{self, ClaimLimits, Store};
 use sha2::{Digest, Sha256};
@@ -204,14 +204,30 @@ impl TestStore {
         if self.store.backend() == "sqlite" {
             self.clock.pass(chrono::Duration::from_std(time).unwrap());
         } else {
-            self.raw().age_all_rows(time).await;
+            self.raw().age_all_rows(chrono::Duration::from_std(time).unwrap()).await;
             *self.aged.lock().unwrap() += time;
         }
     }
 
+    /// Sets the clock right, which was ahead by `time`. On PostgreSQL, all rows move into the future
+    /// instead. Returns a time that was read before, as the rows have it now.
+    pub async fn set_clock_back(&self, time: Duration) -> impl Fn(Timestamp) -> Timestamp {
+        let by = chrono::Duration::from_std(time).unwrap();
+        let moved = if self.store.backend() == "sqlite" {
+            self.clock.step(-by);
+            // Looked at, and believed.
+            let _ = self.clock.jump();
+            chrono::Duration::zero()
+        } else {
+            self.raw().age_all_rows(-by).await;
+            by
+        };
+        move |time| time + moved
+    }
+
     /// A time read from the store now, in a form that compares with times read before a
     /// [`Self::pass`].
-    pub fn steady(&self, time: onceguard::domain::Timestamp) -> onceguard::domain::Timestamp {
+    pub fn steady(&self, time: Timestamp) -> Timestamp {
         time + *self.aged.lock().unwrap()
     }
 

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
 use diesel::sql_types::{BigInt, Text};
@@ -32,7 +31,7 @@ struct Words {
 }
 
 impl RawSql {
-    pub(super) fn sqlite(file: &Path) -> Self {
+    pub fn sqlite(file: &Path) -> Self {
         let mut connection = SqliteConnection::establish(&file.to_string_lossy()).unwrap();
         connection.batch_execute("PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON;").unwrap();
         Self::Sqlite(Box::new(Mutex::new(connection)))
@@ -188,7 +187,7 @@ impl RawSql {
     }
 
     /// Moves every time in every PostgreSQL table into the past, without waking a trigger.
-    pub(super) async fn age_all_rows(&self, by: Duration) {
+    pub(super) async fn age_all_rows(&self, by: chrono::Duration) {
         let Self::Postgres(client) = self else { unreachable!("SQLite's clock is moved instead") };
         let columns = client
             .query(
@@ -199,7 +198,7 @@ impl RawSql {
                  WHERE table_schema = 'public' AND table_type = 'BASE TABLE' \
                  AND data_type LIKE 'timestamp%' AND table_name NOT LIKE '\\_\\_%' \
                  GROUP BY table_name",
-                &[&by.as_micros().to_string()],
+                &[&by.num_microseconds().unwrap().to_string()],
             )
             .await
             .unwrap();

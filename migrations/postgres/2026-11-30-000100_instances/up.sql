@@ -37,6 +37,8 @@ CREATE TABLE instances (
     -- Counts heartbeats. An instance remembers the last that was acknowledged: a database that has
     -- fewer has lost it, and what came after it.
     counter bigint NOT NULL,
+    -- The latest time that a message which it accepted states as its own.
+    issued_until timestamptz,
     CONSTRAINT instances_state_known CHECK (state IN ('serving', 'stopped')),
     CONSTRAINT instances_end_fits CHECK ((ended_at IS NULL) = (state = 'serving'))
 ) WITH (fillfactor = 50);

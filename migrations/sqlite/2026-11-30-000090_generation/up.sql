@@ -12,6 +12,9 @@ CREATE TABLE history_rebuilt (
     recovered_at INTEGER,
     -- Nothing that was issued later was accepted before the recovery.
     not_before INTEGER,
+    -- How far the clock had come, with the skew, when it was ahead. What does not say when it was
+    -- issued may last as long as if it was issued then.
+    ahead_until INTEGER,
     -- How far a signer's clock may be ahead: the most that any instance ever allowed.
     skew_seconds INTEGER NOT NULL DEFAULT 60 CHECK (skew_seconds >= 0),
     CHECK ((recovered_at IS NULL) = (not_before IS NULL))

@@ -13,5 +13,7 @@ CREATE TABLE instances (
     -- Counts heartbeats. An instance remembers the last that was acknowledged: a database that has
     -- fewer has lost it, and what came after it.
     counter INTEGER NOT NULL,
+    -- The latest time that a message which it accepted states as its own.
+    issued_until INTEGER,
     CHECK ((ended_at IS NULL) = (state = 'serving'))
 ) STRICT, WITHOUT ROWID;

@@ -153,8 +153,9 @@ async fn clock(store: &Store, complete: bool) -> Check {
             NAME,
             format!(
                 "while a clock was ahead, a purge removed nonces that expire up to {until}; claims by \
-                 signers that expire by then are refused until then, and others are not: nothing \
-                 needs to be done, but to keep the clock right by NTP",
+                 signers that expire by then are refused until then, and others are not. Keep the clock \
+                 right by NTP. If that is too long, stop every instance, and run \
+                 `onceguard recover --clock-was-ahead`",
                 until = format::time(until)
             ),
         );

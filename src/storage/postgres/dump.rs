@@ -2,24 +2,28 @@
 //! own. It holds back no claim; only what VACUUM may remove meanwhile.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use diesel::sql_types::Text;
 use diesel::{QueryDsl as _, QueryResult, QueryableByName, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use futures_util::StreamExt;
+use tokio::time::sleep;
 
 use super::connection::errors::{InFlight, Trouble};
 use super::schema::history;
 use super::{PostgresStore, health, migrations};
-use crate::storage::dump::{self, Dump, Feed, Gathering};
+use crate::storage::dump::{self, Dump, Feed, Gathering, PAGE, Pace};
 use crate::storage::tables::{Column, Kind, TABLES, Table};
 use crate::storage::{Fingerprints, Result, StoreError};
 
 /// Rows come as fast as they are taken, and no statement or pause is too long. The transaction sees
-/// what was committed before its first statement, which [`PostgresStore::dump`] waits for.
+/// what was committed before its first statement, which [`PostgresStore::dump`] waits for. Rows that
+/// did not change come in the same order each time.
 const BEGIN: &str = "
     BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL idle_in_transaction_session_timeout = 0;
+    SET LOCAL synchronize_seqscans = off;
     SET LOCAL statement_timeout = 0";
 
 #[derive(QueryableByName)]
@@ -29,7 +33,7 @@ struct Line {
 }
 
 impl PostgresStore {
-    pub async fn dump(&self) -> Result<Dump> {
+    pub async fn dump(&self, pace: Pace) -> Result<Dump> {
         let connector = Arc::clone(&self.general);
         // The runtime of the store drives the connection. The caller may be on another one.
         let task = self.runtime.spawn(async move {
@@ -48,7 +52,7 @@ impl PostgresStore {
         })?;
         let (feed, dump) = dump::begin(schema, generation, now);
         let reading = async move {
-            let read = read_all(&mut connection, &feed).await;
+            let read = read_all(&mut connection, &feed, pace).await;
             feed.end(read.map_err(|error| Trouble::of(&error).into_error(InFlight::NoCommit)))
                 .await;
         };
@@ -58,17 +62,32 @@ impl PostgresStore {
 }
 
 /// Returns early, and without an error, once the dump was dropped.
-async fn read_all(c: &mut AsyncPgConnection, feed: &Feed) -> QueryResult<()> {
+async fn read_all(c: &mut AsyncPgConnection, feed: &Feed, pace: Pace) -> QueryResult<()> {
+    let fetch = format!("FETCH {PAGE} FROM dumped");
     for table in &TABLES {
         let mut gathering = Gathering::of(table);
-        let mut rows = sql_query(select(table)).load_stream::<Line>(c).await?;
-        while let Some(row) = rows.next().await {
-            if let Some(chunk) = gathering.add(&row?.line)
-                && feed.chunk(chunk).await.is_err()
-            {
-                return Ok(());
+        let declare = format!("DECLARE dumped NO SCROLL CURSOR FOR {}", select(table));
+        c.batch_execute(&declare).await?;
+        loop {
+            let (began, mut read, mut waited) = (Instant::now(), 0, Duration::ZERO);
+            let mut rows = sql_query(&fetch).load_stream::<Line>(c).await?;
+            while let Some(row) = rows.next().await {
+                read += 1;
+                if let Some(chunk) = gathering.add(&row?.line) {
+                    let full = Instant::now();
+                    if feed.chunk(chunk).await.is_err() {
+                        return Ok(());
+                    }
+                    waited += full.elapsed();
+                }
             }
+            drop(rows);
+            if read < PAGE {
+                break;
+            }
+            sleep(pace.pause(began.elapsed().saturating_sub(waited))).await;
         }
+        c.batch_execute("CLOSE dumped").await?;
         if let Some(chunk) = gathering.rest()
             && feed.chunk(chunk).await.is_err()
         {

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::PostgresStore;
 use super::connection::confirm::confirm;
 use super::connection::errors::{InFlight, Trouble};
+use super::connection::run::Operation;
 use super::connection::statement::Prepared;
 use super::grants::lacking;
 use super::migrations;
@@ -55,7 +56,7 @@ impl PostgresStore {
     }
 
     pub async fn now(&self) -> Result<Timestamp> {
-        self.read("now", async |c| now(c).await).await
+        self.read(Operation::even_if_cut("now"), async |c| now(c).await).await
     }
 
     /// As a change does it: to the disk, and to the synchronous standby where there is one.

@@ -10,6 +10,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::PostgresStore;
+use super::connection::run::Operation;
 use super::connection::statement::Prepared;
 use super::schema::history;
 use super::sessions::row::unsigned;
@@ -28,19 +29,21 @@ struct HistoryRow {
     ancestors: Vec<Option<Uuid>>,
     recovered_at: Option<Timestamp>,
     not_before: Option<Timestamp>,
+    ahead_until: Option<Timestamp>,
     skew_seconds: i32,
     purged_until: Option<Timestamp>,
 }
 
 impl HistoryRow {
     fn read(self) -> QueryResult<History> {
-        let Self { generation, ancestors, recovered_at, not_before, skew_seconds, purged_until } =
-            self;
+        let Self { generation, ancestors, recovered_at, .. } = self;
+        let Self { not_before, ahead_until, skew_seconds, purged_until, .. } = self;
         Ok(History {
             generation,
             ancestors: ancestors.into_iter().flatten().collect(),
             recovered_at,
             not_before,
+            ahead_until,
             skew: Duration::from_secs(unsigned(i64::from(skew_seconds))?),
             purged_until,
         })
@@ -49,7 +52,7 @@ impl HistoryRow {
 
 impl PostgresStore {
     pub async fn history(&self) -> Result<History> {
-        self.read("history", async |c| {
+        self.read(Operation::even_if_cut("history"), async |c| {
             let row = history::table.select(HistoryRow::as_select()).first(c).await?;
             row.read()
         })
@@ -58,7 +61,7 @@ impl PostgresStore {
 
     pub async fn raise_skew(&self, skew: Duration) -> Result<()> {
         let seconds = seconds(skew);
-        self.write("raise_skew", async |c| {
+        self.write(Operation::even_if_cut("raise_skew"), async |c| {
             let raise = sql_query(RAISE_SKEW).bind::<Integer, _>(seconds);
             Prepared(raise).execute(c).await.map(drop)
         })

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use diesel::dsl::max;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde_json::json;
 use uuid::Uuid;
@@ -14,10 +16,10 @@ use uuid::Uuid;
 use super::connection::connect::ConnectError;
 use super::connection::errors::{InFlight, Trouble};
 use super::connection::statement::Prepared;
-use super::guard::{ADOPT, Beat, Guard, check_server};
+use super::guard::{ADOPT, Beat, Guard, Heartbeat, check_server};
 use super::schema::instances;
 use super::sessions::row::unsigned;
-use super::{PostgresStore, audit};
+use super::{PostgresStore, audit, unreadable};
 use crate::domain::{Actor, AuditEvent, Timestamp};
 use crate::storage::instances::KEPT;
 use crate::storage::{Joining, Mark, Result, StoreError};
@@ -28,15 +30,16 @@ use crate::storage::{Joining, Mark, Result, StoreError};
 const HEARTBEAT: &str = "
     WITH beat AS (
         INSERT INTO instances (
-            id, name, host, version, started_at, heartbeat_at, ended_at, state, counter
+            id, name, host, version, started_at, heartbeat_at, ended_at, state, counter, issued_until
         )
         VALUES (
             $1, $2, $3, $4, now(), now(), CASE WHEN $5 THEN now() END,
-            CASE WHEN $5 THEN 'stopped' ELSE 'serving' END, 1
+            CASE WHEN $5 THEN 'stopped' ELSE 'serving' END, 1, $7
         )
         ON CONFLICT (id) DO UPDATE
         SET heartbeat_at = excluded.heartbeat_at, ended_at = excluded.ended_at,
-            state = excluded.state, counter = instances.counter + 1
+            state = excluded.state, counter = instances.counter + 1,
+            issued_until = excluded.issued_until
         RETURNING id, counter
     ),
     forgotten AS (
@@ -105,13 +108,17 @@ impl PostgresStore {
     }
 
     pub async fn join(&self, joining: Joining) -> Result<()> {
+        if let Some(issued_until) = joining.issued_until {
+            self.latest_issue().note(issued_until);
+        }
+        let (instance, latest) = (self.instance, Arc::clone(&self.latest_issue));
         let (connector, guard) = (self.general.patient(), Arc::clone(&self.guard));
         let (server, metrics) = (Arc::clone(&self.server), Arc::clone(&self.metrics));
         self.spawned("the start", async move {
             let mut c = connector.connect().await?;
-            let raised = Guard::new(&mut c, joining, server, metrics).await?;
+            let raised = Guard::new(&mut c, instance, joining, latest, server, metrics).await?;
             if raised.admit(&mut c, false).await?.cut {
-                let why = raised.let_pass("join").err();
+                let why = raised.let_pass("join".into()).err();
                 return Err(why.unwrap_or_else(|| ConnectError::went_back("").into()));
             }
             // Only the first call counts.
@@ -135,26 +142,12 @@ impl PostgresStore {
         if guard.refusal().is_some() {
             self.look_again().await?;
         }
-        let (heartbeat, joining) = (guard.begin_heartbeat(), guard.joining());
-        let beats = self
-            .transaction("heartbeat", async |c| {
-                let beat = sql_query(HEARTBEAT)
-                    .bind::<SqlUuid, _>(self.instance)
-                    .bind::<Text, _>(&joining.name)
-                    .bind::<Text, _>(&joining.host)
-                    .bind::<Text, _>(env!("CARGO_PKG_VERSION"))
-                    .bind::<Bool, _>(last)
-                    .bind::<Array<SqlUuid>, _>(&heartbeat.forgotten);
-                Prepared(beat).load::<BeatRow>(c).await
-            })
-            .await?;
-        let heartbeats = beats.iter().map(|beat| (beat.id, beat.counter)).collect();
-        let own = beats.into_iter().find(|beat| beat.id == self.instance);
-        let BeatRow { id, counter, at, generation, marks } =
-            own.ok_or_else(|| StoreError::Unexpected("a heartbeat was not counted".into()))?;
-        guard.end_heartbeat(&heartbeat, Beat { generation, at, heartbeats, marks });
-        let counter = unsigned(counter).map_err(|error| failed(&error))?;
-        Ok(Mark { generation, instance: id, counter, at })
+        let heartbeat = guard.begin_heartbeat();
+        let sent = self.transaction("heartbeat", async |c| beat(c, guard, &heartbeat, last).await);
+        let (mark, beat) = sent.await?;
+        guard.end_heartbeat(&heartbeat, beat);
+        guard.keep(&mark);
+        Ok(mark)
     }
 
     /// No operation opens a connection while the database is not served: this does, to see whether it
@@ -194,6 +187,32 @@ impl PostgresStore {
     }
 }
 
+/// Sends a heartbeat, and returns what is to be remembered once it is acknowledged.
+pub(super) async fn beat(
+    c: &mut AsyncPgConnection,
+    guard: &Guard,
+    heartbeat: &Heartbeat,
+    last: bool,
+) -> QueryResult<(Mark, Beat)> {
+    let (joining, instance) = (guard.joining(), guard.instance());
+    let issued_until = guard.issued_until();
+    let beat = sql_query(HEARTBEAT)
+        .bind::<SqlUuid, _>(instance)
+        .bind::<Text, _>(&joining.name)
+        .bind::<Text, _>(&joining.host)
+        .bind::<Text, _>(env!("CARGO_PKG_VERSION"))
+        .bind::<Bool, _>(last)
+        .bind::<Array<SqlUuid>, _>(&heartbeat.forgotten)
+        .bind::<Nullable<Timestamptz>, _>(issued_until);
+    let beats: Vec<BeatRow> = Prepared(beat).load(c).await?;
+    let heartbeats = beats.iter().map(|beat| (beat.id, beat.counter)).collect();
+    let own = beats.into_iter().find(|beat| beat.id == instance);
+    let BeatRow { counter, at, generation, marks, .. } =
+        own.ok_or_else(|| unreadable("a heartbeat that was not counted"))?;
+    let mark = Mark { generation, instance, counter: unsigned(counter)?, at, issued_until };
+    Ok((mark, Beat { generation, at, heartbeats, marks }))
+}
+
 async fn adopt_in(c: &mut AsyncPgConnection, actor: &Actor) -> QueryResult<()> {
     sql_query(ADOPT).execute(c).await?;
     let event = AuditEvent {
@@ -203,8 +222,4 @@ async fn adopt_in(c: &mut AsyncPgConnection, actor: &Actor) -> QueryResult<()> {
         detail: json!({}),
     };
     audit::record(c, &event).await
-}
-
-fn failed(error: &diesel::result::Error) -> StoreError {
-    Trouble::of(error).into_error(InFlight::NoCommit)
 }

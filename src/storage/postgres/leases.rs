@@ -8,6 +8,7 @@ use diesel::sql_types::{Bool, Double, Text};
 use diesel_async::RunQueryDsl;
 
 use super::PostgresStore;
+use super::connection::run::Operation;
 use super::connection::statement::Prepared;
 use super::schema::leases;
 use crate::domain::Timestamp;
@@ -55,7 +56,7 @@ impl PostgresStore {
     pub async fn lease(&self, name: &str) -> Result<Option<Lease>> {
         type Row = (String, String, Timestamp, Timestamp, Option<Timestamp>);
         let row: Option<(Row, Timestamp)> = self
-            .read("lease", async |c| {
+            .read(Operation::even_if_cut("lease"), async |c| {
                 let now = diesel::dsl::now.into_sql::<diesel::sql_types::Timestamptz>();
                 leases::table
                     .find(name)

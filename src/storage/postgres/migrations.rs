@@ -12,6 +12,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::PostgresStore;
 use super::connection::errors::{InFlight, Trouble};
+use super::connection::run::Operation;
 use super::connection::statement::Prepared;
 use super::dids::listen::SERVING;
 use crate::storage::{MigrationStatus, Result, StoreError};
@@ -55,7 +56,7 @@ type Harness = AsyncMigrationHarness<AsyncPgConnection>;
 
 impl PostgresStore {
     pub async fn migrations(&self) -> Result<Vec<MigrationStatus>> {
-        self.read("migrations", async |c| status(c).await).await
+        self.read(Operation::even_if_cut("migrations"), async |c| status(c).await).await
     }
 
     pub async fn migrate_up(&self) -> Result<Vec<String>> {
@@ -102,7 +103,7 @@ impl PostgresStore {
 
     /// Where the instances that serve are connected from, as far as this role may see that.
     pub async fn serving(&self) -> Result<Vec<String>> {
-        self.read("serving", async |c| serving(c).await).await
+        self.read(Operation::even_if_cut("serving"), async |c| serving(c).await).await
     }
 
     async fn migrate<F>(&self, work: F) -> Result<Vec<String>>

@@ -2,7 +2,7 @@
 //! so have batches that open, end and touch sessions, so that none of them, nor anything else, can
 //! starve another.
 //!
-//! Every operation runs through `connection::pool::Pool::run`. Nothing here decides a time: the
+//! Every operation runs through `connection::run`. Nothing here decides a time: the
 //! database's clock does, in SQL.
 
 mod audit;
@@ -43,10 +43,12 @@ use self::claims::detour::Detour;
 use self::connection::assumptions::Assumptions;
 use self::connection::connect::Connector;
 use self::connection::errors::{InFlight, Trouble};
-use self::connection::pool::{Kind, Limits, Pool};
+use self::connection::pool::{Limits, Pool};
+use self::connection::run::{Kind, Operation};
 use self::connection::tls::Tls;
 use self::connection::work::Work;
 use self::guard::Guard;
+use super::instances::LatestIssue;
 use super::{ClaimLimits, Result, StoreError};
 use crate::config::{Database, PostgresOptions};
 use crate::metrics::Metrics;
@@ -94,6 +96,7 @@ pub struct PostgresStore {
     metrics: Arc<Metrics>,
     /// The name of this store in its sessions, for those who watch what it does.
     instance: Uuid,
+    latest_issue: Arc<LatestIssue>,
     runtime: Handle,
     limits: ClaimLimits,
     detour: Arc<Detour>,
@@ -170,6 +173,7 @@ impl PostgresStore {
             server,
             metrics,
             instance,
+            latest_issue: Arc::default(),
             runtime: Handle::current(),
             limits,
             detour: Arc::default(),
@@ -185,13 +189,17 @@ impl PostgresStore {
         self.open.wait().await;
     }
 
+    pub(super) fn latest_issue(&self) -> &LatestIssue {
+        &self.latest_issue
+    }
+
     fn pools(&self) -> Result<Arc<Pools>> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
         pools.clone().ok_or_else(|| StoreError::Unavailable("the store is closed".into()))
     }
 
     /// An operation that only reads.
-    async fn read<T, F>(&self, operation: &'static str, work: F) -> Result<T>
+    async fn read<T, F>(&self, operation: impl Into<Operation>, work: F) -> Result<T>
     where
         F: Work<T>,
     {
@@ -199,7 +207,7 @@ impl PostgresStore {
     }
 
     /// One statement that writes.
-    async fn write<T, F>(&self, operation: &'static str, work: F) -> Result<T>
+    async fn write<T, F>(&self, operation: impl Into<Operation>, work: F) -> Result<T>
     where
         F: Work<T>,
     {
@@ -207,7 +215,12 @@ impl PostgresStore {
     }
 
     /// A batch of openings, endings or touches of sessions.
-    async fn for_sessions<T, F>(&self, kind: Kind, operation: &'static str, work: F) -> Result<T>
+    async fn for_sessions<T, F>(
+        &self,
+        kind: Kind,
+        operation: impl Into<Operation>,
+        work: F,
+    ) -> Result<T>
     where
         F: Work<T>,
     {
@@ -215,7 +228,7 @@ impl PostgresStore {
     }
 
     /// Several statements in one transaction that a crash may take back.
-    async fn errand<T, F>(&self, operation: &'static str, work: F) -> Result<T>
+    async fn errand<T, F>(&self, operation: impl Into<Operation>, work: F) -> Result<T>
     where
         F: Work<T>,
     {
@@ -223,7 +236,7 @@ impl PostgresStore {
     }
 
     /// Several statements in one transaction.
-    async fn transaction<T, F>(&self, operation: &'static str, work: F) -> Result<T>
+    async fn transaction<T, F>(&self, operation: impl Into<Operation>, work: F) -> Result<T>
     where
         F: Work<T>,
     {

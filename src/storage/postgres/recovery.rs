@@ -3,7 +3,7 @@
 use diesel::dsl::now;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Integer, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -18,20 +18,48 @@ use crate::domain::{Did, EndReason, NewDid, Timestamp};
 use crate::storage::{Act, Recovered, Recovery, Remembered, Result, StoreError};
 
 /// Locks the row until the transaction ends: of two recoveries, one comes after the other. The
-/// time before which nothing is accepted never goes back. The database is on this server from now on.
+/// time before which nothing is accepted goes back only if the clock was ahead (`$5`): then no message
+/// was issued later than it says, and what does not say it counts as issued when the clock was
+/// ahead. That covers what the purge removed, too. The database is on this server from now on.
 const BEGIN_GENERATION: &str = "
-    WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at)
+    WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at),
+    known AS MATERIALIZED (
+        SELECT greatest($4, max(issued_until)) AS issued_until,
+            greatest($5, max(heartbeat_at)) AS clock_was_at
+        FROM instances
+    )
     UPDATE history
     SET generation = $1, ancestors = array_append(ancestors, generation), recovered_at = clock.at,
         skew_seconds = greatest(skew_seconds, $2),
         not_before = greatest(
-            not_before,
-            greatest(clock.at, $3) + greatest(skew_seconds, $2) * interval '1 second'
+            CASE WHEN $5 IS NULL THEN not_before END,
+            greatest(clock.at, $3) + greatest(skew_seconds, $2) * interval '1 second',
+            known.issued_until
         ),
+        ahead_until = CASE
+            WHEN $5 IS NULL THEN ahead_until
+            ELSE greatest(
+                ahead_until, not_before, purged_until,
+                known.clock_was_at + greatest(skew_seconds, $2) * interval '1 second'
+            )
+        END,
+        purged_until = CASE WHEN $5 IS NULL THEN purged_until END,
         system_identifier = s.system_identifier, timeline = s.timeline,
         database_oid = s.database_oid, nonces_oid = s.nonces_oid
-    FROM clock, server_identity() AS s
-    RETURNING ancestors[cardinality(ancestors)] AS ancestor, recovered_at, not_before";
+    FROM clock, known, server_identity() AS s
+    RETURNING ancestors[cardinality(ancestors)] AS ancestor, recovered_at, not_before, ahead_until";
+
+/// Times of a clock that was ahead, which others are compared with: with them, jobs would rest, and
+/// what is newer would not count. Digests of then are of an earlier generation. `$1` is the right time.
+const SET_RIGHT: [&str; 6] = [
+    "UPDATE leases SET taken_at = least(taken_at, $1), finished_at = least(finished_at, $1)
+     WHERE greatest(taken_at, finished_at) > $1",
+    "UPDATE instances SET heartbeat_at = $1 WHERE heartbeat_at > $1",
+    "UPDATE dids SET fetched_at = $1 WHERE fetched_at > $1",
+    "UPDATE api_tokens SET last_used_at = $1 WHERE last_used_at > $1",
+    "UPDATE nonces SET idempotency = NULL WHERE used_at > $1 AND idempotency IS NOT NULL",
+    "UPDATE signer_nonces SET idempotency = NULL WHERE used_at > $1 AND idempotency IS NOT NULL",
+];
 
 #[derive(QueryableByName)]
 struct Generation {
@@ -41,6 +69,8 @@ struct Generation {
     recovered_at: Timestamp,
     #[diesel(sql_type = Timestamptz)]
     not_before: Timestamp,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    ahead_until: Option<Timestamp>,
 }
 
 impl PostgresStore {
@@ -84,9 +114,16 @@ pub(super) async fn recover_in(
     let begin = sql_query(BEGIN_GENERATION)
         .bind::<SqlUuid, _>(generation)
         .bind::<Integer, _>(seconds(recovery.skew))
-        .bind::<Timestamptz, _>(recovery.now);
-    let Generation { ancestor, recovered_at: at, not_before } =
+        .bind::<Timestamptz, _>(recovery.now)
+        .bind::<Nullable<Timestamptz>, _>(recovery.issued_until)
+        .bind::<Nullable<Timestamptz>, _>(recovery.clock_was_at);
+    let Generation { ancestor, recovered_at: at, not_before, ahead_until } =
         Prepared(begin).get_result(c).await?;
+    if recovery.clock_was_at.is_some() {
+        for set_right in SET_RIGHT {
+            sql_query(set_right).bind::<Timestamptz, _>(at).execute(c).await?;
+        }
+    }
     let sessions_ended = diesel::update(sessions::table.filter(sessions::ended_at.is_null()))
         .set((
             sessions::ended_at.eq(at),
@@ -106,6 +143,7 @@ pub(super) async fn recover_in(
         ancestor,
         at,
         not_before,
+        ahead_until,
         sessions_ended: sessions_ended as u64,
         dids_stale: dids_stale as u64,
         leases_released: leases_released as u64,

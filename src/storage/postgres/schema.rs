@@ -52,6 +52,7 @@ diesel::table! {
         ancestors -> Array<Nullable<Uuid>>,
         recovered_at -> Nullable<Timestamptz>,
         not_before -> Nullable<Timestamptz>,
+        ahead_until -> Nullable<Timestamptz>,
         skew_seconds -> Int4,
         system_identifier -> Nullable<Int8>,
         timeline -> Nullable<Int4>,
@@ -71,6 +72,7 @@ diesel::table! {
         ended_at -> Nullable<Timestamptz>,
         state -> Text,
         counter -> Int8,
+        issued_until -> Nullable<Timestamptz>,
     }
 }
 

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::PostgresStore;
 use super::audit;
 use super::connection::confirm::confirm;
+use super::connection::run::Operation;
 use super::connection::statement::Prepared;
 use super::schema::api_tokens;
 use super::unreadable;
@@ -82,7 +83,7 @@ impl PostgresStore {
         hashes: Vec<TokenHash>,
     ) -> Result<Vec<(TokenHash, Result<ApiToken>)>> {
         let hashes: Vec<_> = hashes.iter().map(|hash| hash.0.as_slice()).collect();
-        self.read("tokens", async |c| {
+        self.read(Operation::even_if_cut("tokens"), async |c| {
             let tokens = api_tokens::table.filter(api_tokens::hash.eq_any(&hashes));
             let tokens = tokens.select((api_tokens::hash, TokenRow::as_select()));
             let rows: Vec<(Vec<u8>, TokenRow)> = tokens.load(c).await?;
@@ -97,7 +98,7 @@ impl PostgresStore {
     }
 
     pub async fn list_tokens(&self) -> Result<Vec<ApiToken>> {
-        self.read("list_tokens", async |c| {
+        self.read(Operation::even_if_cut("list_tokens"), async |c| {
             let tokens = api_tokens::table.select(TokenRow::as_select());
             let rows = tokens.order((api_tokens::created_at, api_tokens::id)).load(c).await?;
             let tokens = rows.into_iter().filter_map(|row: TokenRow| {
@@ -110,7 +111,7 @@ impl PostgresStore {
     }
 
     pub async fn revoke_token(&self, id: Uuid, event: AuditEvent) -> Result<Option<ApiToken>> {
-        self.transaction("revoke_token", async |c| {
+        self.transaction(Operation::even_if_cut("revoke_token"), async |c| {
             let token = api_tokens::table.find(id);
             let revoked = diesel::update(token.filter(api_tokens::revoked_at.is_null()))
                 .set(api_tokens::revoked_at.eq(now))
@@ -128,7 +129,7 @@ impl PostgresStore {
     }
 
     pub async fn token_used(&self, id: Uuid) -> Result<()> {
-        self.write("token_used", async |c| {
+        self.write(Operation::even_if_cut("token_used"), async |c| {
             diesel::update(api_tokens::table.find(id))
                 .set(api_tokens::last_used_at.eq(now))
                 .execute(c)

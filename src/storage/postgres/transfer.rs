@@ -9,6 +9,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncC
 use uuid::Uuid;
 
 use super::connection::errors::{InFlight, Trouble};
+use super::connection::run::Operation;
 use super::connection::statement::Prepared;
 use super::guard::ADOPT;
 use super::restore::{Failure, LOCK_TIMEOUT, TELL_AGAIN, fill};
@@ -65,7 +66,7 @@ impl PostgresStore {
     }
 
     pub async fn departure(&self) -> Result<Option<Departure>> {
-        self.read("departure", async |c| departure(c).await).await
+        self.read(Operation::even_if_cut("departure"), async |c| departure(c).await).await
     }
 
     pub async fn arrived_by(&self) -> Result<Option<Uuid>> {

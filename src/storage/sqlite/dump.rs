@@ -1,6 +1,9 @@
 //! Dumps: one read transaction, on a thread and a connection of its own. It holds back no claim,
 //! but while it lasts, the WAL grows.
 
+use std::thread::sleep;
+use std::time::Instant;
+
 use diesel::connection::{DefaultLoadingMode, SimpleConnection};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
@@ -10,7 +13,8 @@ use uuid::Uuid;
 use super::connection::errors::store_error;
 use super::connection::target::{Role, Target};
 use super::{SqliteStore, history, migrations};
-use crate::storage::dump::{self, Dump, Feed, Gathering};
+use crate::priority::run_low;
+use crate::storage::dump::{self, Dump, Feed, Gathering, PAGE, Pace};
 use crate::storage::tables::{Column, Kind, TABLES, Table};
 use crate::storage::{Fingerprints, Result, StoreError};
 
@@ -21,17 +25,20 @@ struct Line {
 }
 
 impl SqliteStore {
-    pub async fn dump(&self) -> Result<Dump> {
+    pub async fn dump(&self, pace: Pace) -> Result<Dump> {
         let (target, now) = (self.0.target.clone(), self.0.now());
         let opened = spawn_blocking(move || open(&target)).await.unwrap_or_else(|error| {
             Err(StoreError::Unavailable(format!("the dump was given up: {error}")))
         });
         let (mut conn, schema, generation) = opened?;
         let (feed, dump) = dump::begin(schema, generation, now);
-        spawn_blocking(move || {
-            let read = read_all(&mut conn, &feed);
+        let reading = move || {
+            let read = read_all(&mut conn, &feed, pace);
             feed.end_blocking(read.map_err(|error| store_error(&error)));
-        });
+        };
+        // A dump whose thread ends early says so itself.
+        run_low("sqlite-dump", reading)
+            .map_err(|error| StoreError::Unavailable(format!("no thread for a dump: {error}")))?;
         Ok(dump)
     }
 }
@@ -56,15 +63,23 @@ pub(super) fn held_in(table: &Table) -> &'static str {
 }
 
 /// Returns early, and without an error, once the dump was dropped.
-fn read_all(conn: &mut SqliteConnection, feed: &Feed) -> QueryResult<()> {
+fn read_all(conn: &mut SqliteConnection, feed: &Feed, pace: Pace) -> QueryResult<()> {
     for table in &TABLES {
         let mut gathering = Gathering::of(table);
         let rows = diesel::sql_query(select(table)).load_iter::<Line, DefaultLoadingMode>(conn)?;
+        let (mut began, mut read) = (Instant::now(), 0);
         for row in rows {
-            if let Some(chunk) = gathering.add(&row?.line)
-                && feed.chunk_blocking(chunk).is_err()
-            {
-                return Ok(());
+            read += 1;
+            let full = gathering.add(&row?.line);
+            if read % PAGE == 0 {
+                sleep(pace.pause(began.elapsed()));
+                began = Instant::now();
+            }
+            if let Some(chunk) = full {
+                if feed.chunk_blocking(chunk).is_err() {
+                    return Ok(());
+                }
+                began = Instant::now();
             }
         }
         if let Some(chunk) = gathering.rest()

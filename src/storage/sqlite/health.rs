@@ -38,17 +38,18 @@ impl SqliteStore {
     }
 
     pub async fn damage(&self) -> Result<Option<String>> {
-        let check = |conn: &mut SqliteConnection, _| {
-            let found: Vec<Found> = diesel::sql_query("PRAGMA quick_check(1)").load(conn)?;
-            Ok(found.into_iter().map(|found| found.quick_check).find(|found| found != "ok"))
-        };
-        self.0.read("damage", check).await
+        self.0.read("damage", |conn, _| damage(conn)).await
     }
 
     #[must_use]
     pub fn pool_status(&self) -> PoolStatus {
         self.0.status()
     }
+}
+
+pub(super) fn damage(conn: &mut SqliteConnection) -> QueryResult<Option<String>> {
+    let found: Vec<Found> = diesel::sql_query("PRAGMA quick_check(1)").load(conn)?;
+    Ok(found.into_iter().map(|found| found.quick_check).find(|found| found != "ok"))
 }
 
 /// The clock, once the database has answered at all.

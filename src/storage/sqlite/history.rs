@@ -36,6 +36,7 @@ struct HistoryRow {
     ancestors: Vec<u8>,
     recovered_at: Option<i64>,
     not_before: Option<i64>,
+    ahead_until: Option<i64>,
     skew_seconds: i64,
     purged_until: Option<i64>,
 }
@@ -47,6 +48,7 @@ pub(super) fn read(conn: &mut SqliteConnection) -> QueryResult<History> {
         ancestors: row.ancestors.chunks(size_of::<Uuid>()).map(uuid).collect::<QueryResult<_>>()?,
         recovered_at: optional_timestamp(row.recovered_at)?,
         not_before: optional_timestamp(row.not_before)?,
+        ahead_until: optional_timestamp(row.ahead_until)?,
         skew: Duration::from_secs(number(row.skew_seconds)?),
         purged_until: optional_timestamp(row.purged_until)?,
     })

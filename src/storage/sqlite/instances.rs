@@ -17,7 +17,7 @@ use super::types::{number, timestamp, uuid};
 use super::{SqliteStore, audit};
 use crate::domain::{Actor, AuditEvent, Timestamp};
 use crate::storage::instances::KEPT;
-use crate::storage::{Joining, Mark, Result, StoreError};
+use crate::storage::{Joining, Mark, Marks, Result, StoreError};
 
 /// A heartbeat without a change is written only so often: it would wake the disk each second.
 const IDLE: Duration = Duration::from_mins(1);
@@ -29,6 +29,7 @@ pub(super) struct Serving {
     name: String,
     host: String,
     recovered_at: Option<Timestamp>,
+    marks: Marks,
     /// The last heartbeat, and how many rows the writer had changed after it.
     last: Option<(Mark, i64)>,
 }
@@ -47,8 +48,11 @@ impl SqliteStore {
 
     pub async fn join(&self, joining: Joining) -> Result<()> {
         let recovered_at = self.history().await?.recovered_at;
-        let Joining { name, host, .. } = joining;
-        let serving = Serving { id: Uuid::now_v7(), name, host, recovered_at, last: None };
+        let Joining { name, host, issued_until, marks, .. } = joining;
+        if let Some(issued_until) = issued_until {
+            self.latest_issue().note(issued_until);
+        }
+        let serving = Serving { id: Uuid::now_v7(), name, host, recovered_at, marks, last: None };
         *self.serving() = Some(serving);
         self.heartbeat(false).await?;
         self.0.write("forget_instances", |conn, _| forget(conn)).await
@@ -57,11 +61,14 @@ impl SqliteStore {
     pub async fn heartbeat(&self, last: bool) -> Result<Mark> {
         let not_serving = || StoreError::Unexpected("this store does not serve".into());
         let serving = self.serving().clone().ok_or_else(not_serving)?;
-        let beat =
-            move |conn: &mut SqliteConnection, now: Timestamp| beat(conn, now, &serving, last);
+        let issued_until = self.latest_issue().get();
+        let beat = move |conn: &mut SqliteConnection, now: Timestamp| {
+            beat(conn, now, &serving, issued_until, last)
+        };
         let (mark, changes) = self.0.write("heartbeat", beat).await?;
         if let Some(serving) = &mut *self.serving() {
             serving.last = Some((mark.clone(), changes));
+            serving.marks.keep(&mark);
         }
         Ok(mark)
     }
@@ -100,6 +107,7 @@ fn beat(
     conn: &mut SqliteConnection,
     now: Timestamp,
     serving: &Serving,
+    issued_until: Option<Timestamp>,
     last: bool,
 ) -> QueryResult<(Mark, i64)> {
     let changes = super::threads::changes(conn);
@@ -123,6 +131,7 @@ fn beat(
             instances::ended_at.eq(ended_at),
             instances::state.eq(state),
             instances::counter.eq(1),
+            instances::issued_until.eq(issued_until.map(|at| at.timestamp_micros())),
         ))
         .on_conflict(instances::id)
         .do_update()
@@ -131,6 +140,7 @@ fn beat(
             instances::ended_at.eq(excluded(instances::ended_at)),
             instances::state.eq(excluded(instances::state)),
             instances::counter.eq(instances::counter + 1),
+            instances::issued_until.eq(excluded(instances::issued_until)),
         ))
         .execute(conn)?;
     let row = instances::table.find(serving.id.as_bytes().as_slice());
@@ -141,6 +151,7 @@ fn beat(
         instance: serving.id,
         counter: number(counter)?,
         at: timestamp(at)?,
+        issued_until,
     };
     Ok((mark, super::threads::changes(conn)))
 }

@@ -31,6 +31,7 @@ mod types;
 use std::sync::Arc;
 
 use self::threads::Threads;
+use super::instances::LatestIssue;
 use super::{ClaimLimits, Result, StoreError};
 use crate::clock::Clock;
 use crate::config::{Database, SqliteLocation};
@@ -60,6 +61,10 @@ impl SqliteStore {
             Ok(threads) => Ok(Self(Arc::new(threads?))),
             Err(error) => Err(StoreError::Unavailable(error.to_string())),
         }
+    }
+
+    pub(super) fn latest_issue(&self) -> &LatestIssue {
+        &self.0.latest_issue
     }
 
     pub async fn close(&self) {

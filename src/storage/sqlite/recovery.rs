@@ -1,15 +1,17 @@
 //! Recovery of a database that went back in time.
 
+use diesel::dsl::max;
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use uuid::Uuid;
 
 use super::dids::mark_revoked;
-use super::schema::{api_tokens, dids, history, leases, sessions};
-use super::types::did;
+use super::schema::{api_tokens, dids, history, instances, leases, sessions};
+use super::types::{did, optional_timestamp};
 use super::{SqliteStore, audit};
 use crate::domain::{Did, EndReason, NewDid, Timestamp};
 use crate::storage::history::whole_seconds;
-use crate::storage::{Act, History, Recovered, Recovery, Remembered, Result};
+use crate::storage::{Act, Recovered, Recovery, Remembered, Result};
 
 impl SqliteStore {
     pub async fn recover(&self, recovery: Recovery) -> Result<Recovered> {
@@ -40,19 +42,35 @@ pub(super) fn recover_in(
 ) -> QueryResult<Recovered> {
     let done_again = do_again(conn, now, &recovery.remembered)?;
     let (generation, at) = (Uuid::new_v4(), now.timestamp_micros());
-    let History { generation: ancestor, ancestors, not_before, skew, .. } =
-        super::history::read(conn)?;
-    let skew = skew.max(recovery.skew);
-    // It never goes back.
-    let not_before = Some(now.max(recovery.now) + skew).max(not_before).unwrap_or(now);
+    let history = super::history::read(conn)?;
+    let (ancestor, skew) = (history.generation, history.skew.max(recovery.skew));
+    let (issued_until, heartbeat_at): (Option<i64>, Option<i64>) = instances::table
+        .select((max(instances::issued_until), max(instances::heartbeat_at)))
+        .first(conn)?;
+    let issued_until = optional_timestamp(issued_until)?.max(recovery.issued_until);
+    let least = Some(now.max(recovery.now) + skew).max(issued_until);
+    let (not_before, ahead_until, purged_until) = match recovery.clock_was_at {
+        None => (least.max(history.not_before), history.ahead_until, history.purged_until),
+        // No message was issued later than it says. What does not say it counts as issued when the
+        // clock was ahead. That covers what the purge removed, too.
+        Some(at) => {
+            set_right(conn, now)?;
+            let clock = at.max(optional_timestamp(heartbeat_at)?.unwrap_or(at)) + skew;
+            let ahead_until = history.ahead_until.max(history.not_before).max(history.purged_until);
+            (least, ahead_until.max(Some(clock)), None)
+        }
+    };
+    let not_before = not_before.unwrap_or(now);
     let ancestors: Vec<u8> =
-        ancestors.iter().chain([&ancestor]).flat_map(Uuid::as_bytes).copied().collect();
+        history.ancestors.iter().chain([&ancestor]).flat_map(Uuid::as_bytes).copied().collect();
     diesel::update(history::table)
         .set((
             history::generation.eq(generation.as_bytes().as_slice()),
             history::ancestors.eq(ancestors),
             history::recovered_at.eq(at),
             history::not_before.eq(not_before.timestamp_micros()),
+            history::ahead_until.eq(ahead_until.map(|at| at.timestamp_micros())),
+            history::purged_until.eq(purged_until.map(|at| at.timestamp_micros())),
             history::skew_seconds.eq(i64::from(whole_seconds(skew))),
         ))
         .execute(conn)?;
@@ -76,6 +94,7 @@ pub(super) fn recover_in(
         ancestor,
         at: now,
         not_before,
+        ahead_until,
         sessions_ended: sessions_ended as u64,
         dids_stale: dids_stale as u64,
         leases_released: leases_released as u64,
@@ -83,6 +102,32 @@ pub(super) fn recover_in(
     };
     audit::write(conn, now, &recovered.event(recovery.actor.clone()))?;
     Ok(recovered)
+}
+
+/// Sets times right of a clock that was ahead, which others are compared with: with them, jobs would
+/// rest, and what is newer would not count. Digests of then are of an earlier generation.
+fn set_right(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<()> {
+    let now = now.timestamp_micros();
+    diesel::update(leases::table.filter(leases::taken_at.gt(now)))
+        .set(leases::taken_at.eq(now))
+        .execute(conn)?;
+    diesel::update(leases::table.filter(leases::finished_at.gt(now)))
+        .set(leases::finished_at.eq(now))
+        .execute(conn)?;
+    diesel::update(instances::table.filter(instances::heartbeat_at.gt(now)))
+        .set(instances::heartbeat_at.eq(now))
+        .execute(conn)?;
+    diesel::update(dids::table.filter(dids::fetched_at.gt(now)))
+        .set(dids::fetched_at.eq(now))
+        .execute(conn)?;
+    diesel::update(api_tokens::table.filter(api_tokens::last_used_at.gt(now)))
+        .set(api_tokens::last_used_at.eq(now))
+        .execute(conn)?;
+    for table in ["session_nonces", "signer_nonces"] {
+        let forget = format!("UPDATE {table} SET idempotency = NULL WHERE used_at > ?");
+        diesel::sql_query(forget).bind::<BigInt, _>(now).execute(conn)?;
+    }
+    Ok(())
 }
 
 /// Does again what the database has forgotten, and returns what that was.

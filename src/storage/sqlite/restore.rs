@@ -37,13 +37,15 @@ struct Checkpoint {
 /// Restores the database at this path, which need not exist; blocks. No other process may use it:
 /// the caller holds its lock.
 pub fn restore(path: &Path, rows: &mut RestoreRows, restore: &Restore) -> Result<Recovered> {
-    replace(path, |conn| fill(conn, rows, restore), Ok)
+    replace(path, |_| false, |conn| fill(conn, rows, restore), Ok)
 }
 
 /// Replaces the database at this path by a new file, which is made, filled, and given its name. `last`
-/// runs when everything but the rename is done, and can still stop it.
+/// runs when everything but the rename is done, and can still stop it. `goes_on` says whether a new
+/// file that was left is filled further.
 pub(super) fn replace<T, U>(
     path: &Path,
+    goes_on: impl FnOnce(&mut SqliteConnection) -> bool,
     fill: impl FnOnce(&mut SqliteConnection) -> Result<T>,
     last: impl FnOnce(T) -> Result<U>,
 ) -> Result<U> {
@@ -53,7 +55,9 @@ pub(super) fn replace<T, U>(
         Err(_) => std::path::absolute(path).map_err(|error| failed(path, &error))?,
     };
     let new = with_suffix(&path, UNFINISHED);
-    remove(&new)?;
+    if !new.exists() || !connect(&new).is_ok_and(|mut conn| goes_on(&mut conn)) {
+        remove(&new)?;
+    }
     let replaced = make(&new, fill).and_then(|filled| {
         let old = Old::take(&path)?;
         let done = last(filled)?;
@@ -71,8 +75,7 @@ pub(super) fn replace<T, U>(
 
 /// Makes the new file, with every table, and syncs it once it is filled.
 fn make<T>(new: &Path, fill: impl FnOnce(&mut SqliteConnection) -> Result<T>) -> Result<T> {
-    let target = Target::prepare(&SqliteLocation::File(new.to_owned()))?;
-    let mut conn = target.connect(Role::Writer)?;
+    let mut conn = connect(new)?;
     conn.batch_execute(FAST).map_err(|error| store_error(&error))?;
     migrations::up(&mut conn)?;
     let filled = fill(&mut conn)?;
@@ -86,20 +89,21 @@ fn make<T>(new: &Path, fill: impl FnOnce(&mut SqliteConnection) -> Result<T>) ->
     Ok(filled)
 }
 
-/// Fills empty tables.
-pub(super) fn take_rows(conn: &mut SqliteConnection, rows: &mut RestoreRows) -> Result<()> {
-    let database = |error: diesel::result::Error| store_error(&error);
-    // Migrations make rows of their own.
+fn connect(path: &Path) -> Result<SqliteConnection> {
+    Target::prepare(&SqliteLocation::File(path.to_owned()))?.connect(Role::Writer)
+}
+
+/// Empties the tables, as migrations make rows of their own.
+pub(super) fn empty(conn: &mut SqliteConnection) -> QueryResult<()> {
     let empty: Vec<_> =
         TABLES.iter().map(|table| format!("DELETE FROM {};", held_in(table))).collect();
-    conn.batch_execute(&empty.concat()).map_err(database)?;
-    while let Some(chunk) = rows.next_blocking()? {
-        diesel::sql_query(insert(&chunk))
-            .bind::<Text, _>(chunk.rows)
-            .execute(conn)
-            .map_err(database)?;
-    }
-    Ok(())
+    conn.batch_execute(&empty.concat())
+}
+
+/// Takes the rows of a chunk, all or none.
+pub(super) fn take(conn: &mut SqliteConnection, chunk: RestoreChunk) -> Result<()> {
+    let taken = diesel::sql_query(insert(&chunk)).bind::<Text, _>(chunk.rows).execute(conn);
+    taken.map(drop).map_err(|error| store_error(&error))
 }
 
 /// Takes the archive's rows, and recovers the database.
@@ -108,7 +112,10 @@ fn fill(
     rows: &mut RestoreRows,
     restore: &Restore,
 ) -> Result<Recovered> {
-    take_rows(conn, rows)?;
+    empty(conn).map_err(|error| store_error(&error))?;
+    while let Some(chunk) = rows.next_blocking()? {
+        take(conn, chunk)?;
+    }
     let now = restore.recovery.now;
     let recovered = conn.immediate_transaction(|conn| {
         let recovered = recover_in(conn, now, &restore.recovery)?;
@@ -254,10 +261,6 @@ fn value(Column { name, kind }: &Column) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn connect(path: &Path) -> Result<SqliteConnection> {
-        Target::prepare(&SqliteLocation::File(path.to_owned()))?.connect(Role::Writer)
-    }
 
     #[test]
     fn a_process_that_waits_for_the_old_file_leaves_nothing_beside_the_new_one() {

@@ -134,6 +134,7 @@ diesel::table! {
         ended_at -> Nullable<BigInt>,
         state -> Text,
         counter -> BigInt,
+        issued_until -> Nullable<BigInt>,
     }
 }
 
@@ -145,6 +146,7 @@ diesel::table! {
         ancestors -> Binary,
         recovered_at -> Nullable<BigInt>,
         not_before -> Nullable<BigInt>,
+        ahead_until -> Nullable<BigInt>,
         skew_seconds -> BigInt,
     }
 }

@@ -9,7 +9,8 @@ use diesel::sql_types::{BigInt, Text};
 use uuid::Uuid;
 
 use super::connection::errors::store_error;
-use super::restore::{replace, take_rows};
+use super::health::damage;
+use super::restore::{empty, replace, take};
 use super::schema::transfers;
 use super::types::{optional_timestamp, timestamp, uuid};
 use super::{SqliteStore, audit, dump};
@@ -17,7 +18,7 @@ use crate::domain::Timestamp;
 use crate::storage::restore::RestoreRows;
 use crate::storage::tables::TABLES;
 use crate::storage::transfer::{Agreement, Arrival, began, by_table, called_off, count_all};
-use crate::storage::{Departure, Result};
+use crate::storage::{Departure, Result, StoreError};
 
 const TO: &str = "to";
 const FROM: &str = "from";
@@ -63,11 +64,7 @@ impl SqliteStore {
     }
 
     pub async fn arrived_by(&self) -> Result<Option<Uuid>> {
-        let arrived_by = |conn: &mut SqliteConnection, _| {
-            let found = transfers::table.find(FROM).select(transfers::id).first(conn);
-            found.optional()?.map(|id: Vec<u8>| uuid(&id)).transpose()
-        };
-        self.0.read("arrived_by", arrived_by).await
+        self.0.read("arrived_by", |conn, _| arrived_by(conn)).await
     }
 
     pub async fn hand_over(&self, id: Uuid) -> Result<bool> {
@@ -91,13 +88,19 @@ impl SqliteStore {
     }
 
     pub async fn table_rows(&self) -> Result<Vec<(&'static str, u64)>> {
-        let count = |conn: &mut SqliteConnection, _| {
-            let counts: Vec<Count> = diesel::sql_query(count_all()).load(conn)?;
-            let counts: Vec<_> = counts.into_iter().map(|count| (count.name, count.rows)).collect();
-            Ok(by_table(&counts))
-        };
-        self.0.read("table_rows", count).await
+        self.0.read("table_rows", |conn, _| table_rows(conn)).await
     }
+}
+
+fn arrived_by(conn: &mut SqliteConnection) -> QueryResult<Option<Uuid>> {
+    let found = transfers::table.find(FROM).select(transfers::id).first(conn);
+    found.optional()?.map(|id: Vec<u8>| uuid(&id)).transpose()
+}
+
+fn table_rows(conn: &mut SqliteConnection) -> QueryResult<Vec<(&'static str, u64)>> {
+    let counts: Vec<Count> = diesel::sql_query(count_all()).load(conn)?;
+    let counts: Vec<_> = counts.into_iter().map(|count| (count.name, count.rows)).collect();
+    Ok(by_table(&counts))
 }
 
 fn departure(conn: &mut SqliteConnection) -> QueryResult<Option<Departure>> {
@@ -163,24 +166,51 @@ fn triggers(statement: impl Fn(&str, &str, &str) -> String) -> String {
 }
 
 /// Fills the database at this path with the rows of another one; blocks. It need not exist; what it
-/// holds is dropped. No other process may use it: the caller holds its lock.
+/// holds is dropped. No other process may use it: the caller holds its lock. What an earlier run of
+/// the same transfer took before it was killed is not taken again: the source, which takes no changes,
+/// gives the same chunks in the same order.
 pub fn receive(
     path: &Path,
     rows: &mut RestoreRows,
     arrival: &Arrival,
     agreement: Agreement,
 ) -> Result<()> {
-    let fill = |conn: &mut SqliteConnection| {
-        take_rows(conn, rows)?;
-        let arrived = diesel::insert_into(transfers::table)
-            .values((
-                transfers::direction.eq(FROM),
-                transfers::id.eq(arrival.id.as_bytes().as_slice()),
-                transfers::peer.eq(&arrival.from),
-                transfers::began_at.eq(arrival.at.timestamp_micros()),
-            ))
-            .execute(conn);
-        arrived.and_then(|_| dump::fingerprints(conn)).map_err(|error| store_error(&error))
+    let failed = |error: diesel::result::Error| store_error(&error);
+    let goes_on = |conn: &mut SqliteConnection| {
+        // A power cut may have left anything.
+        matches!(arrived_by(conn), Ok(Some(id)) if id == arrival.id)
+            && matches!(damage(conn), Ok(None))
     };
-    replace(path, fill, |found| agreement.ask_blocking(found))
+    let fill = |conn: &mut SqliteConnection| {
+        if arrived_by(conn).map_err(failed)? != Some(arrival.id) {
+            conn.immediate_transaction(|conn| begin_arrival(conn, arrival)).map_err(failed)?;
+        }
+        let mut there = table_rows(conn).map_err(failed)?;
+        while let Some(chunk) = rows.next_blocking()? {
+            match there.iter_mut().find(|(name, left)| *name == chunk.table.name && *left > 0) {
+                None => take(conn, chunk)?,
+                Some((_, left)) if *left >= chunk.count => *left -= chunk.count,
+                Some((name, _)) => {
+                    return Err(StoreError::Unexpected(format!(
+                        "an earlier run took a part of {name} that the source does not give now"
+                    )));
+                }
+            }
+        }
+        dump::fingerprints(conn).map_err(failed)
+    };
+    replace(path, goes_on, fill, |found| agreement.ask_blocking(found))
+}
+
+fn begin_arrival(conn: &mut SqliteConnection, arrival: &Arrival) -> QueryResult<()> {
+    empty(conn)?;
+    diesel::insert_into(transfers::table)
+        .values((
+            transfers::direction.eq(FROM),
+            transfers::id.eq(arrival.id.as_bytes().as_slice()),
+            transfers::peer.eq(&arrival.from),
+            transfers::began_at.eq(arrival.at.timestamp_micros()),
+        ))
+        .execute(conn)
+        .map(drop)
 }

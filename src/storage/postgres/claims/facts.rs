@@ -38,6 +38,7 @@ macro_rules! clock {
     () => {
         "clock AS MATERIALIZED (
             SELECT clock_timestamp() AS at, purged_until, recovered_at, not_before,
+                greatest(not_before, ahead_until) AS unstated_until,
                 skew_seconds * interval '1 second' AS skew
             FROM history
         )"
@@ -54,7 +55,7 @@ macro_rules! untimely {
             WHEN a.issued_at > clock.at + clock.skew THEN 'ahead'
             WHEN a.issued_at <= clock.not_before THEN 'before_restore'
             WHEN a.issued_at IS NULL
-                AND clock.at <= clock.not_before + interval '1 day' + 2 * clock.skew
+                AND clock.at <= clock.unstated_until + interval '1 day' + 2 * clock.skew
             THEN 'before_restore'
         END"
     };

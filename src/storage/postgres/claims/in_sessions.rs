@@ -14,7 +14,7 @@ use super::{Answers, SessionAsk, of_its_row};
 use crate::domain::{Facts, Refusal, Timestamp, UsedNonce};
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::connection::confirm::written;
-use crate::storage::postgres::connection::pool::Kind;
+use crate::storage::postgres::connection::run::Kind;
 use crate::storage::postgres::connection::statement::Prepared;
 use crate::storage::postgres::sessions::row::unsigned;
 use crate::storage::postgres::unreadable;

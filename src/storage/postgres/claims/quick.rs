@@ -16,7 +16,7 @@ use super::{Answers, SessionAsk};
 use crate::domain::Timestamp;
 use crate::storage::Result;
 use crate::storage::postgres::PostgresStore;
-use crate::storage::postgres::connection::pool::Kind;
+use crate::storage::postgres::connection::run::Kind;
 use crate::storage::postgres::connection::statement::Prepared;
 
 /// Inserts in the order of the keys, as every batch does, so that batches wait for each other in

@@ -12,7 +12,7 @@ use super::locks::lock_signers;
 use super::{Answers, SignerAsk, of_its_row};
 use crate::domain::{Facts, Refusal, Timestamp};
 use crate::storage::postgres::PostgresStore;
-use crate::storage::postgres::connection::pool::Kind;
+use crate::storage::postgres::connection::run::Kind;
 use crate::storage::postgres::connection::statement::Prepared;
 use crate::storage::{Asked, OnLock, Result, StoreError};
 

@@ -21,7 +21,7 @@ use super::signers::gone_meanwhile;
 use super::{Answers, NamedAsk, of_its_row};
 use crate::domain::{Facts, Refusal, Timestamp};
 use crate::storage::postgres::PostgresStore;
-use crate::storage::postgres::connection::pool::Kind;
+use crate::storage::postgres::connection::run::Kind;
 use crate::storage::postgres::connection::statement::Prepared;
 use crate::storage::{Asked, OnLock, Result};
 

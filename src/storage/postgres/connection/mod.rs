@@ -6,6 +6,7 @@ pub(super) mod confirm;
 pub(super) mod connect;
 pub(super) mod errors;
 pub(super) mod pool;
+pub(super) mod run;
 pub(super) mod statement;
 pub(super) mod tls;
 pub(super) mod work;

@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::PostgresStore;
 use super::audit;
 use super::connection::confirm::confirm;
+use super::connection::run::Operation;
 use super::connection::statement::Prepared;
 use super::schema::dids;
 use super::sessions::lists::cut;
@@ -151,7 +152,7 @@ impl WholeDidRow {
 
 impl PostgresStore {
     pub async fn did(&self, did: &Did) -> Result<Option<DidRecord>> {
-        self.read("did", async |c| find(c, did).await).await
+        self.read(Operation::even_if_cut("did"), async |c| find(c, did).await).await
     }
 
     pub async fn put_did(&self, new: NewDid, event: AuditEvent) -> Result<DidStored> {
@@ -194,7 +195,7 @@ impl PostgresStore {
     }
 
     pub async fn revoke_did(&self, did: &Did, event: AuditEvent) -> Result<DidRevoked> {
-        self.transaction("revoke_did", async |c| {
+        self.transaction(Operation::even_if_cut("revoke_did"), async |c| {
             Prepared(sql_query(LOCK_PARTY).bind::<Text, _>(did.as_str())).execute(c).await?;
             let revoke = Prepared(sql_query(REVOKE).bind::<Text, _>(did.as_str()));
             if let Some(Revocation { revoked_at }) = revoke.get_result(c).await.optional()? {

@@ -7,6 +7,7 @@ use super::known::{Known, Remembered};
 use super::seen::Seen;
 use crate::config::Replication;
 use crate::domain::Timestamp;
+use crate::storage::history::covers;
 
 /// What is to be done before a connection may be used.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,19 +25,27 @@ pub(super) enum Verdict {
     Refuse(String),
 }
 
-/// `until` is a time that the database's clock had not passed when this instance last wrote.
+/// What of this instance was acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Acknowledged {
+    /// A time that the database's clock had not passed when this instance last wrote.
+    pub(super) until: Timestamp,
+    /// The latest time that a message which it accepted states as its own.
+    pub(super) issued: Option<Timestamp>,
+}
+
 pub(super) fn judge(
     seen: &Seen,
     remembered: &Remembered,
     known: &Known,
-    until: Timestamp,
+    acknowledged: Acknowledged,
     replication: Replication,
 ) -> Verdict {
     if !known.still_holds(remembered) {
         return Verdict::LookAgain;
     }
     if seen.generation != known.generation {
-        return judge_generation(seen, known, until, replication);
+        return judge_generation(seen, known, acknowledged, replication);
     }
     let here = seen.here();
     // A promotion without a loss makes no generation: then the timeline tells.
@@ -62,7 +71,7 @@ pub(super) fn judge(
 fn judge_generation(
     seen: &Seen,
     known: &Known,
-    until: Timestamp,
+    acknowledged: Acknowledged,
     replication: Replication,
 ) -> Verdict {
     if !seen.ancestors.contains(&known.generation) {
@@ -76,7 +85,8 @@ fn judge_generation(
         return Verdict::Recover(why);
     }
     let skew = Duration::from_secs(u64::try_from(seen.skew_seconds).unwrap_or(0));
-    let covered = seen.not_before.is_some_and(|not_before| not_before >= until + skew);
+    let Acknowledged { until, issued } = acknowledged;
+    let covered = covers(seen.not_before, seen.ahead_until, until + skew, issued);
     // What was acknowledged during the recovery is later than it covers, and is there.
     if covered || seen.lost == 0 {
         Verdict::Take
@@ -117,7 +127,7 @@ mod tests {
     use crate::storage::postgres::guard::known::Beat;
 
     fn verdict(seen: &Seen, remembered: &Remembered, known: &Known, until: Timestamp) -> Verdict {
-        judge(seen, remembered, known, until, Asynchronous)
+        judge(seen, remembered, known, Acknowledged { until, issued: None }, Asynchronous)
     }
 
     #[test]

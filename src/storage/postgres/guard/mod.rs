@@ -19,40 +19,26 @@ use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use self::judge::{Verdict, elsewhere, judge};
+use self::judge::{Acknowledged, Verdict, elsewhere, judge};
 pub(super) use self::known::{Beat, ConnectionMark, Heartbeat};
 use self::known::{Known, LastAcknowledged, Remembered};
 pub(super) use self::repair::ADOPT;
 use self::seen::{Seen, is_present, look};
 use super::connection::connect::{ConnectError, SETUP_TIMEOUT};
+use super::connection::run::Operation;
 use super::grants::lacking;
+use super::instances::beat;
 use crate::config::OnCut;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
-use crate::storage::{Joining, StoreError};
+use crate::storage::instances::LatestIssue;
+use crate::storage::{Joining, Mark, StoreError};
 
 /// How often a connection looks before it gives up: another one may be putting the database right.
 const LOOKS: usize = 50;
 /// The wait before it looks again for that reason.
 const WAIT: Duration = Duration::from_millis(100);
-/// Operations of a database that was cut: those that tell its state, and those that revoke, with what
-/// they need to know who asks.
-const EVEN_IF_CUT: [&str; 14] = [
-    "departure",
-    "did",
-    "end_sessions_of_revoked",
-    "history",
-    "lease",
-    "list_tokens",
-    "migrations",
-    "now",
-    "raise_skew",
-    "revoke_did",
-    "revoke_token",
-    "serving",
-    "token_used",
-    "tokens",
-];
+
 /// How a connection may be used.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
@@ -79,10 +65,14 @@ struct Halt {
 }
 
 pub(super) struct Guard {
+    instance: Uuid,
     joining: Joining,
     known: Mutex<Known>,
     halt: Mutex<Option<Halt>>,
     last: LastAcknowledged,
+    latest_issue: Arc<LatestIssue>,
+    /// The generation that the last mark names which was kept outside of the database.
+    kept: Mutex<Uuid>,
     /// Counts the servers that are not used any more, for the pools.
     server: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
@@ -92,14 +82,18 @@ impl Guard {
     /// Looks at the database as it is found at the start.
     pub(super) async fn new(
         c: &mut AsyncPgConnection,
+        instance: Uuid,
         joining: Joining,
+        latest_issue: Arc<LatestIssue>,
         server: Arc<AtomicU64>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConnectError> {
         let seen = seen_by(c, &Remembered::default()).await?;
         let known = Mutex::new(Known::of(&seen, joining.known_until));
         let (halt, last) = (Mutex::default(), LastAcknowledged::new());
-        Ok(Self { joining, known, halt, last, server, metrics })
+        // The first heartbeat follows before anything is decided.
+        let kept = Mutex::new(seen.generation);
+        Ok(Self { instance, joining, known, halt, last, latest_issue, kept, server, metrics })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -108,6 +102,15 @@ impl Guard {
 
     pub(super) const fn joining(&self) -> &Joining {
         &self.joining
+    }
+
+    pub(super) const fn instance(&self) -> Uuid {
+        self.instance
+    }
+
+    /// The latest time that an accepted message states as its own.
+    pub(super) fn issued_until(&self) -> Option<Timestamp> {
+        self.latest_issue.get()
     }
 
     pub(super) fn recovered_at(&self) -> Option<Timestamp> {
@@ -135,11 +138,38 @@ impl Guard {
         self.known().end_heartbeat(heartbeat, beat);
     }
 
+    /// Keeps a mark outside of the database, unless it is of a generation that is over.
+    pub(super) fn keep(&self, mark: &Mark) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.known().generation == mark.generation {
+            self.joining.marks.keep(mark);
+            *kept = mark.generation;
+        }
+    }
+
+    /// Sees that the mark outside of the database names this generation, before anything is decided
+    /// in it: an instance that is killed right then must know at its next start. `false` if there is
+    /// another generation meanwhile.
+    async fn keep_generation(
+        &self,
+        c: &mut AsyncPgConnection,
+        generation: Uuid,
+    ) -> Result<bool, ConnectError> {
+        let is_kept = || *self.kept.lock().unwrap_or_else(PoisonError::into_inner) == generation;
+        if !is_kept() {
+            let heartbeat = self.begin_heartbeat();
+            let (mark, answer) = in_time(beat(c, self, &heartbeat, false)).await?;
+            self.end_heartbeat(&heartbeat, answer);
+            self.keep(&mark);
+        }
+        Ok(is_kept())
+    }
+
     /// Refuses an operation while the database is not served, unless it may run even then.
-    pub(super) fn let_pass(&self, operation: &str) -> Result<(), StoreError> {
+    pub(super) fn let_pass(&self, operation: Operation) -> Result<(), StoreError> {
         let halt = self.halt.lock().unwrap_or_else(PoisonError::into_inner);
         match &*halt {
-            Some(Halt { why, is_ours }) if !is_ours || !is_allowed_if_cut(operation) => {
+            Some(Halt { why, is_ours }) if !is_ours || !operation.even_if_cut => {
                 Err(StoreError::WentBack(why.clone()))
             }
             _ => Ok(()),
@@ -185,10 +215,13 @@ impl Guard {
             let done = match verdict {
                 Verdict::Nothing => {
                     let admission = Admission { mark, cut: false };
-                    let mark = admission.mark.as_deref();
-                    in_time(check(c, seen.generation, mark)).await?;
-                    self.go_on();
-                    return Ok(admission);
+                    if self.keep_generation(c, seen.generation).await? {
+                        let mark = admission.mark.as_deref();
+                        in_time(check(c, seen.generation, mark)).await?;
+                        self.go_on();
+                        return Ok(admission);
+                    }
+                    false
                 }
                 Verdict::LookAgain => false,
                 Verdict::Take => {
@@ -223,19 +256,15 @@ impl Guard {
         decides: bool,
     ) -> (Verdict, Option<Arc<ConnectionMark>>) {
         let mut known = self.known();
-        let until = known.until(self.last.at());
-        let verdict = judge(seen, remembered, &known, until, self.joining.replication);
+        let acknowledged =
+            Acknowledged { until: known.until(self.last.at()), issued: self.latest_issue.get() };
+        let verdict = judge(seen, remembered, &known, acknowledged, self.joining.replication);
         if verdict != Verdict::Nothing {
             return (verdict, None);
         }
         known.server = Some(seen.here());
         (verdict, decides.then(|| known.open_connection()))
     }
-}
-
-/// Whether this operation may run in a database that was cut.
-pub(super) fn is_allowed_if_cut(operation: &str) -> bool {
-    EVEN_IF_CUT.contains(&operation)
 }
 
 /// For a connection of a command, which no instance's memory is compared with. Only the server is.

@@ -104,7 +104,14 @@ impl Guard {
                 };
                 let now = clock.now().max(self.until());
                 let acts = memory.remembered();
-                let recovery = Recovery { skew: *skew, now, actor: ACTOR, remembered: acts };
+                let recovery = Recovery {
+                    skew: *skew,
+                    now,
+                    issued_until: self.issued_until(),
+                    clock_was_at: None,
+                    actor: ACTOR,
+                    remembered: acts,
+                };
                 let recovered = recover_in(c, &recovery).await?;
                 QueryResult::Ok(Some((why, seen.here(), remembered.generation, recovered)))
             })

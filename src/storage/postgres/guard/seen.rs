@@ -13,7 +13,8 @@ const PRESENT: &str = "SELECT to_regprocedure('server_identity()') IS NOT NULL A
 
 /// In one statement, so that all of it is of one moment and one server.
 const LOOK: &str = "
-    SELECT h.generation, h.ancestors, h.recovered_at, h.not_before, h.skew_seconds, now() AS at,
+    SELECT h.generation, h.ancestors, h.recovered_at, h.not_before, h.ahead_until, h.skew_seconds,
+        now() AS at,
         h.system_identifier, h.timeline, h.database_oid, h.nonces_oid,
         s.system_identifier AS system_identifier_here, s.timeline AS timeline_here,
         s.database_oid AS database_oid_here, s.nonces_oid AS nonces_oid_here,
@@ -62,6 +63,8 @@ pub(super) struct Seen {
     pub(super) recovered_at: Option<Timestamp>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub(super) not_before: Option<Timestamp>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub(super) ahead_until: Option<Timestamp>,
     #[diesel(sql_type = Integer)]
     pub(super) skew_seconds: i32,
     #[diesel(sql_type = Timestamptz)]
@@ -135,6 +138,7 @@ impl Seen {
             ancestors: Vec::new(),
             recovered_at: None,
             not_before: None,
+            ahead_until: None,
             skew_seconds: 60,
             at: chrono::DateTime::UNIX_EPOCH,
             system_identifier: server,

@@ -18,7 +18,7 @@ use crate::domain::{AuditEvent, Changed, Did, EndReason, Parties, Session, Sessi
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::audit;
 use crate::storage::postgres::connection::confirm::confirm;
-use crate::storage::postgres::connection::pool::Kind;
+use crate::storage::postgres::connection::run::{Kind, Operation};
 use crate::storage::postgres::connection::statement::Prepared;
 use crate::storage::{Ending, Held, OnLock, Result, Tried};
 
@@ -183,7 +183,7 @@ impl PostgresStore {
         limit: u32,
     ) -> Result<u64> {
         let reason = EndReason::DidRevoked.as_str();
-        self.transaction("end_sessions_of_revoked", async |c| {
+        self.transaction(Operation::even_if_cut("end_sessions_of_revoked"), async |c| {
             let ended = match did {
                 Some(did) => end_one_party(c, END_OF_ONE_REVOKED, reason, did, limit).await?,
                 None => {

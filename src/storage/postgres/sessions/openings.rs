@@ -21,7 +21,7 @@ use super::together::{Failed, Refusal, together_or_each};
 use crate::domain::{Did, NewSession, Opened};
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::connection::confirm::confirm;
-use crate::storage::postgres::connection::pool::Kind;
+use crate::storage::postgres::connection::run::Kind;
 use crate::storage::postgres::connection::statement::Prepared;
 use crate::storage::postgres::of_its_row;
 use crate::storage::{Held, OnLock, Result, Tried};
@@ -48,8 +48,10 @@ macro_rules! id_refusal {
         "CASE
              WHEN NOT a.id_is_chosen THEN NULL
              WHEN a.made_at > now() + h.skew_seconds * interval '1 second' THEN 'ahead'
-             WHEN now() <= h.not_before + interval '1 day' + a.retention * interval '1 second'
-                 AND (a.made_at <= h.not_before) IS NOT FALSE THEN 'before_restore'
+             WHEN now() <= greatest(h.not_before, h.ahead_until) + interval '1 day'
+                     + a.retention * interval '1 second'
+                 AND (a.made_at <= greatest(h.not_before, h.ahead_until)) IS NOT FALSE
+             THEN 'before_restore'
          END"
     };
 }

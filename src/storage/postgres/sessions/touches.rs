@@ -13,7 +13,7 @@ use super::together::{Failed, Refusal, together_or_each};
 use super::unique;
 use crate::domain::{Changed, SessionId, SessionState};
 use crate::storage::postgres::PostgresStore;
-use crate::storage::postgres::connection::pool::Kind;
+use crate::storage::postgres::connection::run::Kind;
 use crate::storage::postgres::connection::statement::Prepared;
 use crate::storage::postgres::of_its_row;
 use crate::storage::{Held, OnLock, Result, Tried};

@@ -4,15 +4,16 @@
 //! in the cache. What is the same for a whole scope (its session, its revocations, its room) is
 //! looked up once. Only the insert decides whether a nonce is fresh.
 
+mod gate;
 pub(super) mod sessions;
 mod statements;
 mod times;
 
 use diesel::prelude::*;
 
-use self::sessions::{LiveSession, NamedSessions, Passage};
-use self::statements::{AddToSigner, FindSigner, InsertSessionNonce, InsertSignerNonce};
-use self::times::Times;
+use self::gate::Gate;
+use self::sessions::{NamedSessions, Passage};
+use self::statements::{InsertSessionNonce, InsertSignerNonce};
 use super::SqliteStore;
 use super::connection::errors::{is_isolated, store_error};
 use super::schema::{history, nonces, signer_nonces, signers};
@@ -248,80 +249,6 @@ fn decide_one(
         Some(row) => Ok(Facts { at: now, row: Some(row), inserted: false, refusal: None }),
         None if used_up => Ok(refused(None, Refusal::SessionUsedUp)),
         None => Ok(refused(None, Refusal::ClaimQuotaReached)),
-    }
-}
-
-/// Whether, and how, nonces can be added to a scope.
-enum Gate {
-    Closed(Refusal),
-    Session(LiveSession),
-    Signer { room: usize, times: Times },
-}
-
-impl Gate {
-    fn find(
-        conn: &mut SqliteConnection,
-        limits: ClaimLimits,
-        now: Timestamp,
-        ask: &OwnedAsk,
-    ) -> QueryResult<Self> {
-        match &ask.scope {
-            OwnedScope::Session(id) => {
-                Ok(LiveSession::find(conn, now, id)?.map_or_else(Self::Closed, Self::Session))
-            }
-            OwnedScope::Signer { did, signed, .. } => {
-                Self::find_signer(conn, limits.quota_per_signer, now, did.as_str(), signed)
-            }
-            OwnedScope::Namespace { namespace, signed } => {
-                let quota = limits.quota_per_namespace;
-                Self::find_signer(conn, quota, now, namespace.marked(), signed)
-            }
-        }
-    }
-
-    fn find_signer(
-        conn: &mut SqliteConnection,
-        quota: u64,
-        now: Timestamp,
-        did: &str,
-        Signed { key: signer, .. }: &Signed,
-    ) -> QueryResult<Self> {
-        type Row = (i64, bool, Option<i64>, Option<i64>, i64);
-        let (live, revoked, purged_until, not_before, skew): Row =
-            FindSigner { signer, did }.get_result(conn)?;
-        if revoked {
-            return Ok(Self::Closed(Refusal::DidRevoked));
-        }
-        let room = usize::try_from(quota.saturating_sub(number(live)?)).unwrap_or(usize::MAX);
-        let times = Times::read(now, purged_until, not_before, skew)?;
-        Ok(Self::Signer { room, times })
-    }
-
-    /// How many of `wanted` nonces fit.
-    fn room(&self, wanted: usize) -> usize {
-        match self {
-            Self::Closed(_) => wanted,
-            Self::Session(session) => session.room.unwrap_or(wanted),
-            Self::Signer { room, .. } => *room,
-        }
-    }
-
-    /// Counts what was inserted.
-    fn record(
-        &self,
-        conn: &mut SqliteConnection,
-        now: Timestamp,
-        ask: &OwnedAsk,
-        inserted: usize,
-    ) -> QueryResult<()> {
-        let (did, signer) = match (self, &ask.scope) {
-            (Self::Session(session), _) => return session.record(conn, now, inserted),
-            (_, OwnedScope::Signer { did, signed, .. }) => (did.as_str(), &signed.key),
-            (_, OwnedScope::Namespace { namespace, signed }) => (namespace.marked(), &signed.key),
-            (_, OwnedScope::Session(_)) => return Ok(()),
-        };
-        AddToSigner { signer, did, inserted: stored(inserted) }.execute(conn)?;
-        Ok(())
     }
 }
 

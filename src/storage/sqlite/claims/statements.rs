@@ -57,13 +57,13 @@ impl QueryFragment<Sqlite> for FindSigner<'_> {
         out.push_bind_param::<Binary, _>(self.signer.as_slice())?;
         out.push_sql("), 0), EXISTS (SELECT 1 FROM dids WHERE revoked = 1 AND did = ");
         out.push_bind_param::<Text, _>(self.did)?;
-        out.push_sql("), purged_until, not_before, skew_seconds FROM history");
+        out.push_sql("), purged_until, not_before, ahead_until, skew_seconds FROM history");
         Ok(())
     }
 }
 
 impl Query for FindSigner<'_> {
-    type SqlType = (BigInt, Bool, Nullable<BigInt>, Nullable<BigInt>, BigInt);
+    type SqlType = (BigInt, Bool, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, BigInt);
 }
 
 /// Adds a nonce to a session, whose deadline is the nonce's expiry.

@@ -15,6 +15,7 @@ pub(super) struct Times {
     now: Timestamp,
     purged_until: Option<Timestamp>,
     not_before: Option<Timestamp>,
+    ahead_until: Option<Timestamp>,
     skew: Duration,
 }
 
@@ -24,12 +25,14 @@ impl Times {
         now: Timestamp,
         purged_until: Option<i64>,
         not_before: Option<i64>,
+        ahead_until: Option<i64>,
         skew_seconds: i64,
     ) -> QueryResult<Self> {
         Ok(Self {
             now,
             purged_until: optional_timestamp(purged_until)?,
             not_before: optional_timestamp(not_before)?,
+            ahead_until: optional_timestamp(ahead_until)?,
             skew: Duration::seconds(skew_seconds),
         })
     }
@@ -52,7 +55,10 @@ impl Times {
             Some(issued_at) => issued_at <= not_before,
             // As long as what was accepted before the recovery could last: a day, by the clock of
             // an instance that was ahead.
-            None => self.now <= not_before + LONGEST + self.skew * 2,
+            None => {
+                let latest = self.ahead_until.map_or(not_before, |ahead| ahead.max(not_before));
+                self.now <= latest + LONGEST + self.skew * 2
+            }
         };
         may_be_old.then_some(Refusal::IssuedBeforeRestore)
     }

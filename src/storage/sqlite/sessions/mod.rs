@@ -123,7 +123,7 @@ fn refused_id(history: &History, now: Timestamp, new: &NewSession) -> Option<Ope
     if made_at.is_some_and(|made_at| made_at > now + history.skew) {
         return Some(Opened::Ahead);
     }
-    let not_before = history.not_before?;
+    let not_before = history.not_before.max(history.ahead_until)?;
     let kept = LONGEST + Duration::seconds(i64::from(new.retention_seconds));
     let may_be_old = made_at.is_none_or(|made_at| made_at <= not_before);
     (may_be_old && now <= not_before + kept).then_some(Opened::BeforeRestore)

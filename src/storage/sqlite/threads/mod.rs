@@ -31,6 +31,7 @@ use crate::clock::Clock;
 use crate::config::SqliteLocation;
 use crate::domain::{Ask, Facts, Timestamp};
 use crate::metrics::Metrics;
+use crate::storage::instances::LatestIssue;
 use crate::storage::{ClaimLimits, PoolStatus, Result, StoreError, milliseconds};
 
 /// The most jobs that wait for the writer. One more is refused at once.
@@ -49,6 +50,7 @@ pub(super) struct Threads {
     pub(super) changes: watch::Receiver<u64>,
     /// The instance that serves on this store, if one does.
     pub(super) serving: Mutex<Option<Serving>>,
+    pub(super) latest_issue: LatestIssue,
     /// Its sender is dropped when every reader has ended.
     readers_ended: watch::Receiver<()>,
     /// Its sender is dropped when the writer and the checkpointer have ended.
@@ -109,6 +111,7 @@ impl Threads {
             tally,
             changes,
             serving: Mutex::default(),
+            latest_issue: LatestIssue::default(),
             readers_ended,
             writer_ended,
             metrics,
