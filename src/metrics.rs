@@ -4,6 +4,7 @@
 //! addition and no look-up.
 
 mod log_lines;
+mod records;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use prometheus::{
 use crate::domain::{EndReason, Outcome};
 
 pub use log_lines::LogLinesDropped;
+pub use records::RecordMetrics;
 
 /// Seconds, from a fast cache hit to a slow request.
 const SECONDS: &[f64] = &[
@@ -46,9 +48,7 @@ pub struct Metrics {
     sessions_ended: IntCounterVec,
     pub sessions_active: IntGauge,
     pub nonces_live: IntGauge,
-    records_changed: IntCounterVec,
-    pub records_refused: IntCounterVec,
-    pub records_damaged: IntCounter,
+    pub records: RecordMetrics,
     pub did_cache_hits: IntCounter,
     pub did_cache_misses: IntCounter,
     pub did_cache_loads: IntCounterVec,
@@ -166,23 +166,7 @@ impl Metrics {
             sessions_ended,
             sessions_active: gauge(r, "sessions_active", "Sessions not over, when last sampled.")?,
             nonces_live: gauge(r, "nonces_live", "Nonces held, when last sampled.")?,
-            records_changed: counters(
-                r,
-                "records_changed_total",
-                "Sealed records written and deleted, by operation.",
-                &["operation"],
-            )?,
-            records_refused: counters(
-                r,
-                "records_refused_total",
-                "Calls that would have changed sealed records and were refused, by reason.",
-                &["reason"],
-            )?,
-            records_damaged: counter(
-                r,
-                "records_damaged_total",
-                "Sealed records that were asked for and are damaged in the database.",
-            )?,
+            records: RecordMetrics::new(r)?,
             did_cache_hits: counter(r, "did_cache_hits_total", "DIDs found in the cache.")?,
             did_cache_misses: counter(r, "did_cache_misses_total", "DIDs not in the cache.")?,
             did_cache_loads: counters(
@@ -344,12 +328,6 @@ impl Metrics {
     /// Counts what was refused because a bound was reached.
     pub fn refused(&self, resource: &str, reason: &str) {
         self.refused.with_label_values(&[resource, reason]).inc();
-    }
-
-    /// Counts sealed records that were written (`put`) or deleted (`delete`).
-    pub fn records_changed(&self, operation: &str, count: usize) {
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
-        self.records_changed.with_label_values(&[operation]).inc_by(count);
     }
 
     /// Counts sessions that ended.

@@ -137,7 +137,7 @@ impl Running {
 }
 
 /// From a microsecond to a minute, to three digits.
-fn histogram() -> Histogram<u64> {
+pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 60_000_000_000, 3).unwrap()
 }
 

@@ -34,6 +34,7 @@ mod plot;
 mod postgres;
 mod preload;
 mod process;
+mod records;
 mod redis;
 mod report;
 mod results;

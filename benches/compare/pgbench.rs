@@ -1,5 +1,5 @@
-//! pgbench: single-row INSERT … ON CONFLICT on the founding schema, by PostgreSQL's own load
-//! generator, without any HTTP.
+//! pgbench, PostgreSQL's own load generator, without any HTTP: single-row INSERT … ON CONFLICT on the
+//! founding schema, and scripts of other rows.
 
 use std::fs;
 use std::process::Command;
@@ -11,6 +11,7 @@ use crate::Result;
 use crate::bench::{Bench, Sample};
 use crate::load;
 use crate::naive::FOUNDING_SCHEMA;
+use crate::postgres::Database;
 
 /// Names the program to start, when it is not in PATH.
 const PROGRAM: &str = "BENCH_PGBENCH";
@@ -33,8 +34,19 @@ const SAMPLED: u64 = 10;
 pub fn claims(bench: &Bench, connections: usize) -> Result<Sample> {
     let database = bench.postgres.database()?;
     database.run(FOUNDING_SCHEMA)?;
+    run(bench, &database, SCRIPT, &[], connections)
+}
+
+/// Runs a script, with these variables.
+pub fn run(
+    bench: &Bench,
+    database: &Database<'_>,
+    script: &str,
+    variables: &[(&str, &str)],
+    connections: usize,
+) -> Result<Sample> {
     let folder = bench.folder()?;
-    fs::write(folder.path().join("claim.sql"), SCRIPT)?;
+    fs::write(folder.path().join("script.sql"), script)?;
     let url = &database.url;
     let program = std::env::var(PROGRAM).unwrap_or_else(|_| "pgbench".to_owned());
     let mut command = Command::new(&program);
@@ -45,7 +57,8 @@ pub fn claims(bench: &Bench, connections: usize) -> Result<Sample> {
         .env("PGUSER", url.username())
         .env("PGPASSWORD", url.password().unwrap_or_default())
         .env("PGSSLMODE", "disable")
-        .args(["--no-vacuum", "--protocol=prepared", "--file=claim.sql"])
+        .args(["--no-vacuum", "--protocol=prepared", "--file=script.sql"])
+        .args(variables.iter().map(|(name, value)| format!("--define={name}={value}")))
         .arg(format!("--client={connections}"))
         .arg(format!("--jobs={}", load::threads()))
         .arg(format!("--time={}", (CONNECTING + bench.measured).as_secs()))
@@ -57,17 +70,19 @@ pub fn claims(bench: &Bench, connections: usize) -> Result<Sample> {
     let output = command.output().map_err(|error| format!("{program}: {error}"))?;
     let after = bench.postgres.cpu_time();
     let text = String::from_utf8(output.stdout)?;
-    let per_second = text.lines().find_map(|line| {
-        line.strip_prefix("tps = ")?.split_whitespace().next()?.parse::<f64>().ok()
-    });
-    let per_second = match per_second {
-        Some(per_second) if output.status.success() => per_second,
+    let told = |what: &str| {
+        text.lines().find_map(|line| {
+            line.strip_prefix(what)?.split_whitespace().next()?.parse::<f64>().ok()
+        })
+    };
+    let done = told("tps = ").zip(told("number of transactions actually processed: "));
+    let (per_second, transactions) = match done {
+        Some(done) if output.status.success() => done,
         _ => return Err(format!("{text}{}", String::from_utf8_lossy(&output.stderr)).into()),
     };
     let latencies = logged(folder.path())?;
     let quantile = |part| latencies.value_at_quantile(part) as f64 / 1e3;
-    let inserted: f64 = database.value("SELECT count(*) FROM nonces")?.parse()?;
-    let used = |time: Duration| time.as_secs_f64() * 1e6 / inserted;
+    let used = |time: Duration| time.as_secs_f64() * 1e6 / transactions;
     Ok(Sample {
         per_second,
         p50: quantile(0.5),

@@ -12,6 +12,11 @@ use crate::postgres::Database;
 
 /// Nonces of one session, or of one signer.
 pub const NONCES_EACH: usize = 100;
+/// The DID that has many records, and how many.
+pub const MANY_RECORDS: &str = "did:web:many.example";
+const RECORDS: usize = 100_000;
+/// One record in so many is a `key` with a string in its metadata.
+const RARE: usize = 1000;
 /// The most nonces in one transaction.
 const CHUNK: usize = 1_000_000;
 
@@ -90,6 +95,15 @@ impl<'h> Data<'h> {
         Ok(ids)
     }
 
+    /// Adds an owner with many records.
+    pub fn add_records(&mut self) -> Result<()> {
+        let sql = match self {
+            Self::Postgres(_) => postgres_records(),
+            Self::Sqlite(_) => sqlite_records(),
+        };
+        self.run(&sql)
+    }
+
     /// Ends the preloading, right before the service starts. Work that the database would otherwise
     /// do later is done now, so that it does not disturb the measurement.
     ///
@@ -134,6 +148,45 @@ impl<'h> Data<'h> {
         };
         Ok([table, indexes].map(|bytes| bytes / nonces as f64))
     }
+}
+
+fn postgres_records() -> String {
+    format!(
+        r#"INSERT INTO record_owners (did, agent, sequence, records, bytes, last_accessed)
+          VALUES ('{MANY_RECORDS}', false, {RECORDS}, {RECORDS}, {RECORDS} * 100, now());
+          INSERT INTO record_blobs (owner, sequence, ciphertext)
+          SELECT id, n, decode(repeat('a5', 100), 'hex')
+          FROM record_owners, generate_series(1, {RECORDS}) AS n;
+          INSERT INTO records (owner, kind, id, sequence, version, tag, size, iv, checksum, metadata,
+              created_at, updated_at)
+          SELECT id, CASE n % {RARE} WHEN 0 THEN 'key' ELSE 'sync' END, 'r' || n, n, 1,
+              '\x0011223344556677', 100, decode(repeat('03', 12), 'hex'),
+              decode(repeat('a5', 32), 'hex'),
+              CASE n % {RARE} WHEN 0 THEN '{{"device":"a"}}' ELSE '{{"device":"b"}}' END::jsonb,
+              now(), now()
+          FROM record_owners, generate_series(1, {RECORDS}) AS n"#
+    )
+}
+
+fn sqlite_records() -> String {
+    format!(
+        r#"BEGIN;
+          INSERT INTO record_owners (id, did, agent, sequence, records, bytes, last_accessed)
+          VALUES (randomblob(16), '{MANY_RECORDS}', 0, {RECORDS}, {RECORDS}, {RECORDS} * 100,
+              unixepoch() * 1000000);
+          CREATE TEMP TABLE n (n INTEGER PRIMARY KEY);
+          WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {RECORDS})
+          INSERT INTO n SELECT n FROM c;
+          INSERT INTO record_blobs (owner, sequence, ciphertext)
+          SELECT id, n, zeroblob(100) FROM record_owners, n;
+          INSERT INTO records (owner, kind, id, sequence, version, tag, size, iv, checksum, metadata,
+              created_at, updated_at)
+          SELECT id, iif(n % {RARE} = 0, 'key', 'sync'), 'r' || n, n, 1, zeroblob(8), 100,
+              zeroblob(12), zeroblob(32), iif(n % {RARE} = 0, '{{"device":"a"}}', '{{"device":"b"}}'),
+              unixepoch() * 1000000, unixepoch() * 1000000
+          FROM record_owners, n;
+          DROP TABLE n; COMMIT"#
+    )
 }
 
 fn postgres(kind: Kind, ids: &[Uuid]) -> String {

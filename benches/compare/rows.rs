@@ -4,7 +4,7 @@ use crate::Result;
 use crate::bench::{Bench, Sample};
 use crate::onceguard::On::{self, Postgres, Sqlite};
 use crate::redis::Persistence;
-use crate::{bare, naive, onceguard, pgbench, redis};
+use crate::{bare, naive, onceguard, pgbench, records, redis};
 
 /// One run, over this many connections.
 type Run = Box<dyn Fn(&Bench, usize) -> Result<Sample>>;
@@ -26,10 +26,12 @@ pub enum Section {
     Batches,
     Reads,
     Sessions,
+    Records,
 }
 
 impl Section {
-    pub const ALL: [Self; 4] = [Self::Claims, Self::Batches, Self::Reads, Self::Sessions];
+    pub const ALL: [Self; 5] =
+        [Self::Claims, Self::Batches, Self::Reads, Self::Sessions, Self::Records];
 
     pub const fn title(self) -> &'static str {
         match self {
@@ -39,6 +41,7 @@ impl Section {
             Self::Batches => "The same, 256 in a request, or a pipeline of commands",
             Self::Reads => "Reads",
             Self::Sessions => "Sessions opened and ended, by turns",
+            Self::Records => "Sealed records",
         }
     }
 }
@@ -50,6 +53,8 @@ const AOF_ALWAYS: &str = "durable: AOF, fsync before the answer";
 
 /// Requests of 256 claims, in as few connections as keep the service busy.
 const BATCH_CONNECTIONS: usize = 8;
+/// Pages of lists are long.
+const LIST_CONNECTIONS: usize = 8;
 /// Commands that a client of Redis sends at once, where they come in batches.
 const PIPELINE: usize = 16;
 
@@ -132,7 +137,35 @@ pub fn all() -> Vec<Row> {
             onceguard::session_turns(b, on, n)
         });
     }
+    sealed_records(&mut rows);
     rows.0
+}
+
+fn sealed_records(rows: &mut Rows) {
+    let mut add = |id: &str, connections, what: &str, durability, run: Run| {
+        rows.add(Section::Records, (&format!("records/{id}"), connections), what, durability, run);
+    };
+    for on in [Postgres, Sqlite] {
+        let (id, name) = name(on);
+        let run = Box::new(move |bench: &_, n| records::puts(bench, on, n));
+        let what = format!("a new record of 10 kB, onceguard on {name}");
+        add(&format!("put-{id}"), 64, &what, durability(on), run);
+        let run = Box::new(move |bench: &_, n| records::gets(bench, on, n));
+        let what = format!("a record of 10 kB read, onceguard on {name}");
+        add(&format!("get-{id}"), 64, &what, ONLY_READS, run);
+        for (list, query, page) in records::LISTS {
+            let run = Box::new(move |bench: &_, n| records::lists(bench, on, (list, query), n));
+            let what = format!("of 100,000 records, {page}, onceguard on {name}");
+            add(&format!("list-{list}-{id}"), LIST_CONNECTIONS, &what, ONLY_READS, run);
+        }
+        let run = Box::new(move |bench: &_, n| records::follow(bench, on, n));
+        let what = format!("changes that one reader reads while 64 write, onceguard on {name}");
+        add(&format!("follow-{id}"), 64, &what, durability(on), run);
+    }
+    let what = "a new record of 10 kB, the same transaction by pgbench, no HTTP";
+    add("put-pgbench", 64, what, POSTGRES_WAL, Box::new(records::puts_by_pgbench));
+    let what = "a record of 10 kB read, the same statement by pgbench, no HTTP";
+    add("get-pgbench", 64, what, ONLY_READS, Box::new(records::gets_by_pgbench));
 }
 
 fn claims(rows: &mut Rows, connections: usize) {

@@ -1,5 +1,6 @@
 //! The targets, and whether they are met.
 
+use crate::bench::Sample;
 use crate::figures::Spread;
 use crate::results::Results;
 
@@ -79,6 +80,9 @@ mod bounds {
     pub const CACHED: &str = "the DID's document is written into each answer";
     pub const VERDICTS: &str = "few verdicts share a commit: a core verifies fewer than ten \
                                 signatures while the disk writes";
+    pub const RECORDS: &str =
+        "base64, JSON and SHA-256 of 10 kB over HTTP, which pgbench does not have";
+    pub const PAGES: &str = "each page begins by a look into an index";
     pub const MEMORY: &str = "buffers of connections, and SQLite's page cache";
     pub const START: &str = "opening the database, and looking at its migrations";
 }
@@ -93,6 +97,12 @@ pub fn compared(results: &Results) -> Vec<Target> {
     let rate = |a, b| results.ratio(a, b, |sample| sample.per_second);
     let memory = |id| results.of(id, |sample| sample.memory.unwrap_or(f64::NAN));
     let verdicts = |id| results.figure_ratio(id, "verdicts/ed25519/bare");
+    let per_core = |a, b| {
+        let cpu = |sample: &Sample| {
+            sample.server_cpu.unwrap_or(0.0) + sample.database_cpu.unwrap_or(f64::NAN)
+        };
+        results.ratio(a, b, move |sample| 1.0 / cpu(sample))
+    };
     let p99 = results.ratio(POSTGRES, REDIS, |sample| sample.p99);
     let batches = rate("batches/onceguard-postgresql/8", "batches/redis-always/64");
     let turns = rate("sessions/onceguard-postgresql/64", POSTGRES);
@@ -125,6 +135,16 @@ pub fn compared(results: &Results) -> Vec<Target> {
             .is(verdicts("verdicts/ed25519/unclaimed"), bounds::VERDICTS),
         at_least("… with the claim", 0.65, 0.8)
             .is(verdicts("verdicts/ed25519/claimed"), bounds::VERDICTS),
+        at_least("a record of 10 kB written on PostgreSQL, of pgbench, per core", 0.6, 0.8)
+            .is(per_core("records/put-postgresql/64", "records/put-pgbench/64"), bounds::RECORDS),
+        at_least("… read", 0.6, 0.8)
+            .is(per_core("records/get-postgresql/64", "records/get-pgbench/64"), bounds::RECORDS),
+        at_least("a page after 50,000 records on PostgreSQL, of the first", 0.8, 0.95).is(
+            rate("records/list-middle-postgresql/8", "records/list-first-postgresql/8"),
+            bounds::PAGES,
+        ),
+        at_least("… on SQLite", 0.8, 0.95)
+            .is(rate("records/list-middle-sqlite/8", "records/list-first-sqlite/8"), bounds::PAGES),
         at_most("memory, idle, SQLite", 30.0, 15.0, " MiB")
             .is(results.figure("memory/sqlite"), bounds::MEMORY),
         at_most("… PostgreSQL", 30.0, 15.0, " MiB")

@@ -83,6 +83,11 @@ impl Template {
 
 /// The text of an HTTP/1.1 request with a token.
 pub fn http(method: &str, path: &str, body: &str) -> String {
+    http_with(method, path, "", body)
+}
+
+/// The same with further lines in its head, each with its end.
+pub fn http_with(method: &str, path: &str, lines: &str, body: &str) -> String {
     let content = if body.is_empty() {
         String::new()
     } else {
@@ -90,7 +95,7 @@ pub fn http(method: &str, path: &str, body: &str) -> String {
     };
     format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\
-         {content}\r\n{body}"
+         {lines}{content}\r\n{body}"
     )
 }
 

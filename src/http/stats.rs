@@ -11,8 +11,8 @@ use super::time::Time;
 use super::values::json;
 use super::words;
 
-/// How many of the busiest clients are named.
-const TOP_CLIENTS: u32 = 10;
+/// How many of the busiest clients, and of the kinds of records, are named.
+const TOP: u32 = 10;
 
 /// The service and its database.
 #[derive(Serialize, ToSchema)]
@@ -28,6 +28,7 @@ pub(super) struct View<'a> {
     /// Held now, of sessions and signers; an estimate on a large PostgreSQL.
     live_nonces: u64,
     dids: DidsView,
+    records: RecordsView<'a>,
     database: DatabaseView<'a>,
     /// When the last backup was finished; null if none was.
     #[schema(required = true)]
@@ -49,6 +50,36 @@ pub(super) struct SessionsView {
 pub(super) struct DidsView {
     stored: u64,
     revoked: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsRecords)]
+pub(super) struct RecordsView<'a> {
+    /// DIDs that have records.
+    owners: u64,
+    /// Tombstones included.
+    records: u64,
+    /// Of the ciphertexts.
+    bytes: u64,
+    agents: AgentsView,
+    /// The kinds with the most records, tombstones not included, most first.
+    top_kinds: Vec<KindView<'a>>,
+}
+
+/// What counts in the quota of all agents together.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsAgents)]
+pub(super) struct AgentsView {
+    records: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsKind)]
+pub(super) struct KindView<'a> {
+    #[schema(example = "sync")]
+    kind: &'a str,
+    records: u64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -87,7 +118,7 @@ pub(super) struct ClientView<'a> {
 pub(super) async fn stats(call: Call) -> Result<HttpResponse, Problem> {
     call.input().finish(|| Some(()))?;
     let state = &call.state;
-    let found = state.statistics.read(TOP_CLIENTS).await?;
+    let found = state.statistics.read(TOP).await?;
     let last_backup = state.statistics.last_backup().await?;
     let counts = found.counts;
     let view = View {
@@ -98,6 +129,20 @@ pub(super) async fn stats(call: Call) -> Result<HttpResponse, Problem> {
         sessions: SessionsView { active: counts.active_sessions, ended: counts.ended_sessions },
         live_nonces: counts.live_nonces,
         dids: DidsView { stored: counts.dids, revoked: counts.revoked_dids },
+        records: RecordsView {
+            owners: counts.records.owners,
+            records: counts.records.records,
+            bytes: counts.records.bytes,
+            agents: AgentsView {
+                records: counts.records.agents_records,
+                bytes: counts.records.agents_bytes,
+            },
+            top_kinds: found
+                .top_kinds
+                .iter()
+                .map(|(kind, count)| KindView { kind: kind.as_str(), records: *count })
+                .collect(),
+        },
         database: DatabaseView {
             bytes: found.database_bytes,
             recovered_at: state.readiness.recovered_at().map(Time),

@@ -10,6 +10,12 @@ pub(super) async fn run(store: &Store, metrics: &Metrics) -> Result<(), JobError
     let counts = store.counts().await?;
     metrics.sessions_active.set(gauge(counts.active_sessions));
     metrics.nonces_live.set(gauge(counts.live_nonces));
+    let records = counts.records;
+    metrics.records.owners.set(gauge(records.owners));
+    metrics.records.stored.set(gauge(records.records));
+    metrics.records.stored_bytes.set(gauge(records.bytes));
+    metrics.records.agents_stored.set(gauge(records.agents_records));
+    metrics.records.agents_stored_bytes.set(gauge(records.agents_bytes));
     let pool = store.pool_status();
     let idle = pool.open.saturating_sub(pool.in_use);
     for (state, count) in [("in_use", pool.in_use), ("idle", idle), ("max", pool.max)] {

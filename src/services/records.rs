@@ -84,15 +84,15 @@ impl Records {
         let refusal = match &outcome {
             RecordsChanged::Done(written) => {
                 let (puts, deletes) = written.iter().partition::<Vec<_>, _>(|one| one.size > 0);
-                self.metrics.records_changed("put", puts.len());
-                self.metrics.records_changed("delete", deletes.len());
+                self.metrics.records.changed("put", puts.len());
+                self.metrics.records.changed("delete", deletes.len());
                 return Ok(outcome);
             }
             RecordsChanged::PreconditionFailed(_) => "precondition_failed",
             RecordsChanged::QuotaReached(_) => "quota_reached",
             RecordsChanged::Revoked => "revoked",
         };
-        self.metrics.records_refused.with_label_values(&[refusal]).inc();
+        self.metrics.records.refused.with_label_values(&[refusal]).inc();
         Ok(outcome)
     }
 
@@ -106,7 +106,7 @@ impl Records {
     pub async fn read(&self, owner: &Did, key: &RecordKey) -> Result<Option<Record>, ServiceError> {
         let record = self.store.record(owner, key, Contents::Read).await?;
         if record.as_ref().is_some_and(is_damaged) {
-            self.metrics.records_damaged.inc();
+            self.metrics.records.damaged.inc();
             return Err(ServiceError::Internal(format!(
                 "what is stored of the record {key} is not what was written"
             )));
@@ -128,7 +128,7 @@ impl Records {
         let feed = self.store.record_feed(owner, request).await?;
         if let RecordFeed::Page { records, .. } = &feed {
             for record in records.iter().filter(|record| is_damaged(record)) {
-                self.metrics.records_damaged.inc();
+                self.metrics.records.damaged.inc();
                 let (key, sequence) = (&record.key, record.sequence);
                 tracing::error!(%key, sequence, "what is stored of a record is not what was written");
             }

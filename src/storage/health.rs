@@ -23,7 +23,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn fatal(what: impl Into<String>) -> Self {
+    pub(in crate::storage) fn fatal(what: impl Into<String>) -> Self {
         Self { fatal: true, what: what.into() }
     }
 

@@ -56,7 +56,7 @@ pub use recovery::{Act, Memory, Recovered, Recovery, Remembered};
 pub use restore::{Restore, RestoreFeed, RestoreRows, restore_rows};
 pub use sealing::{KnownSealingKey, SealedSession};
 pub use sessions::{Ending, Held, Tried};
-pub use statistics::{Counts, Statistics, TableSize};
+pub use statistics::{Counts, RecordCounts, Statistics, TableSize};
 pub use transfer::{Agree, Agreement, Arrival, Departure, agreement, holds_nothing, place};
 
 use postgres::PostgresStore;

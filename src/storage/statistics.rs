@@ -1,7 +1,7 @@
 //! Counts and sizes.
 
 use super::{Result, Store, on};
-use crate::domain::Did;
+use crate::domain::{Did, RecordKind};
 
 /// Counts that are cheap enough to sample while the service runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -12,6 +12,19 @@ pub struct Counts {
     pub live_nonces: u64,
     pub dids: u64,
     pub revoked_dids: u64,
+    pub records: RecordCounts,
+}
+
+/// Counts of sealed records. They are sums of what is counted for each owner: no record is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecordCounts {
+    pub owners: u64,
+    /// Tombstones included, as quotas count them.
+    pub records: u64,
+    pub bytes: u64,
+    /// What the quota for all agents together counts.
+    pub agents_records: u64,
+    pub agents_bytes: u64,
 }
 
 /// One table's size.
@@ -30,6 +43,8 @@ pub struct Statistics {
     pub tables: Vec<TableSize>,
     /// The clients with the most active sessions, most first.
     pub top_clients: Vec<(Did, u64)>,
+    /// The kinds with the most records, most first. Tombstones are not counted.
+    pub top_kinds: Vec<(RecordKind, u64)>,
 }
 
 impl Store {
@@ -38,7 +53,7 @@ impl Store {
         on!(self, store => store.counts().await)
     }
 
-    /// Sizes and the `top` busiest clients. Slower than [`Self::counts`].
+    /// Sizes, the `top` busiest clients and kinds of records. Slower than [`Self::counts`].
     pub async fn statistics(&self, top: u32) -> Result<Statistics> {
         on!(self, store => store.statistics(top).await)
     }

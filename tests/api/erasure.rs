@@ -4,13 +4,32 @@ use onceguard::domain::KeyType;
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use crate::dids::ed25519;
 use crate::records::sealed;
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Agent, Message, TestApp};
+use crate::support::{Agent, Message, TestApp, hex};
 
-/// The tables in which a text is found, in any column.
+/// The tables with a column that holds a DID, by its name.
+async fn tables_of_dids(app: &TestApp, on: Database) -> Vec<String> {
+    let names = match on {
+        Postgres => {
+            "string_agg(DISTINCT table_name, ',' ORDER BY table_name) \
+             FROM information_schema.columns JOIN information_schema.tables \
+             USING (table_schema, table_name) WHERE table_schema = 'public' \
+             AND table_type = 'BASE TABLE' AND column_name LIKE '%did'"
+        }
+        _ => {
+            "group_concat(DISTINCT m.name) FROM sqlite_schema AS m \
+             JOIN pragma_table_info(m.name) AS c WHERE m.type = 'table' AND c.name LIKE '%did'"
+        }
+    };
+    app.store().raw().text(names).await.split(',').map(str::to_owned).collect()
+}
+
+/// The tables in which a text is found, in any column, also as bytes.
 async fn tables_with(app: &TestApp, on: Database, text: &str) -> Vec<String> {
     let raw = app.store().raw();
+    let hex = hex(text.as_bytes());
     let names = match on {
         Postgres => {
             "string_agg(table_name, ',') FROM information_schema.tables \
@@ -21,7 +40,10 @@ async fn tables_with(app: &TestApp, on: Database, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for table in raw.text(names).await.split(',') {
         let rows = if on == Postgres {
-            format!("count(*) FROM {table} AS t WHERE strpos(t::text, '{text}') > 0")
+            format!(
+                "count(*) FROM {table} AS t \
+                 WHERE strpos(t::text, '{text}') > 0 OR strpos(t::text, '{hex}') > 0"
+            )
         } else {
             let columns = format!(
                 "group_concat('instr(coalesce(CAST(' || name || ' AS TEXT), ''''), ''{text}'')', ' + ') \
@@ -63,9 +85,15 @@ async fn nothing_names_an_erased_did(#[values(Sqlite, Postgres)] on: Database) {
     let session = traces(&app, &agent).await;
     traces(&app, &other).await;
     let did = agent.did.as_str();
+    app.put(&format!("/v1/dids/{did}"), &ed25519(1)).await.is(201);
     let before = tables_with(&app, on, did).await;
-    for table in ["audit_events", "record_owners", "sessions", "signers"] {
-        assert!(before.iter().any(|found| found == table), "{before:?}");
+    // A table that has DIDs, and in which there is no trace of this one, would not be tested.
+    let of_dids = tables_of_dids(&app, on).await;
+    for table in ["dids", "record_owners", "sessions", "signers"] {
+        assert!(of_dids.iter().any(|name| name == table), "{of_dids:?}");
+    }
+    for table in of_dids.iter().map(String::as_str).chain(["audit_events"]) {
+        assert!(before.iter().any(|found| found == table), "no trace in {table}: {before:?}");
     }
     let spent = app.store().raw().number("count(*) FROM signer_nonces").await;
 

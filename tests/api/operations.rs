@@ -2,16 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use onceguard::domain::KeyType;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::dids::ed25519;
+use crate::records::sealed;
 use crate::sessions::{members, time};
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{
-    Answer, ChaosProxy, DEADLINE, PostgresDatabase, TestApp, a_did, database_url,
+    Agent, Answer, ChaosProxy, DEADLINE, PostgresDatabase, TestApp, a_did, database_url,
 };
 
 #[rstest]
@@ -346,6 +348,15 @@ async fn statistics_tell_an_operator_what_is_there(#[values(Sqlite, Postgres)] o
     app.put(&format!("/v1/dids/{}", a_did()), &ed25519(1)).await.is(201);
     app.request("POST", &format!("/v1/dids/{}/revoke", a_did())).send().await.is(200);
 
+    let agent = Agent::new(KeyType::Ed25519);
+    for (kind, id) in [("sync", "a"), ("sync", "b"), ("key", "c")] {
+        let path = format!("/v1/records/{}/{kind}/{id}", agent.did);
+        let put = agent.json(&app, "PUT", &path, &sealed(b"four"));
+        put.header("if-none-match", "*").send().await.is(201);
+    }
+    let put = app.request("PUT", &format!("/v1/records/{}/key/d", a_did()));
+    put.header("if-none-match", "*").json(&sealed(b"seven..")).send().await.is(201);
+
     let stats = app.get("/v1/stats").await.is(200);
     assert_eq!(
         members(stats.json()),
@@ -355,6 +366,7 @@ async fn statistics_tell_an_operator_what_is_there(#[values(Sqlite, Postgres)] o
             "dids",
             "last_backup_at",
             "live_nonces",
+            "records",
             "sessions",
             "started_at",
             "top_clients",
@@ -364,7 +376,14 @@ async fn statistics_tell_an_operator_what_is_there(#[values(Sqlite, Postgres)] o
     );
     assert_eq!(stats["sessions"], json!({"active": 4, "ended": 1}));
     assert_eq!(stats["dids"], json!({"stored": 2, "revoked": 1}));
-    assert_eq!(stats["live_nonces"], 1);
+    // Three of them are of the agent's signatures.
+    assert_eq!(stats["live_nonces"], 4);
+    let records = json!({
+        "owners": 2, "records": 4, "bytes": 19,
+        "agents": {"records": 3, "bytes": 12},
+        "top_kinds": [{"kind": "key", "records": 2}, {"kind": "sync", "records": 2}],
+    });
+    assert_eq!(stats["records"], records);
     assert_eq!(stats["top_clients"][0], json!({"client_did": busy.as_str(), "active_sessions": 3}));
     assert_eq!(stats["top_clients"].as_array().unwrap().len(), 2);
     assert_eq!(stats["backend"], if on == Postgres { "postgresql" } else { "sqlite" });
@@ -376,4 +395,27 @@ async fn statistics_tell_an_operator_what_is_there(#[values(Sqlite, Postgres)] o
     }
     assert!(time(&stats["started_at"]) <= app.store().clock().now());
     assert!(stats["uptime_seconds"].as_i64().unwrap() >= 0);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_among_the_sampled_gauges(#[values(Sqlite, Postgres)] on: Database) {
+    let mut app = TestApp::start(on).await;
+    let agent = Agent::new(KeyType::Ed25519);
+    let path = format!("/v1/records/{}/sync/a", agent.did);
+    let put = agent.json(&app, "PUT", &path, &sealed(b"four"));
+    put.header("if-none-match", "*").send().await.is(201);
+    let put = app.request("PUT", &format!("/v1/records/{}/key/b", a_did()));
+    put.header("if-none-match", "*").json(&sealed(b"seven..")).send().await.is(201);
+    // The next sample is taken at the start.
+    app.restart().await;
+    until(async || app.metric("onceguard_record_owners", &[]).await == 2.0).await;
+    for (name, value) in [
+        ("records_stored", 2.0),
+        ("records_stored_bytes", 11.0),
+        ("agents_records_stored", 1.0),
+        ("agents_records_stored_bytes", 4.0),
+    ] {
+        assert_eq!(app.metric(&format!("onceguard_{name}"), &[]).await, value, "{name}");
+    }
 }

@@ -40,6 +40,7 @@ mod one_winner;
 mod overload;
 mod postgres_crash;
 mod power_cut;
+mod record_devices;
 mod records;
 mod revocation;
 mod sealing;

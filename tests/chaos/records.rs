@@ -22,18 +22,22 @@ fn owner(number: usize) -> String {
     format!("/v1/records/did:web:owner-{number}.example")
 }
 
+/// A record with this ciphertext.
+pub fn sealed(ciphertext: &str) -> Value {
+    let iv = [3; 12];
+    let checksum = Sha256::digest([iv.as_slice(), ciphertext.as_bytes()].concat());
+    json!({
+        "iv": STANDARD.encode(iv),
+        "ciphertext": STANDARD.encode(ciphertext),
+        "checksum": hex(&checksum),
+    })
+}
+
 /// Every record of an owner, of this round.
 fn batch(round: u64) -> Value {
-    let ciphertext = format!("{round:0>5000}");
-    let (iv, first) = ([3; 12], round == 1);
-    let checksum = Sha256::digest([iv.as_slice(), ciphertext.as_bytes()].concat());
-    let record = json!({
-        "iv": STANDARD.encode(iv),
-        "ciphertext": STANDARD.encode(&ciphertext),
-        "checksum": hex(&checksum),
-        "metadata": {"round": round.to_string()},
-    });
-    let precondition = if first { "if_none_match" } else { "if_match" };
+    let mut record = sealed(&format!("{round:0>5000}"));
+    record["metadata"] = json!({"round": round.to_string()});
+    let precondition = if round == 1 { "if_none_match" } else { "if_match" };
     let put = |id: usize| json!({"op": "put", "kind": "sync", "id": id.to_string(), precondition: "*", "record": record});
     json!({"operations": (0..RECORDS).map(put).collect::<Vec<_>>()})
 }

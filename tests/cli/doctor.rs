@@ -43,6 +43,7 @@ async fn every_part_has_its_line() {
         "clock",
         "sealing key",
         "past",
+        "records",
         "API port",
         "ops port",
         "instance",
@@ -64,7 +65,7 @@ async fn what_is_wrong_fails_and_says_what_to_do() {
 
     let finished = home.run(&["doctor", "--json"]).await;
     assert_eq!(finished.code(), 1, "{finished:?}");
-    assert!(finished.stderr.contains("3 of 12 checks failed"), "{finished:?}");
+    assert!(finished.stderr.contains("3 of 13 checks failed"), "{finished:?}");
     let report: Value = serde_json::from_str(&finished.stdout).unwrap();
     let (folder, what) = verdict(&report, "data folder");
     assert!(folder == "fail" && what.contains("chmod 600"), "{what}");

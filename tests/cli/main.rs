@@ -15,6 +15,7 @@ mod support;
 mod backup;
 mod config;
 mod doctor;
+mod doctor_records;
 mod encryption;
 mod key;
 mod logs;

@@ -1,16 +1,17 @@
 //! `onceguard stats`.
 
 use rstest::rstest;
+use serde_json::json;
 
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::{json, migrated};
+use crate::{json as told, migrated};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_busiest_clients_and_the_sizes_are_told(#[values(Sqlite, Postgres)] on: Database) {
     let home = migrated(on).await;
     home.run(&["seed", "staging"]).await.success();
-    let stats = json(home.run(&["stats", "--top", "2", "--json"]).await);
+    let stats = told(home.run(&["stats", "--top", "2", "--json"]).await);
     let backend = if on == Postgres { "postgresql" } else { "sqlite" };
     assert_eq!(stats["backend"], backend);
     assert_eq!(stats["top_clients"].as_array().unwrap().len(), 2);
@@ -19,7 +20,17 @@ async fn the_busiest_clients_and_the_sizes_are_told(#[values(Sqlite, Postgres)] 
     let tables = stats["database"]["tables"].as_array().unwrap();
     assert!(tables.iter().any(|table| table["name"] == "nonces"), "{tables:?}");
 
+    // Ten records of each of 45 DIDs.
+    let records = &stats["records"];
+    assert_eq!((&records["owners"], &records["records"]), (&json!(45), &json!(450)));
+    assert_eq!(records["agents"], json!({ "records": 0, "bytes": 0 }));
+    let kinds = json!([{ "kind": "sync", "records": 180 }, { "kind": "backup", "records": 90 }]);
+    assert_eq!(records["top_kinds"], kinds);
+
     let printed = home.run(&["stats"]).await.success();
     assert!(printed.contains("active sessions  180\n"), "{printed}");
     assert!(printed.contains("did:example:agent-"), "{printed}");
+    for line in ["record owners    45\n", "records          450\n", "sync        180\n"] {
+        assert!(printed.contains(line), "{line:?} is not in {printed}");
+    }
 }

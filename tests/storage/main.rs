@@ -41,6 +41,7 @@ mod quick_claims;
 mod record_feed;
 mod record_model;
 mod record_quotas;
+mod record_races;
 mod record_removal;
 mod records;
 mod recovered_claims;

@@ -111,6 +111,10 @@ async fn a_record_is_replaced_only_by_who_knows_it(
     let gone = changed(&store, &owner, a_change(&key, tagged(second.tag), None)).await;
     assert_eq!((gone.sequence, gone.size), (3, 0));
     assert_eq!(read(&store, &owner, &key).await, None);
+    if on != Memory {
+        let left = store.raw().number("count(*) FROM record_blobs").await;
+        assert_eq!(left, 0, "what it replaced and deleted is gone");
+    }
     assert_eq!(attempt(&store, &owner, put(tagged(second.tag), b"x")).await, none);
     let again = changed(&store, &owner, put(Precondition::Absent, b"again")).await;
     assert!(again.created && again.tag.version > second.tag.version);

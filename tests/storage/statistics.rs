@@ -1,13 +1,14 @@
 //! Counts, sizes, and whether there is anything at all.
 
-use onceguard::domain::{EndReason, NewToken, TokenHash, TokenScopes};
-use onceguard::storage::Counts;
+use onceguard::domain::{EndReason, NewToken, Precondition, RecordKind, TokenHash, TokenScopes};
+use onceguard::storage::{Counts, RecordCounts, RecordWriter};
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    a_did, a_new_did, a_nonce, a_session, an_audit_event, by_signer, claim, claim_all, in_seconds,
-    in_session, minutes, opened, purge_batch,
+    a_change, a_did, a_new_did, a_new_record, a_nonce, a_record_key, a_session, an_audit_event,
+    by_signer, changed, claim, claim_all, in_seconds, in_session, minutes, no_limits, opened,
+    purge_batch,
 };
 
 #[rstest]
@@ -46,6 +47,40 @@ async fn counts_tell_what_there_is(#[values(Sqlite, Postgres)] on: Database) {
     purge_batch(&store, onceguard::storage::PurgeStep::EndOverdueSessions, 10).await;
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.active_sessions, counts.ended_sessions), (2, 3));
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_counted_by_their_owners(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    use RecordWriter::{Agent, Holder};
+    let store = on.store().await;
+    let [agent, vouched, gone] = [a_did(), a_did(), a_did()];
+    for (owner, writer, kind, size) in [
+        (&agent, Agent, "sync", 10),
+        (&agent, Agent, "key", 1),
+        (&vouched, Holder, "sync", 100),
+        (&vouched, Agent, "sync2", 100),
+        (&gone, Agent, "sync", 1000),
+    ] {
+        let key = a_record_key(kind, "r");
+        let put = a_change(&key, Precondition::Absent, Some(a_new_record(&vec![1; size])));
+        store.change_records(owner, writer, vec![put], no_limits()).await.unwrap();
+    }
+    // A tombstone counts as a record, and is of no kind.
+    changed(&store, &agent, a_change(&a_record_key("key", "r"), Precondition::Present, None)).await;
+    // What is erased does not count, although it is still to be removed.
+    let event = an_audit_event("records.delete", &gone);
+    assert_eq!(store.erase_records(&gone, None, event).await.unwrap(), Some(1));
+
+    let expected =
+        RecordCounts { owners: 2, records: 4, bytes: 210, agents_records: 2, agents_bytes: 10 };
+    assert_eq!(store.counts().await.unwrap().records, expected);
+    let kinds = |kinds: Vec<(RecordKind, u64)>| -> Vec<_> {
+        kinds.into_iter().map(|(kind, count)| (kind.as_str().to_owned(), count)).collect()
+    };
+    let found = kinds(store.statistics(10).await.unwrap().top_kinds);
+    assert_eq!(found, [("sync".to_owned(), 2), ("sync2".to_owned(), 1)]);
+    assert_eq!(kinds(store.statistics(1).await.unwrap().top_kinds).len(), 1);
 }
 
 #[rstest]

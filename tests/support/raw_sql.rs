@@ -37,7 +37,7 @@ impl RawSql {
         Self::Sqlite(Box::new(Mutex::new(connection)))
     }
 
-    pub(super) async fn postgres(config: &tokio_postgres::Config) -> Self {
+    pub async fn postgres(config: &tokio_postgres::Config) -> Self {
         Self::Postgres(connect_with(config).await)
     }
 

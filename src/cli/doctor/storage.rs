@@ -1,5 +1,5 @@
 //! What serving needs of the database: that it answers, has all migrations, agrees about the time,
-//! was sealed with the configured keys, and did not go back in time.
+//! was sealed with the configured keys, did not go back in time, and has records that add up.
 
 use std::time::Instant;
 
@@ -57,6 +57,7 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
     if complete {
         checks.push(sealing(&store, config).await);
         checks.push(past(&store, config).await);
+        checks.extend(records(&store).await);
     }
     store.close().await;
     checks
@@ -84,14 +85,25 @@ async fn server(store: &Store) -> Vec<Check> {
         Ok(findings) => findings,
         Err(error) => return vec![Check::fail(NAME, error.to_string())],
     };
+    let ok = "takes writes, makes them durable, and is no pooler in transaction mode";
+    each(NAME, findings, ok)
+}
+
+/// One check for each kind of fault.
+async fn records(store: &Store) -> Vec<Check> {
+    const NAME: &str = "records";
+    match store.record_findings().await {
+        Ok(findings) => each(NAME, findings, "contents, sizes and counts add up"),
+        Err(error) => vec![Check::fail(NAME, error.to_string())],
+    }
+}
+
+fn each(name: &'static str, findings: Vec<Finding>, ok: &str) -> Vec<Check> {
     if findings.is_empty() {
-        return vec![Check::ok(
-            NAME,
-            "takes writes, makes them durable, and is no pooler in transaction mode",
-        )];
+        return vec![Check::ok(name, ok)];
     }
     let check = |Finding { fatal, what }| {
-        if fatal { Check::fail(NAME, what) } else { Check::warn(NAME, what) }
+        if fatal { Check::fail(name, what) } else { Check::warn(name, what) }
     };
     findings.into_iter().map(check).collect()
 }

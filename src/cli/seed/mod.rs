@@ -9,19 +9,21 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{Failure, database, out};
-use crate::config::{Config, Sessions};
+use crate::config::{Config, Records, Sessions};
 use crate::domain::{
     Actor, Ask, AuditEvent, Did, DidFilter, MAX_PAGE, Metadata, NewDid, NewSession, Opened,
-    PageRequest, SessionFilter, StateFilter,
+    PageRequest, Precondition, RecordChange, RecordLimits, RecordsChanged, SessionFilter,
+    StateFilter,
 };
 use crate::services::{Sealer, SealingKeys, admit_keys};
-use crate::storage::{Asked, OnLock, Store};
+use crate::storage::{Asked, OnLock, RecordWriter, Store};
 
-use set::Set;
+use set::{SampleRecord, Set};
 
 #[derive(Debug, Args)]
-#[command(after_help = "dev: 4 DIDs (3 active, 1 revoked), 3 sessions, 3 nonces.\n\
-    staging: 50 DIDs (5 revoked), 180 sessions, 1800 nonces.\n\n\
+#[command(after_help = "dev: 4 DIDs (3 active, 1 revoked), 3 sessions, 3 nonces, \
+    6 records.\n\
+    staging: 50 DIDs (5 revoked), 180 sessions, 1800 nonces, 450 records.\n\n\
     Anyone can derive the keys of the sample DIDs, so never seed a database that matters.\n\n\
     Example:\n  onceguard migrate up && onceguard seed dev")]
 pub(super) struct Seed {
@@ -64,16 +66,18 @@ async fn fill(store: &Store, config: &Config, set: &Set) -> Result<(), Failure> 
     put_dids(store, set).await?;
     let opened = open_sessions(store, &sealer, &config.sessions, set).await?;
     let used = use_nonces(store, set).await?;
+    let written = write_records(store, &config.records, set).await?;
     revoke(store, set).await?;
-    if opened == 0 && used == 0 {
+    if opened == 0 && used == 0 && written == 0 {
         out::note("the sample data was there already");
     }
     out::line(format!(
-        "{} DIDs ({} revoked), {} sessions, {} nonces",
+        "{} DIDs ({} revoked), {} sessions, {} nonces, {} records",
         set.dids.len(),
         set.dids.iter().filter(|did| did.revoked).count(),
         set.sessions.len(),
-        set.claims.len()
+        set.claims.len(),
+        set.records.len()
     ))
 }
 
@@ -83,10 +87,13 @@ async fn holds_only(store: &Store, set: &Set) -> Result<bool, Failure> {
     let dids = store.list_dids(&DidFilter::default(), &page).await?;
     let every = SessionFilter { state: StateFilter::All, ..SessionFilter::default() };
     let sessions = store.list_sessions(&every, &page).await?;
+    let owners = store.inactive_owners(Duration::ZERO, &page).await?;
     let ours = dids.items.iter().all(|found| set.dids.iter().any(|did| did.did == found.did))
-        && sessions.items.iter().all(|found| set.sessions.iter().any(|s| s.id == found.id));
+        && sessions.items.iter().all(|found| set.sessions.iter().any(|s| s.id == found.id))
+        && owners.items.iter().all(|found| set.records.iter().any(|r| r.owner == found.did));
     // Each set fits into one page, and a seed begins with its DIDs.
-    Ok(ours && !dids.items.is_empty() && dids.next.is_none() && sessions.next.is_none())
+    let whole = dids.next.is_none() && sessions.next.is_none() && owners.next.is_none();
+    Ok(ours && whole && !dids.items.is_empty())
 }
 
 async fn put_dids(store: &Store, set: &Set) -> Result<(), Failure> {
@@ -150,6 +157,44 @@ async fn use_nonces(store: &Store, set: &Set) -> Result<usize, Failure> {
         }
     }
     Ok(used)
+}
+
+async fn write_records(store: &Store, config: &Records, set: &Set) -> Result<usize, Failure> {
+    let limits = RecordLimits {
+        max_records: config.max_records,
+        max_bytes: config.max_bytes,
+        agents_max_records: config.agents_max_records,
+        agents_max_bytes: config.agents_max_bytes,
+    };
+    let mut written = 0;
+    for records in set.records.chunk_by(|one, next| one.owner == next.owner) {
+        let Some(SampleRecord { owner, .. }) = records.first() else { continue };
+        let change = |record: &SampleRecord| RecordChange {
+            key: record.key.clone(),
+            precondition: Precondition::Absent,
+            random: record.random,
+            put: Some(record.new.clone()),
+        };
+        let changes = records.iter().map(change).collect();
+        match store.change_records(owner, RecordWriter::Holder, changes, limits).await? {
+            RecordsChanged::Done(done) => written += done.len(),
+            // All are there, because they are written together.
+            RecordsChanged::PreconditionFailed(_) => {}
+            RecordsChanged::Revoked => {
+                return Err(Failure::Refused(format!(
+                    "{owner} was revoked; seed an empty database"
+                )));
+            }
+            RecordsChanged::QuotaReached(_) => {
+                return Err(Failure::Refused(format!(
+                    "{owner} may not have {} records; raise records.max_records and \
+                     records.max_bytes",
+                    records.len()
+                )));
+            }
+        }
+    }
+    Ok(written)
 }
 
 async fn revoke(store: &Store, set: &Set) -> Result<(), Failure> {

@@ -3,12 +3,13 @@
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Text};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::PostgresStore;
 use super::connection::statement::Prepared;
 use super::sessions::row::{did, unsigned};
-use crate::storage::{Counts, Result, Statistics, TableSize};
+use super::{PostgresStore, unreadable};
+use crate::domain::RecordKind;
+use crate::storage::{Counts, RecordCounts, Result, Statistics, TableSize};
 
 /// The rows of `$table`: counted while that is quick, and estimated as the planner does (rows
 /// a page when it was last analyzed, times the pages it has now) once it is large.
@@ -47,6 +48,20 @@ const COUNTS: &str = concat!(
      ) AS sessions_now"
 );
 
+/// An owner that was erased has nothing, although its records are still being removed.
+const RECORD_COUNTS: &str = "
+    SELECT count(*) AS owners, coalesce(sum(records), 0)::bigint AS records,
+        coalesce(sum(bytes), 0)::bigint AS bytes,
+        (SELECT sum(records)::bigint FROM record_shares) AS agents_records,
+        (SELECT sum(bytes)::bigint FROM record_shares) AS agents_bytes
+    FROM record_owners WHERE did IS NOT NULL";
+
+const TOP_KINDS: &str = "
+    SELECT kind AS name, count(*) AS number
+    FROM records JOIN record_owners ON record_owners.id = owner
+    WHERE deleted_at IS NULL AND did IS NOT NULL
+    GROUP BY kind ORDER BY count(*) DESC, kind LIMIT $1";
+
 const SIZES: &str = "
     SELECT relname::text AS name, pg_total_relation_size(oid) AS number
     FROM pg_class
@@ -82,6 +97,20 @@ struct CountsRow {
 }
 
 #[derive(QueryableByName)]
+struct RecordCountsRow {
+    #[diesel(sql_type = BigInt)]
+    owners: i64,
+    #[diesel(sql_type = BigInt)]
+    records: i64,
+    #[diesel(sql_type = BigInt)]
+    bytes: i64,
+    #[diesel(sql_type = BigInt)]
+    agents_records: i64,
+    #[diesel(sql_type = BigInt)]
+    agents_bytes: i64,
+}
+
+#[derive(QueryableByName)]
 struct Named {
     #[diesel(sql_type = Text)]
     name: String,
@@ -96,35 +125,52 @@ struct Holds {
 }
 
 impl CountsRow {
-    fn read(self) -> QueryResult<Counts> {
+    fn read(self, records: RecordCounts) -> QueryResult<Counts> {
         Ok(Counts {
             active_sessions: unsigned(self.active)?,
             ended_sessions: unsigned(self.ended)?,
             live_nonces: unsigned(self.nonces)?,
             dids: unsigned(self.dids)?,
             revoked_dids: unsigned(self.revoked_dids)?,
+            records,
         })
     }
 }
 
+impl RecordCountsRow {
+    fn read(self) -> QueryResult<RecordCounts> {
+        Ok(RecordCounts {
+            owners: unsigned(self.owners)?,
+            records: unsigned(self.records)?,
+            bytes: unsigned(self.bytes)?,
+            agents_records: unsigned(self.agents_records)?,
+            agents_bytes: unsigned(self.agents_bytes)?,
+        })
+    }
+}
+
+async fn counts(c: &mut AsyncPgConnection) -> QueryResult<Counts> {
+    let row: CountsRow = Prepared(sql_query(COUNTS)).get_result(c).await?;
+    let records: RecordCountsRow = Prepared(sql_query(RECORD_COUNTS)).get_result(c).await?;
+    row.read(records.read()?)
+}
+
 impl PostgresStore {
     pub async fn counts(&self) -> Result<Counts> {
-        self.read("counts", async |c| {
-            let row: CountsRow = Prepared(sql_query(COUNTS)).get_result(c).await?;
-            row.read()
-        })
-        .await
+        self.read("counts", async |c| counts(c).await).await
     }
 
     pub async fn statistics(&self, top: u32) -> Result<Statistics> {
         self.read("statistics", async |c| {
-            let counts: CountsRow = Prepared(sql_query(COUNTS)).get_result(c).await?;
+            let counts = counts(c).await?;
             let database: Named = Prepared(sql_query(DATABASE_SIZE)).get_result(c).await?;
             let sizes: Vec<Named> = Prepared(sql_query(SIZES)).load(c).await?;
             let top_clients = sql_query(TOP_CLIENTS).bind::<BigInt, _>(i64::from(top));
             let top_clients: Vec<Named> = Prepared(top_clients).load(c).await?;
+            let top_kinds = sql_query(TOP_KINDS).bind::<BigInt, _>(i64::from(top));
+            let top_kinds: Vec<Named> = Prepared(top_kinds).load(c).await?;
             Ok(Statistics {
-                counts: counts.read()?,
+                counts,
                 database_bytes: unsigned(database.number)?,
                 tables: sizes
                     .into_iter()
@@ -133,6 +179,10 @@ impl PostgresStore {
                 top_clients: top_clients
                     .into_iter()
                     .map(|row| Ok((did(&row.name)?, unsigned(row.number)?)))
+                    .collect::<QueryResult<_>>()?,
+                top_kinds: top_kinds
+                    .into_iter()
+                    .map(|row| Ok((kind(&row.name)?, unsigned(row.number)?)))
                     .collect::<QueryResult<_>>()?,
             })
         })
@@ -145,4 +195,8 @@ impl PostgresStore {
             .await?;
         Ok(row.holds)
     }
+}
+
+fn kind(text: &str) -> QueryResult<RecordKind> {
+    RecordKind::parse(text).map_err(|_| unreadable("a kind of records that is none"))
 }

@@ -1,16 +1,17 @@
 //! Sealed records: changes with preconditions, reading, the feed of changes, and removal.
 //!
 //! What both stores decide alike is here: [`plan`] judges changes, [`place`] finds where a
-//! reader goes on, [`row`] reads what is stored. A
+//! reader goes on, [`row`] reads what is stored, [`findings`] says what is wrong with it. A
 //! store locks an owner before it judges, so that changes of one owner come one after the other.
 
+pub(super) mod findings;
 pub(super) mod place;
 pub(super) mod plan;
 pub(super) mod row;
 
 use std::time::Duration;
 
-use super::{Result, Store, on};
+use super::{Finding, Result, Store, on};
 use crate::domain::{
     AuditEvent, Did, InactiveOwner, Page, PageRequest, Record, RecordChange, RecordCursor,
     RecordFeed, RecordFilter, RecordKey, RecordLimits, RecordUsage, RecordsChanged,
@@ -107,5 +108,9 @@ impl Store {
     /// `limit` means that none is left.
     pub async fn remove_erased_records(&self, limit: u32) -> Result<u64> {
         on!(self, store => store.remove_erased_records(limit).await)
+    }
+    /// What is wrong with records that are not erased. Reads every one, but no content.
+    pub async fn record_findings(&self) -> Result<Vec<Finding>> {
+        on!(self, store => store.record_findings().await)
     }
 }

@@ -10,6 +10,9 @@ use crate::domain::{
     Timestamp,
 };
 
+/// Rows of `record_shares`. What agents have is their sum.
+pub(crate) const SHARES: i32 = 16;
+
 /// An owner, while it is locked.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Owner {
@@ -24,7 +27,7 @@ impl Owner {
     /// In which of the rows of `record_shares` it counts.
     pub(crate) fn share(&self) -> i32 {
         let last = self.id.as_bytes().last().copied().unwrap_or_default();
-        i32::from(last % 16)
+        i32::from(last) % SHARES
     }
 }
 
@@ -46,9 +49,14 @@ pub(crate) struct Known {
     pub(crate) now: Timestamp,
     pub(crate) revoked: bool,
     pub(crate) current: HashMap<RecordKey, Current>,
-    /// What all owners that agents made have.
-    pub(crate) agents_records: i64,
-    pub(crate) agents_bytes: i64,
+    pub(crate) agents: Taken,
+}
+
+/// What all owners that agents made have together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Taken {
+    pub(crate) records: i64,
+    pub(crate) bytes: i64,
 }
 
 /// One row to write.
@@ -141,22 +149,38 @@ fn full(
     limits: &RecordLimits,
     plan: &Plan<'_>,
 ) -> Option<RecordQuota> {
-    let is_full = |more: i64, had: i64, limit: u64| more > 0 && had + more > stored(limit);
-    let agents = [
-        (RecordQuota::AgentsRecords, plan.records, known.agents_records, limits.agents_max_records),
-        (RecordQuota::AgentsBytes, plan.bytes, known.agents_bytes, limits.agents_max_bytes),
-    ];
-    let own = [
-        (RecordQuota::Records, plan.records, owner.records, limits.max_records),
-        (RecordQuota::Bytes, plan.bytes, owner.bytes, limits.max_bytes),
-    ];
-    let counted = own.into_iter().chain(agents.into_iter().filter(|_| owner.agent));
-    let mut reached = counted.filter(|(_, more, had, limit)| is_full(*more, *had, *limit));
-    reached.next().map(|(quota, ..)| quota)
+    if is_over(plan.records, owner.records, limits.max_records) {
+        Some(RecordQuota::Records)
+    } else if is_over(plan.bytes, owner.bytes, limits.max_bytes) {
+        Some(RecordQuota::Bytes)
+    } else if owner.agent {
+        full_of_agents(known.agents, limits, plan)
+    } else {
+        None
+    }
+}
+
+/// The quota of all agents together that has no room for the plan of one of them.
+pub(crate) fn full_of_agents(
+    agents: Taken,
+    limits: &RecordLimits,
+    plan: &Plan<'_>,
+) -> Option<RecordQuota> {
+    if is_over(plan.records, agents.records, limits.agents_max_records) {
+        Some(RecordQuota::AgentsRecords)
+    } else if is_over(plan.bytes, agents.bytes, limits.agents_max_bytes) {
+        Some(RecordQuota::AgentsBytes)
+    } else {
+        None
+    }
+}
+
+fn is_over(more: i64, had: i64, limit: u64) -> bool {
+    more > 0 && had + more > stored(limit)
 }
 
 /// A number as the databases hold it. A larger one becomes their largest.
-fn stored<T>(number: T) -> i64
+pub(crate) fn stored<T>(number: T) -> i64
 where
     i64: TryFrom<T>,
 {

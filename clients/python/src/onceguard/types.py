@@ -219,6 +219,27 @@ class StatsDids:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StatsAgents:
+    records: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatsKind:
+    kind: str
+    records: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatsRecords:
+    owners: int
+    records: int
+    bytes: int
+    agents: StatsAgents
+    top_kinds: tuple[StatsKind, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class StatsTable:
     name: str
     bytes: int
@@ -248,6 +269,7 @@ class Stats:
     sessions: StatsSessions
     live_nonces: int
     dids: StatsDids
+    records: StatsRecords
     database: StatsDatabase
     last_backup_at: datetime | None
     top_clients: tuple[StatsClient, ...]

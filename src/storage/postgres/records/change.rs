@@ -1,5 +1,10 @@
-//! Changes of records. One transaction locks the owner, looks what is there, and then writes
-//! everything in one statement. The lock makes each answer durable, also one that changes nothing.
+//! Changes of records. One transaction locks the owner, looks what is there, locks what agents share,
+//! and then writes everything in one statement. The locks make each answer durable, also one that
+//! changes nothing.
+//!
+//! A change and a revocation cannot cross. The transaction first takes a shared lock on the owner's
+//! DID, as an opening of a session does; a revocation takes the same lock exclusively. The statement
+//! that looks for the revocation comes after it.
 
 use std::collections::HashMap;
 
@@ -11,11 +16,14 @@ use diesel::sql_types::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
+use super::shares::{self, Rows};
 use crate::domain::{Did, RecordChange, RecordLimits, RecordsChanged, Timestamp};
 use crate::storage::postgres::connection::confirm::confirm;
 use crate::storage::postgres::connection::statement::Prepared;
 use crate::storage::postgres::{PostgresStore, unreadable};
-use crate::storage::records::plan::{Current, Known, Owner, Plan, Write, plan};
+use crate::storage::records::plan::{
+    Current, Known, Owner, Plan, Taken, Write, full_of_agents, plan,
+};
 use crate::storage::records::row::{key, tag};
 use crate::storage::{RecordWriter, Result};
 
@@ -25,8 +33,15 @@ macro_rules! owner_columns {
     };
 }
 
-const LOCK: &str =
-    concat!("SELECT ", owner_columns!(), " FROM record_owners WHERE did = $1 FOR NO KEY UPDATE");
+/// Locks the DID, and then its owner, if there is one. The subquery does not depend on a row, so it
+/// runs once, before any row is looked for. All take the two locks in this order.
+const LOCK: &str = concat!(
+    "SELECT ",
+    owner_columns!(),
+    " FROM record_owners
+    WHERE (SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0)) IS NOT NULL) AND did = $1
+    FOR NO KEY UPDATE"
+);
 
 /// Of an owner that was not erased.
 const LOCK_BY_ID: &str = concat!(
@@ -35,12 +50,13 @@ const LOCK_BY_ID: &str = concat!(
     " FROM record_owners WHERE id = $1 AND did IS NOT NULL FOR NO KEY UPDATE"
 );
 
-/// Another instance may have made it at this moment. Then there is none to return.
-const CREATE: &str = concat!(
-    "INSERT INTO record_owners (did, agent, last_accessed) VALUES ($1, $2, now())
-    ON CONFLICT (did) DO NOTHING RETURNING ",
-    owner_columns!()
-);
+/// Another one may have made it at this moment. Then no row is inserted.
+const CREATE: &str = "
+    INSERT INTO record_owners (id, did, agent, last_accessed) VALUES ($1, $2, $3, now())
+    ON CONFLICT (did) DO NOTHING";
+
+/// One that was made in this transaction, and has nothing.
+const REMOVE: &str = "DELETE FROM record_owners WHERE id = $1";
 
 /// A statement of its own, because the snapshot of the one that locks may be older than the lock. It
 /// returns a row for each change, whether or not there is such a record.
@@ -68,6 +84,9 @@ const WRITE: &str = "
     blobs AS (
         INSERT INTO record_blobs (owner, sequence, ciphertext)
         SELECT $1, sequence, ciphertext FROM unnest($7, $8) AS blob (sequence, ciphertext)
+    ),
+    counted AS (
+        UPDATE record_shares SET records = records + $3, bytes = bytes + $4 WHERE share = $21
     )
     INSERT INTO records (
         owner, kind, id, sequence, version, tag, size, iv, checksum, client_time, metadata,
@@ -85,9 +104,6 @@ const WRITE: &str = "
         client_time = excluded.client_time, metadata = excluded.metadata,
         created_at = excluded.created_at, updated_at = excluded.updated_at,
         expires_at = excluded.expires_at, deleted_at = excluded.deleted_at";
-
-const COUNT_SHARE: &str = "
-    UPDATE record_shares SET records = records + $2, bytes = bytes + $3 WHERE share = $1";
 
 #[derive(QueryableByName)]
 struct OwnerRow {
@@ -150,6 +166,13 @@ impl LookRow {
     }
 }
 
+/// What came of one transaction.
+enum Attempt {
+    Done(RecordsChanged),
+    /// Nothing is written. Another one made the owner at this moment, or more rows must be locked.
+    Again(Rows),
+}
+
 impl PostgresStore {
     pub async fn change_records(
         &self,
@@ -158,36 +181,77 @@ impl PostgresStore {
         changes: Vec<RecordChange>,
         limits: RecordLimits,
     ) -> Result<RecordsChanged> {
-        self.transaction("change_records", async |c| {
-            let found = lock(c, owner).await?;
-            let known = look(c, owner.as_str(), found.as_ref(), &changes).await?;
-            let (locked, known) = if let Some(locked) = found {
-                (locked, known)
-            } else {
-                let none = Owner { agent: writer == RecordWriter::Agent, ..Owner::default() };
-                if let Err(refused) = plan(&none, &known, &changes, &limits) {
-                    confirm(c).await?;
-                    return Ok(refused);
-                }
-                if let Some(created) = create(c, owner, writer).await? {
-                    (created, known)
-                } else {
-                    let made = lock(c, owner).await?;
-                    let made = made.ok_or_else(|| unreadable("an owner that went away"))?;
-                    let known = look(c, owner.as_str(), Some(&made), &changes).await?;
-                    (made, known)
-                }
-            };
-            match plan(&locked, &known, &changes, &limits) {
-                Ok(plan) => {
-                    write(c, &locked, &plan, known.now).await?;
-                    Ok(plan.done())
-                }
-                Err(refused) => Ok(refused),
+        let mut rows = Rows::One;
+        loop {
+            let attempt = self.transaction("change_records", async |c| {
+                change(c, owner, writer, &changes, &limits, rows).await
+            });
+            match attempt.await? {
+                Attempt::Done(outcome) => return Ok(outcome),
+                Attempt::Again(more) => rows = more,
             }
-        })
-        .await
+        }
     }
+}
+
+async fn change(
+    c: &mut AsyncPgConnection,
+    did: &Did,
+    writer: RecordWriter,
+    changes: &[RecordChange],
+    limits: &RecordLimits,
+    rows: Rows,
+) -> QueryResult<Attempt> {
+    let found = lock(c, did).await?;
+    let known = look(c, did.as_str(), found.as_ref(), changes).await?;
+    let is_new = found.is_none();
+    let owner = found.unwrap_or_else(|| Owner {
+        id: Uuid::new_v4(),
+        agent: writer == RecordWriter::Agent,
+        ..Owner::default()
+    });
+    let plan = match plan(&owner, &known, changes, limits) {
+        Ok(plan) => plan,
+        Err(refused) => {
+            if is_new {
+                confirm(c).await?;
+            }
+            return Ok(Attempt::Done(refused));
+        }
+    };
+    if is_new && !create(c, did, &owner).await? {
+        return Ok(Attempt::Again(rows));
+    }
+    if let Some(refused) = refuse_for_agents(c, &owner, &known, limits, &plan, rows).await? {
+        if is_new {
+            Prepared(sql_query(REMOVE).bind::<SqlUuid, _>(owner.id)).execute(c).await?;
+        }
+        return Ok(refused);
+    }
+    write(c, &owner, &plan, known.now).await?;
+    Ok(Attempt::Done(plan.done()))
+}
+
+/// Why an agent's plan is not written now. Otherwise what agents share is locked.
+async fn refuse_for_agents(
+    c: &mut AsyncPgConnection,
+    owner: &Owner,
+    known: &Known,
+    limits: &RecordLimits,
+    plan: &Plan<'_>,
+    rows: Rows,
+) -> QueryResult<Option<Attempt>> {
+    if !owner.agent || (plan.records <= 0 && plan.bytes <= 0) {
+        return Ok(None);
+    }
+    // What was known before the lock only tells which rows to lock.
+    let rows = if shares::is_sure(known.agents, limits, plan) { rows } else { Rows::All };
+    let agents = shares::lock(c, owner, rows).await?;
+    if rows == Rows::One && !shares::is_sure(agents, limits, plan) {
+        return Ok(Some(Attempt::Again(Rows::All)));
+    }
+    let full = full_of_agents(agents, limits, plan);
+    Ok(full.map(|quota| Attempt::Done(RecordsChanged::QuotaReached(quota))))
 }
 
 async fn lock(c: &mut AsyncPgConnection, owner: &Did) -> QueryResult<Option<Owner>> {
@@ -200,16 +264,13 @@ pub(super) async fn lock_by_id(c: &mut AsyncPgConnection, id: Uuid) -> QueryResu
     Ok(row.optional()?.map(OwnerRow::read))
 }
 
-async fn create(
-    c: &mut AsyncPgConnection,
-    owner: &Did,
-    writer: RecordWriter,
-) -> QueryResult<Option<Owner>> {
+/// Whether it was made.
+async fn create(c: &mut AsyncPgConnection, did: &Did, owner: &Owner) -> QueryResult<bool> {
     let create = sql_query(CREATE)
-        .bind::<Text, _>(owner.as_str())
-        .bind::<Bool, _>(writer == RecordWriter::Agent);
-    let row = Prepared(create).get_result(c).await;
-    Ok(row.optional()?.map(OwnerRow::read))
+        .bind::<SqlUuid, _>(owner.id)
+        .bind::<Text, _>(did.as_str())
+        .bind::<Bool, _>(owner.agent);
+    Ok(Prepared(create).execute(c).await? > 0)
 }
 
 /// What there is, where the owner is locked or does not exist.
@@ -231,8 +292,7 @@ pub(super) async fn look(
     let mut known = Known {
         now: first.now,
         revoked: first.revoked,
-        agents_records: first.agents_records,
-        agents_bytes: first.agents_bytes,
+        agents: Taken { records: first.agents_records, bytes: first.agents_bytes },
         current: HashMap::new(),
     };
     for row in &rows {
@@ -252,6 +312,7 @@ pub(super) async fn write(
     now: Timestamp,
 ) -> QueryResult<()> {
     let writes = &plan.writes;
+    let share = (owner.agent && (plan.records, plan.bytes) != (0, 0)).then(|| owner.share());
     let replaced: Vec<_> = writes.iter().filter_map(|write| write.replaces).collect();
     let contents = writes.iter().filter_map(|write| {
         let new = write.change.put.as_ref()?;
@@ -288,26 +349,9 @@ pub(super) async fn write(
         .bind::<Array<Timestamptz>, _>(column(writes, |w| w.written.created_at))
         .bind::<Array<Nullable<Timestamptz>>, _>(column(writes, |w| {
             w.change.put.as_ref().and_then(|new| new.expires_at)
-        }));
-    Prepared(write).execute(c).await?;
-    count_share(c, owner, plan.records, plan.bytes).await
-}
-
-/// Counts what an agent's owner has more, among all that agents have.
-pub(super) async fn count_share(
-    c: &mut AsyncPgConnection,
-    owner: &Owner,
-    records: i64,
-    bytes: i64,
-) -> QueryResult<()> {
-    if !owner.agent || (records, bytes) == (0, 0) {
-        return Ok(());
-    }
-    let count = sql_query(COUNT_SHARE)
-        .bind::<Integer, _>(owner.share())
-        .bind::<BigInt, _>(records)
-        .bind::<BigInt, _>(bytes);
-    Prepared(count).execute(c).await.map(drop)
+        }))
+        .bind::<Nullable<Integer>, _>(share);
+    Prepared(write).execute(c).await.map(drop)
 }
 
 /// One value of each write.

@@ -2,7 +2,9 @@
 //! one statement, so that both are of one moment.
 
 mod change;
+mod findings;
 pub(super) mod remove;
+mod shares;
 
 use std::time::Duration;
 

@@ -9,7 +9,8 @@ use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::change::{count_share, lock_by_id, look, write};
+use super::change::{lock_by_id, look, write};
+use super::shares;
 use crate::domain::{AuditEvent, Did, Precondition, RecordChange};
 use crate::storage::Result;
 use crate::storage::postgres::audit;
@@ -201,7 +202,7 @@ impl PostgresStore {
                         .bind::<Double, _>(retention.as_secs_f64())
                         .bind::<BigInt, _>(room);
                     let Count { count } = Prepared(forget).get_result(c).await?;
-                    count_share(c, &locked, -count, 0).await?;
+                    shares::count(c, &locked, -count, 0).await?;
                     Ok(count)
                 })
                 .await?;
@@ -225,7 +226,7 @@ pub(in crate::storage::postgres) async fn erase(
     let erased: Option<Erased> = Prepared(erase).get_result(c).await.optional()?;
     let Some(Erased { id, agent, records, bytes, live }) = erased else { return Ok(None) };
     let owner = plan::Owner { id, agent, sequence: 0, records, bytes };
-    count_share(c, &owner, -records, -bytes).await?;
+    shares::count(c, &owner, -records, -bytes).await?;
     unsigned(live).map(Some)
 }
 

@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use uuid::Uuid;
 
 use crate::domain::{Did, RecordChange, RecordLimits, RecordsChanged, Timestamp};
-use crate::storage::records::plan::{Current, Known, Owner, Plan, Write, plan};
+use crate::storage::records::plan::{Current, Known, Owner, Plan, Taken, Write, plan};
 use crate::storage::records::row::tag;
 use crate::storage::sqlite::SqliteStore;
 use crate::storage::sqlite::dids::is_revoked;
@@ -138,13 +138,11 @@ pub(super) fn look(
     }
     let shares: Vec<(i64, i64)> =
         record_shares::table.select((record_shares::records, record_shares::bytes)).load(conn)?;
-    Ok(Known {
-        now,
-        revoked: false,
-        current,
-        agents_records: shares.iter().map(|(records, _)| records).sum(),
-        agents_bytes: shares.iter().map(|(_, bytes)| bytes).sum(),
-    })
+    let agents = Taken {
+        records: shares.iter().map(|(records, _)| records).sum(),
+        bytes: shares.iter().map(|(_, bytes)| bytes).sum(),
+    };
+    Ok(Known { now, revoked: false, current, agents })
 }
 
 pub(super) fn write(

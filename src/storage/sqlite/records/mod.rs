@@ -2,6 +2,7 @@
 //! one statement, so that both are of one moment.
 
 mod change;
+mod findings;
 pub(super) mod remove;
 
 use std::time::Duration;

@@ -11,9 +11,9 @@ use self::tally::NonceTally;
 use super::SqliteStore;
 use super::purge::IDLE;
 use super::schema::{dids, session_nonces, sessions};
-use super::types::{did, number};
-use crate::domain::Timestamp;
-use crate::storage::{Counts, Result, Statistics, TableSize};
+use super::types::{did, number, unreadable};
+use crate::domain::{RecordKind, Timestamp};
+use crate::storage::{Counts, RecordCounts, Result, Statistics, TableSize};
 
 impl SqliteStore {
     pub async fn counts(&self) -> Result<Counts> {
@@ -46,12 +46,26 @@ struct Named {
 }
 
 #[derive(QueryableByName)]
+struct RecordCountsRow {
+    #[diesel(sql_type = BigInt)]
+    owners: i64,
+    #[diesel(sql_type = BigInt)]
+    records: i64,
+    #[diesel(sql_type = BigInt)]
+    bytes: i64,
+    #[diesel(sql_type = BigInt)]
+    agents_records: i64,
+    #[diesel(sql_type = BigInt)]
+    agents_bytes: i64,
+}
+
+#[derive(QueryableByName)]
 struct Flag {
     #[diesel(sql_type = Bool)]
     flag: bool,
 }
 
-/// Reads only indexes, and the rows of live sessions with an idle timeout.
+/// Reads only indexes, the rows of live sessions with an idle timeout, and the owners of records.
 fn counts(conn: &mut SqliteConnection, now: Timestamp, tally: &NonceTally) -> QueryResult<Counts> {
     let micros = now.timestamp_micros();
     let all: i64 = sessions::table.count().get_result(conn)?;
@@ -76,6 +90,26 @@ fn counts(conn: &mut SqliteConnection, now: Timestamp, tally: &NonceTally) -> Qu
         live_nonces: number(in_sessions + of_signers.number)?,
         dids: number(known)?,
         revoked_dids: number(revoked.number)?,
+        records: record_counts(conn)?,
+    })
+}
+
+/// An owner that was erased has nothing, although its records are still being removed.
+fn record_counts(conn: &mut SqliteConnection) -> QueryResult<RecordCounts> {
+    let row: RecordCountsRow = diesel::sql_query(
+        "SELECT count(*) AS owners, coalesce(sum(records), 0) AS records,
+                coalesce(sum(bytes), 0) AS bytes,
+                (SELECT sum(records) FROM record_shares) AS agents_records,
+                (SELECT sum(bytes) FROM record_shares) AS agents_bytes
+            FROM record_owners WHERE did IS NOT NULL",
+    )
+    .get_result(conn)?;
+    Ok(RecordCounts {
+        owners: number(row.owners)?,
+        records: number(row.records)?,
+        bytes: number(row.bytes)?,
+        agents_records: number(row.agents_records)?,
+        agents_bytes: number(row.agents_bytes)?,
     })
 }
 
@@ -108,6 +142,14 @@ pub(super) fn statistics(
     .bind::<BigInt, _>(now.timestamp_micros())
     .bind::<BigInt, _>(i64::from(top))
     .load(conn)?;
+    let kinds: Vec<Named> = diesel::sql_query(
+        "SELECT kind AS name, count(*) AS number
+            FROM records JOIN record_owners ON record_owners.id = owner
+            WHERE deleted_at IS NULL AND did IS NOT NULL
+            GROUP BY kind ORDER BY number DESC, kind LIMIT ?",
+    )
+    .bind::<BigInt, _>(i64::from(top))
+    .load(conn)?;
     Ok(Statistics {
         counts,
         database_bytes: number(database.number)?,
@@ -118,6 +160,14 @@ pub(super) fn statistics(
         top_clients: clients
             .into_iter()
             .map(|row| Ok((did(&row.name)?, number(row.number)?)))
+            .collect::<QueryResult<_>>()?,
+        top_kinds: kinds
+            .into_iter()
+            .map(|row| {
+                let kind =
+                    RecordKind::parse(&row.name).map_err(|_| unreadable("kind of records"))?;
+                Ok((kind, number(row.number)?))
+            })
             .collect::<QueryResult<_>>()?,
     })
 }
