@@ -17,8 +17,8 @@ use super::connection::statement::Prepared;
 use super::guard::{ADOPT, Beat, Guard, check_server};
 use super::schema::instances;
 use super::sessions::row::unsigned;
-use super::{PostgresStore, audit};
-use crate::domain::{Actor, AuditEvent, Timestamp};
+use super::{PostgresStore, events};
+use crate::domain::{Actor, NewEvent, OwnType, Timestamp};
 use crate::storage::instances::KEPT;
 use crate::storage::{Joining, Mark, Result, StoreError};
 
@@ -196,13 +196,8 @@ impl PostgresStore {
 
 async fn adopt_in(c: &mut AsyncPgConnection, actor: &Actor) -> QueryResult<()> {
     sql_query(ADOPT).execute(c).await?;
-    let event = AuditEvent {
-        actor: actor.clone(),
-        action: "database.adopt",
-        subject: "database".to_owned(),
-        detail: json!({}),
-    };
-    audit::record(c, &event).await
+    let event = NewEvent::own(OwnType::DatabaseAdopted, actor.clone(), "database", &json!({}));
+    events::record(c, &event).await
 }
 
 fn failed(error: &diesel::result::Error) -> StoreError {
