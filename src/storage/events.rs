@@ -2,6 +2,8 @@
 //! is committed, it is linked: it gets its place, in one order for all, and what binds it to every
 //! event before it. Readers see linked events only, so none that commits late is skipped.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::{Result, Store, on};
@@ -49,9 +51,10 @@ impl Store {
         on!(self, store => store.events(filter, after, limit).await)
     }
 
-    /// Whether committed events wait to be linked.
-    pub async fn has_unlinked_events(&self) -> Result<bool> {
-        on!(self, store => store.has_unlinked_events().await)
+    /// For how long the next event to be linked has waited for that; `None` if there is none.
+    pub async fn unlinked_for(&self) -> Result<Option<Duration>> {
+        let waits = on!(self, store => store.unlinked_since().await)?;
+        Ok(waits.map(|(at, now)| (now - at).to_std().unwrap_or_default()))
     }
 
     /// Links up to [`LINK_BATCH`] committed events, in the order of their ids, and returns how many.

@@ -7,7 +7,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::PostgresStore;
 use super::connection::statement::Prepared;
-use super::events::{link_all, lock_chain, record_all};
+use super::events::{Tip, link_all, lock_chain, record_all};
 use super::records::remove::erase;
 use super::schema::dids;
 use super::sessions::row::unsigned;
@@ -79,9 +79,10 @@ impl PostgresStore {
                 .bind::<Text, _>(&alias);
             Prepared(signer).execute(c).await?;
             erase_key(c, did).await?;
-            let events = empty_events(c, did).await?;
+            let (events, tip) = empty_events(c, did).await?;
             let stay = stay(did, actor, &events);
             record_all(c, &stay.iter().collect::<Vec<_>>()).await?;
+            link_all(c, tip).await?;
             let events = events.len() as u64;
             Ok(Erased { records, events })
         })
@@ -89,17 +90,17 @@ impl PostgresStore {
     }
 }
 
-/// Empties the events that name the DID, and returns their places. They are linked first, so that
-/// every one of them has a place.
-async fn empty_events(c: &mut AsyncPgConnection, did: &Did) -> QueryResult<Vec<u64>> {
+/// Empties the events that name the DID, and returns their places and the chain's end. They are
+/// linked first, so that every one of them has a place.
+async fn empty_events(c: &mut AsyncPgConnection, did: &Did) -> QueryResult<(Vec<u64>, Tip)> {
     let tip = lock_chain(c).await?;
-    link_all(c, tip).await?;
+    let tip = link_all(c, tip).await?;
     let query = Prepared(sql_query(NAMED).bind::<Text, _>(did.as_str()));
     let rows: Vec<Named> = query.load(c).await?;
     let named = rows.into_iter().filter(|row| names(&row.text, did));
     let places: Vec<i64> = named.map(|row| row.sequence).collect();
     Prepared(sql_query(EMPTY).bind::<Array<BigInt>, _>(&places)).execute(c).await?;
-    places.into_iter().map(unsigned).collect()
+    Ok((places.into_iter().map(unsigned).collect::<QueryResult<_>>()?, tip))
 }
 
 /// A revocation stays, and nothing else of the row.

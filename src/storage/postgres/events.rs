@@ -2,7 +2,7 @@
 //! they are committed.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{exists, now};
+use diesel::dsl::now;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -14,7 +14,9 @@ use super::connection::statement::Prepared;
 use super::schema::{event_chain, event_heads, events};
 use super::sessions::row::{JsonText, unsigned};
 use super::{PostgresStore, unreadable};
-use crate::domain::{Event, EventData, EventFilter, Hash, LinkedEvent, NewEvent, SignedHead};
+use crate::domain::{
+    Event, EventData, EventFilter, Hash, LinkedEvent, NewEvent, SignedHead, Timestamp,
+};
 use crate::storage::Result;
 use crate::storage::events::{EventChain, KeptHead, LINK_BATCH, links};
 
@@ -113,10 +115,11 @@ impl PostgresStore {
         .await
     }
 
-    pub async fn has_unlinked_events(&self) -> Result<bool> {
-        self.read("has_unlinked_events", async |c| {
-            let unlinked = events::table.filter(events::sequence.is_null());
-            diesel::select(exists(unlinked)).get_result(c).await
+    pub async fn unlinked_since(&self) -> Result<Option<(Timestamp, Timestamp)>> {
+        self.read("unlinked_since", async |c| {
+            let unlinked = events::table.filter(events::sequence.is_null()).order(events::id);
+            let clock = now.into_sql::<Timestamptz>();
+            unlinked.select((events::at, clock)).first(c).await.optional()
         })
         .await
     }

@@ -15,7 +15,7 @@ use super::events::{Tip, link_all, lock_chain, record};
 use super::history::seconds;
 use super::schema::{api_tokens, dids, leases, sessions};
 use super::sessions::row::did;
-use crate::domain::{Did, EndReason, LEAP, NewDid, Timestamp};
+use crate::domain::{Did, EndReason, NewDid, Timestamp, leap};
 use crate::storage::{Act, Recovered, Recovery, Remembered, Result, StoreError};
 
 /// Locks the row until the transaction ends: of two recoveries, one comes after the other. The
@@ -115,7 +115,7 @@ pub(super) async fn recover_in(
     let tip = lock_chain(c).await?;
     let Tip { sequence, hash } = link_all(c, tip).await?;
     record(c, &recovered.event(recovery.actor.clone(), (sequence, hash))).await?;
-    link_all(c, Tip { sequence: sequence + LEAP, hash }).await?;
+    link_all(c, Tip { sequence: leap(sequence, at.max(recovery.now)), hash }).await?;
     Ok(recovered)
 }
 

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 
 use super::SqliteStore;
-use super::events::{chain_tip, link_all, write};
+use super::events::{Tip, chain_tip, link_all, write};
 use super::records::remove::erase;
 use super::schema::{dids, signers};
 use super::types::number;
@@ -67,10 +67,11 @@ impl SqliteStore {
             let signer = signers::table.find(did.signer_key().0.to_vec());
             diesel::update(signer).set(signers::did.eq(alias(&did))).execute(conn)?;
             erase_key(conn, now, &did)?;
-            let events = empty_events(conn, now, &did)?;
+            let (events, tip) = empty_events(conn, now, &did)?;
             for event in stay(&did, &actor, &events) {
                 write(conn, now, &event)?;
             }
+            link_all(conn, now, tip)?;
             Ok(Erased { records, events: events.len() as u64 })
         };
         self.0.write("erase_did", erase).await
@@ -98,16 +99,20 @@ fn erase_key(conn: &mut SqliteConnection, now: Timestamp, did: &Did) -> QueryRes
     Ok(())
 }
 
-/// Empties the events that name the DID, and returns their places. They are linked first, so that
-/// every one of them has a place.
-fn empty_events(conn: &mut SqliteConnection, now: Timestamp, did: &Did) -> QueryResult<Vec<u64>> {
+/// Empties the events that name the DID, and returns their places and the chain's end. They are
+/// linked first, so that every one of them has a place.
+fn empty_events(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    did: &Did,
+) -> QueryResult<(Vec<u64>, Tip)> {
     let tip = chain_tip(conn)?;
-    link_all(conn, now, tip)?;
+    let tip = link_all(conn, now, tip)?;
     let rows: Vec<Named> = diesel::sql_query(NAMED).bind::<Text, _>(did.as_str()).load(conn)?;
     let named = rows.into_iter().filter(|row| names(&row.text, did));
     let places: Vec<i64> = named.map(|row| row.sequence).collect();
     for place in &places {
         diesel::sql_query(EMPTY).bind::<BigInt, _>(place).execute(conn)?;
     }
-    places.into_iter().map(number).collect()
+    Ok((places.into_iter().map(number).collect::<QueryResult<_>>()?, tip))
 }

@@ -1,7 +1,6 @@
 //! The log of events: written in the transaction of the change that they record, and linked once
 //! they are committed.
 
-use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel::sqlite::Sqlite;
 use uuid::Uuid;
@@ -73,12 +72,13 @@ impl SqliteStore {
         self.0.read("events", move |conn, _| find(conn, &filter, after, limit)).await
     }
 
-    pub async fn has_unlinked_events(&self) -> Result<bool> {
-        let any = |conn: &mut SqliteConnection, _| {
-            let unlinked = events::table.filter(events::sequence.is_null());
-            diesel::select(exists(unlinked)).get_result(conn)
+    pub async fn unlinked_since(&self) -> Result<Option<(Timestamp, Timestamp)>> {
+        let since = |conn: &mut SqliteConnection, now| {
+            let unlinked = events::table.filter(events::sequence.is_null()).order(events::id);
+            let at = unlinked.select(events::at).first(conn).optional()?;
+            Ok(at.map(timestamp).transpose()?.map(|at| (at, now)))
         };
-        self.0.read("has_unlinked_events", any).await
+        self.0.read("unlinked_since", since).await
     }
 
     pub async fn link_events(&self) -> Result<u64> {

@@ -8,7 +8,7 @@ use super::dids::mark_revoked;
 use super::events::{Tip, chain_tip, link_all, write};
 use super::schema::{api_tokens, dids, history, leases, sessions};
 use super::types::did;
-use crate::domain::{Did, EndReason, LEAP, NewDid, Timestamp};
+use crate::domain::{Did, EndReason, NewDid, Timestamp, leap};
 use crate::storage::history::whole_seconds;
 use crate::storage::{Act, History, Recovered, Recovery, Remembered, Result};
 
@@ -85,7 +85,7 @@ pub(super) fn recover_in(
     let tip = chain_tip(conn)?;
     let Tip { sequence, hash } = link_all(conn, now, tip)?;
     write(conn, now, &recovered.event(recovery.actor.clone(), (sequence, hash)))?;
-    link_all(conn, now, Tip { sequence: sequence + LEAP, hash })?;
+    link_all(conn, now, Tip { sequence: leap(sequence, now.max(recovery.now)), hash })?;
     Ok(recovered)
 }
 

@@ -37,9 +37,10 @@ pub use did_document::{
 };
 pub use did_url::{DidUrl, InvalidDidUrl};
 pub use event::{
-    Actor, CallersType, ERASED_BATCH, Event, EventData, EventFilter, EventType, Hash, Head,
-    HeadKey, InvalidEvent, InvalidHead, InvalidType, LEAP, Link, LinkedEvent, MAX_SUBJECT, NO_HASH,
-    NewEvent, OWN_PREFIX, OWN_SOURCE, OwnType, SUCCESS, SignedHead, commitment, link,
+    Actor, CallersType, ERASED_BATCH, Event, EventData, EventFilter, EventType, Finding, Hash,
+    Head, HeadKey, InvalidEvent, InvalidHead, InvalidType, Link, LinkedEvent, LogVerifier,
+    MAX_SUBJECT, NO_HASH, NewEvent, OWN_PREFIX, OWN_SOURCE, OwnType, SUCCESS, SignedHead,
+    VerifiedLog, leap, link,
 };
 pub use key::{InvalidKey, KeyType, PublicKey};
 pub use metadata::{InvalidMetadata, Metadata, pointer_to};

@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use crate::storage::Result;
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::connection::statement::Prepared;
-use crate::storage::postgres::events::{lock_chain, record};
+use crate::storage::postgres::events::{link_all, lock_chain, record};
 use crate::storage::postgres::schema::{event_chain, event_heads};
 use crate::storage::postgres::sessions::row::unsigned;
 use crate::storage::purge::log_cut;
@@ -82,12 +82,13 @@ async fn move_cut(c: &mut AsyncPgConnection, retention: Duration) -> QueryResult
     let find = sql_query(HEAD).bind::<Double, _>(retention.as_secs_f64());
     let head: Option<Head> = Prepared(find).get_result(c).await.optional()?;
     let Some(Head { sequence, hash }) = head else { return Ok(()) };
-    lock_chain(c).await?;
+    let tip = lock_chain(c).await?;
     diesel::update(event_chain::table)
         .set((event_chain::cut_sequence.eq(sequence), event_chain::cut_hash.eq(&hash)))
         .execute(c)
         .await?;
     let older = event_heads::table.filter(event_heads::sequence.lt(sequence));
     diesel::delete(older).execute(c).await?;
-    record(c, &log_cut(sequence, &hash)).await
+    record(c, &log_cut(sequence, &hash)).await?;
+    link_all(c, tip).await.map(drop)
 }

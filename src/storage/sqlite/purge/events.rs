@@ -8,7 +8,7 @@ use super::before;
 use crate::domain::Timestamp;
 use crate::storage::Purged;
 use crate::storage::purge::log_cut;
-use crate::storage::sqlite::events::write;
+use crate::storage::sqlite::events::{chain_tip, link_all, write};
 use crate::storage::sqlite::schema::{event_chain, event_heads, events};
 use crate::storage::sqlite::types::number;
 
@@ -83,5 +83,7 @@ fn move_cut(conn: &mut SqliteConnection, now: Timestamp, retention: Duration) ->
         .execute(conn)?;
     let older = event_heads::table.filter(event_heads::sequence.lt(sequence));
     diesel::delete(older).execute(conn)?;
-    write(conn, now, &log_cut(sequence, &hash)).map(drop)
+    write(conn, now, &log_cut(sequence, &hash))?;
+    let tip = chain_tip(conn)?;
+    link_all(conn, now, tip).map(drop)
 }

@@ -8,6 +8,7 @@
 use sha2::{Digest, Sha256};
 
 use super::Event;
+use crate::domain::Timestamp;
 
 /// A SHA-256.
 pub type Hash = [u8; 32];
@@ -15,9 +16,8 @@ pub type Hash = [u8; 32];
 /// The hash before the first event.
 pub const NO_HASH: Hash = [0; 32];
 
-/// How far a recovery leaps ahead: past every place that was given after the copy was made, so that
-/// none is given twice.
-pub const LEAP: u64 = 1 << 40;
+/// How far a recovery leaps ahead where the clock does not say.
+const LEAP: u64 = 1 << 40;
 
 /// An erasure names the places of the events that it empties, so many to an event.
 pub const ERASED_BATCH: usize = 500;
@@ -39,6 +39,15 @@ pub struct LinkedEvent {
     pub salt: Option<Vec<u8>>,
     pub commitment: Vec<u8>,
     pub hash: Vec<u8>,
+}
+
+/// The place after which a log goes on that lost its end after this place: past every place that was
+/// given since, so that none is given twice, also where one copy is restored several times. The time
+/// in microseconds is that, as long as no log grows by a million events a second.
+#[must_use]
+pub fn leap(last: u64, now: Timestamp) -> u64 {
+    let now = u64::try_from(now.timestamp_micros()).unwrap_or(0);
+    if now > last { now } else { last + LEAP }
 }
 
 /// Links an event, whose `sequence` is set, to the one before.
@@ -83,7 +92,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{EventData, Timestamp};
+    use crate::domain::EventData;
 
     fn event() -> Event {
         Event {

@@ -7,6 +7,7 @@ mod actor;
 mod chain;
 mod head;
 mod kind;
+mod verify;
 
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
@@ -15,9 +16,10 @@ use uuid::Uuid;
 use super::{InvalidMetadata, Metadata, Timestamp};
 
 pub use actor::Actor;
-pub use chain::{ERASED_BATCH, Hash, LEAP, Link, LinkedEvent, NO_HASH, commitment, link};
+pub use chain::{ERASED_BATCH, Hash, Link, LinkedEvent, NO_HASH, commitment, leap, link};
 pub use head::{Head, HeadKey, InvalidHead, SignedHead};
 pub use kind::{CallersType, EventType, InvalidType, OWN_PREFIX, OwnType};
+pub use verify::{Finding, Verified as VerifiedLog, Verifier as LogVerifier};
 
 /// The source of the service's own events.
 pub const OWN_SOURCE: &str = "onceguard";
