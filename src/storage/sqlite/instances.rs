@@ -73,7 +73,7 @@ impl SqliteStore {
 
     pub async fn adopt(&self, actor: Actor) -> Result<()> {
         let event = NewEvent::own(OwnType::DatabaseAdopted, actor, "database", &json!({}));
-        self.0.write("adopt", move |conn, now| events::write(conn, now, &event)).await
+        self.0.write("adopt", move |conn, now| events::write(conn, now, &event).map(drop)).await
     }
 
     fn serving(&self) -> std::sync::MutexGuard<'_, Option<Serving>> {

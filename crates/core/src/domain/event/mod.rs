@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{InvalidMetadata, Metadata, Timestamp};
 
 pub use actor::Actor;
-pub use chain::{ERASED_BATCH, Hash, Link, LinkedEvent, NO_HASH, commitment, leap, link};
+pub use chain::{ERASED_BATCH, Hash, Link, LinkedEvent, NO_HASH, leap, link};
 pub use head::{Head, HeadKey, InvalidHead, SignedHead};
 pub use kind::{CallersType, EventType, InvalidType, OWN_PREFIX, OwnType};
 pub use verify::{Finding, Verified as VerifiedLog, Verifier as LogVerifier};
