@@ -27,8 +27,9 @@ use crate::metrics::Metrics;
 use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
 use crate::services::{
-    AdminToken, Agents, Claims, Dids, Erasure, Journal, Readiness, Records, Sealer, SealingError,
-    SealingKeys, ServiceError, Sessions, Statistics, Tokens, Verdicts, admit_keys,
+    AdminToken, Agents, Claims, Dids, Erasure, Evidence, Heads, Journal, Readiness, Records,
+    Sealer, SealingError, SealingKeys, ServiceError, Sessions, Statistics, Tokens, Verdicts,
+    admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
 use crate::storage::{self, ClaimLimits, Departure, Finding, Store, StoreError};
@@ -100,6 +101,7 @@ pub struct Application {
     api: Listening,
     ops: Listening,
     watcher: JoinHandle<()>,
+    evidence: Evidence,
     certificates: Option<Arc<Certificates>>,
     _locks: (DataDirLock, Option<DatabaseLock>),
 }
@@ -189,7 +191,9 @@ impl Application {
 
         let config = Arc::new(config);
         let sessions = Sessions::start(store.clone(), sealer, &config.sessions, metrics.clone());
-        let claims = Claims::start(store.clone(), &config.claims, metrics.clone());
+        let evidence = Evidence::start(store.clone(), &config.events, metrics.clone());
+        let claims = Claims::start(store.clone(), &config.claims, metrics.clone())
+            .evidenced(evidence.clone());
         let dids =
             Dids::new(store.clone(), resolvers, &config.dids, clock.clone(), metrics.clone())
                 .journaled(journal);
@@ -237,6 +241,7 @@ impl Application {
             &clock,
             certificates.as_ref(),
             purge::Limits::new(&config),
+            Heads::new(&store, keys.head_keys(), &config.data_dir, &metrics),
             &config,
             &Uuid::now_v7().to_string(),
         );
@@ -259,6 +264,7 @@ impl Application {
             api,
             ops,
             watcher,
+            evidence,
             certificates,
             _locks: (folder_lock, database_lock),
         })
@@ -287,6 +293,7 @@ impl Application {
         let rest = async {
             self.jobs.stop().await;
             join(self.state.claims.close(), self.state.sessions.close()).await;
+            self.evidence.close().await;
             heartbeat::depart(&self.store).await;
             self.store.close().await;
         };

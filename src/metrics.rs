@@ -3,6 +3,7 @@
 //! Series that the hot path touches are resolved once here, so that counting costs one atomic
 //! addition and no look-up.
 
+mod events;
 mod log_lines;
 mod records;
 
@@ -15,6 +16,7 @@ use prometheus::{
 
 use crate::domain::{EndReason, Outcome};
 
+pub use events::{EventMetrics, UnrecordedReplays};
 pub use log_lines::LogLinesDropped;
 pub use records::RecordMetrics;
 
@@ -78,6 +80,7 @@ pub struct Metrics {
     pub certificate_expiry: IntGauge,
     pub clock_jump_seconds: IntGauge,
     pub clock_jumps: IntCounter,
+    pub events: EventMetrics,
     pub log_lines_dropped: LogLinesDropped,
 }
 
@@ -311,6 +314,7 @@ impl Metrics {
                 "By how much the machine's clock jumped, while that is not believed; nothing is purged.",
             )?,
             clock_jumps: counter(r, "clock_jumps_total", "Jumps of the machine's clock.")?,
+            events: EventMetrics::new(r)?,
             log_lines_dropped: LogLinesDropped::new(r)?,
             registry,
         };

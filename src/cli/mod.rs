@@ -3,6 +3,7 @@
 //! that makes it.
 
 mod archive_rows;
+mod audit;
 mod backup;
 mod config;
 mod curl;
@@ -104,6 +105,9 @@ enum Command {
     /// Make, list or revoke API tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Check the log of events
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Write everything that the database holds into one file; check or show such a file
     Backup(backup::Backup),
     /// Put such a file in the place of what the database holds
@@ -181,6 +185,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Serve => Box::pin(serve::run(sources.load(Need::Everything)?)).await,
         Command::Migrate(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Token(command) => command.run(quiet(&sources, Need::Database)?).await,
+        Command::Audit(command) => command.run(&sources).await,
         Command::Backup(command) => command.run(&sources).await,
         Command::Restore(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Transfer(command) => command.run(&sources).await,

@@ -40,7 +40,7 @@ pub(super) struct Recover {
     #[arg(long, conflicts_with = "nothing_lost")]
     clock_was_ahead: bool,
     /// Also revoke again what this file names: the journal (DATA_DIR/revocations) of another
-    /// instance, or events of the audit log, one as JSON a line
+    /// instance, or events of the log, one as JSON a line
     #[arg(long, value_name = "FILE")]
     revocations: Option<PathBuf>,
     /// Do not ask

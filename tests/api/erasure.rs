@@ -92,7 +92,7 @@ async fn nothing_names_an_erased_did(#[values(Sqlite, Postgres)] on: Database) {
     for table in ["dids", "record_owners", "sessions", "signers"] {
         assert!(of_dids.iter().any(|name| name == table), "{of_dids:?}");
     }
-    for table in of_dids.iter().map(String::as_str).chain(["audit_events"]) {
+    for table in of_dids.iter().map(String::as_str).chain(["events"]) {
         assert!(before.iter().any(|found| found == table), "no trace in {table}: {before:?}");
     }
     let spent = app.store().raw().number("count(*) FROM signer_nonces").await;
@@ -115,7 +115,7 @@ async fn nothing_names_an_erased_did(#[values(Sqlite, Postgres)] on: Database) {
     let left = "count(*) FROM sessions WHERE server_did LIKE 'did:erased:%' \
                 AND client_did = 'did:web:client.example' AND ended_at IS NOT NULL";
     assert_eq!(app.store().raw().number(left).await, 1);
-    assert_eq!(app.audited().await[0], "did.erase");
+    assert_eq!(app.audited().await[0], "did.erased");
     assert_eq!(tables_with(&app, on, did).await, Vec::<String>::new());
 
     // It is no revocation: the agent may begin anew, with nothing.

@@ -19,8 +19,8 @@ use super::connection::statement::Prepared;
 use super::guard::{ADOPT, Beat, Guard, Heartbeat, check_server};
 use super::schema::instances;
 use super::sessions::row::unsigned;
-use super::{PostgresStore, audit, unreadable};
-use crate::domain::{Actor, AuditEvent, Timestamp};
+use super::{PostgresStore, events, unreadable};
+use crate::domain::{Actor, NewEvent, OwnType, Timestamp};
 use crate::storage::instances::KEPT;
 use crate::storage::{Joining, Mark, Result, StoreError};
 
@@ -215,11 +215,6 @@ pub(super) async fn beat(
 
 async fn adopt_in(c: &mut AsyncPgConnection, actor: &Actor) -> QueryResult<()> {
     sql_query(ADOPT).execute(c).await?;
-    let event = AuditEvent {
-        actor: actor.clone(),
-        action: "database.adopt",
-        subject: "database".to_owned(),
-        detail: json!({}),
-    };
-    audit::record(c, &event).await
+    let event = NewEvent::own(OwnType::DatabaseAdopted, actor.clone(), "database", &json!({}));
+    events::record(c, &event).await
 }

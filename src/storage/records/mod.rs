@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::{Finding, Result, Store, on};
 use crate::domain::{
-    AuditEvent, Did, InactiveOwner, Page, PageRequest, Record, RecordChange, RecordCursor,
+    Did, InactiveOwner, NewEvent, Page, PageRequest, Record, RecordChange, RecordCursor,
     RecordFeed, RecordFilter, RecordKey, RecordLimits, RecordUsage, RecordsChanged,
 };
 
@@ -99,7 +99,7 @@ impl Store {
         &self,
         owner: &Did,
         inactive: Option<Duration>,
-        audit: AuditEvent,
+        audit: NewEvent,
     ) -> Result<Option<u64>> {
         on!(self, store => store.erase_records(owner, inactive, audit).await)
     }

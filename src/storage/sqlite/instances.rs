@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::purge::before;
 use super::schema::{history, instances};
 use super::types::{number, timestamp, uuid};
-use super::{SqliteStore, audit};
-use crate::domain::{Actor, AuditEvent, Timestamp};
+use super::{SqliteStore, events};
+use crate::domain::{Actor, NewEvent, OwnType, Timestamp};
 use crate::storage::instances::KEPT;
 use crate::storage::{Joining, Mark, Marks, Result, StoreError};
 
@@ -79,13 +79,8 @@ impl SqliteStore {
     }
 
     pub async fn adopt(&self, actor: Actor) -> Result<()> {
-        let event = AuditEvent {
-            actor,
-            action: "database.adopt",
-            subject: "database".to_owned(),
-            detail: json!({}),
-        };
-        self.0.write("adopt", move |conn, now| audit::write(conn, now, &event)).await
+        let event = NewEvent::own(OwnType::DatabaseAdopted, actor, "database", &json!({}));
+        self.0.write("adopt", move |conn, now| events::write(conn, now, &event).map(drop)).await
     }
 
     fn serving(&self) -> std::sync::MutexGuard<'_, Option<Serving>> {

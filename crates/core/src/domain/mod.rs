@@ -5,12 +5,12 @@
 //!
 //! What a claim goes through on its way is `#[inline]`: the service is another crate.
 
-mod audit;
 mod claim;
 mod code;
 mod did;
 mod did_document;
 mod did_url;
+mod event;
 mod key;
 mod metadata;
 mod multikey;
@@ -23,7 +23,6 @@ mod session;
 mod token;
 mod word;
 
-pub use audit::{Actor, AuditEvent};
 pub use claim::{
     Accepted, Ask, Claim, Facts, IDEMPOTENCY_WINDOW_SECONDS, IdempotencyDigest, Outcome, Refusal,
     Scope, UsedNonce, judge,
@@ -37,6 +36,12 @@ pub use did_document::{
     DidDocument, InvalidDocument, KeyAgreement, UnusableMethod, VerificationMethod,
 };
 pub use did_url::{DidUrl, InvalidDidUrl};
+pub use event::{
+    Actor, CallersType, ERASED_BATCH, Event, EventData, EventFilter, EventType, Finding, Hash,
+    Head, HeadKey, InvalidEvent, InvalidHead, InvalidType, Link, LinkedEvent, LogVerifier,
+    MAX_SUBJECT, NO_HASH, NewEvent, OWN_PREFIX, OWN_SOURCE, OwnType, SUCCESS, SignedHead,
+    VerifiedLog, leap, link,
+};
 pub use key::{InvalidKey, KeyType, PublicKey};
 pub use metadata::{InvalidMetadata, Metadata, pointer_to};
 pub use multikey::InvalidMultikey;

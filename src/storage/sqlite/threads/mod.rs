@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use self::checkpoints::Checkpointer;
 use self::clock::DatabaseClock;
@@ -51,6 +51,8 @@ pub(super) struct Threads {
     /// The instance that serves on this store, if one does.
     pub(super) serving: Mutex<Option<Serving>>,
     pub(super) latest_issue: LatestIssue,
+    /// Events were published.
+    pub(super) published: Notify,
     /// Its sender is dropped when every reader has ended.
     readers_ended: watch::Receiver<()>,
     /// Its sender is dropped when the writer and the checkpointer have ended.
@@ -112,6 +114,7 @@ impl Threads {
             changes,
             serving: Mutex::default(),
             latest_issue: LatestIssue::default(),
+            published: Notify::new(),
             readers_ended,
             writer_ended,
             metrics,
