@@ -39,6 +39,7 @@ mod record_access;
 mod record_batches;
 mod records;
 mod recovery;
+mod replays;
 mod resolution;
 mod revocation;
 mod routing;
