@@ -65,7 +65,7 @@ async fn fill(store: &TestStore) {
             skew: minutes(1),
             now,
             issued_until: None,
-            clock_was_at: None,
+            clock_was_at: Some(now),
             actor: Actor::Operator,
             remembered: Vec::new(),
         };
@@ -97,6 +97,7 @@ async fn fill(store: &TestStore) {
     store.release_lease("job", "me", true).await.unwrap();
     store.add_sealing_key("key-1", b"check").await.unwrap();
     for sql in [
+        format!("UPDATE instances SET issued_until = {purged}"),
         format!("UPDATE api_tokens SET last_used_at = {purged} WHERE name = 'one'"),
         "UPDATE dids SET gone = 'not_found', version = 7 WHERE source = 'web'".to_owned(),
         format!(

@@ -172,7 +172,7 @@ async fn what_a_killed_transfer_took_stays(
 
     std::fs::rename(&left, &unfinished).unwrap();
     if changed {
-        let change = "UPDATE signer_nonces SET used_at = 7 WHERE nonce = 'n1'";
+        let change = "UPDATE signer_nonces SET used_at = 0 WHERE nonce = 'n1'";
         RawSql::sqlite(&unfinished).execute(change).await;
     }
     let mut given = Fingerprints::default();

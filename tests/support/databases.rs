@@ -240,7 +240,7 @@ impl TestStore {
 
     /// Sets the clock right, which was ahead by `time`. On PostgreSQL, all rows move into the future
     /// instead. Returns a time that was read before, as the rows have it now.
-    pub async fn set_clock_back(&self, time: Duration) -> impl Fn(Timestamp) -> Timestamp {
+    pub async fn set_clock_back(&self, time: Duration) -> impl Fn(Timestamp) -> Timestamp + use<> {
         let by = chrono::Duration::from_std(time).unwrap();
         let moved = if self.store.backend() == "sqlite" {
             self.clock.step(-by);
