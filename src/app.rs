@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
 use crate::services::{
-    self, ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, Erasure, Journal, KEY_FILE,
+    self, ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, Erasure, Instances, Journal, KEY_FILE,
     Readiness, Records, Sealer, SealingError, SealingKeys, ServiceError, Sessions, Statistics,
     Tokens, Verdicts, admit_keys,
 };
@@ -138,6 +138,21 @@ impl Application {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
+        let mut joined = None;
+        let started = Self::build(config, clock, metrics, &mut joined).await;
+        if let (Err(_), Some(store)) = (&started, joined) {
+            heartbeat::fail(&store).await;
+        }
+        started
+    }
+
+    /// `joined` is the database once it knows of this instance.
+    async fn build(
+        config: Config,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        joined: &mut Option<Store>,
+    ) -> Result<Self, StartError> {
         data_dir::create(&config.data_dir)?;
         let folder_lock = data_dir::lock(&config.data_dir)?;
         for file in [API_ADDRESS_FILE, OPS_ADDRESS_FILE] {
@@ -175,6 +190,7 @@ impl Application {
         // Before anything is accepted by it.
         store.raise_skew(config.signatures.skew().to_std().unwrap_or_default()).await?;
         store.join(joining(api_address, mark.as_ref(), &config, &clock)).await?;
+        *joined = Some(store.clone());
         let recovered_at = store.recovered_at();
         metrics.recovered_at.set(recovered_at.map_or(0, |at| at.timestamp()));
 
@@ -219,6 +235,7 @@ impl Application {
             verdicts,
             readiness: Readiness::new(store.clone(), clock.clone()),
             statistics: Statistics::new(store.clone()),
+            instances: Instances::new(store.clone()),
             bodies: Shares::new(
                 config.limits.body_bytes,
                 config.limits.body_bytes_per_peer,

@@ -3,6 +3,7 @@
 //! that makes it.
 
 mod archive_rows;
+mod audit;
 mod backup;
 mod config;
 mod curl;
@@ -11,6 +12,7 @@ mod doctor;
 mod failure;
 mod format;
 mod health;
+mod instances;
 mod key;
 mod migrate;
 mod out;
@@ -134,6 +136,11 @@ enum Command {
         Example:\n  onceguard health --data-dir /var/lib/onceguard"
     )]
     Health,
+    /// Read the log of events: the audit trail, and what callers published
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// List the instances of the last week, and how they fare
+    Instances(instances::Instances),
     /// Show counts, sizes and the busiest clients
     Stats(stats::Stats),
     /// Make or show the keys that agents sign with
@@ -192,6 +199,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Config(command) => command.run(&sources),
         Command::Doctor(command) => command.run(&sources).await,
         Command::Health => health::run(&quiet(&sources, Need::Database)?),
+        Command::Audit(command) => command.run(quiet(&sources, Need::Database)?).await,
+        Command::Instances(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Stats(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Key(command) => command.run(),
         Command::Sign(command) => command.run(&sources),

@@ -31,6 +31,7 @@ mod idempotency;
 mod identifiers;
 mod identifiers_public;
 mod identifiers_refused;
+mod instances;
 mod namespaces;
 mod nonces;
 mod operations;

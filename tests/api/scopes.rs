@@ -59,6 +59,7 @@ fn calls(
         (Admin, "GET", "/v1/records?inactive_days=1".into(), None, 200),
         (Admin, "DELETE", "/v1/records?inactive_days=1".into(), None, 200),
         (Admin, "GET", "/v1/stats".into(), None, 200),
+        (Admin, "GET", "/v1/instances".into(), None, 200),
         (Verify, "POST", "/v1/verify".into(), Some(unsigned), 403),
         (Sessions, "DELETE", path, None, 204),
     ]

@@ -16,6 +16,7 @@ mod backup;
 mod config;
 mod doctor;
 mod encryption;
+mod instances;
 mod key;
 mod logs;
 mod migrate;

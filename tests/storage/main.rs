@@ -30,6 +30,7 @@ mod durability;
 mod guard;
 mod guard_marks;
 mod guard_races;
+mod instances;
 mod leases;
 mod metadata;
 mod migrations;

@@ -11,6 +11,7 @@ mod code;
 mod did;
 mod did_document;
 mod did_url;
+mod instance;
 mod key;
 mod metadata;
 mod multikey;
@@ -37,6 +38,7 @@ pub use did_document::{
     DidDocument, InvalidDocument, KeyAgreement, UnusableMethod, VerificationMethod,
 };
 pub use did_url::{DidUrl, InvalidDidUrl};
+pub use instance::{Instance, InstanceState};
 pub use key::{InvalidKey, KeyType, PublicKey};
 pub use metadata::{InvalidMetadata, Metadata, pointer_to};
 pub use multikey::InvalidMultikey;
