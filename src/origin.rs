@@ -61,6 +61,15 @@ impl Origin {
         ORIGIN.try_with(Self::clone).unwrap_or_default()
     }
 
+    /// The id of the request, if it is one.
+    #[must_use]
+    pub fn request_id(&self) -> Option<String> {
+        match self {
+            Self::Request(id) => Some(id.as_str().to_owned()),
+            Self::Service | Self::Requests { .. } => None,
+        }
+    }
+
     /// The origin of work that is done for all of these together.
     pub fn together<'a>(origins: impl ExactSizeIterator<Item = &'a Self>) -> Self {
         let count = origins.len();

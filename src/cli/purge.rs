@@ -44,7 +44,7 @@ impl Purge {
             ("sessions_deleted", "ended sessions deleted", purged.sessions_deleted),
             ("session_nonces_deleted", "nonces of sessions deleted", purged.session_nonces_deleted),
             ("signer_nonces_deleted", "nonces of signers deleted", purged.signer_nonces_deleted),
-            ("audit_events_deleted", "audit events deleted", purged.audit_events_deleted),
+            ("events_deleted", "events deleted", purged.events_deleted),
             ("dids_deleted", "unused DIDs deleted", purged.dids_deleted),
             ("records_expired", "records expired", purged.records_expired),
             ("tombstones_deleted", "tombstones of records deleted", purged.tombstones_deleted),

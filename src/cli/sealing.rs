@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{Failure, database, out, quiet};
 use crate::config::{Config, Need, Sources};
-use crate::domain::{Actor, AuditEvent};
+use crate::domain::{Actor, NewEvent, OwnType};
 use crate::services::{
     Rotation, Sealer, SealingError, SealingKeys, admit_keys, generate_key, rotate,
 };
@@ -104,13 +104,13 @@ async fn rotate_all(sealer: &Sealer, store: &Store) -> Result<Rotation, Failure>
         out::note(format!("{passed} of about {total} session keys"));
     };
     let rotation = rotate(sealer, store, progress).await?;
-    let event = AuditEvent {
-        actor: Actor::Operator,
-        action: "sealing.rotate",
-        subject: sealer.key_id().to_owned(),
-        detail: json!({ "resealed": rotation.resealed, "retired": rotation.retired }),
-    };
-    store.audit(event).await?;
+    let event = NewEvent::own(
+        OwnType::SealingRotated,
+        Actor::Operator,
+        sealer.key_id(),
+        &json!({ "resealed": rotation.resealed, "retired": rotation.retired }),
+    );
+    store.publish(vec![event]).await?;
     Ok(rotation)
 }
 

@@ -13,7 +13,7 @@ use crate::archive::{DRAFT_SUFFIX, Draft, Manifest, Origin, Output, Writer};
 use crate::clock::Clock;
 use crate::config;
 use crate::data_dir;
-use crate::domain::{Actor, AuditEvent, Timestamp};
+use crate::domain::{Actor, NewEvent, OwnType, Timestamp};
 use crate::storage::tables::TABLES;
 use crate::storage::{BACKUP_LEASE, Dump, Store};
 
@@ -116,7 +116,7 @@ pub(super) async fn run(
     };
     let path = blocking(move || output.publish()).await?.unwrap_or_default();
     let name = path.display().to_string();
-    store.audit(event(Actor::Job(NAME), &name, &manifest)).await?;
+    store.publish(vec![event(Actor::Job(NAME), &name, &manifest)]).await?;
     tracing::info!(job = NAME, file = name, rows = manifest.rows(), "backed up");
     let (folder, keep) = (settings.folder.clone(), settings.keep);
     blocking(move || remove_oldest(&folder, keep)).await
@@ -124,13 +124,8 @@ pub(super) async fn run(
 
 /// What the audit log says of a backup: who made a copy of everything, and where it went.
 #[must_use]
-pub fn event(actor: Actor, file: &str, manifest: &Manifest) -> AuditEvent {
-    AuditEvent {
-        actor,
-        action: "backup",
-        subject: file.to_owned(),
-        detail: json!({ "rows": manifest.rows() }),
-    }
+pub fn event(actor: Actor, file: &str, manifest: &Manifest) -> NewEvent {
+    NewEvent::own(OwnType::BackupMade, actor, file, &json!({ "rows": manifest.rows() }))
 }
 
 /// Removes what processes that were killed had begun to write.

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{JobError, LeaseKeeper};
 use crate::clock::{BELIEVED_AFTER, Clock, TOLERANCE};
 use crate::config;
-use crate::domain::{Actor, AuditEvent, Cursor, EndReason};
+use crate::domain::{Actor, Cursor, EndReason, NewEvent, OwnType};
 use crate::metrics::Metrics;
 use crate::storage::{PurgeBatch, PurgeStep, Purged, Store};
 
@@ -48,7 +48,7 @@ impl Limits {
             PurgeStep::EndOverdueSessions,
             PurgeStep::DeleteEndedSessions { retention: self.session_retention },
             PurgeStep::DeleteSignerNonces { margin: self.signer_margin },
-            PurgeStep::DeleteAuditEvents { retention: self.audit_retention },
+            PurgeStep::DeleteEvents { retention: self.audit_retention },
             PurgeStep::DeleteUnusedDids { unused: self.unused_dids },
             PurgeStep::ExpireRecords,
             PurgeStep::DeleteTombstones { retention: self.tombstone_retention },
@@ -57,7 +57,7 @@ impl Limits {
     }
 }
 
-/// Runs every step, batch by batch. A run that changed something leaves one audit event with its
+/// Runs every step, batch by batch. A run that changed something leaves one event with its
 /// counts, even if it failed later. One event for each batch would outgrow what is purged.
 pub async fn run(
     store: &Store,
@@ -70,7 +70,7 @@ pub async fn run(
     let mut total = Purged::default();
     let finished = every_step(store, metrics, clock, limits, keeper, &mut total).await;
     if total != Purged::default() {
-        store.audit(event(actor, &total)).await?;
+        store.publish(vec![event(actor, &total)]).await?;
     }
     finished.map(|()| total)
 }
@@ -123,36 +123,36 @@ async fn check_clocks(store: &Store, clock: &Clock) -> Result<(), JobError> {
     Ok(())
 }
 
-fn event(actor: Actor, purged: &Purged) -> AuditEvent {
+fn event(actor: Actor, purged: &Purged) -> NewEvent {
     let Purged {
         sessions_expired,
         sessions_idle,
         sessions_deleted,
         session_nonces_deleted,
         signer_nonces_deleted,
-        audit_events_deleted,
+        events_deleted,
         dids_deleted,
         records_expired,
         tombstones_deleted,
         erased_rows_deleted,
     } = purged;
-    AuditEvent {
+    NewEvent::own(
+        OwnType::DatabasePurged,
         actor,
-        action: "purge",
-        subject: "database".to_owned(),
-        detail: json!({
+        "database",
+        &json!({
             "sessions_expired": sessions_expired,
             "sessions_idle": sessions_idle,
             "sessions_deleted": sessions_deleted,
             "session_nonces_deleted": session_nonces_deleted,
             "signer_nonces_deleted": signer_nonces_deleted,
-            "audit_events_deleted": audit_events_deleted,
+            "events_deleted": events_deleted,
             "dids_deleted": dids_deleted,
             "records_expired": records_expired,
             "tombstones_deleted": tombstones_deleted,
             "erased_rows_deleted": erased_rows_deleted,
         }),
-    }
+    )
 }
 
 /// Logs what a run has removed.
@@ -164,7 +164,7 @@ pub(super) fn log(purged: &Purged) {
         sessions_deleted = purged.sessions_deleted,
         session_nonces_deleted = purged.session_nonces_deleted,
         signer_nonces_deleted = purged.signer_nonces_deleted,
-        audit_events_deleted = purged.audit_events_deleted,
+        events_deleted = purged.events_deleted,
         dids_deleted = purged.dids_deleted,
         records_expired = purged.records_expired,
         tombstones_deleted = purged.tombstones_deleted,
@@ -180,7 +180,7 @@ fn count(metrics: &Metrics, batch: &Purged) {
         ("sessions", batch.sessions_deleted),
         ("session_nonces", batch.session_nonces_deleted),
         ("signer_nonces", batch.signer_nonces_deleted),
-        ("audit_events", batch.audit_events_deleted),
+        ("events", batch.events_deleted),
         ("dids", batch.dids_deleted),
         ("records_expired", batch.records_expired),
         ("record_tombstones", batch.tombstones_deleted),

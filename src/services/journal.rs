@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::data_dir::{private_file, sync_name};
-use crate::domain::{Did, KeyType, NewDid, PublicKey, Timestamp};
+use crate::domain::{Did, KeyType, NewDid, OwnType, PublicKey, Timestamp};
 use crate::metrics::Metrics;
 use crate::storage::{Act, Remembered};
 
@@ -148,7 +148,7 @@ pub fn remembered(data_dir: &Path) -> io::Result<(Vec<Remembered>, usize)> {
     Ok((sorted(lines.into_iter().flatten().collect()), unreadable))
 }
 
-/// Reads a journal, or other lines of JSON that have events of the audit log. Of these, only those
+/// Reads a journal, or other lines of JSON that have events of the log, also in CloudEvents' form. Of these, only those
 /// that revoke something or store a key count.
 ///
 /// # Errors
@@ -171,19 +171,19 @@ fn lines(entries: &[Remembered]) -> String {
     text
 }
 
-/// As the audit log has it: `{"at", "action", "subject", "detail"}`.
+/// As the log of events has it: `{"at", "type", "subject", "data"}`.
 fn line_of(Remembered { at, act }: &Remembered) -> Value {
-    let (action, subject, detail) = match act {
-        Act::RevokeDid(did) => ("did.revoke", did.to_string(), json!({})),
-        Act::RevokeToken(id) => ("token.revoke", id.to_string(), json!({})),
-        Act::ReplaceKey(new) => ("did.put", new.did.to_string(), key_detail(new)),
+    let (kind, subject, data) = match act {
+        Act::RevokeDid(did) => (OwnType::DidRevoked, did.to_string(), json!({})),
+        Act::RevokeToken(id) => (OwnType::TokenRevoked, id.to_string(), json!({})),
+        Act::ReplaceKey(new) => (OwnType::DidStored, new.did.to_string(), key_data(new)),
     };
     let at = at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-    json!({ "at": at, "action": action, "subject": subject, "detail": detail })
+    json!({ "at": at, "type": kind.as_str(), "subject": subject, "data": data })
 }
 
-/// What the audit log says of a key that was stored.
-pub(super) fn key_detail(new: &NewDid) -> Value {
+/// What the log says of a key that was stored.
+pub(super) fn key_data(new: &NewDid) -> Value {
     json!({
         "key_type": new.key.key_type().as_str(),
         "public_key": STANDARD.encode(new.key.as_bytes()),
@@ -204,21 +204,30 @@ fn parse(text: &str) -> Vec<Result<Remembered, InvalidEntry>> {
 fn entry(line: &str) -> Result<Option<Remembered>, &'static str> {
     let event: Value = serde_json::from_str(line).map_err(|_| "it is not JSON")?;
     let text = |name: &str| event.get(name).and_then(Value::as_str);
-    let action = text("action").ok_or("it has no action")?;
-    if !["did.revoke", "token.revoke", "did.put"].contains(&action) {
-        return Ok(None);
-    }
-    let subject = text("subject").ok_or("it has no subject")?;
-    let did = || Did::parse(subject).map_err(|_| "its subject is no DID");
-    let act = match action {
-        "did.revoke" => Act::RevokeDid(did()?),
-        "token.revoke" => {
-            Act::RevokeToken(Uuid::parse_str(subject).map_err(|_| "its subject is no token's id")?)
-        }
-        _ => Act::ReplaceKey(stored_key(did()?, event.get("detail")).ok_or("it has no key")?),
+    // Until there was one log of events, journals and the audit log said `action` and `detail`.
+    let kind = text("type").or_else(|| text("action")).ok_or("it has no type")?;
+    let kind = match kind {
+        "did.revoke" => OwnType::DidRevoked,
+        "token.revoke" => OwnType::TokenRevoked,
+        "did.put" => OwnType::DidStored,
+        _ => match OwnType::ALL.iter().find(|own| own.as_str() == kind) {
+            Some(own) => *own,
+            None => return Ok(None),
+        },
+    };
+    let subject = || text("subject").ok_or("it has no subject");
+    let did = || Did::parse(subject()?).map_err(|_| "its subject is no DID");
+    let data = event.get("data").or_else(|| event.get("detail"));
+    let act = match kind {
+        OwnType::DidRevoked => Act::RevokeDid(did()?),
+        OwnType::TokenRevoked => Act::RevokeToken(
+            Uuid::parse_str(subject()?).map_err(|_| "its subject is no token's id")?,
+        ),
+        OwnType::DidStored => Act::ReplaceKey(stored_key(did()?, data).ok_or("it has no key")?),
+        _ => return Ok(None),
     };
     // Archives count microseconds.
-    let at = match event.get("at") {
+    let at = match event.get("at").or_else(|| event.get("time")) {
         Some(Value::String(at)) => at.parse().ok(),
         Some(Value::Number(at)) => at.as_i64().and_then(Timestamp::from_timestamp_micros),
         _ => None,
@@ -226,8 +235,8 @@ fn entry(line: &str) -> Result<Option<Remembered>, &'static str> {
     Ok(Some(Remembered { at: at.ok_or("it has no time")?, act }))
 }
 
-fn stored_key(did: Did, detail: Option<&Value>) -> Option<NewDid> {
-    let text = |name| detail?.get(name)?.as_str();
+fn stored_key(did: Did, data: Option<&Value>) -> Option<NewDid> {
+    let text = |name| data?.get(name)?.as_str();
     let bytes = STANDARD.decode(text("public_key")?).ok()?;
     let key = PublicKey::new(KeyType::parse(text("key_type")?)?, &bytes).ok()?;
     Some(NewDid { did, key, owner_address: text("owner_address").map(str::to_owned) })
@@ -305,19 +314,20 @@ mod tests {
     }
 
     #[test]
-    fn events_of_the_audit_log_are_read_in_any_order() {
+    fn events_of_the_log_are_read_in_any_order() {
         let entries = entries();
         let mut text = lines(&entries.iter().rev().cloned().collect::<Vec<_>>());
-        text += "\n{\"id\":\"x\",\"at\":1,\"action\":\"session.end\",\"subject\":\"y\"}\n";
+        text +=
+            "\n{\"id\":\"x\",\"at\":1,\"type\":\"onceguard.session.ended\",\"subject\":\"y\"}\n";
         let last = json!({ "at": at(50).timestamp_micros(), "actor": "operator",
-            "action": "did.revoke", "subject": "did:a:b" });
+            "type": "onceguard.did.revoked", "subject": "did:a:b" });
         text += &last.to_string();
         let found = read_events(&text).unwrap();
         assert_eq!(found[..3], entries);
         assert_eq!((found[3].at, found[3].act.to_string()), (at(50), "DID did:a:b".to_owned()));
         for (line, why) in [
             ("no JSON", "it is not JSON"),
-            ("{}", "it has no action"),
+            ("{}", "it has no type"),
             (r#"{"action":"did.revoke","at":1}"#, "it has no subject"),
             (r#"{"action":"did.revoke","subject":"did:a:b"}"#, "it has no time"),
             (r#"{"action":"did.put","subject":"did:a:b","at":1}"#, "it has no key"),

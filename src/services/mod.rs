@@ -20,6 +20,11 @@ mod statistics;
 mod tokens;
 mod verdicts;
 
+use serde_json::Value;
+
+use crate::domain::{Actor, NewEvent, OwnType};
+use crate::origin::Origin;
+
 pub use agents::{Agents, TooMany};
 pub use claims::Claims;
 pub(crate) use dids::end_sessions as end_revoked_sessions;
@@ -39,3 +44,8 @@ pub use sessions::{OpenSession, Sessions, UpdateSession};
 pub use statistics::Statistics;
 pub use tokens::{ADMIN_TOKEN_FILE, AdminToken, Tokens};
 pub use verdicts::{ACCEPTED, Case, Denied, Seen, Verdict, Verdicts, Verified};
+
+/// An event of what a call asks for, or a job does.
+fn event(kind: OwnType, actor: Actor, subject: impl ToString, data: &Value) -> NewEvent {
+    NewEvent::own(kind, actor, subject, data).asked_by(Origin::current().request_id())
+}

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::ServiceError;
+use super::{ServiceError, event};
 use crate::config;
 use crate::domain::{
-    Actor, AuditEvent, Did, InactiveOwner, NewRecord, Page, PageRequest, Precondition, Record,
-    RecordChange, RecordCursor, RecordFeed, RecordFilter, RecordKey, RecordLimits, RecordUsage,
-    RecordsChanged, StoredContent,
+    Actor, Did, InactiveOwner, NewEvent, NewRecord, OwnType, Page, PageRequest, Precondition,
+    Record, RecordChange, RecordCursor, RecordFeed, RecordFilter, RecordKey, RecordLimits,
+    RecordUsage, RecordsChanged, StoredContent,
 };
 use crate::metrics::Metrics;
 use crate::storage::{Contents, FeedRequest, RecordWriter, Store};
@@ -194,10 +194,10 @@ fn is_damaged(record: &Record) -> bool {
     record.live.as_ref().is_some_and(|live| live.content == StoredContent::Damaged)
 }
 
-fn deletion(actor: Actor, owner: &Did, inactive: Option<Duration>) -> AuditEvent {
+fn deletion(actor: Actor, owner: &Did, inactive: Option<Duration>) -> NewEvent {
     let detail = match inactive {
         Some(inactive) => json!({ "inactive_days": inactive.as_secs() / 86_400 }),
         None => json!({}),
     };
-    AuditEvent { actor, action: "records.delete", subject: owner.to_string(), detail }
+    event(OwnType::RecordsDeleted, actor, owner, &detail)
 }

@@ -184,11 +184,11 @@ mod tests {
 
     #[test]
     fn a_row_is_the_same_from_either_database() {
-        let sqlite = r#"{"id":"00","detail":{"b":1e2,"a":[1.50,{"é":null}]},"at":5}"#;
-        let postgres = r#"{"id":"00","at":5,"detail":{"a": [1.50, {"é": null}], "b": 100}}"#;
-        assert_eq!(of(&[("audit_events", sqlite)]), of(&[("audit_events", postgres)]));
-        let other = r#"{"id":"00","at":5,"detail":{"a": [1.50, {"é": null}], "b": 101}}"#;
-        assert_ne!(of(&[("audit_events", sqlite)]), of(&[("audit_events", other)]));
+        let sqlite = r#"{"id":"00","data":{"b":1e2,"a":[1.50,{"é":null}]},"at":5}"#;
+        let postgres = r#"{"id":"00","at":5,"data":{"a": [1.50, {"é": null}], "b": 100}}"#;
+        assert_eq!(of(&[("events", sqlite)]), of(&[("events", postgres)]));
+        let other = r#"{"id":"00","at":5,"data":{"a": [1.50, {"é": null}], "b": 101}}"#;
+        assert_ne!(of(&[("events", sqlite)]), of(&[("events", other)]));
         let [one, two] = ["::102:304", "::1.2.3.4"]
             .map(|address| format!(r#"{{"id":"00","ip_address":"{address}"}}"#));
         assert_eq!(of(&[("sessions", &one)]), of(&[("sessions", &two)]));

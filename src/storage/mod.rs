@@ -4,12 +4,12 @@
 //! same rules (`tests/storage` runs one suite on both) and share no SQL. Nothing outside them
 //! writes SQL or names Diesel. A store decides by the database's clock, never by the process's.
 
-mod audit;
 mod claims;
 mod dids;
 mod dump;
 mod erasure;
 mod error;
+mod events;
 mod fingerprint;
 mod health;
 mod history;
@@ -37,12 +37,12 @@ use crate::clock::Clock;
 use crate::config::{Database, DatabaseUrl};
 use crate::metrics::Metrics;
 
-pub use audit::AuditRecord;
 pub use claims::{Asked, ClaimKind, ClaimLimits, OnLock};
 pub use dids::{Answer, DidChange, DidChanges, Reading};
 pub use dump::{BACKUP_LEASE, Dump, DumpChunk};
 pub use erasure::Erased;
 pub use error::StoreError;
+pub use events::{EventChain, KeptHead, LINK_BATCH};
 pub use fingerprint::{Fingerprint, Fingerprints};
 pub use health::{Finding, PoolStatus};
 pub use history::History;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::{Result, Store, on};
-use crate::domain::Cursor;
+use crate::domain::{Actor, Cursor, NewEvent, OwnType};
 
 /// What one batch of the purge ended or removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -13,7 +15,7 @@ pub struct Purged {
     pub sessions_deleted: u64,
     pub session_nonces_deleted: u64,
     pub signer_nonces_deleted: u64,
-    pub audit_events_deleted: u64,
+    pub events_deleted: u64,
     pub dids_deleted: u64,
     pub records_expired: u64,
     pub tombstones_deleted: u64,
@@ -29,7 +31,7 @@ impl Purged {
             + self.sessions_deleted
             + self.session_nonces_deleted
             + self.signer_nonces_deleted
-            + self.audit_events_deleted
+            + self.events_deleted
             + self.dids_deleted
             + self.records_expired
             + self.tombstones_deleted
@@ -44,7 +46,7 @@ impl std::ops::AddAssign for Purged {
         self.sessions_deleted += more.sessions_deleted;
         self.session_nonces_deleted += more.session_nonces_deleted;
         self.signer_nonces_deleted += more.signer_nonces_deleted;
-        self.audit_events_deleted += more.audit_events_deleted;
+        self.events_deleted += more.events_deleted;
         self.dids_deleted += more.dids_deleted;
         self.records_expired += more.records_expired;
         self.tombstones_deleted += more.tombstones_deleted;
@@ -80,8 +82,9 @@ pub enum PurgeStep {
     /// Deletes signers' nonces that expired longer ago than `margin`, and lowers the signers'
     /// counters by what it deleted.
     DeleteSignerNonces { margin: Duration },
-    /// Deletes audit events older than `retention`.
-    DeleteAuditEvents { retention: Duration },
+    /// Cuts the log: deletes its events older than `retention`, up to a signed head that is as old.
+    /// Whatever comes after that head stays, and so does the head.
+    DeleteEvents { retention: Duration },
     /// Deletes DIDs that a resolver read, are not revoked, and were not read for `unused`.
     DeleteUnusedDids { unused: Duration },
     /// Replaces records that expired by tombstones.
@@ -90,6 +93,12 @@ pub enum PurgeStep {
     DeleteTombstones { retention: Duration },
     /// Deletes what is left of erased records.
     DeleteErasedRecords,
+}
+
+/// Says that the beginning of the log is cut off, and at which signed head.
+pub(super) fn log_cut(sequence: i64, hash: &[u8]) -> NewEvent {
+    let data = json!({ "sequence": sequence, "hash": base16ct::lower::encode_string(hash) });
+    NewEvent::own(OwnType::LogCut, Actor::Job("purge"), "log", &data)
 }
 
 impl Store {

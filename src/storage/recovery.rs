@@ -12,7 +12,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Result, Store, on};
-use crate::domain::{Actor, AuditEvent, Did, NewDid, Timestamp};
+use crate::domain::{Actor, Did, NewDid, NewEvent, OwnType, Timestamp};
 
 /// Something that a database which went back in time may have forgotten, and must not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,9 @@ impl fmt::Debug for Memory {
     }
 }
 
+/// Of what a recovery did again, its event tells so many. `recover` lists all.
+const TOLD: usize = 50;
+
 /// What a recovery needs to know that the database does not.
 #[derive(Debug, Clone)]
 pub struct Recovery {
@@ -94,19 +97,20 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// Written with the recovery.
-    pub(super) fn event(&self, actor: Actor) -> AuditEvent {
-        AuditEvent {
-            actor,
-            action: "database.recover",
-            subject: self.generation.to_string(),
-            detail: json!({
-                "ancestor": self.ancestor,
-                "not_before": self.not_before,
-                "sessions": self.sessions_ended,
-                "done_again": self.done_again.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            }),
-        }
+    /// Written with the recovery. `head` is where the log of the copy ended: what came after it is
+    /// lost.
+    pub(super) fn event(&self, actor: Actor, head: (u64, Hash)) -> NewEvent {
+        let acts = self.done_again.iter().map(ToString::to_string);
+        let (sequence, hash) = head;
+        let data = json!({
+            "ancestor": self.ancestor,
+            "not_before": self.not_before,
+            "sessions": self.sessions_ended,
+            "done_again": acts.take(TOLD).collect::<Vec<_>>(),
+            "done_again_in_all": self.done_again.len(),
+            "head": { "sequence": sequence, "hash": base16ct::lower::encode_string(&hash) },
+        });
+        NewEvent::own(OwnType::DatabaseRecovered, actor, self.generation, &data)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{OnLock, Result, Store, StoreError, on};
 use crate::domain::{
-    AuditEvent, Changed, Did, EndReason, NewSession, Opened, Page, PageRequest, Parties, SealedKey,
+    Changed, Did, EndReason, NewEvent, NewSession, Opened, Page, PageRequest, Parties, SealedKey,
     Session, SessionFilter, SessionId, SessionPatch,
 };
 
@@ -12,7 +12,7 @@ pub struct Ending {
     pub id: SessionId,
     pub reason: EndReason,
     /// Written if this ends the session.
-    pub audit: Option<AuditEvent>,
+    pub audit: Option<NewEvent>,
 }
 
 /// What came of a call that was asked together with others.
@@ -123,19 +123,19 @@ impl Store {
         &self,
         id: SessionId,
         reason: EndReason,
-        audit: Option<AuditEvent>,
+        audit: Option<NewEvent>,
     ) -> Result<Changed> {
         only(self.end_each(&[Ending { id, reason, audit }], OnLock::Wait).await)
     }
 
     /// Ends up to `limit` live sessions of these parties, and returns how many it ended; fewer
     /// than `limit` means that none is left. Sessions opened meanwhile may be left out. The
-    /// audit event, with `sessions` added to its detail, is written if any was ended.
+    /// audit event, with `sessions` added to its data, is written if any was ended.
     pub async fn end_sessions(
         &self,
         parties: &Parties,
         reason: EndReason,
-        audit: Option<AuditEvent>,
+        audit: Option<NewEvent>,
         limit: u32,
     ) -> Result<u64> {
         on!(self, store => store.end_sessions(parties, reason, audit, limit).await)
@@ -147,7 +147,7 @@ impl Store {
     pub async fn end_sessions_of_revoked(
         &self,
         did: Option<&Did>,
-        audit: Option<AuditEvent>,
+        audit: Option<NewEvent>,
         limit: u32,
     ) -> Result<u64> {
         on!(self, store => store.end_sessions_of_revoked(did, audit, limit).await)

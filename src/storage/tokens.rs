@@ -3,10 +3,10 @@
 use uuid::Uuid;
 
 use super::{Result, Store, on};
-use crate::domain::{ApiToken, AuditEvent, NewToken, TokenHash};
+use crate::domain::{ApiToken, NewEvent, NewToken, TokenHash};
 
 impl Store {
-    pub async fn create_token(&self, new: NewToken, audit: AuditEvent) -> Result<ApiToken> {
+    pub async fn create_token(&self, new: NewToken, audit: NewEvent) -> Result<ApiToken> {
         on!(self, store => store.create_token(new, audit).await)
     }
 
@@ -25,7 +25,7 @@ impl Store {
     }
 
     /// Revokes a token; the first revocation stands. `None` when there is no such token.
-    pub async fn revoke_token(&self, id: Uuid, audit: AuditEvent) -> Result<Option<ApiToken>> {
+    pub async fn revoke_token(&self, id: Uuid, audit: NewEvent) -> Result<Option<ApiToken>> {
         on!(self, store => store.revoke_token(id, audit).await)
     }
 

@@ -24,12 +24,20 @@ use uuid::Uuid;
 use super::tables::TABLES;
 use super::{Fingerprints, Result, Store, StoreError, on};
 use crate::config::{DatabaseUrl, SqliteLocation};
-use crate::domain::{Actor, AuditEvent, Timestamp};
+use crate::domain::{Actor, NewEvent, OwnType, Timestamp};
 
 /// Tables that a service fills by itself, before any caller comes. A database in which only these
 /// have rows holds nothing.
-const FILLED_BY_ITSELF: [&str; 6] =
-    ["history", "instances", "leases", "sealing_keys", "record_shares", "audit_events"];
+const FILLED_BY_ITSELF: [&str; 8] = [
+    "history",
+    "instances",
+    "leases",
+    "sealing_keys",
+    "record_shares",
+    "events",
+    "event_heads",
+    "event_chain",
+];
 
 /// What a database that takes no changes says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,21 +213,11 @@ pub(super) fn by_table(counts: &[(String, i64)]) -> Vec<(&'static str, u64)> {
 }
 
 /// Written with [`Store::drain`], so that both databases have it.
-pub(super) fn began(id: Uuid, to: &str) -> AuditEvent {
-    AuditEvent {
-        actor: Actor::Operator,
-        action: "database.transfer",
-        subject: id.to_string(),
-        detail: json!({ "to": to }),
-    }
+pub(super) fn began(id: Uuid, to: &str) -> NewEvent {
+    NewEvent::own(OwnType::TransferBegan, Actor::Operator, id, &json!({ "to": to }))
 }
 
 /// Written with [`Store::release`].
-pub(super) fn called_off(id: Uuid) -> AuditEvent {
-    AuditEvent {
-        actor: Actor::Operator,
-        action: "database.transfer_cancel",
-        subject: id.to_string(),
-        detail: json!({}),
-    }
+pub(super) fn called_off(id: Uuid) -> NewEvent {
+    NewEvent::own(OwnType::TransferCancelled, Actor::Operator, id, &json!({}))
 }

@@ -238,8 +238,8 @@ async fn an_agent_revokes_itself(#[values(Sqlite, Postgres)] on: Database) {
         let revoke = format!("/v1/dids/{did}/revoke");
         let revoked = agent.request(&app, "POST", &revoke).send().await.is(200);
         assert_eq!(revoked["sessions_ended"], 1);
-        let events = app.store().audit_events(2).await.unwrap();
-        let actions: Vec<_> = events.iter().map(|event| event.action.as_str()).collect();
+        let events = app.store().newest_events(2).await.unwrap();
+        let actions: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
         assert_eq!(actions, ["sessions.end", "did.revoke"]);
         assert!(events.iter().all(|event| event.actor == agent.did.as_str()), "{events:?}");
         let path = format!("/v1/sessions/{id}");

@@ -38,7 +38,7 @@ async fn what_changes_trust_is_written_down(#[values(Sqlite, Postgres)] on: Data
         ]
     );
 
-    let events = app.store().audit_events(3).await.unwrap();
+    let events = app.store().newest_events(3).await.unwrap();
     let [_, forgotten, replaced] = &events[..] else { panic!("{events:?}") };
     for event in [forgotten, replaced] {
         assert!(event.actor.starts_with("token:admin ("), "{event:?}");
@@ -64,8 +64,8 @@ async fn a_session_key_is_given_to_nobody_unrecorded(#[values(Sqlite, Postgres)]
     app.caller(&[TokenScope::Sessions]).await.get(&path).await.is(403);
     Agent::new(KeyType::Ed25519).request(&app, "GET", &path).send().await.is(404);
 
-    let events = app.store().audit_events(500).await.unwrap();
-    let mut readers = events.iter().filter(|event| event.action == "session.key.read");
+    let events = app.store().newest_events(500).await.unwrap();
+    let mut readers = events.iter().filter(|event| event.kind == "session.key.read");
     let (token, party) = (readers.next().unwrap(), readers.next().unwrap());
     assert_eq!(readers.next(), None);
     assert!(token.actor.starts_with("token:of a test ("), "{token:?}");

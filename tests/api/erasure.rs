@@ -64,7 +64,7 @@ async fn nothing_names_an_erased_did(#[values(Sqlite, Postgres)] on: Database) {
     traces(&app, &other).await;
     let did = agent.did.as_str();
     let before = tables_with(&app, on, did).await;
-    for table in ["audit_events", "record_owners", "sessions", "signers"] {
+    for table in ["events", "record_owners", "sessions", "signers"] {
         assert!(before.iter().any(|found| found == table), "{before:?}");
     }
     let spent = app.store().raw().number("count(*) FROM signer_nonces").await;

@@ -343,7 +343,7 @@ async fn statistics_tell_an_operator_what_is_there(#[values(Sqlite, Postgres)] o
     assert!(stats["database"]["bytes"].as_u64().unwrap() > 0);
     let tables = stats["database"]["tables"].as_array().unwrap();
     let names: Vec<&Value> = tables.iter().map(|table| &table["name"]).collect();
-    for name in ["sessions", "nonces", "dids", "signer_nonces", "audit_events"] {
+    for name in ["sessions", "nonces", "dids", "signer_nonces", "events"] {
         assert!(names.contains(&&json!(name)), "{names:?}");
     }
     assert!(time(&stats["started_at"]) <= app.store().clock().now());

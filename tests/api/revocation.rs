@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::dids::{ed25519, key_in};
 use crate::sessions::{members, time};
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Answer, TestApp, a_did, an_audit_event};
+use crate::support::{Answer, TestApp, a_did, an_event};
 
 async fn revoke(app: &TestApp, did: &impl std::fmt::Display) -> Answer {
     app.request("POST", &format!("/v1/dids/{did}/revoke")).send().await.is(200)
@@ -23,7 +23,7 @@ async fn a_session_that_is_about_to_end_is_of_no_use(#[values(Sqlite, Postgres)]
         let fields = json!({party: did.as_str(), "session_key": "a2V5"});
         let path = format!("/v1/sessions/{}", app.open_with(fields).await.text_of("id"));
         app.get(&format!("{path}/key")).await.is(200);
-        app.store().revoke_did(&did, an_audit_event("did.revoke", &did)).await.unwrap();
+        app.store().revoke_did(&did, an_event("onceguard.did.revoked", &did)).await.unwrap();
         app.get(&path).await.is(200);
         app.refuses(app.request("GET", &format!("{path}/key")), 403, "did_revoked").await;
         let claim = app.request("POST", &format!("{path}/nonces")).json(&json!({"nonce": "n"}));
@@ -106,7 +106,7 @@ async fn a_second_revocation_changes_nothing(#[values(Sqlite, Postgres)] on: Dat
     assert_eq!(second["sessions_ended"], 0);
     assert_eq!(app.data().await, before);
     assert_eq!(app.audited().await, ["did.revoke"], "written down once");
-    let event = app.store().audit_events(1).await.unwrap().remove(0);
+    let event = app.store().newest_events(1).await.unwrap().remove(0);
     let admin = app.tokens().list().await.unwrap().remove(0);
     assert_eq!(event.subject, did.as_str());
     assert!(event.actor.contains(&admin.id.to_string()), "{event:?}");

@@ -50,8 +50,8 @@ async fn a_first_start_makes_an_admin_token_that_later_ones_keep(
     assert_eq!(app.application().admin_token, AdminToken::Elsewhere);
     assert!(!file.exists());
     app.with_token(Some(token)).get("/v1/stats").await.is(200);
-    let made = app.store().audit_events(10).await.unwrap();
-    assert_eq!(made.iter().filter(|event| event.action == "token.create").count(), 1);
+    let made = app.store().newest_events(10).await.unwrap();
+    assert_eq!(made.iter().filter(|event| event.kind == "token.create").count(), 1);
 }
 
 /// Whatever `auth.admin_token` takes must also let its bearer in.

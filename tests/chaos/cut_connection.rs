@@ -286,7 +286,7 @@ impl Calls {
         }
         settle_sessions(&self.sessions).await;
         assert_eq!(ask(&self.sessions, self.deed, &new).await, Ok(!done), "{cut:?} {skip}");
-        let events = format!("count(*) FROM audit_events WHERE subject = '{id}'");
+        let events = format!("count(*) FROM events WHERE subject = '{id}'");
         assert_eq!(self.raw.number(&events).await, i64::from(self.deed == Deed::End));
         Called { told, done, nothing_was_cut }
     }

@@ -17,8 +17,8 @@ use crate::instances::Pair;
 use crate::services::{dids_with, metrics};
 use crate::support::Database::Postgres;
 use crate::support::{
-    ChaosProxy, Home, RawSql, a_peer, a_public_key, an_audit_event, database_url, did, store_at,
-    unique, wait_for,
+    ChaosProxy, Home, RawSql, a_peer, a_public_key, an_event, database_url, did, store_at, unique,
+    wait_for,
 };
 
 /// How often a key changes while others read it.
@@ -31,7 +31,7 @@ fn homeless() -> Did {
 
 async fn put(store: &Store, did: &Did, key: u8) {
     let new = NewDid { did: did.clone(), key: a_public_key(key), owner_address: None };
-    store.put_did(new, an_audit_event("did.put", &"x")).await.unwrap();
+    store.put_did(new, an_event("onceguard.did.stored", &"x")).await.unwrap();
 }
 
 async fn hang_up(raw: &RawSql) {
@@ -152,7 +152,7 @@ async fn an_instance_that_hears_nothing_trusts_nothing_that_it_cached() {
         assert_eq!(instance.key(&changed).await, a_public_key(number));
     }
     assert!(!instance.is_revoked(&revoked).await);
-    direct.revoke_did(&revoked, an_audit_event("did.revoke", &revoked)).await.unwrap();
+    direct.revoke_did(&revoked, an_event("onceguard.did.revoked", &revoked)).await.unwrap();
     assert!(instance.is_revoked(&revoked).await);
 
     proxy.refuse(false);

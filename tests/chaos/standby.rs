@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::load::{caller, caller_with};
 use crate::support::{
-    Caller, Home, PrivatePostgres, a_did, a_new_did, a_nonce, a_session, an_audit_event, ask_all,
+    Caller, Home, PrivatePostgres, a_did, a_new_did, a_nonce, a_session, an_event, ask_all,
     by_signer, claim, database_config, database_url, in_seconds, in_session, naming, opened,
     outcome, unique, wait_for, with_key,
 };
@@ -129,13 +129,16 @@ impl Asked {
             naming(by_signer(&plain.client_did, a_nonce(), expires_at), plain.id),
         ];
         let barred = a_session();
-        let event = an_audit_event("did.revoke", &"x");
+        let event = an_event("onceguard.did.revoked", &"x");
         store.revoke_did(&barred.client_did, event).await.unwrap();
         let forgotten = a_new_did();
-        store.put_did(forgotten.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+        store.put_did(forgotten.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
         let client = opened(store, a_session()).await.client_did;
         let token = a_token();
-        store.create_token(token.clone(), an_audit_event("token.create", &token.id)).await.unwrap();
+        store
+            .create_token(token.clone(), an_event("onceguard.token.created", &token.id))
+            .await
+            .unwrap();
         store.add_sealing_key("retired", b"check").await.unwrap();
         Self {
             claims: claims.into_iter().map(|claim| with_key(claim, 1)).collect(),
@@ -152,7 +155,7 @@ impl Asked {
 
     /// Asks for all changes at once.
     async fn ask(&self, store: &Store) -> Told {
-        let event = || an_audit_event("test", &"test");
+        let event = || an_event("test", &"test");
         let claims = join_all(self.claims.iter().map(async |claim| {
             let facts = ask_all(store, std::slice::from_ref(claim)).await.remove(0);
             let with_key = facts.clone().map(|facts| outcome(claim, &facts).as_str());
@@ -172,7 +175,7 @@ impl Asked {
             (
                 "forget",
                 store
-                    .forget_did(&self.forgotten, an_audit_event("did.forget", &"x"))
+                    .forget_did(&self.forgotten, an_event("onceguard.did.forgotten", &"x"))
                     .map(word)
                     .boxed(),
             ),

@@ -75,7 +75,7 @@ async fn the_audit_log_and_stats_tell_of_a_backup(#[values(Sqlite, Postgres)] on
     let (_, file) = place(&home, "one.tar.zst");
     home.run(&["backup", "--output", &file]).await.success();
     let raw = home.raw().await;
-    let events = "actor || ' ' || subject FROM audit_events WHERE action = 'backup'";
+    let events = "actor || ' ' || subject FROM events WHERE type = 'onceguard.backup.made'";
     assert_eq!(raw.text(events).await, format!("operator {file}"));
     let stats = json(home.run(&["stats", "--json"]).await);
     assert!(stats["last_backup_at"].is_string(), "{stats}");
@@ -244,7 +244,7 @@ async fn the_service_makes_backups_and_keeps_the_newest(#[values(Sqlite, Postgre
     let process = home.start().await;
     let second = if on == Postgres { Some(home.another().start().await) } else { None };
     let raw = home.raw().await;
-    let made = "count(*) FROM audit_events WHERE action = 'backup' AND actor = 'job:backup'";
+    let made = "count(*) FROM events WHERE type = 'onceguard.backup.made' AND actor = 'job:backup'";
     wait_for("a backup", async || (raw.number(made).await > 0).then_some(())).await;
     wait_for("the metric", async || {
         let url = format!("http://{}/metrics", process.ops);

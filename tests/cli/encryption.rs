@@ -90,7 +90,7 @@ async fn the_configuration_has_the_service_encrypt() {
         .set("backup.folder", folder.path().display())
         .set("backup.recipients", &public);
     let process = home.start().await;
-    let made = "count(*) FROM audit_events WHERE action = 'backup'";
+    let made = "count(*) FROM events WHERE type = 'onceguard.backup.made'";
     let raw = home.raw().await;
     crate::support::wait_for("a backup", async || (raw.number(made).await > 0).then_some(())).await;
     assert_eq!(process.stop().await.code(), 0);

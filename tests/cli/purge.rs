@@ -32,7 +32,7 @@ async fn a_dry_run_counts_and_changes_nothing(#[values(Sqlite, Postgres)] on: Da
     let after = json(home.run(&["purge", "--json"]).await);
     assert_eq!(after["sessions_expired"], 0);
     // What changed nothing left no event.
-    let events = "FROM audit_events WHERE action = 'purge' AND actor = 'operator'";
+    let events = "FROM events WHERE type = 'onceguard.database.purged' AND actor = 'operator'";
     assert_eq!(raw.number(&format!("count(*) {events}")).await, 1);
     let expired = "max(CAST(detail ->> 'sessions_expired' AS bigint))";
     assert_eq!(raw.number(&format!("{expired} {events}")).await, 3);

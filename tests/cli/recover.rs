@@ -89,7 +89,7 @@ async fn a_database_is_taken_as_it_is_on_the_operators_word(
     assert_eq!(taken["nothing_lost"], true);
     home.start().await.stop().await.success();
     assert_eq!(raw.number("count(*) FROM history WHERE recovered_at IS NOT NULL").await, 0);
-    let event = "count(*) FROM audit_events WHERE action = 'database.adopt'";
+    let event = "count(*) FROM events WHERE type = 'onceguard.database.adopted'";
     assert_eq!(raw.number(event).await, 1);
 }
 
@@ -153,7 +153,7 @@ async fn a_recovery_says_what_it_did_and_what_is_left_to_do(
     assert_eq!(after["sessions"]["active"], 0);
     assert!(after["database"]["recovered_at"].is_string(), "{after}");
     let raw = home.raw().await;
-    let event = "count(*) FROM audit_events WHERE action = 'database.recover' \
+    let event = "count(*) FROM events WHERE type = 'onceguard.database.recovered' \
                  AND actor = 'operator'";
     assert_eq!(raw.number(event).await, 1);
 

@@ -89,10 +89,10 @@ async fn an_archive_of_either_database_restores_into_either(
     for session in &after["sessions"] {
         assert!(!session["ended_at"].is_null() && session["session_key"].is_null(), "{session}");
     }
-    let events = without(&after, "audit_events", &[]);
-    assert!(events.is_superset(&without(&before, "audit_events", &[])));
+    let events = without(&after, "events", &[]);
+    assert!(events.is_superset(&without(&before, "events", &[])));
     let acts: BTreeSet<_> =
-        after["audit_events"].iter().map(|event| event["action"].as_str().unwrap()).collect();
+        after["events"].iter().map(|event| event["action"].as_str().unwrap()).collect();
     assert!(acts.contains("database.recover"), "{acts:?}");
     assert!(!after.contains_key("sealing_keys"));
     let history = &after["history"][0];

@@ -50,8 +50,8 @@ fn assert_same(before: &Rows, after: &Rows) {
     for table in tables {
         assert_eq!(without(after, table, &[]), without(before, table, &[]), "{table}");
     }
-    let events = without(after, "audit_events", &[]);
-    assert!(events.is_superset(&without(before, "audit_events", &[])));
+    let events = without(after, "events", &[]);
+    assert!(events.is_superset(&without(before, "events", &[])));
 }
 
 #[rstest]
@@ -172,7 +172,7 @@ async fn what_must_not_be_moved_stays_as_it_is(
     for (home, before) in [&home, &full].into_iter().zip(both) {
         let now = home.raw().await.data().await;
         // The start has made a token.
-        let kept = |data: &str| data.split("audit_events:").next().unwrap().to_owned();
+        let kept = |data: &str| data.split("events:").next().unwrap().to_owned();
         assert_eq!(kept(&now), kept(&before));
     }
     home.run(&["token", "create", "--name", "two", "--scope", "admin"]).await.success();
@@ -265,7 +265,7 @@ async fn a_transfer_that_was_killed_can_be_called_off(#[values(Sqlite, Postgres)
     let process = home.start().await;
     assert_eq!(process.stop().await.code(), 0);
     transfer(&home, &there, &["--yes"]).await.success();
-    let events = "count(*) FROM audit_events WHERE action LIKE 'database.transfer%'";
+    let events = "count(*) FROM events WHERE type LIKE 'onceguard.transfer.%'";
     assert_eq!(there.raw().await.number(events).await, 3);
 }
 

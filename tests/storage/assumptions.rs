@@ -13,7 +13,7 @@ use rstest::rstest;
 
 use crate::support::Database::Postgres;
 use crate::support::{
-    TestStore, a_did, a_nonce, a_session, an_audit_event, asked, by_signer, claim, database_config,
+    TestStore, a_did, a_nonce, a_session, an_event, asked, by_signer, claim, database_config,
     database_url, in_seconds, in_session, naming, opened, sessions_of, unique,
 };
 
@@ -144,7 +144,7 @@ async fn race_openings_with_revocations(store: &Store, direct: &TestStore) {
         let revoked = async {
             // Some sessions come before.
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            let event = an_audit_event("did.revoke", &did);
+            let event = an_event("onceguard.did.revoked", &did);
             assert!(store.revoke_did(&did, event).await.unwrap().first);
             // Nothing more is awaited: what comes after would hide in it.
             direct.raw().number(&count).await

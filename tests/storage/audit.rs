@@ -8,7 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
-use crate::support::{a_did, a_new_did, a_public_key, a_session, an_audit_event, opened, read};
+use crate::support::{a_did, a_new_did, a_public_key, a_session, an_event, opened, read};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -18,14 +18,14 @@ async fn an_event_reads_as_it_was_written_newest_first(
     let store = on.store().await;
     let before = store.now().await.unwrap();
     for subject in ["one", "two ü", "three"] {
-        store.audit(an_audit_event("test.write", &subject)).await.unwrap();
+        store.publish(vec![an_event("test.write", &subject)]).await.unwrap();
     }
-    let events = store.audit_events(2).await.unwrap();
+    let events = store.newest_events(2).await.unwrap();
     let subjects: Vec<_> = events.iter().map(|event| event.subject.as_str()).collect();
     assert_eq!(subjects, ["three", "two ü"]);
     for event in &events {
         assert!(event.at >= before);
-        assert_eq!((event.actor.as_str(), event.action.as_str()), ("operator", "test.write"));
+        assert_eq!((event.actor.as_str(), event.kind.as_str()), ("operator", "test.write"));
         assert_eq!(event.detail, json!({"why": "test"}));
         assert_eq!(event.id.get_version_num(), 7);
     }
@@ -48,13 +48,13 @@ async fn no_change_goes_unrecorded(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store().await;
     let session = opened(&store, a_session()).await;
     let token = a_token();
-    store.create_token(token.clone(), an_audit_event("token.create", &"x")).await.unwrap();
+    store.create_token(token.clone(), an_event("onceguard.token.created", &"x")).await.unwrap();
     let known = a_new_did();
-    store.put_did(known.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+    store.put_did(known.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     store.raw().break_audit_log().await;
-    let event = || an_audit_event("test", &"x");
+    let event = || an_event("test", &"x");
 
-    assert!(store.audit(event()).await.is_err());
+    assert!(store.publish(vec![event()]).await.is_err());
     let ended = store.end_session(session.id, EndReason::Ended, Some(event())).await;
     assert!(ended.is_err(), "{ended:?}");
     let parties = Parties { client_did: Some(session.client_did.clone()), server_did: None };
@@ -96,7 +96,7 @@ async fn no_change_goes_unrecorded(#[values(Sqlite, Postgres)] on: Database) {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_recorded_that_did_not_happen(#[values(Sqlite, Memory, Postgres)] on: Database) {
     let store = on.store().await;
-    let event = || an_audit_event("test", &"x");
+    let event = || an_event("test", &"x");
     store.forget_did(&a_did(), event()).await.unwrap();
     let revoked = a_new_did();
     store.revoke_did(&revoked.did, event()).await.unwrap();
@@ -109,8 +109,8 @@ async fn nothing_is_recorded_that_did_not_happen(#[values(Sqlite, Memory, Postgr
         ..SessionPatch::default()
     };
     store.update_session(session.id, patch).await.unwrap();
-    assert_eq!(store.audit_events(10).await.unwrap().len(), 1, "only the revocation");
+    assert_eq!(store.newest_events(10).await.unwrap().len(), 1, "only the revocation");
 
     store.put_did(a_new_did(), event()).await.unwrap();
-    assert_eq!(store.audit_events(10).await.unwrap().len(), 2);
+    assert_eq!(store.newest_events(10).await.unwrap().len(), 2);
 }

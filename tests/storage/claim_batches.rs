@@ -5,8 +5,8 @@ use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    Limits, a_did, a_nonce, a_session, an_audit_event, ask_all, by_signer, claim, claim_all,
-    in_seconds, in_session, nonce, opened,
+    Limits, a_did, a_nonce, a_session, an_event, ask_all, by_signer, claim, claim_all, in_seconds,
+    in_session, nonce, opened,
 };
 
 #[rstest]
@@ -51,7 +51,7 @@ async fn the_claims_of_a_batch_do_not_fail_each_other(
     let revoked = opened(&store, a_session()).await;
     store.end_session(ended.id, EndReason::Ended, None).await.unwrap();
     let did = &revoked.client_did;
-    store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap();
+    store.revoke_did(did, an_event("onceguard.did.revoked", did)).await.unwrap();
     let (signer, full) = (a_did(), a_did());
     let (past, future) = (in_seconds(&store, -5).await, in_seconds(&store, 300).await);
     claim(&store, &by_signer(&full, a_nonce(), future)).await;

@@ -6,7 +6,7 @@ use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    TestStore, a_did, a_nonce, a_session, an_audit_event, ask_all, by_signer, claim, in_seconds,
+    TestStore, a_did, a_nonce, a_session, an_event, ask_all, by_signer, claim, in_seconds,
     in_session, minutes, nonce, opened, outcome, purge_batch, read,
 };
 
@@ -163,7 +163,7 @@ async fn no_claim_is_accepted_after_the_revocation_was_told(
         let revoking = {
             let (store, did) = ((*store).clone(), did.clone());
             tokio::spawn(async move {
-                store.revoke_did(&did, an_audit_event("did.revoke", &did)).await.unwrap();
+                store.revoke_did(&did, an_event("onceguard.did.revoked", &did)).await.unwrap();
             })
         };
         let claiming: Vec<_> = (0..4)

@@ -6,7 +6,7 @@ use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    Limits, a_did, a_nonce, a_session, an_audit_event, ask, by_signer, claim, claim_all, digest,
+    Limits, a_did, a_nonce, a_session, an_event, ask, by_signer, claim, claim_all, digest,
     in_seconds, in_session, minutes, opened, outcome, with_key,
 };
 
@@ -108,7 +108,7 @@ async fn a_repeat_gets_the_first_outcome_through_every_refusal(
 
     store.end_session(ended.id, EndReason::Ended, None).await.unwrap();
     for did in [&revoked.server_did, &signers[1]] {
-        store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap();
+        store.revoke_did(did, an_event("onceguard.did.revoked", did)).await.unwrap();
     }
     store.pass(minutes(3)).await;
     // Its own time has come, by whichever clock.

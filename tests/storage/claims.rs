@@ -8,12 +8,12 @@ use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    Limits, a_did, a_nonce, a_session, an_audit_event, ask, by_signer, claim, claim_all, days,
+    Limits, a_did, a_nonce, a_session, an_event, ask, by_signer, claim, claim_all, days,
     in_seconds, in_session, minutes, nonce, opened, outcome, purge_batch, read,
 };
 
 async fn revoke(store: &Store, did: &onceguard::domain::Did) {
-    store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap();
+    store.revoke_did(did, an_event("onceguard.did.revoked", did)).await.unwrap();
 }
 
 #[rstest]

@@ -9,7 +9,7 @@ use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    ChaosProxy, DEADLINE, TestStore, a_did, a_new_did, a_public_key, a_reading, an_audit_event,
+    ChaosProxy, DEADLINE, TestStore, a_did, a_new_did, a_public_key, a_reading, an_event,
     database_url, days, did, minutes, purge_batch, store_at, wait_for,
 };
 
@@ -30,7 +30,7 @@ fn revoked(did: &Did, here: bool) -> DidChange {
 }
 
 async fn revoke(store: &Store, did: &Did) {
-    store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap();
+    store.revoke_did(did, an_event("onceguard.did.revoked", did)).await.unwrap();
 }
 
 #[rstest]
@@ -55,7 +55,7 @@ async fn a_change_of_sqlite_by_another_process_may_be_anything() {
     let store = Sqlite.store().await;
     let mut changes = store.watch_dids();
     hears(&mut changes, DidChange::Everything).await;
-    store.put_did(a_new_did(), an_audit_event("did.put", &"x")).await.unwrap();
+    store.put_did(a_new_did(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     store.raw().execute("DELETE FROM dids").await;
     hears(&mut changes, DidChange::Everything).await;
     let page = PageRequest { limit: 10, after: None };
@@ -72,18 +72,21 @@ async fn changes_through_another_store_are_told() {
 
     let new = a_new_did();
     let read = a_did();
-    other.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+    other.put_did(new.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     hears(&mut changes, changed(&new.did)).await;
     // The same once more, and a session's opening, change nothing that is told.
-    other.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+    other.put_did(new.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     other
-        .put_did(NewDid { key: a_public_key(2), ..new.clone() }, an_audit_event("did.put", &"x"))
+        .put_did(
+            NewDid { key: a_public_key(2), ..new.clone() },
+            an_event("onceguard.did.stored", &"x"),
+        )
         .await
         .unwrap();
     hears(&mut changes, changed(&new.did)).await;
-    other.forget_did(&new.did, an_audit_event("did.forget", &"x")).await.unwrap();
+    other.forget_did(&new.did, an_event("onceguard.did.forgotten", &"x")).await.unwrap();
     hears(&mut changes, changed(&new.did)).await;
-    other.forget_did(&new.did, an_audit_event("did.forget", &"x")).await.unwrap();
+    other.forget_did(&new.did, an_event("onceguard.did.forgotten", &"x")).await.unwrap();
 
     let reading = Reading { version: Some(1), ..a_reading(&other, &read, 1).await };
     other.record_did(reading.clone()).await.unwrap();
@@ -161,7 +164,7 @@ async fn a_lost_connection_is_told_and_replaced() {
         hears(&mut changes, DidChange::Blind).await;
         hears(&mut changes, DidChange::Everything).await;
         let new = a_new_did();
-        other.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+        other.put_did(new.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
         hears(&mut changes, changed(&new.did)).await;
     }
 }
@@ -177,7 +180,7 @@ async fn a_connection_that_fell_silent_is_told_and_replaced() {
     proxy.freeze(true);
     hears(&mut changes, DidChange::Blind).await;
     let new = a_new_did();
-    store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+    store.put_did(new.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     proxy.freeze(false);
     // Nothing of the connection that was given up comes late.
     hears(&mut changes, DidChange::Everything).await;
@@ -194,10 +197,10 @@ async fn a_server_that_is_away_is_waited_for() {
     proxy.cut();
     let mut changes = far.watch_dids();
     let new = a_new_did();
-    store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+    store.put_did(new.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     proxy.refuse(false);
     hears(&mut changes, DidChange::Everything).await;
-    store.forget_did(&new.did, an_audit_event("did.forget", &"x")).await.unwrap();
+    store.forget_did(&new.did, an_event("onceguard.did.forgotten", &"x")).await.unwrap();
     hears(&mut changes, changed(&new.did)).await;
 }
 
@@ -256,11 +259,11 @@ async fn no_change_is_lost_in_a_gap() {
         for round in 0..60_u8 {
             for (number, did) in dids.iter().enumerate() {
                 if (usize::from(round) + number) % 7 == 0 {
-                    other.forget_did(did, an_audit_event("did.forget", &"x")).await.unwrap();
+                    other.forget_did(did, an_event("onceguard.did.forgotten", &"x")).await.unwrap();
                 } else {
                     let key = a_public_key(round);
                     let new = NewDid { did: did.clone(), key, owner_address: None };
-                    other.put_did(new, an_audit_event("did.put", &"x")).await.unwrap();
+                    other.put_did(new, an_event("onceguard.did.stored", &"x")).await.unwrap();
                 }
             }
             if round % 6 == 0 {
@@ -268,7 +271,10 @@ async fn no_change_is_lost_in_a_gap() {
             }
         }
         other
-            .put_did(NewDid { did: last.clone(), ..a_new_did() }, an_audit_event("did.put", &"x"))
+            .put_did(
+                NewDid { did: last.clone(), ..a_new_did() },
+                an_event("onceguard.did.stored", &"x"),
+            )
             .await
             .unwrap();
     };

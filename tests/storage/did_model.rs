@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
-use crate::support::{a_did, a_document, a_public_key, an_audit_event, minutes};
+use crate::support::{a_did, a_document, a_public_key, an_event, minutes};
 
 #[derive(Debug, Clone, Copy)]
 enum Operation {
@@ -111,16 +111,19 @@ impl Tested {
                 Operation::Put { key } => {
                     let new = NewDid { did, key: a_public_key(key), owner_address: None };
                     running.spawn(async move {
-                        store.put_did(new, an_audit_event("did.put", &"x")).await.map(drop)
+                        store.put_did(new, an_event("onceguard.did.stored", &"x")).await.map(drop)
                     });
                 }
                 Operation::Forget => {
                     running.spawn(async move {
-                        store.forget_did(&did, an_audit_event("did.forget", &"x")).await.map(drop)
+                        store
+                            .forget_did(&did, an_event("onceguard.did.forgotten", &"x"))
+                            .await
+                            .map(drop)
                     });
                 }
                 Operation::Revoke => {
-                    let event = an_audit_event("did.revoke", &did);
+                    let event = an_event("onceguard.did.revoked", &did);
                     running.spawn(async move { store.revoke_did(&did, event).await.map(drop) });
                 }
             }

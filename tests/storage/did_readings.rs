@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
-use crate::support::{a_did, a_document, a_new_did, a_reading, an_audit_event, minutes};
+use crate::support::{a_did, a_document, a_new_did, a_reading, an_event, minutes};
 
 async fn find(store: &Store, did: &Did) -> Option<DidRecord> {
     store.did(did).await.unwrap().map(unclocked)
@@ -28,7 +28,7 @@ fn unclocked(record: DidRecord) -> DidRecord {
 }
 
 async fn revoke(store: &Store, did: &Did) {
-    store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap();
+    store.revoke_did(did, an_event("onceguard.did.revoked", did)).await.unwrap();
 }
 
 fn later(reading: &Reading, seconds: u64) -> Reading {
@@ -179,7 +179,7 @@ async fn a_key_stored_by_hand_gives_way(
     // Asked for before the key was stored.
     let reading = a_reading(&store, &did, 2).await;
     let new = NewDid { did: did.clone(), owner_address: Some("0x1".into()), ..a_new_did() };
-    store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+    store.put_did(new.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     if is_gone {
         let stands = recorded(&store, gone(&reading, Gone::NotFound)).await.unwrap();
         assert_eq!((stands.gone, &stands.key), (Some(Gone::NotFound), &Some(new.key)));
@@ -205,7 +205,7 @@ async fn storing_by_hand_forgets_what_was_read(#[values(Sqlite, Memory, Postgres
     recorded(&store, reading.clone()).await;
     recorded(&store, gone(&reading, Gone::Deactivated)).await;
     store
-        .put_did(NewDid { did: did.clone(), ..a_new_did() }, an_audit_event("did.put", &"x"))
+        .put_did(NewDid { did: did.clone(), ..a_new_did() }, an_event("onceguard.did.stored", &"x"))
         .await
         .unwrap();
     let stands = find(&store, &did).await.unwrap();
@@ -225,7 +225,10 @@ async fn no_reading_touches_a_revoked_did(#[values(Sqlite, Memory, Postgres)] on
     let (read, stored, unseen) = (a_did(), a_did(), a_did());
     recorded(&store, a_reading(&store, &read, 1).await).await;
     store
-        .put_did(NewDid { did: stored.clone(), ..a_new_did() }, an_audit_event("did.put", &"x"))
+        .put_did(
+            NewDid { did: stored.clone(), ..a_new_did() },
+            an_event("onceguard.did.stored", &"x"),
+        )
         .await
         .unwrap();
     for did in [&read, &stored, &unseen] {

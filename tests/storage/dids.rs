@@ -8,9 +8,7 @@ use onceguard::storage::Store;
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
-use crate::support::{
-    a_did, a_new_did, a_public_key, a_session, an_audit_event, did, minutes, unique,
-};
+use crate::support::{a_did, a_new_did, a_public_key, a_session, an_event, did, minutes, unique};
 
 async fn record(store: &Store, did: &Did) -> DidRecord {
     unclocked(store.did(did).await.unwrap().unwrap())
@@ -22,7 +20,7 @@ fn unclocked(record: DidRecord) -> DidRecord {
 }
 
 async fn revoke(store: &Store, did: &Did) -> onceguard::domain::DidRevoked {
-    store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap()
+    store.revoke_did(did, an_event("onceguard.did.revoked", did)).await.unwrap()
 }
 
 /// The compressed generator of a curve (SEC 2), a valid key that anybody knows.
@@ -46,7 +44,7 @@ async fn a_did_reads_as_it_was_stored(#[values(Sqlite, Memory, Postgres)] on: Da
         let new = NewDid { did: a_did(), key, owner_address: Some("0xAbC ü".into()) };
         let before = store.now().await.unwrap();
         let DidStored::Created(created) =
-            store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap()
+            store.put_did(new.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap()
         else {
             panic!("not created")
         };
@@ -66,13 +64,13 @@ async fn a_did_reads_as_it_was_stored(#[values(Sqlite, Memory, Postgres)] on: Da
 async fn a_stored_key_is_replaced(#[values(Sqlite, Memory, Postgres)] on: Database) {
     let store = on.store().await;
     let new = NewDid { owner_address: Some("0x1".into()), ..a_new_did() };
-    store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+    store.put_did(new.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     let first = record(&store, &new.did).await;
     store.pass(minutes(1)).await;
 
     let other = NewDid { key: a_public_key(2), owner_address: None, ..new };
     let DidStored::Replaced(second) =
-        store.put_did(other.clone(), an_audit_event("did.put", &"x")).await.unwrap()
+        store.put_did(other.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap()
     else {
         panic!("not replaced")
     };
@@ -88,12 +86,15 @@ async fn dids_are_compared_byte_for_byte(#[values(Sqlite, Memory, Postgres)] on:
     let store = on.store().await;
     let (upper, lower) = (did("did:web:Example.com"), did("did:web:example.com"));
     store
-        .put_did(NewDid { did: upper.clone(), ..a_new_did() }, an_audit_event("did.put", &"x"))
+        .put_did(
+            NewDid { did: upper.clone(), ..a_new_did() },
+            an_event("onceguard.did.stored", &"x"),
+        )
         .await
         .unwrap();
     assert_eq!(store.did(&lower).await.unwrap(), None);
     let stored = store
-        .put_did(NewDid { did: lower, ..a_new_did() }, an_audit_event("did.put", &"x"))
+        .put_did(NewDid { did: lower, ..a_new_did() }, an_event("onceguard.did.stored", &"x"))
         .await
         .unwrap();
     assert!(matches!(stored, DidStored::Created(_)));
@@ -104,7 +105,7 @@ async fn dids_are_compared_byte_for_byte(#[values(Sqlite, Memory, Postgres)] on:
 async fn a_revocation_stands(#[values(Sqlite, Memory, Postgres)] on: Database) {
     let store = on.store().await;
     let (known, unseen) = (a_new_did(), a_did());
-    store.put_did(known.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+    store.put_did(known.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     for did in [&known.did, &unseen] {
         let before = store.now().await.unwrap();
         let first = revoke(&store, did).await;
@@ -113,14 +114,14 @@ async fn a_revocation_stands(#[values(Sqlite, Memory, Postgres)] on: Database) {
         assert_eq!((again.first, again.revoked_at), (false, first.revoked_at));
         assert_eq!(record(&store, did).await.revoked_at, Some(first.revoked_at));
         assert_eq!(
-            store.forget_did(did, an_audit_event("did.forget", &"x")).await.unwrap(),
+            store.forget_did(did, an_event("onceguard.did.forgotten", &"x")).await.unwrap(),
             DidForgotten::Revoked
         );
 
         let new = NewDid { did: did.clone(), ..a_new_did() };
         let before = record(&store, did).await;
         let DidStored::Revoked(stands) =
-            store.put_did(new, an_audit_event("did.put", &"x")).await.unwrap()
+            store.put_did(new, an_event("onceguard.did.stored", &"x")).await.unwrap()
         else {
             panic!("not refused")
         };
@@ -129,8 +130,8 @@ async fn a_revocation_stands(#[values(Sqlite, Memory, Postgres)] on: Database) {
     }
     assert_eq!(record(&store, &known.did).await.key, Some(known.key), "the key stays known");
     assert_eq!(record(&store, &unseen).await.key, None);
-    let events = store.audit_events(10).await.unwrap();
-    let revocations = events.iter().filter(|event| event.action != "did.put").count();
+    let events = store.newest_events(10).await.unwrap();
+    let revocations = events.iter().filter(|event| event.kind != "did.put").count();
     assert_eq!(revocations, 2, "one for each, the first time");
 }
 
@@ -142,17 +143,17 @@ async fn a_did_that_is_not_revoked_can_be_forgotten(
     let store = on.store().await;
     let new = a_new_did();
     assert_eq!(
-        store.forget_did(&new.did, an_audit_event("did.forget", &"x")).await.unwrap(),
+        store.forget_did(&new.did, an_event("onceguard.did.forgotten", &"x")).await.unwrap(),
         DidForgotten::NotFound
     );
-    store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+    store.put_did(new.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     assert_eq!(
-        store.forget_did(&new.did, an_audit_event("did.forget", &"x")).await.unwrap(),
+        store.forget_did(&new.did, an_event("onceguard.did.forgotten", &"x")).await.unwrap(),
         DidForgotten::Done
     );
     assert_eq!(store.did(&new.did).await.unwrap(), None);
     assert_eq!(
-        store.forget_did(&new.did, an_audit_event("did.forget", &"x")).await.unwrap(),
+        store.forget_did(&new.did, an_event("onceguard.did.forgotten", &"x")).await.unwrap(),
         DidForgotten::NotFound
     );
 }
@@ -183,7 +184,10 @@ async fn dids_are_listed_in_the_order_of_their_bytes(
         .to_vec();
     for did in &dids {
         store
-            .put_did(NewDid { did: did.clone(), ..a_new_did() }, an_audit_event("did.put", &"x"))
+            .put_did(
+                NewDid { did: did.clone(), ..a_new_did() },
+                an_event("onceguard.did.stored", &"x"),
+            )
             .await
             .unwrap();
     }
@@ -204,7 +208,7 @@ async fn a_list_of_dids_narrows(#[values(Sqlite, Memory, Postgres)] on: Database
     let c = NewDid { did: did("did:a:c"), owner_address: Some("0x2".into()), ..a_new_did() };
     let d = did("did:a:d");
     for new in [&a, &b, &c] {
-        store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+        store.put_did(new.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     }
     revoke(&store, &c.did).await;
     revoke(&store, &d).await;
@@ -291,7 +295,7 @@ async fn a_put_that_meets_a_revocation_does_not_undo_it(
             .map(|_| {
                 let (store, new) = ((*store).clone(), new.clone());
                 tokio::spawn(async move {
-                    store.put_did(new, an_audit_event("did.put", &"x")).await.unwrap()
+                    store.put_did(new, an_event("onceguard.did.stored", &"x")).await.unwrap()
                 })
             })
             .collect();

@@ -20,8 +20,8 @@ use uuid::Uuid;
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
     RawSql, TestStore, a_change, a_did, a_new_did, a_new_record, a_nonce, a_reading, a_record_key,
-    a_sealed_key, a_session, an_audit_event, by_signer, changed, claim, did, hex, in_seconds,
-    in_session, joining, minutes, no_limits, opened, with_key,
+    a_sealed_key, a_session, an_event, by_signer, changed, claim, did, hex, in_seconds, in_session,
+    joining, minutes, no_limits, opened, with_key,
 };
 
 type Rows = BTreeMap<&'static str, Vec<Map<String, Value>>>;
@@ -72,7 +72,7 @@ async fn fill(store: &TestStore) {
     let other = opened(store, v4).await;
     claim(store, &in_session(session.id, a_nonce())).await;
     claim(store, &with_key(in_session(other.id, a_nonce()), 0xa7)).await;
-    let event = || an_audit_event("did.put", &"x");
+    let event = || an_event("onceguard.did.stored", &"x");
     let stored = NewDid { owner_address: Some("0xabc".to_owned()), ..a_new_did() };
     store.put_did(stored, event()).await.unwrap();
     store.revoke_did(&did("did:web:revoked.example"), event()).await.unwrap();
@@ -121,7 +121,7 @@ async fn fill_records(store: &TestStore) {
     changed(store, &owner, a_change(&gone, Precondition::Present, None)).await;
     let puts = vec![a_change(&bare, Precondition::Absent, new())];
     store.change_records(&erased, RecordWriter::Agent, puts, no_limits()).await.unwrap();
-    store.erase_records(&erased, None, an_audit_event("records.delete", &"x")).await.unwrap();
+    store.erase_records(&erased, None, an_event("onceguard.records.deleted", &"x")).await.unwrap();
 }
 
 /// The value as SQL that compares with the column.

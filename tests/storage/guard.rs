@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::recovery::recover;
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    TestStore, a_did, a_nonce, a_session, an_audit_event, ask_all, claim, days, in_session,
-    joining, opened, wait_for,
+    TestStore, a_did, a_nonce, a_session, an_event, ask_all, claim, days, in_session, joining,
+    opened, wait_for,
 };
 
 pub(crate) async fn serving(on: Database, on_cut: OnCut) -> TestStore {
@@ -242,7 +242,7 @@ async fn an_instance_that_halts_only_revokes() {
     went_back(store.heartbeat().await);
     assert!(store.pool_status().refusal.is_some());
     let revoked = a_did();
-    store.revoke_did(&revoked, an_audit_event("did.revoke", &revoked)).await.unwrap();
+    store.revoke_did(&revoked, an_event("onceguard.did.revoked", &revoked)).await.unwrap();
     store.now().await.unwrap();
 
     let other = store.another().await;
@@ -285,8 +285,8 @@ async fn a_moved_database_is_taken_as_it_is() {
     let outcome = claim(&copy, &in_session(session.id, a_nonce())).await;
     assert_eq!(outcome.as_str(), "accepted");
     assert_eq!(copy.recovered_at(), None);
-    let event = copy.audit_events(1).await.unwrap().remove(0);
-    assert_eq!(event.action, "database.adopt");
+    let event = copy.newest_events(1).await.unwrap().remove(0);
+    assert_eq!(event.kind, "database.adopt");
 }
 
 /// An earlier state of the database, or another one, comes behind the same address.
@@ -316,7 +316,7 @@ async fn an_instance_that_recovers_revokes_again_what_it_remembers() {
     });
     copy.join(Joining { memory, ..joining(Asynchronous, Recover) }).await.unwrap();
     assert!(copy.did(&revoked).await.unwrap().unwrap().revoked_at.is_some());
-    let event = "count(*) FROM audit_events WHERE action = 'database.recover' AND \
+    let event = "count(*) FROM events WHERE type = 'onceguard.database.recovered' AND \
                  jsonb_array_length(detail -> 'done_again') = 1";
     assert_eq!(copy.raw().number(event).await, 1);
 }

@@ -9,14 +9,14 @@ use uuid::Uuid;
 use crate::guard::{cut, opens, serving};
 use crate::support::Database::Postgres;
 use crate::support::{
-    a_did, a_new_did, a_nonce, a_session, an_audit_event, ask_all, by_signer, claim, in_seconds,
+    a_did, a_new_did, a_nonce, a_session, an_event, ask_all, by_signer, claim, in_seconds,
     in_session, naming, opened,
 };
 use crate::tokens::a_token;
 
 /// What is acknowledged, and is the only thing that is missing afterwards.
 async fn decide(store: &Store, what: &str, plain: &Session, counted: &Session) {
-    let event = an_audit_event("did.revoke", &"x");
+    let event = an_event("onceguard.did.revoked", &"x");
     match what {
         // After what `decide` was prepared by, the slow one goes around the quick statement.
         "claim" | "claim slowly" => {

@@ -6,7 +6,7 @@ use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    a_did, a_new_did, a_nonce, a_reading, a_session, an_audit_event, by_signer, claim, claim_all,
+    a_did, a_new_did, a_nonce, a_reading, a_session, an_event, by_signer, claim, claim_all,
     in_seconds, in_session, opened,
 };
 
@@ -83,8 +83,8 @@ async fn migrations_go_down_and_up_with_data(#[values(Sqlite, Memory, Postgres)]
         let expires_at = in_seconds(&store, 60).await;
         claim(&store, &by_signer(&session.client_did, a_nonce(), expires_at)).await;
         let new = a_new_did();
-        store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
-        store.revoke_did(&new.did, an_audit_event("did.revoke", &new.did)).await.unwrap();
+        store.put_did(new.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
+        store.revoke_did(&new.did, an_event("onceguard.did.revoked", &new.did)).await.unwrap();
         let read = a_reading(&store, &a_did(), 1).await;
         store.record_did(read).await.unwrap();
         store.add_sealing_key("k1", b"check").await.unwrap();
@@ -115,8 +115,8 @@ async fn what_resolvers_read_is_forgotten_by_a_schema_without_it(
     let reading = a_reading(&store, &gone, 1).await;
     let reading = Reading { answer: Answer::Gone(Gone::NotFound), ..reading };
     store.record_did(reading).await.unwrap();
-    store.put_did(stored.clone(), an_audit_event("did.put", &"x")).await.unwrap();
-    store.revoke_did(&revoked, an_audit_event("did.revoke", &revoked)).await.unwrap();
+    store.put_did(stored.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
+    store.revoke_did(&revoked, an_event("onceguard.did.revoked", &revoked)).await.unwrap();
     let revoked_at = store.did(&revoked).await.unwrap().unwrap().revoked_at;
 
     let newest = folders("postgres").len();

@@ -9,8 +9,8 @@ use rstest::rstest;
 use crate::recovery::recover;
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    Limits, TestStore, a_did, a_new_did, a_nonce, an_audit_event, by_signer, claim, claim_all,
-    count, days, in_seconds, minutes, nonce, purge_batch,
+    Limits, TestStore, a_did, a_new_did, a_nonce, an_event, by_signer, claim, claim_all, count,
+    days, in_seconds, minutes, nonce, purge_batch,
 };
 
 fn namespace(name: &str) -> Namespace {
@@ -73,8 +73,8 @@ async fn a_namespace_is_no_did(#[values(Sqlite, Memory, Postgres)] on: Database)
             assert_eq!(outcome.as_str(), expected);
         }
     }
-    store.put_did(new, an_audit_event("did.put", &"x")).await.unwrap();
-    store.revoke_did(&did, an_audit_event("did.revoke", &did)).await.unwrap();
+    store.put_did(new, an_event("onceguard.did.stored", &"x")).await.unwrap();
+    store.revoke_did(&did, an_event("onceguard.did.revoked", &did)).await.unwrap();
     let refused = claim(&store, &by_signer(&did, a_nonce(), expires_at)).await;
     assert_eq!(refused.as_str(), "did_revoked");
     let accepted = claim(&store, &in_namespace(did.as_str(), a_nonce(), expires_at)).await;

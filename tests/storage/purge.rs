@@ -8,15 +8,14 @@ use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    TestStore, a_did, a_new_did, a_nonce, a_reading, a_sealed_key, a_session, an_audit_event,
-    by_signer, claim, claim_all, count, days, in_seconds, in_session, minutes, opened, purge_batch,
-    read,
+    TestStore, a_did, a_new_did, a_nonce, a_reading, a_sealed_key, a_session, an_event, by_signer,
+    claim, claim_all, count, days, in_seconds, in_session, minutes, opened, purge_batch, read,
 };
 
 const END: PurgeStep = PurgeStep::EndOverdueSessions;
 const DELETE: PurgeStep = PurgeStep::DeleteEndedSessions { retention: days(7) };
 const NONCES: PurgeStep = PurgeStep::DeleteSignerNonces { margin: minutes(1) };
-const AUDIT: PurgeStep = PurgeStep::DeleteAuditEvents { retention: days(180) };
+const AUDIT: PurgeStep = PurgeStep::DeleteEvents { retention: days(180) };
 const DIDS: PurgeStep = PurgeStep::DeleteUnusedDids { unused: days(7) };
 const RECORDS: PurgeStep = PurgeStep::ExpireRecords;
 const TOMBSTONES: PurgeStep = PurgeStep::DeleteTombstones { retention: days(180) };
@@ -303,15 +302,15 @@ async fn audit_events_leave_after_their_retention(
 ) {
     let store = on.store().await;
     for _ in 0..5 {
-        store.audit(an_audit_event("old", &"x")).await.unwrap();
+        store.publish(vec![an_event("test.old", &"x")]).await.unwrap();
     }
     store.pass(days(170)).await;
     assert_eq!(run(&store, AUDIT, 2).await, Purged::default());
-    store.audit(an_audit_event("new", &"x")).await.unwrap();
+    store.publish(vec![an_event("test.new", &"x")]).await.unwrap();
     store.pass(days(11)).await;
-    assert_eq!(run(&store, AUDIT, 2).await.audit_events_deleted, 5);
-    let left = store.audit_events(10).await.unwrap();
-    assert_eq!(left.iter().map(|event| event.action.as_str()).collect::<Vec<_>>(), ["new"]);
+    assert_eq!(run(&store, AUDIT, 2).await.events_deleted, 5);
+    let left = store.newest_events(10).await.unwrap();
+    assert_eq!(left.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["new"]);
 }
 
 #[rstest]
@@ -330,9 +329,9 @@ async fn dids_that_nobody_asks_for_leave(#[values(Sqlite, Memory, Postgres)] on:
     let gone = a_reading(&store, &unused[0], 1).await;
     let gone = Reading { answer: Answer::Gone(Gone::NotFound), ..gone };
     store.record_did(gone).await.unwrap();
-    store.put_did(stored.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+    store.put_did(stored.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     for did in [&revoked, &a_did()] {
-        store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap();
+        store.revoke_did(did, an_event("onceguard.did.revoked", did)).await.unwrap();
     }
     store.pass(days(6)).await;
     record(&used).await;
@@ -366,7 +365,7 @@ async fn a_did_that_is_read_or_revoked_while_the_purge_runs_stays(
                 if number % 2 == 0 {
                     instance.record_did(a_reading(&instance, did, 2).await).await.unwrap();
                 } else {
-                    let event = an_audit_event("did.revoke", did);
+                    let event = an_event("onceguard.did.revoked", did);
                     instance.revoke_did(did, event).await.unwrap();
                 }
             }
@@ -391,10 +390,10 @@ async fn fill(store: &TestStore) {
     let soon = in_seconds(store, 60).await;
     let claims: Vec<_> = (0..5).map(|_| by_signer(&signer, a_nonce(), soon)).collect();
     claim_all(store, &claims).await;
-    store.audit(an_audit_event("old", &"x")).await.unwrap();
+    store.publish(vec![an_event("test.old", &"x")]).await.unwrap();
     store.pass(days(200)).await;
     ended_session(store, 4).await;
-    store.audit(an_audit_event("new", &"x")).await.unwrap();
+    store.publish(vec![an_event("test.new", &"x")]).await.unwrap();
     for idle in [None, Some(60), Some(60)] {
         let mut new = a_session();
         new.idle_timeout_seconds = idle;
@@ -425,7 +424,7 @@ async fn the_preview_is_what_the_purge_then_does(#[values(Sqlite, Memory, Postgr
         sessions_deleted: 1,
         session_nonces_deleted: 13,
         signer_nonces_deleted: 5,
-        audit_events_deleted: 1,
+        events_deleted: 1,
         dids_deleted: 1,
         records_expired: 0,
         tombstones_deleted: 0,

@@ -8,7 +8,7 @@ use rstest::rstest;
 
 use crate::support::Database::Postgres;
 use crate::support::{
-    TestStore, a_nonce, a_session, an_audit_event, claim, claim_all, in_session, opened, read,
+    TestStore, a_nonce, a_session, an_event, claim, claim_all, in_session, opened, read,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Case {
             Self::ClientRevoked | Self::ServerRevoked => {
                 let client = matches!(self, Self::ClientRevoked);
                 let did = if client { &session.client_did } else { &session.server_did };
-                store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap();
+                store.revoke_did(did, an_event("onceguard.did.revoked", did)).await.unwrap();
             }
             Self::UsedUp | Self::Counted => {
                 assert_eq!(claim(store, &in_session(id, a_nonce())).await.as_str(), "accepted");

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    a_change, a_did, a_new_record, a_record_key, an_audit_event, changed, days, in_seconds,
-    minutes, purge_batch,
+    a_change, a_did, a_new_record, a_record_key, an_event, changed, days, in_seconds, minutes,
+    purge_batch,
 };
 
 const FORGET: PurgeStep = PurgeStep::DeleteTombstones { retention: days(180) };
@@ -218,7 +218,7 @@ async fn no_cursor_outlives_an_erasure_or_a_recovery(
     let owner = a_did();
     put(&store, &owner, "a", Precondition::Absent).await;
     let (_, before, _) = page(&store, &owner, None, 10).await;
-    let event = an_audit_event("records.delete", &owner);
+    let event = an_event("onceguard.records.deleted", &owner);
     assert_eq!(store.erase_records(&owner, None, event).await.unwrap(), Some(1));
     assert_eq!(feed(&store, &owner, Some(before), 10).await, RecordFeed::CursorExpired);
     put(&store, &owner, "a", Precondition::Absent).await;

@@ -10,7 +10,7 @@ use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    a_change, a_did, a_new_record, a_record_key, an_audit_event, days, no_limits, purge_batch,
+    a_change, a_did, a_new_record, a_record_key, an_event, days, no_limits, purge_batch,
 };
 
 fn put(id: &str, precondition: Precondition, size: usize) -> RecordChange {
@@ -118,7 +118,7 @@ async fn agents_share_a_quota_and_holders_do_not(#[values(Sqlite, Memory, Postgr
     assert!(is_made(&by_agent(&store, &vouched, limits, put("b", Absent, 100)).await));
     // What goes makes room.
     assert!(is_made(&by_agent(&store, &agents[0], limits, put("a", Present, 1)).await));
-    let event = an_audit_event("records.delete", &"x");
+    let event = an_event("onceguard.records.deleted", &"x");
     assert_eq!(store.erase_records(&agents[1], None, event).await.unwrap(), Some(1));
     assert!(is_made(&by_agent(&store, &agents[3], limits, put("a", Absent, 15)).await));
 }

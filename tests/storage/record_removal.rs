@@ -6,7 +6,7 @@ use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    a_change, a_did, a_new_record, a_record_key, an_audit_event, changed, days, minutes, no_limits,
+    a_change, a_did, a_new_record, a_record_key, an_event, changed, days, minutes, no_limits,
     purge_batch,
 };
 
@@ -24,11 +24,11 @@ async fn what_is_erased_is_gone_at_once_and_removed_in_bounded_steps(
         store.change_records(owner, RecordWriter::Agent, puts, no_limits()).await.unwrap();
         changed(&store, owner, a_change(&keys[9], Precondition::Present, None)).await;
     }
-    let event = || an_audit_event("records.delete", &owner);
+    let event = || an_event("onceguard.records.deleted", &owner);
     assert_eq!(store.erase_records(&a_did(), None, event()).await.unwrap(), None);
     assert_eq!(store.erase_records(&owner, None, event()).await.unwrap(), Some(9));
     assert_eq!(store.erase_records(&owner, None, event()).await.unwrap(), None);
-    assert_eq!(store.audit_events(10).await.unwrap().len(), 1);
+    assert_eq!(store.newest_events(10).await.unwrap().len(), 1);
     assert_eq!(store.record(&owner, &keys[0], Contents::Read).await.unwrap(), None);
     assert_eq!(store.record_usage(&owner).await.unwrap().records, 0);
     let shares = "sum(records) * 1000 + sum(bytes) FROM record_shares";
@@ -87,7 +87,7 @@ async fn owners_are_inactive_when_they_neither_read_nor_write(
     assert_eq!(store.inactive_owners(days(5), &rest).await.unwrap().items.len(), 3);
 
     // One that came back keeps its records.
-    let event = || an_audit_event("records.delete", &"x");
+    let event = || an_event("onceguard.records.deleted", &"x");
     assert_eq!(store.erase_records(&reader, Some(days(15)), event()).await.unwrap(), None);
     assert_eq!(store.erase_records(&idle, Some(days(15)), event()).await.unwrap(), Some(1));
 }

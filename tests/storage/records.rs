@@ -13,8 +13,7 @@ use serde_json::value::to_raw_value;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    a_change, a_did, a_new_record, a_record_key, an_audit_event, changed, in_seconds, minutes,
-    no_limits,
+    a_change, a_did, a_new_record, a_record_key, an_event, changed, in_seconds, minutes, no_limits,
 };
 
 pub(crate) async fn try_all(
@@ -201,7 +200,7 @@ async fn a_revoked_owner_writes_nothing_and_is_read(
     let (owner, key) = (a_did(), a_record_key("sync", "r"));
     let new = || Some(a_new_record(b"x"));
     let tag = changed(&store, &owner, a_change(&key, Precondition::Absent, new())).await.tag;
-    store.revoke_did(&owner, an_audit_event("did.revoke", &owner)).await.unwrap();
+    store.revoke_did(&owner, an_event("onceguard.did.revoked", &owner)).await.unwrap();
     for change in [
         a_change(&key, tagged(tag), new()),
         a_change(&key, tagged(tag), None),
@@ -211,7 +210,7 @@ async fn a_revoked_owner_writes_nothing_and_is_read(
     }
     assert_eq!(read(&store, &owner, &key).await.unwrap().tag, tag);
     let stranger = a_did();
-    store.revoke_did(&stranger, an_audit_event("did.revoke", &stranger)).await.unwrap();
+    store.revoke_did(&stranger, an_event("onceguard.did.revoked", &stranger)).await.unwrap();
     let change = a_change(&key, Precondition::Absent, new());
     assert_eq!(attempt(&store, &stranger, change).await, RecordsChanged::Revoked);
     if on != Memory {

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    TestStore, a_did, a_new_did, a_nonce, a_reading, a_sealed_key, a_session, an_audit_event,
-    claim, days, in_seconds, in_session, minutes, opened, read,
+    TestStore, a_did, a_new_did, a_nonce, a_reading, a_sealed_key, a_session, an_event, claim,
+    days, in_seconds, in_session, minutes, opened, read,
 };
 
 /// A machine whose clock is `ahead` of the database's, and an instance that allows this `skew`.
@@ -157,8 +157,8 @@ async fn cached_dids_are_stale_and_stored_ones_stay(
     for did in [&fresh, &revoked] {
         store.record_did(a_reading(&store, did, 1).await).await.unwrap();
     }
-    store.revoke_did(&revoked, an_audit_event("did.revoke", &revoked)).await.unwrap();
-    store.put_did(stored.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+    store.revoke_did(&revoked, an_event("onceguard.did.revoked", &revoked)).await.unwrap();
+    store.put_did(stored.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     let revoked_before = store.did(&revoked).await.unwrap().unwrap();
 
     let recovered = recover(&store).await;
@@ -193,12 +193,12 @@ async fn leases_are_free_and_keep_when_their_job_was_done(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recovery_is_an_audit_event(#[values(Sqlite, Memory, Postgres)] on: Database) {
+async fn a_recovery_is_an_event(#[values(Sqlite, Memory, Postgres)] on: Database) {
     let store = on.store().await;
     opened(&store, a_session()).await;
     let recovered = recover(&store).await;
-    let event = store.audit_events(1).await.unwrap().remove(0);
-    assert_eq!((event.actor.as_str(), event.action.as_str()), ("operator", "database.recover"));
+    let event = store.newest_events(1).await.unwrap().remove(0);
+    assert_eq!((event.actor.as_str(), event.kind.as_str()), ("operator", "database.recover"));
     assert_eq!(event.subject, recovered.generation.to_string());
     assert_eq!(event.detail["ancestor"], recovered.ancestor.to_string());
     assert_eq!(event.detail["sessions"], 1);

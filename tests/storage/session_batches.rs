@@ -8,16 +8,14 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
-use crate::support::{
-    TestStore, a_did, a_sealed_key, a_session, an_audit_event, minutes, opened, read,
-};
+use crate::support::{TestStore, a_did, a_sealed_key, a_session, an_event, minutes, opened, read};
 
 fn ending(id: SessionId) -> Ending {
     Ending { id, reason: EndReason::Ended, audit: None }
 }
 
 fn audited(id: SessionId) -> Ending {
-    Ending { audit: Some(an_audit_event("session.end", &id)), ..ending(id) }
+    Ending { audit: Some(an_event("onceguard.session.ended", &id)), ..ending(id) }
 }
 
 async fn open(store: &Store, new: &[NewSession]) -> Vec<Result<Opened>> {
@@ -57,7 +55,7 @@ async fn each_opening_has_its_own_answer(#[values(Sqlite, Memory, Postgres)] on:
     store.end_session(once_ended.id, EndReason::Ended, None).await.unwrap();
     let revoked = [by_revoked.client_did.clone(), with_revoked.server_did.clone()];
     for did in &revoked {
-        store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap();
+        store.revoke_did(did, an_event("onceguard.did.revoked", did)).await.unwrap();
     }
     twin.id = plain.id;
     // Of two with one id the first is refused, so the second is opened.
@@ -156,7 +154,7 @@ async fn each_ending_has_its_own_answer(#[values(Sqlite, Memory, Postgres)] on: 
         assert_eq!((session.id, end.reason), (id, reason));
     }
     let mut subjects: Vec<_> =
-        store.audit_events(10).await.unwrap().into_iter().map(|event| event.subject).collect();
+        store.newest_events(10).await.unwrap().into_iter().map(|event| event.subject).collect();
     subjects.sort();
     let mut expected = [live, keyed].map(|id| id.to_string());
     expected.sort();
@@ -180,9 +178,9 @@ async fn an_ending_that_cannot_be_written_down_fails_and_no_other_does(
         subject: refused.to_string(),
         detail: json!({}),
     };
-    let once = "CREATE UNIQUE INDEX refused ON audit_events (action) WHERE action = 'refused'";
+    let once = "CREATE UNIQUE INDEX refused ON events (action) WHERE action = 'refused'";
     store.raw().execute(once).await;
-    store.audit(event.clone()).await.unwrap();
+    store.publish(vec![event.clone()]).await.unwrap();
     let endings = [audited(first), Ending { audit: Some(event), ..ending(refused) }, audited(last)];
     let answers = end(&store, &endings).await;
     assert!(is_unexpected(&answers[1]), "{answers:?}");
@@ -191,7 +189,7 @@ async fn an_ending_that_cannot_be_written_down_fails_and_no_other_does(
         assert!(matches!(answers[index], Ok(Changed::Done(_))), "{answers:?}");
         assert_ne!(read(&store, id).await.state(), SessionState::Active);
     }
-    assert_eq!(store.audit_events(10).await.unwrap().len(), 3);
+    assert_eq!(store.newest_events(10).await.unwrap().len(), 3);
 }
 
 #[rstest]

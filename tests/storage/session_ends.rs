@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    a_did, a_nonce, a_sealed_key, a_session, an_audit_event, claim, in_session, minutes, opened,
+    a_did, a_nonce, a_sealed_key, a_session, an_event, claim, in_session, minutes, opened,
     purge_batch, read,
 };
 
@@ -37,7 +37,7 @@ async fn an_end_is_recorded_once(#[values(Sqlite, Memory, Postgres)] on: Databas
     let again = store.end_session(session.id, EndReason::Restored, None).await.unwrap();
     let Changed::Over(over) = again else { panic!("{again:?}") };
     assert_eq!(over.end, ended.end);
-    assert_eq!(store.audit_events(10).await.unwrap(), [], "no event was given");
+    assert_eq!(store.newest_events(10).await.unwrap(), [], "no event was given");
 }
 
 #[rstest]
@@ -64,7 +64,7 @@ async fn an_end_wipes_the_key_and_keeps_the_nonces(
             store.end_sessions(&parties, EndReason::Ended, None, 10).await.unwrap();
         }
         "revoked" => {
-            store.revoke_did(client, an_audit_event("did.revoke", client)).await.unwrap();
+            store.revoke_did(client, an_event("onceguard.did.revoked", client)).await.unwrap();
             store.end_sessions_of_revoked(None, None, 10).await.unwrap();
         }
         _ => {
@@ -86,9 +86,9 @@ async fn an_end_and_its_audit_event_come_together(
 ) {
     let store = on.store().await;
     let session = opened(&store, a_session()).await;
-    let event = an_audit_event("session.end", &session.id);
+    let event = an_event("onceguard.session.ended", &session.id);
     store.end_session(session.id, EndReason::Ended, Some(event)).await.unwrap();
-    let events = store.audit_events(10).await.unwrap();
+    let events = store.newest_events(10).await.unwrap();
     assert_eq!(events.len(), 1);
     assert_eq!(events[0].action, "session.end");
     assert_eq!(events[0].subject, session.id.to_string());
@@ -132,11 +132,11 @@ async fn the_sessions_of_parties_end_in_batches(#[values(Sqlite, Memory, Postgre
     }
     let parties = Parties { client_did: Some(client.clone()), server_did: None };
     for expected in [2, 2, 1, 0] {
-        let event = an_audit_event("session.end_many", &client);
+        let event = an_event("onceguard.sessions.ended", &client);
         let ended = store.end_sessions(&parties, EndReason::Ended, Some(event), 2).await.unwrap();
         assert_eq!(ended, expected);
     }
-    let events = store.audit_events(10).await.unwrap();
+    let events = store.newest_events(10).await.unwrap();
     let counts: Vec<_> = events.iter().map(|event| event.detail["sessions"].clone()).collect();
     assert_eq!(counts, [json!(1), json!(2), json!(2)], "newest first, and none for nothing");
 }
@@ -163,7 +163,7 @@ async fn the_sessions_of_revoked_dids_end(#[values(Sqlite, Memory, Postgres)] on
     let c = open_between(&store, &worse, &good).await.id;
     let d = open_between(&store, &good, &other).await.id;
     for did in [&bad, &worse] {
-        store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap();
+        store.revoke_did(did, an_event("onceguard.did.revoked", did)).await.unwrap();
     }
 
     assert_eq!(
@@ -195,7 +195,7 @@ async fn the_sessions_of_revoked_dids_end_in_batches(
         let server = if number == 0 { &bad } else { &good };
         open_between(&store, &bad, server).await;
     }
-    store.revoke_did(&bad, an_audit_event("did.revoke", &bad)).await.unwrap();
+    store.revoke_did(&bad, an_event("onceguard.did.revoked", &bad)).await.unwrap();
     for expected in [2, 2, 1, 0] {
         assert_eq!(store.end_sessions_of_revoked(Some(&bad), None, 2).await.unwrap(), expected);
     }

@@ -9,7 +9,7 @@ use onceguard::storage::Store;
 use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
-use crate::support::{a_did, a_session, an_audit_event, minutes, opened, purge_batch, read};
+use crate::support::{a_did, a_session, an_event, minutes, opened, purge_batch, read};
 
 /// Every page of a list.
 async fn all_pages(store: &Store, filter: &SessionFilter, limit: u32) -> Vec<Vec<Session>> {
@@ -148,7 +148,7 @@ async fn a_list_narrows_to_states_recorded_or_not(
     store.end_session(ended, EndReason::Ended, None).await.unwrap();
     let revoked = opened(&store, a_session()).await;
     let client = &revoked.client_did;
-    store.revoke_did(client, an_audit_event("did.revoke", client)).await.unwrap();
+    store.revoke_did(client, an_event("onceguard.did.revoked", client)).await.unwrap();
     store.end_sessions_of_revoked(Some(client), None, 10).await.unwrap();
     store.pass(minutes(90)).await;
     let active = opened(&store, a_session()).await.id;

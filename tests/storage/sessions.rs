@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    a_sealed_key, a_session, an_audit_event, claim, in_session, minutes, nonce, opened, read,
+    a_sealed_key, a_session, an_event, claim, in_session, minutes, nonce, opened, read,
 };
 
 fn metadata(value: &Value) -> Metadata {
@@ -136,7 +136,7 @@ async fn a_revoked_party_opens_nothing(
     let store = on.store().await;
     let new = a_session();
     let revoked = if party == "client" { &new.client_did } else { &new.server_did }.clone();
-    store.revoke_did(&revoked, an_audit_event("did.revoke", &revoked)).await.unwrap();
+    store.revoke_did(&revoked, an_event("onceguard.did.revoked", &revoked)).await.unwrap();
     assert_eq!(store.open_session(new.clone()).await.unwrap(), Opened::Revoked(revoked));
     assert_eq!(store.session(new.id).await.unwrap(), None);
 }
@@ -280,7 +280,11 @@ async fn a_session_that_is_over_changes_no_more(
         store.update_session(session.id, patch).await.unwrap(),
         store.touch_session(session.id).await.unwrap(),
         store
-            .end_session(session.id, EndReason::Ended, Some(an_audit_event("session.end", &"x")))
+            .end_session(
+                session.id,
+                EndReason::Ended,
+                Some(an_event("onceguard.session.ended", &"x")),
+            )
             .await
             .unwrap(),
     ] {
@@ -290,7 +294,7 @@ async fn a_session_that_is_over_changes_no_more(
     let mut after = read(&store, session.id).await;
     after.observed_at = before.observed_at;
     assert_eq!(after, before);
-    assert_eq!(store.audit_events(10).await.unwrap(), []);
+    assert_eq!(store.newest_events(10).await.unwrap(), []);
 }
 
 #[rstest]

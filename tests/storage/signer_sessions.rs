@@ -14,9 +14,8 @@ use uuid::Uuid;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    Limits, TestStore, a_did, a_nonce, a_session, a_session_between, an_audit_event, ask,
-    by_signer, claim, claim_all, count, in_seconds, in_session, naming, opened, outcome, read,
-    with_key,
+    Limits, TestStore, a_did, a_nonce, a_session, a_session_between, an_event, ask, by_signer,
+    claim, claim_all, count, in_seconds, in_session, naming, opened, outcome, read, with_key,
 };
 
 pub(crate) async fn counted(store: &Store, max_claims: u64) -> Session {
@@ -45,7 +44,7 @@ async fn refusal(store: &Store, claimed: &Claim) -> Refusal {
 }
 
 async fn revoke(store: &Store, did: &Did) {
-    store.revoke_did(did, an_audit_event("did.revoke", did)).await.unwrap();
+    store.revoke_did(did, an_event("onceguard.did.revoked", did)).await.unwrap();
 }
 
 /// The signer's nonces, and its counter if it has one.

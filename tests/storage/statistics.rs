@@ -6,7 +6,7 @@ use rstest::rstest;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    a_did, a_new_did, a_nonce, a_session, an_audit_event, by_signer, claim, claim_all, in_seconds,
+    a_did, a_new_did, a_nonce, a_session, an_event, by_signer, claim, claim_all, in_seconds,
     in_session, minutes, opened, purge_batch,
 };
 
@@ -31,9 +31,9 @@ async fn counts_tell_what_there_is(#[values(Sqlite, Postgres)] on: Database) {
     ];
     claim_all(&store, &claims).await;
     let known = a_new_did();
-    store.put_did(known.clone(), an_audit_event("did.put", &"x")).await.unwrap();
-    store.put_did(a_new_did(), an_audit_event("did.put", &"x")).await.unwrap();
-    store.revoke_did(&known.did, an_audit_event("did.revoke", &known.did)).await.unwrap();
+    store.put_did(known.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
+    store.put_did(a_new_did(), an_event("onceguard.did.stored", &"x")).await.unwrap();
+    store.revoke_did(&known.did, an_event("onceguard.did.revoked", &known.did)).await.unwrap();
     // PostgreSQL estimates nonces from its planner's statistics.
     store.raw().execute("ANALYZE").await;
 
@@ -76,7 +76,7 @@ async fn statistics_name_the_busiest_clients_and_every_table(
     assert_eq!(statistics.top_clients, top);
     assert_eq!(statistics.counts.active_sessions, 6);
     assert!(statistics.database_bytes > 0);
-    for table in ["sessions", "nonces", "signer_nonces", "dids", "audit_events"] {
+    for table in ["sessions", "nonces", "signer_nonces", "dids", "events"] {
         let found = statistics.tables.iter().find(|size| size.name == table);
         let size = found.unwrap_or_else(|| panic!("{table} is missing: {statistics:?}"));
         assert!(size.bytes <= statistics.database_bytes);
@@ -100,7 +100,7 @@ async fn a_database_holds_data_from_the_first_row_on(
         scopes: TokenScopes::new(vec![]),
         ttl_seconds: None,
     };
-    store.create_token(token, an_audit_event("token.create", &"x")).await.unwrap();
+    store.create_token(token, an_event("onceguard.token.created", &"x")).await.unwrap();
     store.add_sealing_key("k1", b"check").await.unwrap();
     store.take_lease("purge", "a", minutes(1)).await.unwrap();
     assert!(!store.holds_data().await.unwrap());
@@ -114,11 +114,11 @@ async fn a_database_holds_data_from_the_first_row_on(
             claim(&store, &by_signer(&a_did(), a_nonce(), expires_at)).await;
         }
         "did" => {
-            store.put_did(a_new_did(), an_audit_event("did.put", &"x")).await.unwrap();
+            store.put_did(a_new_did(), an_event("onceguard.did.stored", &"x")).await.unwrap();
         }
         _ => {
             let did = a_did();
-            store.revoke_did(&did, an_audit_event("did.revoke", &did)).await.unwrap();
+            store.revoke_did(&did, an_event("onceguard.did.revoked", &did)).await.unwrap();
         }
     }
     assert!(store.holds_data().await.unwrap());

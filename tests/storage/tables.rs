@@ -4,8 +4,8 @@ use rstest::rstest;
 
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{
-    TestStore, a_new_did, a_nonce, a_session, an_audit_event, by_signer, claim, in_seconds,
-    in_session, minutes, nonce, opened,
+    TestStore, a_new_did, a_nonce, a_session, an_event, by_signer, claim, in_seconds, in_session,
+    minutes, nonce, opened,
 };
 
 async fn refused(store: &TestStore, sql: &str) {
@@ -91,7 +91,7 @@ async fn nonces_of_sessions_look_the_same_on_both_databases(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_did_is_known_or_revoked(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store().await;
-    store.put_did(a_new_did(), an_audit_event("did.put", &"x")).await.unwrap();
+    store.put_did(a_new_did(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     refused(&store, "UPDATE dids SET public_key = NULL, key_type = NULL").await;
     refused(&store, "UPDATE dids SET document = '{}', key_type = NULL").await;
     refused(&store, "UPDATE dids SET gone = 'elsewhere'").await;
@@ -109,8 +109,8 @@ async fn a_did_is_known_or_revoked(#[values(Sqlite, Postgres)] on: Database) {
 async fn no_statement_takes_a_revocation_back(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store().await;
     let new = a_new_did();
-    store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
-    store.revoke_did(&new.did, an_audit_event("did.revoke", &new.did)).await.unwrap();
+    store.put_did(new.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
+    store.revoke_did(&new.did, an_event("onceguard.did.revoked", &new.did)).await.unwrap();
     refused(&store, "UPDATE dids SET revoked = false").await;
     refused(&store, "UPDATE dids SET revoked = false, revoked_at = NULL").await;
     refused(&store, "UPDATE dids SET revoked_at = NULL").await;
@@ -123,7 +123,7 @@ async fn no_statement_takes_a_revocation_back(#[values(Sqlite, Postgres)] on: Da
 async fn a_change_of_a_did_by_hand_is_dated(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store().await;
     let new = a_new_did();
-    store.put_did(new.clone(), an_audit_event("did.put", &"x")).await.unwrap();
+    store.put_did(new.clone(), an_event("onceguard.did.stored", &"x")).await.unwrap();
     if on == Sqlite {
         store.raw().execute("UPDATE dids SET updated_at = updated_at - 60000000").await;
     } else {
@@ -141,8 +141,8 @@ async fn a_change_of_a_did_by_hand_is_dated(#[values(Sqlite, Postgres)] on: Data
 #[tokio::test(flavor = "multi_thread")]
 async fn audit_events_are_not_rewritten(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store().await;
-    store.audit(an_audit_event("test", &"subject")).await.unwrap();
-    refused(&store, "UPDATE audit_events SET actor = 'nobody'").await;
+    store.publish(vec![an_event("test", &"subject")]).await.unwrap();
+    refused(&store, "UPDATE events SET actor = 'nobody'").await;
 }
 
 /// The server's zone is not UTC in these tests: a time without zone would be off by hours.

@@ -7,7 +7,7 @@ use rstest::rstest;
 use uuid::Uuid;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
-use crate::support::{an_audit_event, minutes, unique};
+use crate::support::{an_event, minutes, unique};
 
 pub(crate) fn a_token() -> NewToken {
     let mut hash = [7; 32];
@@ -27,7 +27,7 @@ async fn a_token_is_found_by_its_hash(#[values(Sqlite, Memory, Postgres)] on: Da
     let store = on.store().await;
     let new = a_token();
     assert_eq!(store.token(&new.hash).await.unwrap(), None);
-    let event = an_audit_event("token.create", &new.id);
+    let event = an_event("onceguard.token.created", &new.id);
     let created = store.create_token(new.clone(), event).await.unwrap();
     assert_eq!((created.id, &created.name, &created.scopes), (new.id, &new.name, &new.scopes));
     assert_eq!((created.expires_at, created.last_used_at, created.revoked_at), (None, None, None));
@@ -38,7 +38,7 @@ async fn a_token_is_found_by_its_hash(#[values(Sqlite, Memory, Postgres)] on: Da
     found.observed_at = created.observed_at;
     assert_eq!(found, created);
     assert_eq!(store.token(&a_token().hash).await.unwrap(), None);
-    assert_eq!(store.audit_events(10).await.unwrap()[0].action, "token.create");
+    assert_eq!(store.newest_events(10).await.unwrap()[0].action, "token.create");
 }
 
 #[rstest]
@@ -47,7 +47,10 @@ async fn many_tokens_are_found_at_once(#[values(Sqlite, Postgres)] on: Database)
     let store = on.store().await;
     let known: Vec<_> = (0..3).map(|_| a_token()).collect();
     for new in &known {
-        store.create_token(new.clone(), an_audit_event("token.create", &new.id)).await.unwrap();
+        store
+            .create_token(new.clone(), an_event("onceguard.token.created", &new.id))
+            .await
+            .unwrap();
     }
     // One that this version cannot read, because a later one made it.
     let raw = store.raw();
@@ -74,7 +77,7 @@ async fn many_tokens_are_found_at_once(#[values(Sqlite, Postgres)] on: Database)
 async fn a_token_expires_by_the_databases_clock(#[values(Sqlite, Memory, Postgres)] on: Database) {
     let store = on.store().await;
     let new = NewToken { ttl_seconds: Some(600), ..a_token() };
-    let event = an_audit_event("token.create", &new.id);
+    let event = an_event("onceguard.token.created", &new.id);
     let created = store.create_token(new.clone(), event).await.unwrap();
     let expires_at = created.expires_at.unwrap();
     assert_eq!(expires_at - created.created_at, chrono::Duration::seconds(600));
@@ -89,19 +92,19 @@ async fn a_token_expires_by_the_databases_clock(#[values(Sqlite, Memory, Postgre
 async fn the_first_revocation_of_a_token_stands(#[values(Sqlite, Memory, Postgres)] on: Database) {
     let store = on.store().await;
     let new = a_token();
-    store.create_token(new.clone(), an_audit_event("token.create", &new.id)).await.unwrap();
-    let event = || an_audit_event("token.revoke", &new.id);
+    store.create_token(new.clone(), an_event("onceguard.token.created", &new.id)).await.unwrap();
+    let event = || an_event("onceguard.token.revoked", &new.id);
     let first = store.revoke_token(new.id, event()).await.unwrap().unwrap();
     assert!(first.revoked_at.is_some() && !first.is_valid());
     let again = store.revoke_token(new.id, event()).await.unwrap().unwrap();
     assert_eq!(again.revoked_at, first.revoked_at);
     assert!(!store.token(&new.hash).await.unwrap().unwrap().is_valid());
-    let events = store.audit_events(10).await.unwrap();
+    let events = store.newest_events(10).await.unwrap();
     assert_eq!(events[0].action, "token.revoke");
 
     let before = events.len();
     assert_eq!(store.revoke_token(Uuid::now_v7(), event()).await.unwrap(), None);
-    assert_eq!(store.audit_events(10).await.unwrap().len(), before, "nothing happened");
+    assert_eq!(store.newest_events(10).await.unwrap().len(), before, "nothing happened");
 }
 
 #[rstest]
@@ -110,7 +113,10 @@ async fn a_tokens_use_is_recorded(#[values(Sqlite, Memory, Postgres)] on: Databa
     let store = on.store().await;
     let (used, unused) = (a_token(), a_token());
     for new in [&used, &unused] {
-        store.create_token(new.clone(), an_audit_event("token.create", &new.id)).await.unwrap();
+        store
+            .create_token(new.clone(), an_event("onceguard.token.created", &new.id))
+            .await
+            .unwrap();
     }
     let before = store.now().await.unwrap();
     store.token_used(used.id).await.unwrap();
@@ -129,9 +135,12 @@ async fn tokens_are_listed_oldest_first(#[values(Sqlite, Memory, Postgres)] on: 
         // Not in the order of the ids.
         let new = NewToken { id: Uuid::new_v4(), ..a_token() };
         ids.push(new.id);
-        store.create_token(new.clone(), an_audit_event("token.create", &new.id)).await.unwrap();
+        store
+            .create_token(new.clone(), an_event("onceguard.token.created", &new.id))
+            .await
+            .unwrap();
     }
-    store.revoke_token(ids[1], an_audit_event("token.revoke", &ids[1])).await.unwrap();
+    store.revoke_token(ids[1], an_event("onceguard.token.revoked", &ids[1])).await.unwrap();
     let listed: Vec<_> = store.list_tokens().await.unwrap().iter().map(|t| t.id).collect();
     assert_eq!(listed, ids);
 }

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{
-    a_did, a_new_did, a_nonce, a_session, an_audit_event, ask_all, by_signer, claim, did,
-    in_seconds, in_session, opened,
+    a_did, a_new_did, a_nonce, a_session, an_event, ask_all, by_signer, claim, did, in_seconds,
+    in_session, opened,
 };
 
 #[rstest]
@@ -21,7 +21,7 @@ async fn a_drained_database_takes_no_changes_until_it_is_released(
     let session = opened(&other, a_session()).await;
     let in_session = || in_session(session.id, a_nonce());
     let expires_at = in_seconds(&store, 60).await;
-    let (signer, event) = (a_did(), || an_audit_event("x", &"x"));
+    let (signer, event) = (a_did(), || an_event("test.x", &"x"));
     claim(&other, &in_session()).await;
     let before = store.raw().data().await;
 
@@ -36,19 +36,19 @@ async fn a_drained_database_takes_no_changes_until_it_is_released(
         for refused in [
             store.put_did(a_new_did(), event()).await.err(),
             store.revoke_did(&did("did:a:b"), event()).await.err(),
-            store.audit(event()).await.err(),
+            store.publish(vec![event()]).await.err(),
         ] {
             assert!(matches!(refused, Some(StoreError::Unavailable(_))), "{refused:?}");
         }
     }
-    let events = "count(*) FROM audit_events WHERE action = 'database.transfer'";
+    let events = "count(*) FROM events WHERE type = 'onceguard.transfer.began'";
     assert_eq!(store.raw().number(events).await, 1);
 
     assert!(!store.release(Uuid::now_v7()).await.unwrap(), "of another transfer");
     assert!(store.release(departure.id).await.unwrap());
     assert!(!store.release(departure.id).await.unwrap());
     assert_eq!(store.departure().await.unwrap(), None);
-    let cut = |data: &str| data.split("audit_events:").next().unwrap().to_owned();
+    let cut = |data: &str| data.split("events:").next().unwrap().to_owned();
     assert_eq!(cut(&store.raw().data().await), cut(&before));
     assert_eq!(claim(&other, &in_session()).await.as_str(), "accepted");
     other.close().await;

@@ -11,8 +11,8 @@ use rstest::rstest;
 
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{
-    TestStore, a_did, a_nonce, a_reading, a_session, an_audit_event, ask_all, by_signer, claim_all,
-    days, in_seconds, in_session, naming, nonce, opened, purge_batch, read,
+    TestStore, a_did, a_nonce, a_reading, a_session, an_event, ask_all, by_signer, claim_all, days,
+    in_seconds, in_session, naming, nonce, opened, purge_batch, read,
 };
 
 /// Makes a change that the schema's rules forbid.
@@ -198,7 +198,7 @@ async fn a_did_that_cannot_be_read_can_be_revoked(#[values(Sqlite, Postgres)] on
     let sql = format!("UPDATE dids SET key_type = 'riddle' WHERE did = '{did}'");
     break_rows(&store, on, &sql).await;
     for first in [true, false] {
-        let event = an_audit_event("did.revoke", did);
+        let event = an_event("onceguard.did.revoked", did);
         assert_eq!(store.revoke_did(did, event).await.unwrap().first, first);
     }
     assert_eq!(store.end_sessions_of_revoked(Some(did), None, 10).await, Ok(1));

@@ -168,8 +168,8 @@ impl TestApp {
 
     /// The actions of the audit log, newest first, except the creation of tokens.
     pub async fn audited(&self) -> Vec<String> {
-        let events = self.store.audit_events(500).await.unwrap();
-        let actions = events.into_iter().map(|event| event.action);
+        let events = self.store.newest_events(500).await.unwrap();
+        let actions = events.into_iter().map(|event| event.kind);
         actions.filter(|action| action != "token.create").collect()
     }
 }

@@ -103,7 +103,7 @@ pub fn joining(replication: Replication, on_cut: OnCut) -> Joining {
     }
 }
 
-pub fn an_audit_event(action: &'static str, subject: &impl ToString) -> AuditEvent {
+pub fn an_event(action: &'static str, subject: &impl ToString) -> AuditEvent {
     AuditEvent {
         actor: Actor::Operator,
         action,

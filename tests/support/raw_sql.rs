@@ -114,7 +114,7 @@ impl RawSql {
             "records",
             "record_blobs",
             "record_shares",
-            "audit_events",
+            "events",
         ] {
             writeln!(data, "{table}:\n{}", self.rows(table).await).unwrap();
         }
@@ -174,13 +174,13 @@ impl RawSql {
     pub async fn break_audit_log(&self) {
         self.execute(match self {
             Self::Sqlite(_) => {
-                "CREATE TRIGGER broken BEFORE INSERT ON audit_events \
+                "CREATE TRIGGER broken BEFORE INSERT ON events \
                  BEGIN SELECT RAISE(ABORT, 'the audit log is broken'); END"
             }
             Self::Postgres(_) => {
                 "CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ \
                  BEGIN RAISE EXCEPTION 'the audit log is broken'; END $$; \
-                 CREATE TRIGGER broken BEFORE INSERT ON audit_events \
+                 CREATE TRIGGER broken BEFORE INSERT ON events \
                  FOR EACH ROW EXECUTE FUNCTION broken()"
             }
         })

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Failure, database, out};
 use crate::config::{Config, Sessions};
 use crate::domain::{
-    Actor, Ask, AuditEvent, Did, DidFilter, MAX_PAGE, Metadata, NewDid, NewSession, Opened,
+    Actor, Ask, Did, DidFilter, MAX_PAGE, Metadata, NewDid, NewEvent, NewSession, Opened, OwnType,
     PageRequest, SessionFilter, StateFilter,
 };
 use crate::services::{Sealer, SealingKeys, admit_keys};
@@ -92,7 +92,7 @@ async fn holds_only(store: &Store, set: &Set) -> Result<bool, Failure> {
 async fn put_dids(store: &Store, set: &Set) -> Result<(), Failure> {
     for sample in &set.dids {
         let new = NewDid { did: sample.did.clone(), key: sample.key.clone(), owner_address: None };
-        store.put_did(new, event("did.put", &sample.did)).await?;
+        store.put_did(new, event(OwnType::DidStored, &sample.did)).await?;
     }
     Ok(())
 }
@@ -154,16 +154,11 @@ async fn use_nonces(store: &Store, set: &Set) -> Result<usize, Failure> {
 
 async fn revoke(store: &Store, set: &Set) -> Result<(), Failure> {
     for sample in set.dids.iter().filter(|sample| sample.revoked) {
-        store.revoke_did(&sample.did, event("did.revoke", &sample.did)).await?;
+        store.revoke_did(&sample.did, event(OwnType::DidRevoked, &sample.did)).await?;
     }
     Ok(())
 }
 
-fn event(action: &'static str, did: &Did) -> AuditEvent {
-    AuditEvent {
-        actor: Actor::Operator,
-        action,
-        subject: did.to_string(),
-        detail: json!({ "sample": true }),
-    }
+fn event(kind: OwnType, did: &Did) -> NewEvent {
+    NewEvent::own(kind, Actor::Operator, did, &json!({ "sample": true }))
 }

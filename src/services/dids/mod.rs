@@ -20,12 +20,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::ServiceError;
-use super::journal::{Journal, key_detail};
+use super::journal::{Journal, key_data};
+use super::{ServiceError, event};
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::{
-    Actor, AuditEvent, Did, DidFilter, DidForgotten, DidRecord, DidStored, EndReason, NewDid, Page,
+    Actor, Did, DidFilter, DidForgotten, DidRecord, DidStored, EndReason, NewDid, OwnType, Page,
     PageRequest, Peer, Timestamp,
 };
 use crate::metrics::Metrics;
@@ -192,13 +192,8 @@ impl Dids {
             return Ok(PutDid::KeyMismatch);
         }
         let did = new.did.clone();
-        let event = AuditEvent {
-            actor,
-            action: "did.put",
-            subject: did.to_string(),
-            // The key itself may be replaced again: an operator finds here which one it was.
-            detail: key_detail(&new),
-        };
+        // The key itself may be replaced again: an operator finds here which one it was.
+        let event = event(OwnType::DidStored, actor, did, &key_data(&new));
         let stored = self.store.put_did(new.clone(), event).await;
         self.cache.changed(&did).await;
         let stored = stored?;
@@ -210,8 +205,7 @@ impl Dids {
 
     /// Forgets a DID that is not revoked, on behalf of `actor`.
     pub async fn forget(&self, did: &Did, actor: Actor) -> Result<DidForgotten, ServiceError> {
-        let event =
-            AuditEvent { actor, action: "did.forget", subject: did.to_string(), detail: json!({}) };
+        let event = event(OwnType::DidForgotten, actor, did, &json!({}));
         let forgotten = self.store.forget_did(did, event).await;
         self.cache.changed(did).await;
         Ok(forgotten?)
@@ -222,12 +216,7 @@ impl Dids {
     /// ending the sessions fails half-way a repeat of the call, or the job, finishes it.
     pub async fn revoke(&self, did: &Did, actor: &Actor) -> Result<Revocation, ServiceError> {
         let began = Instant::now();
-        let event = AuditEvent {
-            actor: actor.clone(),
-            action: "did.revoke",
-            subject: did.to_string(),
-            detail: json!({}),
-        };
+        let event = event(OwnType::DidRevoked, actor.clone(), did, &json!({}));
         let revoked = self.store.revoke_did(did, event).await;
         self.cache.changed(did).await;
         let revoked_at = revoked?.revoked_at;
@@ -288,12 +277,12 @@ pub(crate) async fn end_sessions(
     did: Option<&Did>,
     actor: &Actor,
 ) -> Result<u64, ServiceError> {
-    let event = AuditEvent {
-        actor: actor.clone(),
-        action: "sessions.end",
-        subject: did.map_or_else(|| "revoked DIDs".to_owned(), Did::to_string),
-        detail: json!({ "reason": EndReason::DidRevoked.as_str() }),
-    };
+    let event = event(
+        OwnType::SessionsEnded,
+        actor.clone(),
+        did.map_or_else(|| "revoked DIDs".to_owned(), Did::to_string),
+        &json!({ "reason": EndReason::DidRevoked.as_str() }),
+    );
     let mut total = 0;
     loop {
         let ended = store.end_sessions_of_revoked(did, Some(event.clone()), END_BATCH).await?;

@@ -18,10 +18,10 @@ use zeroize::Zeroizing;
 
 use self::kinds::{End, Opening, Reading, Touch};
 use self::lines::Line;
-use super::{Sealer, ServiceError};
+use super::{Sealer, ServiceError, event};
 use crate::config;
 use crate::domain::{
-    Actor, AuditEvent, Changed, Did, EndReason, Metadata, NewSession, Opened, Page, PageRequest,
+    Actor, Changed, Did, EndReason, Metadata, NewSession, Opened, OwnType, Page, PageRequest,
     Parties, Session, SessionFilter, SessionId, SessionPatch,
 };
 use crate::metrics::Metrics;
@@ -147,13 +147,8 @@ impl Sessions {
         session: &Session,
         reader: Actor,
     ) -> Result<(), ServiceError> {
-        let event = AuditEvent {
-            actor: reader,
-            action: "session.key.read",
-            subject: session.id.to_string(),
-            detail: json!({}),
-        };
-        Ok(self.store.audit(event).await?)
+        let event = event(OwnType::SessionKeyRead, reader, session.id, &json!({}));
+        Ok(self.store.publish(vec![event]).await?)
     }
 
     /// The party of a session that is revoked, if one is. Its sessions end with it, but not at
@@ -183,14 +178,16 @@ impl Sessions {
         actor: Actor,
     ) -> Result<Changed, ServiceError> {
         let changes_trust = asked.session_key.is_some() || asked.ttl_seconds.is_some();
-        let event = changes_trust.then(|| AuditEvent {
-            actor,
-            action: "session.change",
-            subject: id.to_string(),
-            detail: json!({
-                "session_key": asked.session_key.is_some(),
-                "ttl_seconds": asked.ttl_seconds,
-            }),
+        let event = changes_trust.then(|| {
+            event(
+                OwnType::SessionChanged,
+                actor,
+                id,
+                &json!({
+                    "session_key": asked.session_key.is_some(),
+                    "ttl_seconds": asked.ttl_seconds,
+                }),
+            )
         });
         let session_key = match asked.session_key {
             None => None,
@@ -224,12 +221,8 @@ impl Sessions {
         id: SessionId,
         outsider: Option<&Actor>,
     ) -> Result<Changed, ServiceError> {
-        let audit = outsider.map(|actor| AuditEvent {
-            actor: actor.clone(),
-            action: "session.end",
-            subject: id.to_string(),
-            detail: json!({}),
-        });
+        let audit =
+            outsider.map(|actor| event(OwnType::SessionEnded, actor.clone(), id, &json!({})));
         self.lines.endings.ask(Ending { id, reason: EndReason::Ended, audit }).await
     }
 
@@ -248,11 +241,13 @@ impl Sessions {
     ) -> Result<u64, ServiceError> {
         let names = |did: &Option<Did>| did.as_ref().map(Did::to_string);
         let (client, server) = (names(&parties.client_did), names(&parties.server_did));
-        let event = outsider.map(|actor| AuditEvent {
-            actor: actor.clone(),
-            action: "sessions.end",
-            subject: client.iter().chain(server.iter()).cloned().collect::<Vec<_>>().join(" "),
-            detail: json!({ "client_did": client, "server_did": server }),
+        let event = outsider.map(|actor| {
+            event(
+                OwnType::SessionsEnded,
+                actor.clone(),
+                client.iter().chain(server.iter()).cloned().collect::<Vec<_>>().join(" "),
+                &json!({ "client_did": client, "server_did": server }),
+            )
         });
         let mut total = 0;
         loop {

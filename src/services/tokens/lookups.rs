@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::domain::{ApiToken, TokenHash};
+use crate::domain::{ApiToken, OwnType, TokenHash};
 use crate::origin::Origin;
 use crate::services::ServiceError;
 use crate::storage::Store;
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::config::{self, DatabaseUrl, SqliteLocation};
-    use crate::domain::{Actor, AuditEvent, NewToken, TokenScope, TokenScopes};
+    use crate::domain::{Actor, NewEvent, NewToken, OwnType, TokenScope, TokenScopes};
     use crate::metrics::Metrics;
     use crate::storage::ClaimLimits;
 
@@ -203,12 +203,12 @@ mod tests {
                 scopes: TokenScopes::new(vec![TokenScope::Nonces]),
                 ttl_seconds: None,
             };
-            let event = AuditEvent {
-                actor: Actor::Operator,
-                action: "token.create",
-                subject: "good".to_owned(),
-                detail: serde_json::json!({}),
-            };
+            let event = NewEvent::own(
+                OwnType::TokenCreated,
+                Actor::Operator,
+                "good",
+                &serde_json::json!({}),
+            );
             store.create_token(token, event).await.unwrap();
             Self { lookups: Arc::new(Lookups::new(store)), metrics, good }
         }

@@ -15,12 +15,12 @@ use zeroize::Zeroizing;
 
 use lookups::Lookups;
 
-use super::{Journal, ServiceError};
+use super::{Journal, ServiceError, event};
 use crate::clock::Clock;
 use crate::config;
 use crate::data_dir;
 use crate::domain::{
-    Actor, ApiToken, AuditEvent, NewToken, TokenHash, TokenScope, TokenScopes, TokenText,
+    Actor, ApiToken, NewToken, OwnType, TokenHash, TokenScope, TokenScopes, TokenText,
 };
 use crate::origin::Origin;
 use crate::storage::{Act, Store};
@@ -162,12 +162,7 @@ impl Tokens {
 
     /// Revokes a token; running instances forget it within 5 seconds.
     pub async fn revoke(&self, id: Uuid, actor: Actor) -> Result<Option<ApiToken>, ServiceError> {
-        let event = AuditEvent {
-            actor,
-            action: "token.revoke",
-            subject: id.to_string(),
-            detail: json!({}),
-        };
+        let event = event(OwnType::TokenRevoked, actor, id, &json!({}));
         let revoked = self.store.revoke_token(id, event).await?;
         self.remembered.invalidate_all();
         if let (Some(journal), Some(token)) = (&self.journal, &revoked) {
@@ -241,12 +236,8 @@ impl Tokens {
     ) -> Result<ApiToken, ServiceError> {
         let id = Uuid::now_v7();
         let words: Vec<_> = scopes.as_slice().iter().map(|scope| scope.as_str()).collect();
-        let event = AuditEvent {
-            actor,
-            action: "token.create",
-            subject: id.to_string(),
-            detail: json!({ "name": name, "scopes": words }),
-        };
+        let event =
+            event(OwnType::TokenCreated, actor, id, &json!({ "name": name, "scopes": words }));
         let new = NewToken { id, name: name.to_owned(), hash: text.hash(), scopes, ttl_seconds };
         Ok(self.store.create_token(new, event).await?)
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{Result, Store, on};
 use crate::domain::{
-    AuditEvent, Did, DidDocument, DidFilter, DidForgotten, DidRecord, DidRevoked, DidStored, Gone,
-    NewDid, Page, PageRequest, Timestamp,
+    Did, DidDocument, DidFilter, DidForgotten, DidRecord, DidRevoked, DidStored, Gone, NewDid,
+    NewEvent, Page, PageRequest, Timestamp,
 };
 
 pub use changes::{DidChange, DidChanges};
@@ -49,7 +49,7 @@ impl Store {
 
     /// Stores or replaces a DID's key, never a revoked one's. What a resolver read is forgotten.
     /// The audit event is written with the key.
-    pub async fn put_did(&self, new: NewDid, audit: AuditEvent) -> Result<DidStored> {
+    pub async fn put_did(&self, new: NewDid, audit: NewEvent) -> Result<DidStored> {
         on!(self, store => store.put_did(new, audit).await)
     }
 
@@ -62,13 +62,13 @@ impl Store {
     }
 
     /// Forgets a DID that is not revoked. The audit event is written if there was one.
-    pub async fn forget_did(&self, did: &Did, audit: AuditEvent) -> Result<DidForgotten> {
+    pub async fn forget_did(&self, did: &Did, audit: NewEvent) -> Result<DidForgotten> {
         on!(self, store => store.forget_did(did, audit).await)
     }
 
     /// Revokes a DID, seen before or not. The flag is committed when this returns; ending its
     /// sessions is [`Self::end_sessions_of_revoked`]. The event is written the first time.
-    pub async fn revoke_did(&self, did: &Did, audit: AuditEvent) -> Result<DidRevoked> {
+    pub async fn revoke_did(&self, did: &Did, audit: NewEvent) -> Result<DidRevoked> {
         on!(self, store => store.revoke_did(did, audit).await)
     }
 

@@ -2,17 +2,18 @@
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bytea, Text};
+use diesel::sql_types::{Array, BigInt, Bytea, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::PostgresStore;
-use super::audit;
 use super::connection::statement::Prepared;
+use super::events::{Tip, link_all, lock_chain, record_all};
 use super::records::remove::erase;
 use super::schema::dids;
+use super::sessions::row::unsigned;
 use crate::domain::{Actor, Did};
 use crate::storage::Result;
-use crate::storage::erasure::{Erased, alias, event};
+use crate::storage::erasure::{Erased, alias, events as stay, names};
 
 /// Locks the sessions in the order of their ids, as all do who lock several.
 const SESSIONS: &str = "
@@ -35,17 +36,26 @@ const SESSIONS: &str = "
 
 const SIGNER: &str = "UPDATE signers SET did = $2 WHERE signer = $1";
 
-/// Events are never changed; these are written anew, in the same statement.
-const EVENTS: &str = "
-    WITH named AS (
-        DELETE FROM audit_events
-        WHERE actor = $1 OR subject = $1 OR strpos(detail::text, $1) > 0
-        RETURNING id, at, actor, action, subject, outcome, detail
-    )
-    INSERT INTO audit_events (id, at, actor, action, subject, outcome, detail)
-    SELECT id, at, replace(actor, $1, $2), action, replace(subject, $1, $2), outcome,
-        replace(detail::text, $1, $2)::jsonb
-    FROM named";
+/// The events that may name the DID.
+const NAMED: &str = "
+    SELECT sequence, concat_ws(' ', source, subject, actor, data::text) AS text FROM events
+    WHERE sequence IS NOT NULL
+        AND strpos(concat_ws(' ', source, subject, actor, data::text), $1) > 0";
+
+/// Their places, and what binds them, stay.
+const EMPTY: &str = "
+    UPDATE events
+    SET type = 'onceguard.erased', source = 'onceguard', subject = NULL, actor = NULL,
+        outcome = 'success', request_id = NULL, data = '{}', salt = NULL
+    WHERE sequence = ANY ($1)";
+
+#[derive(QueryableByName)]
+struct Named {
+    #[diesel(sql_type = BigInt)]
+    sequence: i64,
+    #[diesel(sql_type = Text)]
+    text: String,
+}
 
 impl PostgresStore {
     pub async fn erase_sessions(&self, did: &Did, limit: u32) -> Result<u64> {
@@ -69,13 +79,28 @@ impl PostgresStore {
                 .bind::<Text, _>(&alias);
             Prepared(signer).execute(c).await?;
             erase_key(c, did).await?;
-            let events = sql_query(EVENTS).bind::<Text, _>(did.as_str()).bind::<Text, _>(&alias);
-            let events = Prepared(events).execute(c).await? as u64;
-            audit::record(c, &event(did, actor)).await?;
+            let (events, tip) = empty_events(c, did).await?;
+            let stay = stay(did, actor, &events);
+            record_all(c, &stay.iter().collect::<Vec<_>>()).await?;
+            link_all(c, tip).await?;
+            let events = events.len() as u64;
             Ok(Erased { records, events })
         })
         .await
     }
+}
+
+/// Empties the events that name the DID, and returns their places and the chain's end. They are
+/// linked first, so that every one of them has a place.
+async fn empty_events(c: &mut AsyncPgConnection, did: &Did) -> QueryResult<(Vec<u64>, Tip)> {
+    let tip = lock_chain(c).await?;
+    let tip = link_all(c, tip).await?;
+    let query = Prepared(sql_query(NAMED).bind::<Text, _>(did.as_str()));
+    let rows: Vec<Named> = query.load(c).await?;
+    let named = rows.into_iter().filter(|row| names(&row.text, did));
+    let places: Vec<i64> = named.map(|row| row.sequence).collect();
+    Prepared(sql_query(EMPTY).bind::<Array<BigInt>, _>(&places)).execute(c).await?;
+    Ok((places.into_iter().map(unsigned).collect::<QueryResult<_>>()?, tip))
 }
 
 /// A revocation stays, and nothing else of the row.

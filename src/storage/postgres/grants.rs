@@ -10,8 +10,10 @@ const LACKING: &str = "
     FROM (
         VALUES
             ('api_tokens', 'SELECT INSERT UPDATE'),
-            ('audit_events', 'SELECT INSERT DELETE'),
             ('dids', 'SELECT INSERT UPDATE DELETE'),
+            ('event_chain', 'SELECT UPDATE'),
+            ('event_heads', 'SELECT INSERT DELETE'),
+            ('events', 'SELECT INSERT UPDATE DELETE'),
             ('history', 'SELECT UPDATE'),
             ('instances', 'SELECT INSERT UPDATE DELETE'),
             ('leases', 'SELECT INSERT UPDATE'),

@@ -19,8 +19,8 @@ use super::guard::{ADOPT, Beat, Guard, check_server};
 use super::schema::instances;
 use super::sessions::lists::cut;
 use super::sessions::row::unsigned;
-use super::{PostgresStore, audit, unreadable};
-use crate::domain::{Actor, AuditEvent, Instance, Page, PageRequest, Timestamp};
+use super::{PostgresStore, events, unreadable};
+use crate::domain::{Actor, Instance, NewEvent, OwnType, Page, PageRequest, Timestamp};
 use crate::storage::instances::{KEPT, Stage, place, position};
 use crate::storage::readable::readable;
 use crate::storage::{Joining, Mark, Result, StoreError};
@@ -254,13 +254,8 @@ impl PostgresStore {
 
 async fn adopt_in(c: &mut AsyncPgConnection, actor: &Actor) -> QueryResult<()> {
     sql_query(ADOPT).execute(c).await?;
-    let event = AuditEvent {
-        actor: actor.clone(),
-        action: "database.adopt",
-        subject: "database".to_owned(),
-        detail: json!({}),
-    };
-    audit::record(c, &event).await
+    let event = NewEvent::own(OwnType::DatabaseAdopted, actor.clone(), "database", &json!({}));
+    events::record(c, &event).await
 }
 
 fn failed(error: &diesel::result::Error) -> StoreError {

@@ -5,12 +5,12 @@
 //! Every operation runs through `connection::pool::Pool::run`. Nothing here decides a time: the
 //! database's clock does, in SQL.
 
-mod audit;
 mod claims;
 mod connection;
 mod dids;
 mod dump;
 mod erasure;
+mod events;
 mod grants;
 mod guard;
 mod health;
@@ -34,6 +34,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -97,6 +98,8 @@ pub struct PostgresStore {
     runtime: Handle,
     limits: ClaimLimits,
     detour: Arc<Detour>,
+    /// Events were published.
+    published: Arc<Notify>,
 }
 
 struct Pools {
@@ -173,6 +176,7 @@ impl PostgresStore {
             runtime: Handle::current(),
             limits,
             detour: Arc::default(),
+            published: Arc::default(),
         })
     }
 

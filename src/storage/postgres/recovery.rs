@@ -7,14 +7,15 @@ use diesel::sql_types::{Integer, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
+use super::PostgresStore;
 use super::connection::errors::{InFlight, Trouble};
 use super::connection::statement::Prepared;
 use super::dids::REVOKE;
+use super::events::{Tip, link_all, lock_chain, record};
 use super::history::seconds;
 use super::schema::{api_tokens, dids, leases, sessions};
 use super::sessions::row::did;
-use super::{PostgresStore, audit};
-use crate::domain::{Did, EndReason, NewDid, Timestamp};
+use crate::domain::{Did, EndReason, NewDid, Timestamp, leap};
 use crate::storage::{Act, Recovered, Recovery, Remembered, Result, StoreError};
 
 /// Locks the row until the transaction ends: of two recoveries, one comes after the other. The
@@ -111,7 +112,10 @@ pub(super) async fn recover_in(
         leases_released: leases_released as u64,
         done_again,
     };
-    audit::record(c, &recovered.event(recovery.actor.clone())).await?;
+    let tip = lock_chain(c).await?;
+    let Tip { sequence, hash } = link_all(c, tip).await?;
+    record(c, &recovered.event(recovery.actor.clone(), (sequence, hash))).await?;
+    link_all(c, Tip { sequence: leap(sequence, at.max(recovery.now)), hash }).await?;
     Ok(recovered)
 }
 

@@ -14,18 +14,6 @@ diesel::table! {
 }
 
 diesel::table! {
-    audit_events (id) {
-        id -> Uuid,
-        at -> Timestamptz,
-        actor -> Text,
-        action -> Text,
-        subject -> Text,
-        outcome -> Text,
-        detail -> Jsonb,
-    }
-}
-
-diesel::table! {
     dids (did) {
         did -> Text,
         public_key -> Nullable<Bytea>,
@@ -41,6 +29,46 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         gone -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    event_chain (only_row) {
+        only_row -> Bool,
+        origin -> Uuid,
+        sequence -> Int8,
+        hash -> Bytea,
+        linked_at -> Nullable<Timestamptz>,
+        cut_sequence -> Int8,
+        cut_hash -> Bytea,
+    }
+}
+
+diesel::table! {
+    event_heads (sequence) {
+        sequence -> Int8,
+        hash -> Bytea,
+        signed_at -> Timestamptz,
+        note -> Text,
+    }
+}
+
+diesel::table! {
+    events (id) {
+        id -> Uuid,
+        sequence -> Nullable<Int8>,
+        #[sql_name = "type"]
+        type_ -> Text,
+        source -> Text,
+        subject -> Nullable<Text>,
+        actor -> Nullable<Text>,
+        outcome -> Text,
+        request_id -> Nullable<Text>,
+        at -> Timestamptz,
+        data -> Jsonb,
+        salt -> Nullable<Bytea>,
+        commitment -> Nullable<Bytea>,
+        hash -> Nullable<Bytea>,
     }
 }
 
@@ -212,8 +240,10 @@ diesel::table! {
 
 diesel::allow_tables_to_appear_in_same_query!(
     api_tokens,
-    audit_events,
     dids,
+    event_chain,
+    event_heads,
+    events,
     history,
     instances,
     leases,

@@ -10,12 +10,12 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::PostgresStore;
-use super::audit;
 use super::connection::confirm::confirm;
 use super::connection::statement::Prepared;
+use super::events;
 use super::schema::api_tokens;
 use super::unreadable;
-use crate::domain::{ApiToken, AuditEvent, NewToken, TokenHash, TokenScope, TokenScopes};
+use crate::domain::{ApiToken, NewEvent, NewToken, TokenHash, TokenScope, TokenScopes};
 use crate::storage::readable::readable;
 use crate::storage::{Result, StoreError};
 
@@ -58,7 +58,7 @@ impl TokenRow {
 }
 
 impl PostgresStore {
-    pub async fn create_token(&self, new: NewToken, event: AuditEvent) -> Result<ApiToken> {
+    pub async fn create_token(&self, new: NewToken, event: NewEvent) -> Result<ApiToken> {
         self.transaction("create_token", async |c| {
             let scopes: Vec<_> = new.scopes.as_slice().iter().map(|s| s.as_str()).collect();
             let create = sql_query(CREATE)
@@ -68,7 +68,7 @@ impl PostgresStore {
                 .bind::<Array<Text>, _>(scopes)
                 .bind::<Nullable<BigInt>, _>(new.ttl_seconds.map(i64::from));
             if Prepared(create).execute(c).await? > 0 {
-                audit::record(c, &event).await?;
+                events::record(c, &event).await?;
             } else {
                 confirm(c).await?;
             }
@@ -109,7 +109,7 @@ impl PostgresStore {
         .await
     }
 
-    pub async fn revoke_token(&self, id: Uuid, event: AuditEvent) -> Result<Option<ApiToken>> {
+    pub async fn revoke_token(&self, id: Uuid, event: NewEvent) -> Result<Option<ApiToken>> {
         self.transaction("revoke_token", async |c| {
             let token = api_tokens::table.find(id);
             let revoked = diesel::update(token.filter(api_tokens::revoked_at.is_null()))
@@ -117,7 +117,7 @@ impl PostgresStore {
                 .execute(c)
                 .await?;
             if revoked > 0 {
-                audit::record(c, &event).await?;
+                events::record(c, &event).await?;
             } else {
                 confirm(c).await?;
             }

@@ -13,7 +13,7 @@ use super::connection::statement::Prepared;
 use super::guard::ADOPT;
 use super::restore::{Failure, LOCK_TIMEOUT, TELL_AGAIN, fill};
 use super::schema::transfers;
-use super::{PostgresStore, audit, dump, migrations};
+use super::{PostgresStore, dump, events, migrations};
 use crate::domain::Timestamp;
 use crate::storage::restore::RestoreRows;
 use crate::storage::tables::TABLES;
@@ -101,7 +101,7 @@ impl PostgresStore {
             }
             let admit = TABLES.map(|table| format!("DROP TRIGGER moved ON {};", table.name));
             c.batch_execute(&admit.concat()).await?;
-            audit::record(c, &called_off(id)).await?;
+            events::record(c, &called_off(id)).await?;
             Ok(true)
         })
         .await
@@ -162,7 +162,7 @@ async fn drain(c: &mut AsyncPgConnection, to: &str) -> std::result::Result<Depar
         .execute(c)
         .await?;
     if first > 0 {
-        audit::record(c, &began(id, to)).await?;
+        events::record(c, &began(id, to)).await?;
         // Waits for every transaction that has changed something.
         let refuse = TABLES.map(|table| {
             format!(

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::{Result, Store, on};
 use crate::domain::{
-    AuditEvent, Did, InactiveOwner, Page, PageRequest, Record, RecordChange, RecordCursor,
+    Did, InactiveOwner, NewEvent, Page, PageRequest, Record, RecordChange, RecordCursor,
     RecordFeed, RecordFilter, RecordKey, RecordLimits, RecordUsage, RecordsChanged,
 };
 
@@ -98,7 +98,7 @@ impl Store {
         &self,
         owner: &Did,
         inactive: Option<Duration>,
-        audit: AuditEvent,
+        audit: NewEvent,
     ) -> Result<Option<u64>> {
         on!(self, store => store.erase_records(owner, inactive, audit).await)
     }

@@ -3,12 +3,14 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 
+use super::SqliteStore;
+use super::events::{Tip, chain_tip, link_all, write};
 use super::records::remove::erase;
-use super::schema::{audit_events, dids, signers};
-use super::{SqliteStore, audit};
+use super::schema::{dids, signers};
+use super::types::number;
 use crate::domain::{Actor, Did, Timestamp};
 use crate::storage::Result;
-use crate::storage::erasure::{Erased, alias, event};
+use crate::storage::erasure::{Erased, alias, events as stay, names};
 
 const SESSIONS: &str = "
     UPDATE sessions
@@ -23,12 +25,25 @@ const SESSIONS: &str = "
         LIMIT ?4
     )";
 
-/// Events that name the DID, with the alias in its place.
+/// The events that may name the DID.
 const NAMED: &str = "
-    SELECT id, at, replace(actor, ?1, ?2) AS actor, action, replace(subject, ?1, ?2) AS subject,
-        outcome, replace(detail, ?1, ?2) AS detail
-    FROM audit_events
-    WHERE actor = ?1 OR subject = ?1 OR instr(detail, ?1) > 0";
+    SELECT sequence, concat_ws(' ', source, subject, actor, data) AS text FROM events
+    WHERE sequence IS NOT NULL AND instr(concat_ws(' ', source, subject, actor, data), ?1) > 0";
+
+/// Its place, and what binds it, stay.
+const EMPTY: &str = "
+    UPDATE events
+    SET type = 'onceguard.erased', source = 'onceguard', subject = NULL, actor = NULL,
+        outcome = 'success', request_id = NULL, data = '{}', salt = NULL
+    WHERE sequence = ?1";
+
+#[derive(QueryableByName)]
+struct Named {
+    #[diesel(sql_type = BigInt)]
+    sequence: i64,
+    #[diesel(sql_type = Text)]
+    text: String,
+}
 
 impl SqliteStore {
     pub async fn erase_sessions(&self, did: &Did, limit: u32) -> Result<u64> {
@@ -52,9 +67,12 @@ impl SqliteStore {
             let signer = signers::table.find(did.signer_key().0.to_vec());
             diesel::update(signer).set(signers::did.eq(alias(&did))).execute(conn)?;
             erase_key(conn, now, &did)?;
-            let events = rename_in_events(conn, &did)?;
-            audit::write(conn, now, &event(&did, &actor))?;
-            Ok(Erased { records, events })
+            let (events, tip) = empty_events(conn, now, &did)?;
+            for event in stay(&did, &actor, &events) {
+                write(conn, now, &event)?;
+            }
+            link_all(conn, now, tip)?;
+            Ok(Erased { records, events: events.len() as u64 })
         };
         self.0.write("erase_did", erase).await
     }
@@ -81,29 +99,20 @@ fn erase_key(conn: &mut SqliteConnection, now: Timestamp, did: &Did) -> QueryRes
     Ok(())
 }
 
-#[derive(QueryableByName, Insertable)]
-#[diesel(table_name = audit_events)]
-#[diesel(check_for_backend(diesel::sqlite::Sqlite))]
-struct EventRow {
-    id: Vec<u8>,
-    at: i64,
-    actor: String,
-    action: String,
-    subject: String,
-    outcome: String,
-    detail: String,
-}
-
-/// Puts the alias in the DID's place, and returns in how many events. Events are never changed: these
-/// are deleted, and written anew.
-fn rename_in_events(conn: &mut SqliteConnection, did: &Did) -> QueryResult<u64> {
-    let named: Vec<EventRow> = diesel::sql_query(NAMED)
-        .bind::<Text, _>(did.as_str())
-        .bind::<Text, _>(alias(did))
-        .load(conn)?;
-    for event in &named {
-        diesel::delete(audit_events::table.find(&event.id)).execute(conn)?;
-        diesel::insert_into(audit_events::table).values(event).execute(conn)?;
+/// Empties the events that name the DID, and returns their places and the chain's end. They are
+/// linked first, so that every one of them has a place.
+fn empty_events(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    did: &Did,
+) -> QueryResult<(Vec<u64>, Tip)> {
+    let tip = chain_tip(conn)?;
+    let tip = link_all(conn, now, tip)?;
+    let rows: Vec<Named> = diesel::sql_query(NAMED).bind::<Text, _>(did.as_str()).load(conn)?;
+    let named = rows.into_iter().filter(|row| names(&row.text, did));
+    let places: Vec<i64> = named.map(|row| row.sequence).collect();
+    for place in &places {
+        diesel::sql_query(EMPTY).bind::<BigInt, _>(place).execute(conn)?;
     }
-    Ok(named.len() as u64)
+    Ok((places.into_iter().map(number).collect::<QueryResult<_>>()?, tip))
 }

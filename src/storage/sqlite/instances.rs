@@ -14,8 +14,10 @@ use uuid::Uuid;
 use super::purge::before;
 use super::schema::{history, instances};
 use super::types::{number, optional_timestamp, stored, timestamp, unreadable, uuid};
-use super::{SqliteStore, audit};
-use crate::domain::{Actor, AuditEvent, Cursor, Instance, Page, PageRequest, Timestamp};
+use super::{SqliteStore, events};
+use crate::domain::{
+    Actor, Cursor, Instance, NewEvent, OwnType, Page, PageRequest, Timestamp,
+};
 use crate::storage::instances::{KEPT, Stage, place, position};
 use crate::storage::readable::readable;
 use crate::storage::{Joining, Mark, Result, StoreError};
@@ -74,13 +76,8 @@ impl SqliteStore {
     }
 
     pub async fn adopt(&self, actor: Actor) -> Result<()> {
-        let event = AuditEvent {
-            actor,
-            action: "database.adopt",
-            subject: "database".to_owned(),
-            detail: json!({}),
-        };
-        self.0.write("adopt", move |conn, now| audit::write(conn, now, &event)).await
+        let event = NewEvent::own(OwnType::DatabaseAdopted, actor, "database", &json!({}));
+        self.0.write("adopt", move |conn, now| events::write(conn, now, &event)).await
     }
 
     pub async fn instances(&self, page: &PageRequest) -> Result<Page<Instance>> {

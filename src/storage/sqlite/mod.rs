@@ -4,12 +4,12 @@
 //! call whether it reads or writes. Every write is in a transaction that first took the write lock,
 //! and is on disk when its call returns.
 
-mod audit;
 mod claims;
 mod connection;
 mod dids;
 mod dump;
 mod erasure;
+mod events;
 mod health;
 mod history;
 mod instances;

@@ -3,11 +3,12 @@
 use diesel::prelude::*;
 use uuid::Uuid;
 
+use super::SqliteStore;
 use super::dids::mark_revoked;
+use super::events::{Tip, chain_tip, link_all, write};
 use super::schema::{api_tokens, dids, history, leases, sessions};
 use super::types::did;
-use super::{SqliteStore, audit};
-use crate::domain::{Did, EndReason, NewDid, Timestamp};
+use crate::domain::{Did, EndReason, NewDid, Timestamp, leap};
 use crate::storage::history::whole_seconds;
 use crate::storage::{Act, History, Recovered, Recovery, Remembered, Result};
 
@@ -81,7 +82,10 @@ pub(super) fn recover_in(
         leases_released: leases_released as u64,
         done_again,
     };
-    audit::write(conn, now, &recovered.event(recovery.actor.clone()))?;
+    let tip = chain_tip(conn)?;
+    let Tip { sequence, hash } = link_all(conn, now, tip)?;
+    write(conn, now, &recovered.event(recovery.actor.clone(), (sequence, hash)))?;
+    link_all(conn, now, Tip { sequence: leap(sequence, now.max(recovery.now)), hash })?;
     Ok(recovered)
 }
 

@@ -95,14 +95,42 @@ diesel::table! {
 }
 
 diesel::table! {
-    audit_events (id) {
+    events (id) {
         id -> Binary,
-        at -> BigInt,
-        actor -> Text,
-        action -> Text,
-        subject -> Text,
+        sequence -> Nullable<BigInt>,
+        #[sql_name = "type"]
+        type_ -> Text,
+        source -> Text,
+        subject -> Nullable<Text>,
+        actor -> Nullable<Text>,
         outcome -> Text,
-        detail -> Text,
+        request_id -> Nullable<Text>,
+        at -> BigInt,
+        data -> Text,
+        salt -> Nullable<Binary>,
+        commitment -> Nullable<Binary>,
+        hash -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    event_chain (only_row) {
+        only_row -> BigInt,
+        origin -> Binary,
+        sequence -> BigInt,
+        hash -> Binary,
+        linked_at -> Nullable<BigInt>,
+        cut_sequence -> BigInt,
+        cut_hash -> Binary,
+    }
+}
+
+diesel::table! {
+    event_heads (sequence) {
+        sequence -> BigInt,
+        hash -> Binary,
+        signed_at -> BigInt,
+        note -> Text,
     }
 }
 

@@ -6,15 +6,13 @@ use uuid::Uuid;
 
 use super::schema::api_tokens;
 use super::types::{optional_timestamp, timestamp, unreadable, uuid};
-use super::{SqliteStore, audit};
-use crate::domain::{
-    ApiToken, AuditEvent, NewToken, Timestamp, TokenHash, TokenScope, TokenScopes,
-};
+use super::{SqliteStore, events};
+use crate::domain::{ApiToken, NewEvent, NewToken, Timestamp, TokenHash, TokenScope, TokenScopes};
 use crate::storage::readable::readable;
 use crate::storage::{Result, StoreError};
 
 impl SqliteStore {
-    pub async fn create_token(&self, new: NewToken, audit: AuditEvent) -> Result<ApiToken> {
+    pub async fn create_token(&self, new: NewToken, audit: NewEvent) -> Result<ApiToken> {
         self.0.write("create_token", move |conn, now| create(conn, now, &new, &audit)).await
     }
 
@@ -29,7 +27,7 @@ impl SqliteStore {
         self.0.read("list_tokens", list).await
     }
 
-    pub async fn revoke_token(&self, id: Uuid, audit: AuditEvent) -> Result<Option<ApiToken>> {
+    pub async fn revoke_token(&self, id: Uuid, audit: NewEvent) -> Result<Option<ApiToken>> {
         self.0.write("revoke_token", move |conn, now| revoke(conn, now, id, &audit)).await
     }
 
@@ -74,7 +72,7 @@ fn create(
     conn: &mut SqliteConnection,
     now: Timestamp,
     new: &NewToken,
-    event: &AuditEvent,
+    event: &NewEvent,
 ) -> QueryResult<ApiToken> {
     let words: Vec<&str> = new.scopes.as_slice().iter().map(|scope| scope.as_str()).collect();
     let expires_at = new.ttl_seconds.map(|seconds| now + Duration::seconds(i64::from(seconds)));
@@ -88,7 +86,7 @@ fn create(
             api_tokens::expires_at.eq(expires_at.map(|at| at.timestamp_micros())),
         ))
         .execute(conn)?;
-    audit::write(conn, now, event)?;
+    events::write(conn, now, event)?;
     find(conn, now, new.id)?.ok_or(diesel::result::Error::NotFound)
 }
 
@@ -137,14 +135,14 @@ fn revoke(
     conn: &mut SqliteConnection,
     now: Timestamp,
     id: Uuid,
-    event: &AuditEvent,
+    event: &NewEvent,
 ) -> QueryResult<Option<ApiToken>> {
     let token = api_tokens::table.find(id.as_bytes().to_vec());
     let revoked = diesel::update(token.filter(api_tokens::revoked_at.is_null()))
         .set(api_tokens::revoked_at.eq(now.timestamp_micros()))
         .execute(conn)?;
     if revoked > 0 {
-        audit::write(conn, now, event)?;
+        events::write(conn, now, event)?;
     }
     find(conn, now, id)
 }

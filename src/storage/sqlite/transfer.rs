@@ -12,7 +12,7 @@ use super::connection::errors::store_error;
 use super::restore::{replace, take_rows};
 use super::schema::transfers;
 use super::types::{optional_timestamp, timestamp, uuid};
-use super::{SqliteStore, audit, dump};
+use super::{SqliteStore, dump, events};
 use crate::domain::Timestamp;
 use crate::storage::restore::RestoreRows;
 use crate::storage::tables::TABLES;
@@ -110,7 +110,7 @@ fn drain(conn: &mut SqliteConnection, now: Timestamp, to: &str) -> QueryResult<D
         return Ok(departure);
     }
     let id = Uuid::now_v7();
-    audit::write(conn, now, &began(id, to))?;
+    events::write(conn, now, &began(id, to))?;
     diesel::insert_into(transfers::table)
         .values((
             transfers::direction.eq(TO),
@@ -146,7 +146,7 @@ fn release(conn: &mut SqliteConnection, now: Timestamp, id: Uuid) -> QueryResult
         return Ok(false);
     }
     conn.batch_execute(&triggers(|_, _, name| format!("DROP TRIGGER {name};")))?;
-    audit::write(conn, now, &called_off(id))?;
+    events::write(conn, now, &called_off(id))?;
     Ok(true)
 }
 

@@ -23,7 +23,7 @@ use self::operations::{Attempt, Opening, Operation, PARTIES, SLOTS, Target, oper
 use self::rule::{Model, Modelled};
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    Limits, TestStore, a_session, an_audit_event, ask_all, asked, by_signer, days, did, digest,
+    Limits, TestStore, a_session, an_event, ask_all, asked, by_signer, days, did, digest,
     in_session, minutes, naming, nonce, outcome, purge_batch, sessions_of, unique,
 };
 
@@ -106,7 +106,7 @@ impl<'a> Pair<'a> {
             Operation::Revoke { party } => {
                 let party = self.parties[party].clone();
                 let revoked =
-                    self.store.revoke_did(&party, an_audit_event("did.revoke", &party)).await;
+                    self.store.revoke_did(&party, an_event("onceguard.did.revoked", &party)).await;
                 assert_eq!(revoked.unwrap().first, !self.model.is_revoked(&party));
                 self.model.revoked.push(party);
             }

@@ -5,12 +5,12 @@
 //!
 //! What a claim goes through on its way is `#[inline]`: the service is another crate.
 
-mod audit;
 mod claim;
 mod code;
 mod did;
 mod did_document;
 mod did_url;
+mod event;
 mod instance;
 mod key;
 mod metadata;
@@ -19,12 +19,12 @@ mod namespace;
 mod nonce;
 mod page;
 mod peer;
+mod publication;
 mod record;
 mod session;
 mod token;
 mod word;
 
-pub use audit::{Actor, AuditEvent};
 pub use claim::{
     Accepted, Ask, Claim, Facts, IDEMPOTENCY_WINDOW_SECONDS, IdempotencyDigest, Outcome, Refusal,
     Scope, UsedNonce, judge,
@@ -38,6 +38,12 @@ pub use did_document::{
     DidDocument, InvalidDocument, KeyAgreement, UnusableMethod, VerificationMethod,
 };
 pub use did_url::{DidUrl, InvalidDidUrl};
+pub use event::{
+    Actor, CallersType, ERASED_BATCH, Event, EventData, EventFilter, EventType, Finding, Hash,
+    Head, HeadKey, InvalidEvent, InvalidHead, InvalidType, Link, LinkedEvent, LogVerifier,
+    MAX_SUBJECT, NO_HASH, NewEvent, OWN_PREFIX, OWN_SOURCE, OwnType, SUCCESS, SignedHead,
+    VerifiedLog, leap, link,
+};
 pub use instance::{Instance, InstanceState};
 pub use key::{InvalidKey, KeyType, PublicKey};
 pub use metadata::{InvalidMetadata, Metadata, pointer_to};
@@ -46,6 +52,9 @@ pub use namespace::{InvalidNamespace, Namespace};
 pub use nonce::{InvalidNonce, InvalidNonceBytes, Nonce};
 pub use page::{Cursor, InvalidCursor, MAX_PAGE, MAX_PAGE_BYTES, Page, PageFiller, PageRequest};
 pub use peer::Peer;
+pub use publication::{
+    EventCursor, EventPage, PUBLICATION_KEPT_SECONDS, PublicationKey, Published,
+};
 pub use record::{
     Checksum, InactiveOwner, InvalidContent, InvalidRecordId, InvalidRecordKind, LiveRecord,
     MAX_RECORD_METADATA, NewRecord, Precondition, Record, RecordChange, RecordCursor, RecordFeed,

@@ -14,16 +14,16 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
 use super::PostgresStore;
-use super::audit;
 use super::connection::confirm::confirm;
 use super::connection::statement::Prepared;
+use super::events;
 use super::schema::dids;
 use super::sessions::lists::cut;
 use super::sessions::row;
 use super::unreadable;
 use crate::domain::{
-    AuditEvent, Cursor, Did, DidDocument, DidFilter, DidForgotten, DidRecord, DidRevoked,
-    DidStored, Gone, InvalidCursor, KeyType, NewDid, Page, PageRequest, PublicKey, Timestamp,
+    Cursor, Did, DidDocument, DidFilter, DidForgotten, DidRecord, DidRevoked, DidStored, Gone,
+    InvalidCursor, KeyType, NewDid, NewEvent, Page, PageRequest, PublicKey, Timestamp,
 };
 use crate::storage::Result;
 use crate::storage::readable::readable;
@@ -154,7 +154,7 @@ impl PostgresStore {
         self.read("did", async |c| find(c, did).await).await
     }
 
-    pub async fn put_did(&self, new: NewDid, event: AuditEvent) -> Result<DidStored> {
+    pub async fn put_did(&self, new: NewDid, event: NewEvent) -> Result<DidStored> {
         self.transaction("put_did", async |c| {
             let query = sql_query(PUT)
                 .bind::<Text, _>(new.did.as_str())
@@ -167,7 +167,7 @@ impl PostgresStore {
                     .map(DidStored::Revoked)
                     .ok_or_else(|| unreadable("a revoked DID is gone"));
             };
-            audit::record(c, &event).await?;
+            events::record(c, &event).await?;
             let PutRow { record, created } = row;
             let record = record.read()?;
             Ok(if created { DidStored::Created(record) } else { DidStored::Replaced(record) })
@@ -175,14 +175,14 @@ impl PostgresStore {
         .await
     }
 
-    pub async fn forget_did(&self, did: &Did, event: AuditEvent) -> Result<DidForgotten> {
+    pub async fn forget_did(&self, did: &Did, event: NewEvent) -> Result<DidForgotten> {
         self.transaction("forget_did", async |c| {
             let forgotten = diesel::delete(dids::table.find(did.as_str()))
                 .filter(dids::revoked.eq(false))
                 .execute(c)
                 .await?;
             if forgotten > 0 {
-                audit::record(c, &event).await?;
+                events::record(c, &event).await?;
                 return Ok(DidForgotten::Done);
             }
             let is_kept = diesel::select(diesel::dsl::exists(dids::table.find(did.as_str())));
@@ -193,12 +193,12 @@ impl PostgresStore {
         .await
     }
 
-    pub async fn revoke_did(&self, did: &Did, event: AuditEvent) -> Result<DidRevoked> {
+    pub async fn revoke_did(&self, did: &Did, event: NewEvent) -> Result<DidRevoked> {
         self.transaction("revoke_did", async |c| {
             Prepared(sql_query(LOCK_PARTY).bind::<Text, _>(did.as_str())).execute(c).await?;
             let revoke = Prepared(sql_query(REVOKE).bind::<Text, _>(did.as_str()));
             if let Some(Revocation { revoked_at }) = revoke.get_result(c).await.optional()? {
-                audit::record(c, &event).await?;
+                events::record(c, &event).await?;
                 return Ok(DidRevoked { revoked_at, first: true });
             }
             let row = dids::table.find(did.as_str());

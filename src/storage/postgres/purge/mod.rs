@@ -1,6 +1,7 @@
 //! The purge, in bounded steps. It takes its locks in the order that claims do, and passes over
 //! sessions that somebody else holds.
 
+mod events;
 mod signers;
 
 use std::time::Duration;
@@ -78,13 +79,6 @@ const DELETE_EMPTY: &str = "
         LIMIT $2 FOR UPDATE SKIP LOCKED
     ))";
 
-const DELETE_AUDIT_EVENTS: &str = "
-    DELETE FROM audit_events WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM audit_events
-        WHERE at < now() - make_interval(secs => $1)
-        ORDER BY at LIMIT $2
-    ))";
-
 /// Those that somebody else is changing are used.
 const DELETE_UNUSED_DIDS: &str = "
     DELETE FROM dids WHERE did = ANY (ARRAY(
@@ -120,10 +114,6 @@ const PREVIEW_ENDED: &str = "
 const PREVIEW_SIGNER_NONCES: &str = "
     SELECT count(*) FROM signer_nonces
     WHERE expires_at < now() - make_interval(secs => $1)";
-
-const PREVIEW_AUDIT_EVENTS: &str = "
-    SELECT count(*) FROM audit_events
-    WHERE at < now() - make_interval(secs => $1)";
 
 const PREVIEW_UNUSED_DIDS: &str = "
     SELECT count(*) FROM dids
@@ -184,13 +174,9 @@ impl PostgresStore {
                 })
                 .await
             }
-            PurgeStep::DeleteAuditEvents { retention } => {
-                self.write("delete_audit_events", async |c| {
-                    let audit_events_deleted =
-                        delete(c, DELETE_AUDIT_EVENTS, retention, rows).await?;
-                    Ok(Purged { audit_events_deleted, ..Purged::default() })
-                })
-                .await
+            PurgeStep::DeleteEvents { retention } => {
+                let events_deleted = self.cut_events(retention, limit).await?;
+                Ok(Purged { events_deleted, ..Purged::default() })
             }
             PurgeStep::DeleteUnusedDids { unused } => {
                 self.write("delete_unused_dids", async |c| {
@@ -237,9 +223,8 @@ impl PostgresStore {
                     PurgeStep::DeleteSignerNonces { margin } => {
                         all.signer_nonces_deleted = count(c, PREVIEW_SIGNER_NONCES, margin).await?;
                     }
-                    PurgeStep::DeleteAuditEvents { retention } => {
-                        all.audit_events_deleted =
-                            count(c, PREVIEW_AUDIT_EVENTS, retention).await?;
+                    PurgeStep::DeleteEvents { retention } => {
+                        all.events_deleted = count(c, events::PREVIEW, retention).await?;
                     }
                     PurgeStep::DeleteUnusedDids { unused } => {
                         all.dids_deleted = count(c, PREVIEW_UNUSED_DIDS, unused).await?;

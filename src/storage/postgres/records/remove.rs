@@ -10,11 +10,11 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::change::{count_share, lock_by_id, look, write};
-use crate::domain::{AuditEvent, Did, Precondition, RecordChange};
+use crate::domain::{Did, NewEvent, Precondition, RecordChange};
 use crate::storage::Result;
-use crate::storage::postgres::audit;
 use crate::storage::postgres::connection::confirm::confirm;
 use crate::storage::postgres::connection::statement::Prepared;
+use crate::storage::postgres::events;
 use crate::storage::postgres::purge::Count;
 use crate::storage::postgres::sessions::row::unsigned;
 use crate::storage::postgres::{PostgresStore, unreadable};
@@ -119,12 +119,12 @@ impl PostgresStore {
         &self,
         owner: &Did,
         inactive: Option<Duration>,
-        event: AuditEvent,
+        event: NewEvent,
     ) -> Result<Option<u64>> {
         self.transaction("erase_records", async |c| {
             let erased = erase(c, owner, inactive).await?;
             if erased.is_some() {
-                audit::record(c, &event).await?;
+                events::record(c, &event).await?;
             } else {
                 confirm(c).await?;
             }

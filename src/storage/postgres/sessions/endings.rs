@@ -14,12 +14,12 @@ use uuid::Uuid;
 use super::row::{session_columns, unsigned};
 use super::together::{Failed, Refusal, together_or_each};
 use super::{sessions, unique};
-use crate::domain::{AuditEvent, Changed, Did, EndReason, Parties, Session, SessionState};
+use crate::domain::{Changed, Did, EndReason, NewEvent, Parties, Session, SessionState};
 use crate::storage::postgres::PostgresStore;
-use crate::storage::postgres::audit;
 use crate::storage::postgres::connection::confirm::confirm;
 use crate::storage::postgres::connection::pool::Kind;
 use crate::storage::postgres::connection::statement::Prepared;
+use crate::storage::postgres::events;
 use crate::storage::{Ending, Held, OnLock, Result, Tried};
 
 /// Overdue sessions are over already, for another reason, which the purge records.
@@ -149,7 +149,7 @@ impl PostgresStore {
         &self,
         parties: &Parties,
         reason: EndReason,
-        event: Option<AuditEvent>,
+        event: Option<NewEvent>,
         limit: u32,
     ) -> Result<u64> {
         let (client, server) = (parties.client_did.as_ref(), parties.server_did.as_ref());
@@ -179,7 +179,7 @@ impl PostgresStore {
     pub async fn end_sessions_of_revoked(
         &self,
         did: Option<&Did>,
-        event: Option<AuditEvent>,
+        event: Option<NewEvent>,
         limit: u32,
     ) -> Result<u64> {
         let reason = EndReason::DidRevoked.as_str();
@@ -225,7 +225,7 @@ async fn end_each(
     let to_end = || endings.iter().zip(&ends).filter_map(|(ending, ends)| ends.then_some(ending));
     found.extend(end(c, to_end()).await?);
     let events: Vec<_> = to_end().filter_map(|ending| ending.audit.as_ref()).collect();
-    audit::record_all(c, &events).await?;
+    events::record_all(c, &events).await?;
 
     let answers = endings.iter().zip(&ends).map(|(Ending { id, .. }, ends)| {
         Ok(match found.get(&id.0).cloned().transpose()? {
@@ -265,17 +265,15 @@ async fn end(
 /// is left.
 async fn record_ends(
     c: &mut AsyncPgConnection,
-    event: Option<&AuditEvent>,
+    event: Option<&NewEvent>,
     ended: u64,
 ) -> QueryResult<()> {
     if ended == 0 {
         return confirm(c).await;
     }
     let Some(mut event) = event.cloned() else { return Ok(()) };
-    if let Some(detail) = event.detail.as_object_mut() {
-        detail.insert("sessions".into(), ended.into());
-    }
-    audit::record(c, &event).await
+    event.data.add("sessions", ended.into());
+    events::record(c, &event).await
 }
 
 async fn end_one_party(

@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use self::row::{KeyedSessionRow, SessionRow, session_columns};
 use self::together::{Failed, Refusal, together_or_each};
-use super::audit;
 use super::connection::statement::Prepared;
+use super::events;
 use super::purge::Count;
 use super::{PostgresStore, of_its_row};
 use crate::domain::{
@@ -115,7 +115,7 @@ impl PostgresStore {
                 .bind::<Nullable<BigInt>, _>(patch.ttl_seconds.map(i64::from));
             let row: SessionRow = Prepared(query).get_result(c).await?;
             if let Some(event) = &patch.audit {
-                audit::record(c, event).await?;
+                events::record(c, event).await?;
             }
             row.read().map(Changed::Done)
         })

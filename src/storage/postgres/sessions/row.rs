@@ -38,7 +38,7 @@ pub(crate) struct SessionRow {
     idle_timeout_seconds: Option<i32>,
     max_claims: Option<i64>,
     claims: i64,
-    metadata: KeptMetadata,
+    metadata: JsonText,
     user_agent: Option<String>,
     ip_address: Option<IpNet>,
     ended_at: Option<DateTime<Utc>>,
@@ -52,13 +52,13 @@ pub(crate) struct SessionRow {
 
 /// A jsonb as its text.
 #[derive(FromSqlRow)]
-pub(crate) struct KeptMetadata(Metadata);
+pub(crate) struct JsonText(pub(crate) String);
 
-impl FromSql<Jsonb, Pg> for KeptMetadata {
+impl FromSql<Jsonb, Pg> for JsonText {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         // As it is sent, a jsonb is the number of this form and its text.
         match value.as_bytes().split_first() {
-            Some((1, text)) => Ok(Self(Metadata::kept(String::from_utf8(text.to_vec())?))),
+            Some((1, text)) => Ok(Self(String::from_utf8(text.to_vec())?)),
             _ => Err("a jsonb of an unknown form".into()),
         }
     }
@@ -94,7 +94,7 @@ impl SessionRow {
             idle_timeout_seconds: self.idle_timeout_seconds.map(unsigned).transpose()?,
             max_claims: self.max_claims.map(unsigned).transpose()?,
             claims: unsigned(self.claims)?,
-            metadata: self.metadata.0,
+            metadata: Metadata::kept(self.metadata.0),
             user_agent: self.user_agent,
             ip_address: self.ip_address.map(|net| net.addr()),
             end: end(self.ended_at, self.end_reason.as_deref())?,

@@ -6,10 +6,10 @@ use diesel::prelude::*;
 
 use super::schema::dids;
 use super::types::{self, number, optional_timestamp, timestamp, unreadable};
-use super::{SqliteStore, audit};
+use super::{SqliteStore, events};
 use crate::domain::{
-    AuditEvent, Cursor, Did, DidDocument, DidFilter, DidForgotten, DidRecord, DidRevoked,
-    DidStored, Gone, InvalidCursor, KeyType, NewDid, Page, PageRequest, PublicKey, Timestamp,
+    Cursor, Did, DidDocument, DidFilter, DidForgotten, DidRecord, DidRevoked, DidStored, Gone,
+    InvalidCursor, KeyType, NewDid, NewEvent, Page, PageRequest, PublicKey, Timestamp,
 };
 use crate::storage::readable::readable;
 use crate::storage::{DidChanges, Result};
@@ -20,16 +20,16 @@ impl SqliteStore {
         self.0.read("did", move |conn, now| find(conn, now, &did)).await
     }
 
-    pub async fn put_did(&self, new: NewDid, audit: AuditEvent) -> Result<DidStored> {
+    pub async fn put_did(&self, new: NewDid, audit: NewEvent) -> Result<DidStored> {
         self.0.write("put_did", move |conn, now| put(conn, now, &new, &audit)).await
     }
 
-    pub async fn forget_did(&self, did: &Did, audit: AuditEvent) -> Result<DidForgotten> {
+    pub async fn forget_did(&self, did: &Did, audit: NewEvent) -> Result<DidForgotten> {
         let did = did.clone();
         self.0.write("forget_did", move |conn, now| forget(conn, now, &did, &audit)).await
     }
 
-    pub async fn revoke_did(&self, did: &Did, audit: AuditEvent) -> Result<DidRevoked> {
+    pub async fn revoke_did(&self, did: &Did, audit: NewEvent) -> Result<DidRevoked> {
         let did = did.clone();
         self.0.write("revoke_did", move |conn, now| revoke(conn, now, &did, &audit)).await
     }
@@ -133,7 +133,7 @@ fn put(
     conn: &mut SqliteConnection,
     now: Timestamp,
     new: &NewDid,
-    event: &AuditEvent,
+    event: &NewEvent,
 ) -> QueryResult<DidStored> {
     let before = find(conn, now, &new.did)?;
     if let Some(record) = before.as_ref().filter(|record| record.revoked_at.is_some()) {
@@ -160,7 +160,7 @@ fn put(
         .do_update()
         .set(content())
         .execute(conn)?;
-    audit::write(conn, now, event)?;
+    events::write(conn, now, event)?;
     let record = existing(conn, now, &new.did)?;
     Ok(if before.is_some() { DidStored::Replaced(record) } else { DidStored::Created(record) })
 }
@@ -169,12 +169,12 @@ fn forget(
     conn: &mut SqliteConnection,
     now: Timestamp,
     did: &Did,
-    event: &AuditEvent,
+    event: &NewEvent,
 ) -> QueryResult<DidForgotten> {
     let forgotten = diesel::delete(dids::table.find(did.as_str()).filter(dids::revoked.eq(false)))
         .execute(conn)?;
     if forgotten > 0 {
-        audit::write(conn, now, event)?;
+        events::write(conn, now, event)?;
         return Ok(DidForgotten::Done);
     }
     Ok(if is_revoked(conn, did)? { DidForgotten::Revoked } else { DidForgotten::NotFound })
@@ -184,11 +184,11 @@ fn revoke(
     conn: &mut SqliteConnection,
     now: Timestamp,
     did: &Did,
-    event: &AuditEvent,
+    event: &NewEvent,
 ) -> QueryResult<DidRevoked> {
     let revoked = mark_revoked(conn, now, did)?;
     if revoked.first {
-        audit::write(conn, now, event)?;
+        events::write(conn, now, event)?;
     }
     Ok(revoked)
 }

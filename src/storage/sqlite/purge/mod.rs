@@ -1,6 +1,7 @@
 //! The purge: records the end of overdue sessions, and removes rows that are past their retention,
 //! in bounded batches.
 
+pub(super) mod events;
 pub(super) mod preview;
 pub(super) mod signers;
 
@@ -11,7 +12,7 @@ use diesel::sql_types::{BigInt, Binary};
 
 use super::SqliteStore;
 use super::claims::sessions::ClaimedSession;
-use super::schema::{audit_events, dids, sessions};
+use super::schema::{dids, sessions};
 use super::sessions::endings::record_end;
 use super::types::{micros, number, stored};
 use crate::domain::{Cursor, End, EndReason, SessionState, Timestamp};
@@ -32,10 +33,9 @@ impl SqliteStore {
             PurgeStep::DeleteSignerNonces { margin } => {
                 return self.delete_signer_nonces(margin, from.clone(), limit).await;
             }
-            PurgeStep::DeleteAuditEvents { retention } => {
-                let delete =
-                    move |conn: &mut _, now| delete_audit_events(conn, now, retention, limit);
-                self.0.write("purge", delete).await?
+            PurgeStep::DeleteEvents { retention } => {
+                let cut = move |conn: &mut _, now| events::cut(conn, now, retention, limit);
+                self.0.write("purge", cut).await?
             }
             PurgeStep::DeleteUnusedDids { unused } => {
                 let delete = move |conn: &mut _, now| delete_unused_dids(conn, now, unused, limit);
@@ -174,27 +174,6 @@ fn delete_nonces(conn: &mut SqliteConnection, session: i64, limit: i64) -> Query
     .bind::<BigInt, _>(limit)
     .execute(conn)?;
     Ok(stored(deleted))
-}
-
-fn delete_audit_events(
-    conn: &mut SqliteConnection,
-    now: Timestamp,
-    retention: Duration,
-    limit: u32,
-) -> QueryResult<Purged> {
-    let cutoff = before(now, retention);
-    let old: Vec<Vec<u8>> = audit_events::table
-        .filter(audit_events::at.lt(cutoff))
-        .order(audit_events::at)
-        .limit(i64::from(limit))
-        .select(audit_events::id)
-        .load(conn)?;
-    let mut deleted = 0;
-    for id in old {
-        diesel::delete(audit_events::table.find(id)).execute(conn)?;
-        deleted += 1;
-    }
-    Ok(Purged { audit_events_deleted: deleted, ..Purged::default() })
 }
 
 /// DIDs that a resolver read before `cutoff` and not since. Never includes a revoked DID.

@@ -2,12 +2,12 @@
 
 use diesel::prelude::*;
 
-use super::{before, overdue, unused_dids};
+use super::{before, events, overdue, unused_dids};
 use crate::domain::{End, EndReason, SessionState, Timestamp};
 use crate::storage::sqlite::SqliteStore;
 use crate::storage::sqlite::claims::sessions::ClaimedSession;
 use crate::storage::sqlite::schema::{
-    audit_events, nonces, record_blobs, record_owners, records, sessions, signer_nonces,
+    nonces, record_blobs, record_owners, records, sessions, signer_nonces,
 };
 use crate::storage::sqlite::types::number;
 use crate::storage::{PurgeStep, Purged, Result};
@@ -48,9 +48,8 @@ fn preview(
                 let expired = signer_nonces::table.filter(expired);
                 purged.signer_nonces_deleted = number(expired.count().get_result(conn)?)?;
             }
-            PurgeStep::DeleteAuditEvents { retention } => {
-                let old = audit_events::table.filter(audit_events::at.lt(before(now, retention)));
-                purged.audit_events_deleted = number(old.count().get_result(conn)?)?;
+            PurgeStep::DeleteEvents { retention } => {
+                purged.events_deleted = events::preview(conn, now, retention)?;
             }
             PurgeStep::DeleteUnusedDids { unused } => {
                 let unused = unused_dids(before(now, unused));

@@ -7,14 +7,14 @@ use diesel::sql_types::BigInt;
 use uuid::Uuid;
 
 use super::change::{count_share, look, owner_by_id, write};
-use crate::domain::{AuditEvent, Did, Precondition, RecordChange, Timestamp};
+use crate::domain::{Did, NewEvent, Precondition, RecordChange, Timestamp};
 use crate::storage::Result;
 use crate::storage::records::plan;
 use crate::storage::records::row::key;
 use crate::storage::sqlite::purge::before;
 use crate::storage::sqlite::schema::{record_owners, records};
 use crate::storage::sqlite::types::{number, stored, unreadable};
-use crate::storage::sqlite::{SqliteStore, audit};
+use crate::storage::sqlite::{SqliteStore, events};
 
 /// What is left of erased owners, in the order in which it goes.
 const REMOVE: [&str; 3] = [
@@ -34,13 +34,13 @@ impl SqliteStore {
         &self,
         owner: &Did,
         inactive: Option<Duration>,
-        event: AuditEvent,
+        event: NewEvent,
     ) -> Result<Option<u64>> {
         let owner = owner.clone();
         let erase = move |conn: &mut _, now| {
             let erased = erase(conn, now, &owner, inactive)?;
             if erased.is_some() {
-                audit::write(conn, now, &event)?;
+                events::write(conn, now, &event)?;
             }
             Ok(erased)
         };

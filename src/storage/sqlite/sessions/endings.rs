@@ -4,13 +4,12 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Text};
 use diesel::sqlite::Sqlite;
 use futures_util::future::join_all;
-use serde_json::Value;
 
 use super::lists::ACTIVE;
 use super::{changed, live};
-use crate::domain::{AuditEvent, Changed, Did, EndReason, Parties, Timestamp};
+use crate::domain::{Changed, Did, EndReason, NewEvent, Parties, Timestamp};
 use crate::storage::sqlite::schema::sessions;
-use crate::storage::sqlite::{SqliteStore, audit};
+use crate::storage::sqlite::{SqliteStore, events};
 use crate::storage::{Ending, Result};
 
 #[derive(QueryableByName)]
@@ -30,7 +29,7 @@ impl SqliteStore {
         &self,
         parties: &Parties,
         reason: EndReason,
-        audit: Option<AuditEvent>,
+        audit: Option<NewEvent>,
         limit: u32,
     ) -> Result<u64> {
         let parties = parties.clone();
@@ -43,7 +42,7 @@ impl SqliteStore {
     pub async fn end_sessions_of_revoked(
         &self,
         did: Option<&Did>,
-        audit: Option<AuditEvent>,
+        audit: Option<NewEvent>,
         limit: u32,
     ) -> Result<u64> {
         let did = did.cloned();
@@ -60,7 +59,7 @@ fn end(conn: &mut SqliteConnection, now: Timestamp, ending: &Ending) -> QueryRes
     }
     record_end(conn, id.0.as_bytes(), now, *reason)?;
     if let Some(event) = audit {
-        audit::write(conn, now, event)?;
+        events::write(conn, now, event)?;
     }
     changed(conn, now, *id)
 }
@@ -90,7 +89,7 @@ fn end_of_parties(
     now: Timestamp,
     parties: &Parties,
     reason: EndReason,
-    event: Option<&AuditEvent>,
+    event: Option<&NewEvent>,
     limit: u32,
 ) -> QueryResult<u64> {
     let micros = now.timestamp_micros();
@@ -117,7 +116,7 @@ fn end_of_revoked(
     conn: &mut SqliteConnection,
     now: Timestamp,
     did: Option<&Did>,
-    event: Option<&AuditEvent>,
+    event: Option<&NewEvent>,
     limit: u32,
 ) -> QueryResult<u64> {
     let micros = now.timestamp_micros();
@@ -146,7 +145,7 @@ fn end_all(
     now: Timestamp,
     ids: Vec<IdRow>,
     reason: EndReason,
-    event: Option<&AuditEvent>,
+    event: Option<&NewEvent>,
 ) -> QueryResult<u64> {
     let mut ended: u64 = 0;
     for IdRow { id } in ids {
@@ -155,10 +154,8 @@ fn end_all(
     }
     if let Some(event) = event.filter(|_| ended > 0) {
         let mut event = event.clone();
-        if let Value::Object(detail) = &mut event.detail {
-            detail.insert("sessions".into(), ended.into());
-        }
-        audit::write(conn, now, &event)?;
+        event.data.add("sessions", ended.into());
+        events::write(conn, now, &event)?;
     }
     Ok(ended)
 }

@@ -14,7 +14,7 @@ use super::connection::errors::store_error;
 use super::dids::is_revoked;
 use super::schema::sessions;
 use super::types::stored;
-use super::{SqliteStore, audit, history};
+use super::{SqliteStore, events, history};
 use crate::domain::{
     Changed, Did, NewSession, Opened, SealedKey, Session, SessionId, SessionPatch, SessionState,
     Timestamp, activity_granularity,
@@ -189,7 +189,7 @@ fn update(
         ))
         .execute(conn)?;
     if let Some(event) = &patch.audit {
-        audit::write(conn, now, event)?;
+        events::write(conn, now, event)?;
     }
     changed(conn, now, id)
 }

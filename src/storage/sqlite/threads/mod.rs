@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use self::checkpoints::Checkpointer;
 use self::clock::DatabaseClock;
@@ -49,6 +49,8 @@ pub(super) struct Threads {
     pub(super) changes: watch::Receiver<u64>,
     /// The instance that serves on this store, if one does.
     pub(super) serving: Mutex<Option<Serving>>,
+    /// Events were published.
+    pub(super) published: Notify,
     /// Its sender is dropped when every reader has ended.
     readers_ended: watch::Receiver<()>,
     /// Its sender is dropped when the writer and the checkpointer have ended.
@@ -109,6 +111,7 @@ impl Threads {
             tally,
             changes,
             serving: Mutex::default(),
+            published: Notify::new(),
             readers_ended,
             writer_ended,
             metrics,

@@ -1,11 +1,10 @@
-//! Audit events: who did what that cannot be undone or that touches somebody else's session.
+//! Who acts.
 
 use std::fmt;
 
-use serde_json::Value;
 use uuid::Uuid;
 
-use super::Did;
+use crate::domain::Did;
 
 /// Who acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,12 +13,14 @@ pub enum Actor {
     Token { id: Uuid, name: String },
     /// An agent, by its signature.
     Agent(Did),
-    /// Somebody at the command line of the machine.
+    /// A person at the command line of the machine.
     Operator,
     /// A job of the service itself.
     Job(&'static str),
     /// A resolver, by what it read.
     Resolver(&'static str),
+    /// The service itself, as it serves.
+    Service,
 }
 
 impl fmt::Display for Actor {
@@ -30,18 +31,7 @@ impl fmt::Display for Actor {
             Self::Operator => f.write_str("operator"),
             Self::Job(name) => write!(f, "job:{name}"),
             Self::Resolver(name) => write!(f, "resolver:{name}"),
+            Self::Service => f.write_str("service"),
         }
     }
-}
-
-/// One event, written in the transaction of the change that it records.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AuditEvent {
-    pub actor: Actor,
-    /// Such as `session.end` or `did.revoke`.
-    pub action: &'static str,
-    /// What was acted on: a session id, a DID, a token id.
-    pub subject: String,
-    /// An object without secrets. A store adds counts to it where it alone knows them.
-    pub detail: Value,
 }

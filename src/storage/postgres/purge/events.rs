@@ -1,0 +1,94 @@
+//! The purge of the log: it cuts off the beginning, up to a signed head.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Bytea, Double};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use crate::storage::Result;
+use crate::storage::postgres::PostgresStore;
+use crate::storage::postgres::connection::statement::Prepared;
+use crate::storage::postgres::events::{link_all, lock_chain, record};
+use crate::storage::postgres::schema::{event_chain, event_heads};
+use crate::storage::postgres::sessions::row::unsigned;
+use crate::storage::purge::log_cut;
+
+/// The newest head with nothing before it that is younger than the retention. `$1` is that.
+const HEAD: &str = "
+    SELECT sequence, hash FROM event_heads
+    WHERE sequence > (SELECT cut_sequence FROM event_chain)
+        AND sequence < coalesce(
+            (
+                SELECT sequence FROM events
+                WHERE sequence > (SELECT cut_sequence FROM event_chain)
+                    AND at >= now() - make_interval(secs => $1)
+                ORDER BY sequence LIMIT 1
+            ),
+            9223372036854775807
+        )
+    ORDER BY sequence DESC LIMIT 1";
+
+const DELETE: &str = "
+    DELETE FROM events WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM events
+        WHERE sequence <= (SELECT cut_sequence FROM event_chain)
+        ORDER BY sequence LIMIT $1
+    ))";
+
+/// What the purge would delete.
+pub(super) const PREVIEW: &str = "
+    SELECT count(*) FROM events
+    WHERE sequence <= greatest(
+        (SELECT cut_sequence FROM event_chain),
+        (
+            SELECT max(sequence) FROM event_heads
+            WHERE sequence < coalesce(
+                (
+                    SELECT sequence FROM events
+                    WHERE sequence > (SELECT cut_sequence FROM event_chain)
+                        AND at >= now() - make_interval(secs => $1)
+                    ORDER BY sequence LIMIT 1
+                ),
+                9223372036854775807
+            )
+        )
+    )";
+
+#[derive(QueryableByName)]
+struct Head {
+    #[diesel(sql_type = BigInt)]
+    sequence: i64,
+    #[diesel(sql_type = Bytea)]
+    hash: Vec<u8>,
+}
+
+impl PostgresStore {
+    /// Deletes up to `limit` events of what is cut off.
+    pub(super) async fn cut_events(&self, retention: Duration, limit: u32) -> Result<u64> {
+        self.transaction("cut_events", async |c| {
+            move_cut(c, retention).await?;
+            let delete = sql_query(DELETE).bind::<BigInt, _>(i64::from(limit));
+            unsigned(Prepared(delete).execute(c).await?)
+        })
+        .await
+    }
+}
+
+/// Says up to where the log is cut, before anything is deleted: whenever this stops, the chain says
+/// what may be missing.
+async fn move_cut(c: &mut AsyncPgConnection, retention: Duration) -> QueryResult<()> {
+    let find = sql_query(HEAD).bind::<Double, _>(retention.as_secs_f64());
+    let head: Option<Head> = Prepared(find).get_result(c).await.optional()?;
+    let Some(Head { sequence, hash }) = head else { return Ok(()) };
+    let tip = lock_chain(c).await?;
+    diesel::update(event_chain::table)
+        .set((event_chain::cut_sequence.eq(sequence), event_chain::cut_hash.eq(&hash)))
+        .execute(c)
+        .await?;
+    let older = event_heads::table.filter(event_heads::sequence.lt(sequence));
+    diesel::delete(older).execute(c).await?;
+    record(c, &log_cut(sequence, &hash)).await?;
+    link_all(c, tip).await.map(drop)
+}
