@@ -26,9 +26,9 @@ use crate::metrics::Metrics;
 use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
 use crate::services::{
-    self, ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, Erasure, Instances, Journal, KEY_FILE,
-    Readiness, Records, Sealer, SealingError, SealingKeys, ServiceError, Sessions, Statistics,
-    Tokens, Verdicts, admit_keys,
+    self, ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, Erasure, Events, Instances, Journal,
+    KEY_FILE, Readiness, Records, Sealer, SealingError, SealingKeys, ServiceError, Sessions,
+    Statistics, Tokens, Verdicts, admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
 use crate::storage::{
@@ -227,6 +227,7 @@ impl Application {
         let state = Data::new(State {
             agents,
             erasure: Erasure::new(store.clone(), dids.clone(), records.clone()),
+            events: Events::new(store.clone(), &config.events, metrics.clone()),
             records,
             sessions,
             claims,

@@ -177,11 +177,11 @@ fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     }
 }
 
-/// Tells the database when it was backed up, and its audit log by whom. A service that makes a
+/// Tells the database when it was backed up, and its log of events by whom. A service that makes a
 /// backup at this moment will tell the former itself.
 async fn record(store: &Store, path: Option<&Path>, manifest: &Manifest) -> Result<(), Failure> {
     let file = path.unwrap_or(Path::new(STANDARD_OUTPUT)).display().to_string();
-    store.audit(backup::event(Actor::Operator, &file, manifest)).await?;
+    store.publish(vec![backup::event(Actor::Operator, &file, manifest)]).await?;
     let holder = format!("command-{}", Uuid::now_v7());
     if let Some(keeper) = LeaseKeeper::take(store, BACKUP_LEASE, holder).await? {
         keeper.release(true).await?;

@@ -106,6 +106,9 @@ enum Command {
     /// Make, list or revoke API tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Read the log of events: the audit trail, and what callers published
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Write everything that the database holds into one file; check or show such a file
     Backup(backup::Backup),
     /// Put such a file in the place of what the database holds
@@ -136,9 +139,6 @@ enum Command {
         Example:\n  onceguard health --data-dir /var/lib/onceguard"
     )]
     Health,
-    /// Read the log of events: the audit trail, and what callers published
-    #[command(subcommand)]
-    Audit(audit::Audit),
     /// List the instances of the last week, and how they fare
     Instances(instances::Instances),
     /// Show counts, sizes and the busiest clients
@@ -188,6 +188,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Serve => Box::pin(serve::run(sources.load(Need::Everything)?)).await,
         Command::Migrate(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Token(command) => command.run(quiet(&sources, Need::Database)?).await,
+        Command::Audit(command) => command.run(&sources).await,
         Command::Backup(command) => command.run(&sources).await,
         Command::Restore(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Transfer(command) => command.run(&sources).await,
@@ -199,7 +200,6 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Config(command) => command.run(&sources),
         Command::Doctor(command) => command.run(&sources).await,
         Command::Health => health::run(&quiet(&sources, Need::Database)?),
-        Command::Audit(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Instances(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Stats(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Key(command) => command.run(),

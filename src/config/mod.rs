@@ -9,6 +9,7 @@ mod claims;
 mod database;
 mod database_url;
 mod dids;
+mod events;
 mod forward_auth;
 mod host;
 mod identifiers;
@@ -38,6 +39,7 @@ pub use claims::Claims;
 pub use database::{Database, Pool};
 pub use database_url::{DatabaseUrl, InvalidDatabaseUrl, PostgresOptions, SqliteLocation, SslMode};
 pub use dids::Dids;
+pub use events::Events;
 pub use forward_auth::ForwardAuth;
 pub use host::Host;
 pub use identifiers::Identifiers;
@@ -69,6 +71,7 @@ pub struct Config {
     pub claims: Claims,
     pub sessions: Sessions,
     pub dids: Dids,
+    pub events: Events,
     pub records: Records,
     pub resolvers: Resolvers,
     pub signatures: Signatures,
@@ -104,6 +107,7 @@ impl Config {
             claims: Claims::read(reader),
             sessions: Sessions::read(reader),
             dids: Dids::read(reader),
+            events: Events::read(reader),
             records: Records::read(reader),
             resolvers: Resolvers::read(reader),
             signatures: Signatures::read(reader),

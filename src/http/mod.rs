@@ -57,7 +57,8 @@ use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
 use crate::services::{
-    Agents, Claims, Dids, Erasure, Events, Instances, Readiness, Records, Sessions, Statistics, Tokens, Verdicts,
+    Agents, Claims, Dids, Erasure, Events, Instances, Readiness, Records, Sessions, Statistics,
+    Tokens, Verdicts,
 };
 
 /// What handlers work with. Both listeners get it as `web::Data<State>`.

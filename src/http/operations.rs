@@ -7,8 +7,8 @@ use super::auth::{Access, or_agent, or_owner};
 use super::call::Entry;
 use super::path::Path;
 use super::{
-    claims, dids, erasure, events, forward_auth, identifiers, instances, namespaces, nonces, records, sessions, stats,
-    verify,
+    claims, dids, erasure, events, forward_auth, identifiers, instances, namespaces, nonces,
+    records, sessions, stats, verify,
 };
 use crate::domain::TokenScope;
 

@@ -8,7 +8,9 @@ use utoipa::openapi::schema::{AdditionalProperties, Schema};
 use utoipa::openapi::{ObjectBuilder, RefOr, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::domain::{EndReason as Reason, InstanceState as Process, KeyType as Key, Outcome as Claimed};
+use crate::domain::{
+    EndReason as Reason, InstanceState as Process, KeyType as Key, Outcome as Claimed,
+};
 
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident = $words:expr;)+) => {

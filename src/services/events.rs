@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 use super::ServiceError;
 use crate::config;
 use crate::domain::{
-    Event, EventCursor, EventFilter, EventPage, IdempotencyDigest, NewEvent, PageFiller, PublicationKey,
-    Published,
+    Event, EventCursor, EventFilter, EventPage, IdempotencyDigest, NewEvent, PageFiller,
+    PublicationKey, Published,
 };
 use crate::metrics::Metrics;
 use crate::storage::Store;

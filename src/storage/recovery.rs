@@ -12,7 +12,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Result, Store, on};
-use crate::domain::{Actor, Did, NewDid, NewEvent, OwnType, Timestamp};
+use crate::domain::{Actor, Did, Hash, NewDid, NewEvent, OwnType, Timestamp};
 
 /// Something that a database which went back in time may have forgotten, and must not.
 #[derive(Debug, Clone, PartialEq, Eq)]

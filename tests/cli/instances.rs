@@ -14,7 +14,10 @@ async fn instances_and_their_states_are_listed(#[values(Sqlite, Postgres)] on: D
     let process = home.start().await;
     let name = process.api.to_string();
     let listed = json(home.run(&["instances", "--json"]).await);
-    assert_eq!((&listed["items"][0]["name"], &listed["items"][0]["state"]), (&json!(name), &json!("active")));
+    assert_eq!(
+        (&listed["items"][0]["name"], &listed["items"][0]["state"]),
+        (&json!(name), &json!("active"))
+    );
     process.kill().await;
     home.start().await.stop().await;
     let raw = home.raw().await;

@@ -79,9 +79,7 @@ async fn an_idle_instance_stays_active(#[values(Sqlite, Memory)] on: Database) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn instances_come_in_pages_the_latest_start_first(
-    #[values(Sqlite, Postgres)] on: Database,
-) {
+async fn instances_come_in_pages_the_latest_start_first(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store().await;
     for name in ["one", "two", "three", "four", "five"] {
         let other = store.another().await;

@@ -8,7 +8,7 @@ use super::{Log, Which};
 use crate::domain::Event;
 
 #[derive(Debug, Args)]
-pub(super) struct Export {
+pub(in crate::cli) struct Export {
     #[command(flatten)]
     which: Which,
 }

@@ -13,7 +13,7 @@ use crate::domain::{Event, EventCursor, EventFilter};
 const LOOK: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
-pub(super) struct Follow {
+pub(in crate::cli) struct Follow {
     #[command(flatten)]
     which: Which,
     /// Print one line of JSON for each

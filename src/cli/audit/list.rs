@@ -8,7 +8,7 @@ use super::{Log, Which, describe};
 use crate::domain::{Event, MAX_PAGE};
 
 #[derive(Debug, Args)]
-pub(super) struct List {
+pub(in crate::cli) struct List {
     #[command(flatten)]
     which: Which,
     /// The most events

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Failure, database, format};
-use crate::config::Config;
+use super::{Failure, database, format, quiet};
+use crate::config::{Need, Sources};
 use crate::domain::{Event, EventCursor, EventFilter, EventPage, MAX_PAGE, Timestamp};
 use crate::metrics::Metrics;
 use crate::services::Events;
@@ -68,7 +68,8 @@ fn parse_cursor(text: &str) -> Result<EventCursor, String> {
 }
 
 impl Audit {
-    pub(super) async fn run(self, config: Config) -> Result<(), Failure> {
+    pub(super) async fn run(self, sources: &Sources) -> Result<(), Failure> {
+        let config = quiet(sources, Need::Database)?;
         let store = database::open_migrated(&config).await?;
         let metrics = Arc::new(Metrics::new()?);
         let log = Log(Events::new(store.clone(), &config.events, metrics));

@@ -18,7 +18,7 @@ use super::super::problem::Problem;
 use super::super::values::json;
 use super::super::words::JsonObject;
 use crate::domain::{
-    Actor, CallersType, Code, EventData, InvalidMetadata, NewEvent, Published, event_subject,
+    Actor, CallersType, Code, EventData, InvalidMetadata, InvalidType, NewEvent, Published,
 };
 use crate::services::TooManyEvents;
 
@@ -203,14 +203,13 @@ fn event(
     actor: &Actor,
     request_id: &str,
 ) -> Result<NewEvent, Invalid> {
-    let kind = fields.required("type", text(CallersType::parse));
-    let subject = fields.required("subject", text(event_subject));
-    let data = fields.optional("data", |_| {
-        EventData::parse(raw.ok_or("is missing")?).map_err(all_of)
-    });
+    let kind = fields.required("type", text(callers_type));
+    let subject = fields.required("subject", text(NewEvent::subject));
+    let data =
+        fields.optional("data", |_| EventData::parse(raw.ok_or("is missing")?).map_err(all_of));
     fields.finish(|| {
         let data = data.unwrap_or_default();
-        let event = NewEvent::of_caller(kind?, actor.clone(), subject?, data);
+        let event = NewEvent::of_caller(&kind?, actor.clone(), &subject?, data).ok()?;
         Some(event.asked_by(Some(request_id.to_owned())))
     })
 }
@@ -221,4 +220,8 @@ fn all_of(errors: Vec<InvalidMetadata>) -> Invalid {
         invalid.push(pointer, detail);
     }
     invalid
+}
+
+fn callers_type(text: &str) -> Result<String, InvalidType> {
+    CallersType::parse(text).map(|_| text.to_owned())
 }

@@ -24,8 +24,8 @@ use super::fields::FieldError;
 use super::problem::{Body, Problem};
 use super::words::{JsonObject, SessionStateFilter};
 use super::{
-    claims, dids, erasure, events, forward_auth, identifiers, instances, namespaces, nonces, operations, records,
-    sessions, stats, verify,
+    claims, dids, erasure, events, forward_auth, identifiers, instances, namespaces, nonces,
+    operations, records, sessions, stats, verify,
 };
 
 const TOKEN: &str = "token";

@@ -193,7 +193,7 @@ impl Dids {
         }
         let did = new.did.clone();
         // The key itself may be replaced again: an operator finds here which one it was.
-        let event = event(OwnType::DidStored, actor, did, &key_data(&new));
+        let event = event(OwnType::DidStored, actor, &did, &key_data(&new));
         let stored = self.store.put_did(new.clone(), event).await;
         self.cache.changed(&did).await;
         let stored = stored?;

@@ -148,7 +148,8 @@ impl Sessions {
         reader: Actor,
     ) -> Result<(), ServiceError> {
         let event = event(OwnType::SessionKeyRead, reader, session.id, &json!({}));
-        Ok(self.store.publish(vec![event]).await?)
+        self.store.publish(vec![event]).await?;
+        Ok(())
     }
 
     /// The party of a session that is revoked, if one is. Its sessions end with it, but not at

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::domain::{ApiToken, OwnType, TokenHash};
+use crate::domain::{ApiToken, TokenHash};
 use crate::origin::Origin;
 use crate::services::ServiceError;
 use crate::storage::Store;

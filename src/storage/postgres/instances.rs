@@ -207,7 +207,8 @@ impl PostgresStore {
                 query.load(c).await
             })
             .await?;
-        let Page { items, next } = cut(rows, page.limit, |(last, _)| place(last.started_at, last.id));
+        let Page { items, next } =
+            cut(rows, page.limit, |(last, _)| place(last.started_at, last.id));
         let items = items.into_iter().filter_map(|(row, now)| {
             let id = row.id;
             readable(row.read(now), "instance", id)

@@ -1,16 +1,16 @@
 //! Calls that publish events, each at most once for its key. The unique key has calls of the same
 //! moment wait for each other.
 
-use diesel::prelude::*;
 use diesel::dsl::now;
+use diesel::prelude::*;
 use diesel::sql_types::Timestamptz;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
+use super::PostgresStore;
 use super::connection::confirm::confirm;
 use super::events::record_as;
 use super::schema::publications;
-use super::{PostgresStore, unreadable};
 use crate::domain::{NewEvent, PublicationKey, Published};
 use crate::storage::Result;
 
@@ -54,5 +54,9 @@ async fn publish(
     let (content, ids): (Vec<u8>, Vec<Uuid>) = known.first(c).await?;
     // The first call may not have heard that it is written.
     confirm(c).await?;
-    if content == key.content { Ok(Published::Done { ids, repeated: true }) } else { Ok(Published::OtherContent) }
+    if content == key.content {
+        Ok(Published::Done { ids, repeated: true })
+    } else {
+        Ok(Published::OtherContent)
+    }
 }

@@ -15,9 +15,7 @@ use super::purge::before;
 use super::schema::{history, instances};
 use super::types::{number, optional_timestamp, stored, timestamp, unreadable, uuid};
 use super::{SqliteStore, events};
-use crate::domain::{
-    Actor, Cursor, Instance, NewEvent, OwnType, Page, PageRequest, Timestamp,
-};
+use crate::domain::{Actor, Cursor, Instance, NewEvent, OwnType, Page, PageRequest, Timestamp};
 use crate::storage::instances::{KEPT, Stage, place, position};
 use crate::storage::readable::readable;
 use crate::storage::{Joining, Mark, Result, StoreError};
@@ -77,7 +75,7 @@ impl SqliteStore {
 
     pub async fn adopt(&self, actor: Actor) -> Result<()> {
         let event = NewEvent::own(OwnType::DatabaseAdopted, actor, "database", &json!({}));
-        self.0.write("adopt", move |conn, now| events::write(conn, now, &event)).await
+        self.0.write("adopt", move |conn, now| events::write(conn, now, &event).map(drop)).await
     }
 
     pub async fn instances(&self, page: &PageRequest) -> Result<Page<Instance>> {

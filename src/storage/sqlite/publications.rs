@@ -1,12 +1,15 @@
 //! Calls that publish events, each at most once for its key.
 
+use std::time::Duration;
+
 use diesel::prelude::*;
 use uuid::Uuid;
 
 use super::SqliteStore;
 use super::events::write;
+use super::purge::before;
 use super::schema::publications;
-use super::types::uuid;
+use super::types::{number, stored, uuid};
 use crate::domain::{NewEvent, PublicationKey, Published, Timestamp};
 use crate::storage::Result;
 
@@ -53,4 +56,21 @@ fn publish(
         ))
         .execute(conn)?;
     Ok(Published::Done { ids, repeated: false })
+}
+
+/// Forgets up to `limit` calls that are older than `kept`, and returns how many.
+pub(super) fn forget(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    kept: Duration,
+    limit: u32,
+) -> QueryResult<u64> {
+    let old: Vec<Vec<u8>> = publications::table
+        .filter(publications::at.lt(before(now, kept)))
+        .order(publications::at)
+        .limit(i64::from(limit))
+        .select(publications::digest)
+        .load(conn)?;
+    let old = publications::table.filter(publications::digest.eq_any(old));
+    number(stored(diesel::delete(old).execute(conn)?))
 }

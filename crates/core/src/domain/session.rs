@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Duration};
 use uuid::{Uuid, Variant};
 
-use super::{AuditEvent, Code, Did, Metadata, Timestamp};
+use super::{Code, Did, Metadata, NewEvent, Timestamp};
 
 /// 128 bits, written as a canonical UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -252,7 +252,7 @@ pub struct NewSession {
 #[derive(Debug, Clone, Default)]
 pub struct SessionPatch {
     /// Written with the change.
-    pub audit: Option<AuditEvent>,
+    pub audit: Option<NewEvent>,
     pub metadata: Option<Metadata>,
     pub session_key: Option<SealedKey>,
     /// From now; clamped to the deadline.

@@ -64,7 +64,7 @@ pub(super) fn linked(previous: &[u8], commitment: &[u8]) -> Hash {
 
 /// Each part with its length in front, so that no two different events read the same.
 #[must_use]
-pub fn commitment(salt: &[u8], event: &Event) -> Hash {
+pub(super) fn commitment(salt: &[u8], event: &Event) -> Hash {
     let Event { id, sequence, kind, source, subject, actor, outcome, request_id, at, data } = event;
     let mut hash = Sha256::new();
     let mut part = |bytes: Option<&[u8]>| {
