@@ -26,9 +26,9 @@ use crate::metrics::Metrics;
 use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
 use crate::services::{
-    self, ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, Erasure, Events, Instances, Journal,
-    KEY_FILE, Readiness, Records, Sealer, SealingError, SealingKeys, ServiceError, Sessions,
-    Statistics, Tokens, Verdicts, admit_keys,
+    self, ADMIN_TOKEN_FILE, AdminToken, Agents, Claims, Dids, Erasure, Events, Evidence, Heads,
+    Instances, Journal, KEY_FILE, Readiness, Records, Sealer, SealingError, SealingKeys,
+    ServiceError, Sessions, Statistics, Tokens, Verdicts, admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
 use crate::storage::{
@@ -100,6 +100,7 @@ pub struct Application {
     api: Listening,
     ops: Listening,
     watcher: JoinHandle<()>,
+    evidence: Evidence,
     certificates: Option<Arc<Certificates>>,
     _locks: (DataDirLock, Option<DatabaseLock>),
 }
@@ -205,7 +206,9 @@ impl Application {
 
         let config = Arc::new(config);
         let sessions = Sessions::start(store.clone(), sealer, &config.sessions, metrics.clone());
-        let claims = Claims::start(store.clone(), &config.claims, metrics.clone());
+        let evidence = Evidence::start(store.clone(), &config.events, metrics.clone());
+        let claims = Claims::start(store.clone(), &config.claims, metrics.clone())
+            .evidenced(evidence.clone());
         let dids =
             Dids::new(store.clone(), resolvers, &config.dids, clock.clone(), metrics.clone())
                 .journaled(journal);
@@ -255,6 +258,7 @@ impl Application {
             &clock,
             certificates.as_ref(),
             purge::Limits::new(&config),
+            Heads::new(&store, keys.head_keys(), &config.data_dir, &metrics),
             &config,
             &Uuid::now_v7().to_string(),
         );
@@ -277,6 +281,7 @@ impl Application {
             api,
             ops,
             watcher,
+            evidence,
             certificates,
             _locks: (folder_lock, database_lock),
         })
@@ -305,6 +310,7 @@ impl Application {
         let rest = async {
             self.jobs.stop().await;
             join(self.state.claims.close(), self.state.sessions.close()).await;
+            self.evidence.close().await;
             heartbeat::depart(&self.store, &self.state.config).await;
             self.store.close().await;
         };

@@ -3,6 +3,7 @@
 //! Series that the hot path touches are resolved once here, so that counting costs one atomic
 //! addition and no look-up.
 
+mod events;
 mod log_lines;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use prometheus::{
 
 use crate::domain::{EndReason, Outcome};
 
+pub use events::{EventMetrics, UnrecordedReplays};
 pub use log_lines::LogLinesDropped;
 
 /// Seconds, from a fast cache hit to a slow request.
@@ -78,6 +80,7 @@ pub struct Metrics {
     pub certificate_expiry: IntGauge,
     pub clock_jump_seconds: IntGauge,
     pub clock_jumps: IntCounter,
+    pub events: EventMetrics,
     pub log_lines_dropped: LogLinesDropped,
 }
 
@@ -327,6 +330,7 @@ impl Metrics {
                 "By how much the machine's clock jumped, while that is not believed; nothing is purged.",
             )?,
             clock_jumps: counter(r, "clock_jumps_total", "Jumps of the machine's clock.")?,
+            events: EventMetrics::new(r)?,
             log_lines_dropped: LogLinesDropped::new(r)?,
             registry,
         };

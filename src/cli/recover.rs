@@ -33,7 +33,7 @@ pub(super) struct Recover {
     #[arg(long, conflicts_with = "revocations")]
     nothing_lost: bool,
     /// Also revoke again what this file names: the journal (DATA_DIR/revocations) of another
-    /// instance, or events of the audit log, one as JSON a line
+    /// instance, or events of the log, one as JSON a line
     #[arg(long, value_name = "FILE")]
     revocations: Option<PathBuf>,
     /// Do not ask

@@ -24,7 +24,7 @@ pub(super) enum Token {
         revoke (it cannot be undone), verify, records, events (to publish them), audit (to read\n\
         them), admin (all of them, and the operator's calls)")]
     Create {
-        /// What it is for; shown in lists and in the audit log
+        /// What it is for; shown in lists and in the log of events
         #[arg(long, value_parser = parse_name)]
         name: String,
         /// What it may do. Can be given several times, or as a list with commas

@@ -19,7 +19,7 @@ pub(super) struct View {
     /// Sealed records.
     #[schema(example = 3)]
     records: u64,
-    /// Events of the audit log, which name a digest of the DID from now on.
+    /// Events that named the DID, and are empty now.
     #[schema(example = 1)]
     events: u64,
 }

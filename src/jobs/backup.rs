@@ -122,7 +122,7 @@ pub(super) async fn run(
     blocking(move || remove_oldest(&folder, keep)).await
 }
 
-/// What the audit log says of a backup: who made a copy of everything, and where it went.
+/// What the log says of a backup: who made a copy of everything, and where it went.
 #[must_use]
 pub fn event(actor: Actor, file: &str, manifest: &Manifest) -> NewEvent {
     NewEvent::own(OwnType::BackupMade, actor, file, &json!({ "rows": manifest.rows() }))

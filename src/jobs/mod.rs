@@ -1,4 +1,4 @@
-//! Work that no call asks for: the purge, backups, unfinished revocations, samples for gauges, the
+//! Work that no call asks for: the purge, backups, the links and heads of the log of events, unfinished revocations, samples for gauges, the
 //! clock, the heartbeat.
 //!
 //! Each job has an interval, with jitter, so that instances do not run it at the same moment. A job
@@ -7,6 +7,8 @@
 pub mod backup;
 mod certificates;
 mod clock;
+mod events;
+mod heads;
 pub mod heartbeat;
 pub mod purge;
 mod revocations;
@@ -23,6 +25,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::domain::Actor;
 use crate::metrics::Metrics;
+use crate::services::Heads;
 use crate::storage::Store;
 use crate::tls::Certificates;
 
@@ -45,6 +48,7 @@ impl Jobs {
         clock: &Clock,
         certificates: Option<&Arc<Certificates>>,
         purge: purge::Limits,
+        heads: Heads,
         config: &config::Config,
         holder: &str,
     ) -> Self {
@@ -106,6 +110,17 @@ impl Jobs {
         running.spawn(
             schedule(revocations::NAME, revocations::INTERVAL, true)
                 .run(async move |_: &mut LeaseKeeper| revocations::run(&s, &m).await),
+        );
+        let (s, m) = (store.clone(), metrics.clone());
+        running.spawn(
+            schedule(events::NAME, events::INTERVAL, false)
+                .run(async move |_: &mut LeaseKeeper| events::run(&s, &m).await),
+        );
+        running.spawn(events::follow(store.clone(), metrics.clone(), stop.clone()));
+        let heads = Mutex::new(heads);
+        running.spawn(
+            schedule(heads::NAME, heads::INTERVAL, false)
+                .run(async move |_: &mut LeaseKeeper| heads::run(&mut *heads.lock().await).await),
         );
         let (s, m) = (store.clone(), metrics.clone());
         running.spawn(

@@ -21,7 +21,7 @@ pub struct Erasure {
 pub struct ErasedDid {
     pub sessions: u64,
     pub records: u64,
-    /// Of the audit log.
+    /// Those that named the DID, and are empty now.
     pub events: u64,
 }
 

@@ -9,6 +9,8 @@ mod dids;
 mod erasure;
 mod error;
 mod events;
+mod evidence;
+mod heads;
 mod instances;
 mod journal;
 mod queue;
@@ -32,6 +34,8 @@ pub use dids::{Asker, Dids, Lookup, PutDid, ResolvedDid, Revocation, Verificatio
 pub use erasure::{ErasedDid, Erasure};
 pub use error::ServiceError;
 pub use events::{Events, TooManyEvents};
+pub use evidence::Evidence;
+pub use heads::{HEADS_FILE, Heads, notes_of};
 pub use instances::Instances;
 pub use journal::{InvalidEntry, JOURNAL_FILE, Journal, read_events, remembered};
 pub use readiness::{Ability, Readiness};

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Result, Store, on};
 use crate::domain::{
-    Event, EventFilter, Hash, Link, LinkedEvent, NewEvent, SignedHead, Timestamp, link,
+    Did, Event, EventFilter, Hash, Link, LinkedEvent, NewEvent, SignedHead, Timestamp, link,
 };
 
 /// The most events that are linked in one transaction.
@@ -66,6 +66,12 @@ impl Store {
     /// Waits until an event was published through this store.
     pub async fn until_published(&self) {
         on!(self, store => store.until_published().await);
+    }
+
+    /// How a signer with nonces is called: by its DID, or by what stands in its place once it was
+    /// erased.
+    pub async fn signer_name(&self, signer: &Did) -> Result<Option<String>> {
+        on!(self, store => store.signer_name(signer).await)
     }
 
     pub async fn event_chain(&self) -> Result<EventChain> {

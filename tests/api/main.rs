@@ -25,6 +25,7 @@ mod document_keys;
 mod documents;
 mod erasure;
 mod etags;
+mod events;
 mod forward_auth;
 mod hosts;
 mod idempotency;

@@ -427,7 +427,7 @@ async fn inactive_owners_are_listed_and_then_removed(#[values(Sqlite, Postgres)]
     }
     let removed = app.delete("/v1/records?inactive_days=20").await.is(200);
     assert_eq!(*removed.json(), json!({"owners": 1, "records": 1}));
-    assert_eq!(app.audited().await, ["records.delete"]);
+    assert_eq!(app.audited().await, ["records.deleted"]);
     assert_eq!(app.store().raw().number("count(*) FROM record_owners").await, 1);
     app.get(other).await.is(200);
 }

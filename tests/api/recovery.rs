@@ -130,5 +130,5 @@ async fn operators_see_when_the_database_was_recovered(#[values(Sqlite, Postgres
     let ready = app.ops().get("/readyz").await.is(200);
     assert_eq!(ready["database"]["recovered_at"], stats["database"]["recovered_at"]);
     assert_eq!(app.metric(METRIC, &[]).await.to_string(), at.timestamp().to_string());
-    assert!(app.audited().await.contains(&"database.recover".to_owned()));
+    assert!(app.audited().await.contains(&"database.recovered".to_owned()));
 }

@@ -105,11 +105,11 @@ async fn a_second_revocation_changes_nothing(#[values(Sqlite, Postgres)] on: Dat
     assert_eq!(second["revoked_at"], first["revoked_at"]);
     assert_eq!(second["sessions_ended"], 0);
     assert_eq!(app.data().await, before);
-    assert_eq!(app.audited().await, ["did.revoke"], "written down once");
+    assert_eq!(app.audited().await, ["did.revoked"], "written down once");
     let event = app.store().newest_events(1).await.unwrap().remove(0);
     let admin = app.tokens().list().await.unwrap().remove(0);
-    assert_eq!(event.subject, did.as_str());
-    assert!(event.actor.contains(&admin.id.to_string()), "{event:?}");
+    assert_eq!(event.subject.as_deref(), Some(did.as_str()));
+    assert!(event.actor.as_ref().unwrap().contains(&admin.id.to_string()), "{event:?}");
 }
 
 #[rstest]

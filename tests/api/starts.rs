@@ -51,7 +51,7 @@ async fn a_first_start_makes_an_admin_token_that_later_ones_keep(
     assert!(!file.exists());
     app.with_token(Some(token)).get("/v1/stats").await.is(200);
     let made = app.store().newest_events(10).await.unwrap();
-    assert_eq!(made.iter().filter(|event| event.kind == "token.create").count(), 1);
+    assert_eq!(made.iter().filter(|event| event.kind == "onceguard.token.created").count(), 1);
 }
 
 /// Whatever `auth.admin_token` takes must also let its bearer in.

@@ -12,6 +12,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod audit;
+mod audit_log;
 mod backup;
 mod config;
 mod doctor;

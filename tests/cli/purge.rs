@@ -34,7 +34,7 @@ async fn a_dry_run_counts_and_changes_nothing(#[values(Sqlite, Postgres)] on: Da
     // What changed nothing left no event.
     let events = "FROM events WHERE type = 'onceguard.database.purged' AND actor = 'operator'";
     assert_eq!(raw.number(&format!("count(*) {events}")).await, 1);
-    let expired = "max(CAST(detail ->> 'sessions_expired' AS bigint))";
+    let expired = "max(CAST(data ->> 'sessions_expired' AS bigint))";
     assert_eq!(raw.number(&format!("{expired} {events}")).await, 3);
 }
 

@@ -92,7 +92,7 @@ async fn what_was_revoked_stays_revoked_when_a_copy_comes_back(
     assert_eq!(told["done_again"], done_again(&tokens));
     assert_state(&home, &tokens, true).await;
     let event = "count(*) FROM events WHERE type = 'onceguard.database.recovered' AND \
-                 CAST(detail AS text) LIKE '%did:example:revoked%'";
+                 CAST(data AS text) LIKE '%did:example:revoked%'";
     assert_eq!(home.raw().await.number(event).await, 1);
     // There is nothing left to do again.
     assert_eq!(json(home.run(&["recover", "--yes", "--json"]).await)["done_again"], json!([]));

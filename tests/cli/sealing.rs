@@ -11,7 +11,7 @@ use crate::support::{
 use crate::{assert_failed, json, migrated};
 
 /// The key that this home's sessions are sealed with.
-fn sealing_key(home: &Home, on: Database) -> String {
+pub(crate) fn sealing_key(home: &Home, on: Database) -> String {
     if on == Postgres {
         return SEALING_KEY.to_owned();
     }

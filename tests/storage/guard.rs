@@ -286,7 +286,7 @@ async fn a_moved_database_is_taken_as_it_is() {
     assert_eq!(outcome.as_str(), "accepted");
     assert_eq!(copy.recovered_at(), None);
     let event = copy.newest_events(1).await.unwrap().remove(0);
-    assert_eq!(event.kind, "database.adopt");
+    assert_eq!(event.kind, "onceguard.database.adopted");
 }
 
 /// An earlier state of the database, or another one, comes behind the same address.
@@ -317,6 +317,6 @@ async fn an_instance_that_recovers_revokes_again_what_it_remembers() {
     copy.join(Joining { memory, ..joining(Asynchronous, Recover) }).await.unwrap();
     assert!(copy.did(&revoked).await.unwrap().unwrap().revoked_at.is_some());
     let event = "count(*) FROM events WHERE type = 'onceguard.database.recovered' AND \
-                 jsonb_array_length(detail -> 'done_again') = 1";
+                 jsonb_array_length(data -> 'done_again') = 1";
     assert_eq!(copy.raw().number(event).await, 1);
 }

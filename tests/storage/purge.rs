@@ -297,20 +297,28 @@ async fn counters_stay_exact_while_claims_and_the_purge_cross(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn audit_events_leave_after_their_retention(
+async fn events_leave_after_their_retention_up_to_a_signed_head(
     #[values(Sqlite, Memory, Postgres)] on: Database,
 ) {
     let store = on.store().await;
     for _ in 0..5 {
         store.publish(vec![an_event("test.old", &"x")]).await.unwrap();
     }
-    store.pass(days(170)).await;
+    store.pass(days(1)).await;
+    let head = store.sign_head().await;
+    store.publish(vec![an_event("test.unsigned", &"x")]).await.unwrap();
+    store.pass(days(169)).await;
     assert_eq!(run(&store, AUDIT, 2).await, Purged::default());
     store.publish(vec![an_event("test.new", &"x")]).await.unwrap();
     store.pass(days(11)).await;
     assert_eq!(run(&store, AUDIT, 2).await.events_deleted, 5);
     let left = store.newest_events(10).await.unwrap();
-    assert_eq!(left.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["new"]);
+    let kinds: Vec<_> = left.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["onceguard.log.cut", "test.new", "test.unsigned"]);
+    assert_eq!(left[0].data.to_value()["sequence"], 5);
+    let chain = store.event_chain().await.unwrap();
+    assert_eq!((chain.cut_sequence, chain.cut_hash), (5, head.head.hash));
+    assert_eq!(store.event_heads(0, 10).await.unwrap().len(), 1, "the head of the cut stays");
 }
 
 #[rstest]
@@ -391,6 +399,7 @@ async fn fill(store: &TestStore) {
     let claims: Vec<_> = (0..5).map(|_| by_signer(&signer, a_nonce(), soon)).collect();
     claim_all(store, &claims).await;
     store.publish(vec![an_event("test.old", &"x")]).await.unwrap();
+    store.sign_head().await;
     store.pass(days(200)).await;
     ended_session(store, 4).await;
     store.publish(vec![an_event("test.new", &"x")]).await.unwrap();

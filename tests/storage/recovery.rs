@@ -198,10 +198,13 @@ async fn a_recovery_is_an_event(#[values(Sqlite, Memory, Postgres)] on: Database
     opened(&store, a_session()).await;
     let recovered = recover(&store).await;
     let event = store.newest_events(1).await.unwrap().remove(0);
-    assert_eq!((event.actor.as_str(), event.kind.as_str()), ("operator", "database.recover"));
-    assert_eq!(event.subject, recovered.generation.to_string());
-    assert_eq!(event.detail["ancestor"], recovered.ancestor.to_string());
-    assert_eq!(event.detail["sessions"], 1);
+    assert_eq!(
+        (event.actor.as_deref(), &*event.kind),
+        (Some("operator"), "onceguard.database.recovered")
+    );
+    assert_eq!(event.subject, Some(recovered.generation.to_string()));
+    assert_eq!(event.data.to_value()["ancestor"], recovered.ancestor.to_string());
+    assert_eq!(event.data.to_value()["sessions"], 1);
 }
 
 #[rstest]

@@ -1,8 +1,6 @@
 //! Openings, endings, touches and readings that are asked together: each has its own answer.
 
-use onceguard::domain::{
-    Actor, AuditEvent, Changed, EndReason, NewSession, Opened, SessionId, SessionState,
-};
+use onceguard::domain::{Changed, EndReason, NewSession, Opened, SessionId, SessionState};
 use onceguard::storage::{Ending, Held, OnLock, Result, Store, StoreError, Tried};
 use rstest::rstest;
 use serde_json::json;
@@ -153,8 +151,13 @@ async fn each_ending_has_its_own_answer(#[values(Sqlite, Memory, Postgres)] on: 
         let SessionState::Over(end) = session.state() else { panic!("{session:?}") };
         assert_eq!((session.id, end.reason), (id, reason));
     }
-    let mut subjects: Vec<_> =
-        store.newest_events(10).await.unwrap().into_iter().map(|event| event.subject).collect();
+    let mut subjects: Vec<_> = store
+        .newest_events(10)
+        .await
+        .unwrap()
+        .into_iter()
+        .filter_map(|event| event.subject)
+        .collect();
     subjects.sort();
     let mut expected = [live, keyed].map(|id| id.to_string());
     expected.sort();
@@ -172,13 +175,8 @@ async fn an_ending_that_cannot_be_written_down_fails_and_no_other_does(
         opened(&store, a_session()).await.id,
         opened(&store, a_session()).await.id,
     ];
-    let event = AuditEvent {
-        actor: Actor::Operator,
-        action: "refused",
-        subject: refused.to_string(),
-        detail: json!({}),
-    };
-    let once = "CREATE UNIQUE INDEX refused ON events (action) WHERE action = 'refused'";
+    let event = an_event("test.refused", &refused);
+    let once = "CREATE UNIQUE INDEX refused ON events (type) WHERE type = 'test.refused'";
     store.raw().execute(once).await;
     store.publish(vec![event.clone()]).await.unwrap();
     let endings = [audited(first), Ending { audit: Some(event), ..ending(refused) }, audited(last)];

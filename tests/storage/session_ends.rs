@@ -90,9 +90,9 @@ async fn an_end_and_its_audit_event_come_together(
     store.end_session(session.id, EndReason::Ended, Some(event)).await.unwrap();
     let events = store.newest_events(10).await.unwrap();
     assert_eq!(events.len(), 1);
-    assert_eq!(events[0].action, "session.end");
-    assert_eq!(events[0].subject, session.id.to_string());
-    assert_eq!(events[0].detail["why"], json!("test"));
+    assert_eq!(events[0].kind, "onceguard.session.ended");
+    assert_eq!(events[0].subject, Some(session.id.to_string()));
+    assert_eq!(events[0].data.to_value()["why"], json!("test"));
 }
 
 #[rstest]
@@ -137,7 +137,8 @@ async fn the_sessions_of_parties_end_in_batches(#[values(Sqlite, Memory, Postgre
         assert_eq!(ended, expected);
     }
     let events = store.newest_events(10).await.unwrap();
-    let counts: Vec<_> = events.iter().map(|event| event.detail["sessions"].clone()).collect();
+    let counts: Vec<_> =
+        events.iter().map(|event| event.data.to_value()["sessions"].clone()).collect();
     assert_eq!(counts, [json!(1), json!(2), json!(2)], "newest first, and none for nothing");
 }
 

@@ -38,7 +38,7 @@ async fn a_token_is_found_by_its_hash(#[values(Sqlite, Memory, Postgres)] on: Da
     found.observed_at = created.observed_at;
     assert_eq!(found, created);
     assert_eq!(store.token(&a_token().hash).await.unwrap(), None);
-    assert_eq!(store.newest_events(10).await.unwrap()[0].action, "token.create");
+    assert_eq!(store.newest_events(10).await.unwrap()[0].kind, "onceguard.token.created");
 }
 
 #[rstest]
@@ -100,7 +100,7 @@ async fn the_first_revocation_of_a_token_stands(#[values(Sqlite, Memory, Postgre
     assert_eq!(again.revoked_at, first.revoked_at);
     assert!(!store.token(&new.hash).await.unwrap().unwrap().is_valid());
     let events = store.newest_events(10).await.unwrap();
-    assert_eq!(events[0].action, "token.revoke");
+    assert_eq!(events[0].kind, "onceguard.token.revoked");
 
     let before = events.len();
     assert_eq!(store.revoke_token(Uuid::now_v7(), event()).await.unwrap(), None);

@@ -166,11 +166,12 @@ impl TestApp {
         self.ops.metric(name, labels).await
     }
 
-    /// The actions of the audit log, newest first, except the creation of tokens.
+    /// The types of events, newest first and without `onceguard.`, except the creation of tokens.
     pub async fn audited(&self) -> Vec<String> {
         let events = self.store.newest_events(500).await.unwrap();
-        let actions = events.into_iter().map(|event| event.kind);
-        actions.filter(|action| action != "token.create").collect()
+        let own = |kind: &str| kind.strip_prefix("onceguard.").map(str::to_owned);
+        let kinds = events.iter().filter_map(|event| own(&event.kind));
+        kinds.filter(|kind| kind != "token.created").collect()
     }
 }
 

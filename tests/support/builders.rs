@@ -7,10 +7,11 @@ use std::time::Duration;
 use onceguard::clock::Clock;
 use onceguard::config::{self, OnCut, Replication, SealingKeyBytes};
 use onceguard::domain::{
-    Actor, Ask, AuditEvent, Checksum, Claim, Cursor, Did, DidDocument, Facts, IdempotencyDigest,
-    KeyType, Metadata, NewDid, NewRecord, NewSession, Nonce, Opened, Outcome, Peer, Precondition,
-    PublicKey, RecordChange, RecordId, RecordKey, RecordKind, RecordLimits, RecordWritten,
-    RecordsChanged, Scope, SealedContent, SealedKey, Session, SessionId, Timestamp, judge,
+    Actor, Ask, Checksum, Claim, Cursor, Did, DidDocument, EventData, Facts, IdempotencyDigest,
+    KeyType, Metadata, NewDid, NewEvent, NewRecord, NewSession, Nonce, Opened, Outcome, OwnType,
+    Peer, Precondition, PublicKey, RecordChange, RecordId, RecordKey, RecordKind, RecordLimits,
+    RecordWritten, RecordsChanged, Scope, SealedContent, SealedKey, Session, SessionId, Timestamp,
+    judge,
 };
 use onceguard::metrics::Metrics;
 use onceguard::resolvers::{Account, did_key};
@@ -20,6 +21,7 @@ use onceguard::storage::{
     StoreError,
 };
 use serde_json::json;
+use serde_json::value::to_raw_value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -103,12 +105,15 @@ pub fn joining(replication: Replication, on_cut: OnCut) -> Joining {
     }
 }
 
-pub fn an_event(action: &'static str, subject: &impl ToString) -> AuditEvent {
-    AuditEvent {
-        actor: Actor::Operator,
-        action,
-        subject: subject.to_string(),
-        detail: json!({"why": "test"}),
+/// An event of the service's, if it has this type, or else of a caller.
+pub fn an_event(kind: &str, subject: &impl ToString) -> NewEvent {
+    let data = json!({"why": "test"});
+    match OwnType::ALL.iter().find(|own| own.as_str() == kind) {
+        Some(own) => NewEvent::own(*own, Actor::Operator, subject.to_string(), &data),
+        None => {
+            let data = EventData::parse(&to_raw_value(&data).unwrap()).unwrap();
+            NewEvent::of_caller(kind, Actor::Operator, &subject.to_string(), data).unwrap()
+        }
     }
 }
 

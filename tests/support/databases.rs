@@ -11,9 +11,9 @@ use std::time::Duration;
 use onceguard::clock::Clock;
 use onceguard::config;
 use onceguard::config::{DatabaseUrl, PostgresOptions, SqliteLocation, SslMode};
-use onceguard::domain::{ApiToken, TokenHash};
+use onceguard::domain::{ApiToken, Event, EventFilter, Head, HeadKey, SignedHead, TokenHash};
 use onceguard::metrics::Metrics;
-use onceguard::storage::{self, ClaimLimits, Store};
+use onceguard::storage::{self, ClaimLimits, EventChain, Store, StoreError};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -141,6 +141,33 @@ impl Database {
 }
 
 impl TestStore {
+    /// The newest events, newest first, once every event is linked.
+    pub async fn newest_events(&self, limit: usize) -> Result<Vec<Event>, StoreError> {
+        while self.store.unlinked_for().await?.is_some() {
+            self.store.link_events().await?;
+        }
+        let mut events = Vec::new();
+        loop {
+            let after = events.last().map_or(0, |event: &Event| event.sequence);
+            let page = self.store.events(&EventFilter::default(), after, 1000).await?;
+            if page.is_empty() {
+                break;
+            }
+            events.extend(page);
+        }
+        Ok(events.into_iter().rev().take(limit).collect())
+    }
+
+    /// Links every event, and keeps a head of the log, signed with a key of the tests.
+    pub async fn sign_head(&self) -> SignedHead {
+        self.newest_events(0).await.unwrap();
+        let EventChain { origin, sequence, hash, observed_at: at, .. } =
+            self.store.event_chain().await.unwrap();
+        let head = HeadKey::new(&[1; 32]).sign(Head { origin, sequence, hash, at });
+        self.store.keep_event_head(head.clone()).await.unwrap();
+        head
+    }
+
     async fn open(url: DatabaseUrl, limits: Limits, clock: Clock, home: Home) -> Self {
         let store = open(&url, limits, &clock).await;
         let raw = match &url {

@@ -114,11 +114,22 @@ impl RawSql {
             "records",
             "record_blobs",
             "record_shares",
-            "events",
         ] {
             writeln!(data, "{table}:\n{}", self.rows(table).await).unwrap();
         }
+        writeln!(data, "events:\n{}", self.acts().await).unwrap();
         data
+    }
+
+    /// The events of what was done, without what links them later. A replay's may come later, too.
+    async fn acts(&self) -> String {
+        let (id, rows) = match self {
+            Self::Sqlite(_) => ("hex(id)", "group_concat(row, char(10))"),
+            Self::Postgres(_) => ("id", "string_agg(row, chr(10))"),
+        };
+        let row = format!("concat_ws(' ', {id}, type, source, subject, actor, outcome, at, data)");
+        let acts = format!("SELECT {row} AS row FROM events WHERE type NOT LIKE '%.replayed'");
+        self.text(&format!("coalesce({rows}, '') FROM ({acts} ORDER BY 1) AS sorted")).await
     }
 
     /// The rows of one table, as [`Self::data`] has them.
@@ -170,7 +181,7 @@ impl RawSql {
         }
     }
 
-    /// From now on, refuses every new audit event.
+    /// From now on, refuses every new event.
     pub async fn break_audit_log(&self) {
         self.execute(match self {
             Self::Sqlite(_) => {

@@ -3,6 +3,7 @@
 mod export;
 mod follow;
 mod list;
+mod verify;
 
 use std::sync::Arc;
 
@@ -28,6 +29,16 @@ pub(super) enum Audit {
     /// Print events for other programs: one line of CloudEvents 1.0 JSON for each
     #[command(after_help = "Example:\n  onceguard audit export > events.ndjson")]
     Export(export::Export),
+    /// Check that no event was changed, removed, inserted, moved or cut off
+    #[command(
+        after_help = "Walks along the whole log, and compares it with the signed heads of the \
+        database and of DATA_DIR/audit-heads. Exits with 1 if anything is not as it was written, \
+        and names it.\n\n\
+        Heads that were copied to another machine show more: who could change the database and this \
+        data folder cannot have changed them.\n\n\
+        Example:\n  onceguard audit verify --heads /mnt/elsewhere/audit-heads"
+    )]
+    Verify(verify::Verify),
 }
 
 /// Which events.
@@ -69,6 +80,9 @@ fn parse_cursor(text: &str) -> Result<EventCursor, String> {
 
 impl Audit {
     pub(super) async fn run(self, sources: &Sources) -> Result<(), Failure> {
+        if let Self::Verify(verify) = self {
+            return verify.run(&quiet(sources, Need::Everything)?).await;
+        }
         let config = quiet(sources, Need::Database)?;
         let store = database::open_migrated(&config).await?;
         let metrics = Arc::new(Metrics::new()?);
@@ -77,6 +91,7 @@ impl Audit {
             Self::List(command) => command.run(&log).await,
             Self::Follow(command) => command.run(&log).await,
             Self::Export(command) => command.run(&log).await,
+            Self::Verify(_) => Ok(()),
         };
         store.close().await;
         done

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch::{self, Answered, Manner, Way};
-use crate::domain::{Claim, Scope};
+use crate::domain::{Claim, Outcome, Scope};
 use crate::metrics::Metrics;
 use crate::services::queue::Work;
 use crate::storage::Store;
@@ -54,8 +54,12 @@ impl Work for Asking {
 
     fn count(&self, answers: &[Answered]) {
         for answered in answers {
-            if let Answered::Decided(Ok(outcome)) = answered {
-                self.metrics.claim_decided(outcome);
+            match answered {
+                Answered::Decided(Ok(outcome)) => self.metrics.claim_decided(outcome),
+                Answered::Replayed(_, at) => {
+                    self.metrics.claim_decided(&Outcome::Replayed { first_used_at: *at });
+                }
+                Answered::Decided(Err(_)) | Answered::Undecided(..) => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::domain::{Ask, Claim, Nonce, Outcome, Scope, SessionId, judge};
+use crate::domain::{Ask, Claim, Nonce, Outcome, Scope, SessionId, Timestamp, judge};
 use crate::services::ServiceError;
 use crate::storage::{Asked, OnLock, Result, Store, StoreError};
 
@@ -56,6 +56,8 @@ impl Way {
 #[derive(Debug)]
 pub(super) enum Answered {
     Decided(std::result::Result<Outcome, ServiceError>),
+    /// Its nonce was used before.
+    Replayed(Box<Claim>, Timestamp),
     /// Nothing was decided.
     Undecided(Box<Claim>, Why),
 }
@@ -83,7 +85,7 @@ impl Why {
 
 impl Answered {
     pub(super) const fn is_decided(&self) -> bool {
-        matches!(self, Self::Decided(_))
+        matches!(self, Self::Decided(_) | Self::Replayed(..))
     }
 }
 
@@ -123,6 +125,9 @@ pub(super) async fn decide(store: &Store, claims: Vec<Claim>, manner: Manner) ->
     let counted = manner.counted;
     let answered = claims.into_iter().zip(outcomes).map(|(claim, decision)| {
         let why = match decision {
+            Some(Ok(Decision::Outcome(Outcome::Replayed { first_used_at }))) => {
+                return Answered::Replayed(Box::new(claim), first_used_at);
+            }
             Some(Ok(Decision::Outcome(outcome))) => return Answered::Decided(Ok(outcome)),
             Some(Ok(Decision::Counted)) => Why::Counted,
             Some(Ok(Decision::Busy)) => Why::Busy { counted },
@@ -235,7 +240,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{Accepted, Timestamp};
+    use crate::domain::Accepted;
 
     fn time() -> Timestamp {
         DateTime::from_timestamp(1_800_000_000, 0).expect("a valid time")

@@ -21,10 +21,12 @@ use tokio::sync::oneshot;
 use self::asking::Asking;
 use self::batch::{Answered, Manner, Way, Why};
 use self::room::Room;
-use super::ServiceError;
 use super::queue::{Full, Queue, Reserved, Sizes};
+use super::{Evidence, ServiceError};
 use crate::config;
-use crate::domain::{Claim, Did, Namespace, Nonce, Outcome, Refusal, Scope, SessionId, UsedNonce};
+use crate::domain::{
+    Claim, Did, Namespace, Nonce, Outcome, OwnType, Refusal, Scope, SessionId, Timestamp, UsedNonce,
+};
 use crate::metrics::Metrics;
 use crate::storage::{ClaimKind, Store, StoreError};
 
@@ -50,6 +52,7 @@ pub struct Claims {
     metrics: Arc<Metrics>,
     lines: Arc<Lines>,
     quotas: Arc<Room>,
+    evidence: Option<Evidence>,
 }
 
 struct Lines {
@@ -123,7 +126,13 @@ impl Claims {
             by_signer_in_session: line(ClaimKind::BySignerInSession),
         };
         let quotas = Arc::new(Room::new(config.quota_per_signer));
-        Self { store, metrics, lines: Arc::new(lines), quotas }
+        Self { store, metrics, lines: Arc::new(lines), quotas, evidence: None }
+    }
+
+    /// Replays leave evidence in the log of events.
+    #[must_use]
+    pub fn evidenced(self, evidence: Evidence) -> Self {
+        Self { evidence: Some(evidence), ..self }
     }
 
     /// Spares a caller reading claims that there is no room for, of whatever kind they are.
@@ -156,8 +165,21 @@ impl Claims {
     /// [`ServiceError::Overloaded`] when a queue has no room, and nothing was changed;
     /// [`StoreError::OutcomeUnknown`] when any of the claims may or may not have been accepted.
     pub async fn claim(&self, claims: Vec<Claim>) -> Answer {
+        self.claim_as(OwnType::ClaimReplayed, claims).await
+    }
+
+    /// The same for the nonce of a signed message.
+    ///
+    /// # Errors
+    /// As [`Self::claim`].
+    pub async fn claim_of_message(&self, claim: Claim) -> Answer {
+        self.claim_as(OwnType::SignatureReplayed, vec![claim]).await
+    }
+
+    /// `replayed` is what a replay is in the log of events.
+    async fn claim_as(&self, replayed: OwnType, claims: Vec<Claim>) -> Answer {
         let (count, signers) = (claims.len() as u64, signers(&claims));
-        let outcomes = self.decide(claims).await;
+        let outcomes = self.decide(replayed, claims).await;
         if outcomes.as_ref().is_err_and(batch::is_unknown) {
             self.metrics.claims_outcome_unknown.inc_by(count);
         }
@@ -171,18 +193,25 @@ impl Claims {
         Ok(outcomes)
     }
 
-    async fn decide(&self, claims: Vec<Claim>) -> Answer {
+    async fn decide(&self, replayed: OwnType, claims: Vec<Claim>) -> Answer {
         let mut answered = self.ask(claims).await?;
+        let replay = |claim: &Claim, first_used_at| {
+            if let Some(evidence) = &self.evidence {
+                evidence.note(replayed, claim, first_used_at);
+            }
+            Ok(Outcome::Replayed { first_used_at })
+        };
         if answered.iter().all(Answered::is_decided) {
             return batch::answer(answered.into_iter().map(|answered| match answered {
                 Answered::Decided(outcome) => outcome,
+                Answered::Replayed(claim, first_used_at) => replay(&claim, first_used_at),
                 Answered::Undecided(..) => Err(batch::unanswered()),
             }));
         }
         // On the heap: this is rarer.
         Box::pin(async {
             self.ask_counted(&mut answered).await;
-            let pursued = answered.into_iter().map(|answered| self.pursue(answered));
+            let pursued = answered.into_iter().map(|answered| self.pursue(answered, &replay));
             batch::answer(join_all(pursued).await.into_iter())
         })
         .await
@@ -282,11 +311,16 @@ impl Claims {
     }
 
     /// Asks a claim until it is decided, or a lock has been in its way for too long.
-    async fn pursue(&self, mut answered: Answered) -> Result<Outcome, ServiceError> {
+    async fn pursue(
+        &self,
+        mut answered: Answered,
+        replay: &impl Fn(&Claim, Timestamp) -> Result<Outcome, ServiceError>,
+    ) -> Result<Outcome, ServiceError> {
         let (mut way, mut until, mut stays_locked) = (Way::Skip, None, false);
         loop {
             let (claim, why) = match answered {
                 Answered::Decided(outcome) => return outcome,
+                Answered::Replayed(claim, first_used_at) => return replay(&claim, first_used_at),
                 Answered::Undecided(claim, why) => (claim, why),
             };
             let now = Instant::now();

@@ -4,15 +4,20 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hkdf::Hkdf;
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::SealingError;
 use crate::config;
 use crate::config::SealingKeyBytes;
 use crate::data_dir;
+use crate::domain::HeadKey;
 
 /// The file in the data folder: one base64 key a line; the first seals, the others only open.
 pub const KEY_FILE: &str = "sealing.key";
+/// What keys for signed heads are derived for.
+const HEADS: &[u8] = b"onceguard/audit_heads/v1";
 
 /// At least one key; the first seals.
 #[derive(Debug, Clone)]
@@ -60,6 +65,18 @@ impl SealingKeys {
         };
         keys.extend(config.old_keys.iter().cloned());
         Self::new(keys).ok_or_else(|| failed("holds no key".into()))
+    }
+
+    /// The keys for signed heads of the log, one from each sealing key; the first signs. All instances
+    /// have the same.
+    #[must_use]
+    pub fn head_keys(&self) -> Vec<HeadKey> {
+        let derive = |key: &SealingKeyBytes| {
+            let mut secret = Zeroizing::new([0_u8; 32]);
+            let derived = Hkdf::<Sha256>::new(None, &*key.0).expand(HEADS, &mut *secret);
+            derived.ok().map(|()| HeadKey::new(&secret))
+        };
+        self.0.iter().filter_map(derive).collect()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &SealingKeyBytes> {

@@ -206,7 +206,7 @@ impl Verdicts {
             nonce: checked.nonce().clone(),
             idempotency: verified.repeat,
         };
-        let outcomes = self.claims.claim(vec![claim]).await?;
+        let outcomes = self.claims.claim_of_message(claim).await?;
         let repeated = match outcomes.first() {
             Some(Outcome::Accepted(accepted)) => accepted.repeated,
             Some(Outcome::Replayed { first_used_at }) => {

@@ -11,11 +11,11 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::connection::statement::Prepared;
-use super::schema::{event_chain, event_heads, events};
+use super::schema::{event_chain, event_heads, events, signers};
 use super::sessions::row::{JsonText, unsigned};
 use super::{PostgresStore, unreadable};
 use crate::domain::{
-    Event, EventData, EventFilter, Hash, LinkedEvent, NewEvent, SignedHead, Timestamp,
+    Did, Event, EventData, EventFilter, Hash, LinkedEvent, NewEvent, SignedHead, Timestamp,
 };
 use crate::storage::Result;
 use crate::storage::events::{EventChain, KeptHead, LINK_BATCH, links};
@@ -135,6 +135,14 @@ impl PostgresStore {
                 Some(row) => Ok(link_batch(c, tip(row)?).await?.0),
                 None => Ok(0),
             }
+        })
+        .await
+    }
+
+    pub async fn signer_name(&self, signer: &Did) -> Result<Option<String>> {
+        self.read("signer_name", async |c| {
+            let signer = signers::table.find(signer.signer_key().0.to_vec());
+            signer.select(signers::did).first(c).await.optional()
         })
         .await
     }

@@ -6,10 +6,10 @@ use diesel::sqlite::Sqlite;
 use uuid::Uuid;
 
 use super::SqliteStore;
-use super::schema::{event_chain, event_heads, events};
+use super::schema::{event_chain, event_heads, events, signers};
 use super::types::{number, optional_timestamp, stored, timestamp, unreadable, uuid};
 use crate::domain::{
-    Event, EventData, EventFilter, Hash, LinkedEvent, NewEvent, SignedHead, Timestamp,
+    Did, Event, EventData, EventFilter, Hash, LinkedEvent, NewEvent, SignedHead, Timestamp,
 };
 use crate::storage::Result;
 use crate::storage::events::{EventChain, KeptHead, LINK_BATCH, links};
@@ -87,6 +87,14 @@ impl SqliteStore {
             Ok(link_batch(conn, now, tip)?.0)
         };
         self.0.write("link_events", link).await
+    }
+
+    pub async fn signer_name(&self, signer: &Did) -> Result<Option<String>> {
+        let key = signer.signer_key().0.to_vec();
+        let name = move |conn: &mut SqliteConnection, _| {
+            signers::table.find(key).select(signers::did).first(conn).optional()
+        };
+        self.0.read("signer_name", name).await
     }
 
     pub async fn event_chain(&self) -> Result<EventChain> {

@@ -93,6 +93,22 @@ impl HeadKey {
 }
 
 impl SignedHead {
+    /// The notes of a file, in which an empty line is between them.
+    #[must_use]
+    pub fn notes(text: &str) -> Vec<String> {
+        let mut notes: Vec<String> = Vec::new();
+        for line in text.lines() {
+            if line.starts_with(ORIGIN) {
+                notes.push(String::new());
+            }
+            if let Some(note) = notes.last_mut() {
+                note.push_str(line);
+                note.push('\n');
+            }
+        }
+        notes.into_iter().map(|note| format!("{}\n", note.trim_end())).collect()
+    }
+
     /// Reads a head, and checks its signature against the key that it names.
     ///
     /// # Errors
@@ -152,6 +168,17 @@ mod tests {
         {
             assert_eq!(SignedHead::read(wrong, &keys), Err(InvalidHead::Form), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_file_has_many_also_after_one_that_was_cut_short() {
+        let key = HeadKey::new(&[1; 32]);
+        let notes = [12, 13, 14].map(|sequence| key.sign(Head { sequence, ..head() }).note);
+        let text = notes.join("\n");
+        assert_eq!(SignedHead::notes(&text), notes);
+        let cut = format!("{}\n{}", &notes[0][..70], notes[1]);
+        assert_eq!(SignedHead::notes(&cut)[1..], notes[1..2]);
+        assert_eq!(SignedHead::notes("nothing\n"), Vec::<String>::new());
     }
 
     #[test]
