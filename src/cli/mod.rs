@@ -106,7 +106,7 @@ enum Command {
     /// Make, list or revoke API tokens
     #[command(subcommand)]
     Token(token::Token),
-    /// Read the log of events: the audit trail, and what callers published
+    /// Read the log of events (the audit trail, and what callers published), or check it
     #[command(subcommand)]
     Audit(audit::Audit),
     /// Write everything that the database holds into one file; check or show such a file

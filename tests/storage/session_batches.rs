@@ -3,7 +3,6 @@
 use onceguard::domain::{Changed, EndReason, NewSession, Opened, SessionId, SessionState};
 use onceguard::storage::{Ending, Held, OnLock, Result, Store, StoreError, Tried};
 use rstest::rstest;
-use serde_json::json;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{TestStore, a_did, a_sealed_key, a_session, an_event, minutes, opened, read};

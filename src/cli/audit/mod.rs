@@ -1,4 +1,5 @@
-//! `onceguard audit`: reads the log of events: the audit trail, and what callers published.
+//! `onceguard audit`: reads the log of events (the audit trail, and what callers published), and checks
+//! it.
 
 mod export;
 mod follow;
@@ -80,22 +81,26 @@ fn parse_cursor(text: &str) -> Result<EventCursor, String> {
 
 impl Audit {
     pub(super) async fn run(self, sources: &Sources) -> Result<(), Failure> {
-        if let Self::Verify(verify) = self {
-            return verify.run(&quiet(sources, Need::Everything)?).await;
+        match self {
+            Self::List(command) => read(sources, async |log| command.run(log).await).await,
+            Self::Follow(command) => read(sources, async |log| command.run(log).await).await,
+            Self::Export(command) => read(sources, async |log| command.run(log).await).await,
+            Self::Verify(command) => command.run(&quiet(sources, Need::Everything)?).await,
         }
-        let config = quiet(sources, Need::Database)?;
-        let store = database::open_migrated(&config).await?;
-        let metrics = Arc::new(Metrics::new()?);
-        let log = Log(Events::new(store.clone(), &config.events, metrics));
-        let done = match self {
-            Self::List(command) => command.run(&log).await,
-            Self::Follow(command) => command.run(&log).await,
-            Self::Export(command) => command.run(&log).await,
-            Self::Verify(_) => Ok(()),
-        };
-        store.close().await;
-        done
     }
+}
+
+/// Opens the log for a command that only reads it.
+async fn read(
+    sources: &Sources,
+    command: impl AsyncFnOnce(&Log) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let config = quiet(sources, Need::Database)?;
+    let store = database::open_complete(&config).await?;
+    let metrics = Arc::new(Metrics::new()?);
+    let done = command(&Log(Events::new(store.clone(), &config.events, metrics))).await;
+    store.close().await;
+    done
 }
 
 /// The log, page by page.
