@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Result, Store, on};
 use crate::domain::{Actor, Did, ERASED_BATCH, NewEvent, OwnType};
+use crate::origin::Origin;
 
 /// What was erased.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,7 +24,12 @@ pub(super) fn alias(did: &Did) -> String {
 
 /// The events that stay: one, or a few where many were emptied. They name the places of those, so
 /// that an event which was emptied by another hand shows.
-pub(super) fn events(did: &Did, actor: &Actor, emptied: &[u64]) -> Vec<NewEvent> {
+pub(super) fn events(
+    did: &Did,
+    actor: &Actor,
+    request_id: Option<&str>,
+    emptied: &[u64],
+) -> Vec<NewEvent> {
     let alias = alias(did);
     let actor = match actor {
         Actor::Agent(agent) if agent == did => {
@@ -37,7 +43,8 @@ pub(super) fn events(did: &Did, actor: &Actor, emptied: &[u64]) -> Vec<NewEvent>
     }
     let event = |places: &[u64]| {
         let data = json!({ "erased": places });
-        NewEvent::own(OwnType::DidErased, actor.clone(), &alias, &data)
+        let event = NewEvent::own(OwnType::DidErased, actor.clone(), &alias, &data);
+        event.asked_by(request_id.map(str::to_owned))
     };
     parts.into_iter().map(event).collect()
 }
@@ -61,7 +68,8 @@ impl Store {
     /// Erases everything else: the key, the records (which [`Self::remove_erased_records`] then
     /// removes), and the content of every event that names the DID. One event stays.
     pub async fn erase_did(&self, did: &Did, actor: &Actor) -> Result<Erased> {
-        on!(self, store => store.erase_did(did, actor).await)
+        let request_id = Origin::current().request_id();
+        on!(self, store => store.erase_did(did, actor, request_id).await)
     }
 }
 
@@ -85,12 +93,13 @@ mod tests {
     fn an_erasure_names_what_it_emptied_in_events_of_their_size() {
         let did = Did::parse("did:web:a.example").unwrap();
         let places: Vec<u64> = (0..1001).map(|n| (1 << 45) + n).collect();
-        let written = events(&did, &Actor::Operator, &places);
+        let written = events(&did, &Actor::Operator, Some("r"), &places);
         let named = written.iter().flat_map(|event| {
             let data = event.data.to_value();
             data["erased"].as_array().unwrap().iter().filter_map(|n| n.as_u64()).collect::<Vec<_>>()
         });
         assert_eq!((named.collect::<Vec<_>>(), written.len()), (places, 3));
-        assert_eq!(events(&did, &Actor::Operator, &[]).len(), 1);
+        assert_eq!(events(&did, &Actor::Operator, None, &[]).len(), 1);
+        assert_eq!(written[2].request_id.as_deref(), Some("r"));
     }
 }

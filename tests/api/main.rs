@@ -41,6 +41,7 @@ mod record_access;
 mod record_batches;
 mod records;
 mod recovery;
+mod replays;
 mod resolution;
 mod revocation;
 mod routing;

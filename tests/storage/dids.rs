@@ -131,7 +131,7 @@ async fn a_revocation_stands(#[values(Sqlite, Memory, Postgres)] on: Database) {
     assert_eq!(record(&store, &known.did).await.key, Some(known.key), "the key stays known");
     assert_eq!(record(&store, &unseen).await.key, None);
     let events = store.newest_events(10).await.unwrap();
-    let revocations = events.iter().filter(|event| event.kind != "did.put").count();
+    let revocations = events.iter().filter(|event| event.kind != "onceguard.did.stored").count();
     assert_eq!(revocations, 2, "one for each, the first time");
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use onceguard::config::{OnCut, Replication};
 use onceguard::domain::{
-    Actor, Metadata, NewDid, NewRecord, NewSession, Precondition, SessionId, Timestamp, TokenScope,
-    TokenScopes,
+    Actor, EventData, Metadata, NewDid, NewRecord, NewSession, Precondition, SessionId, Timestamp,
+    TokenScope, TokenScopes,
 };
 use onceguard::services::Tokens;
 use onceguard::storage::tables::{Column, Kind, NOT_ARCHIVED, TABLES, Table};
@@ -122,6 +122,8 @@ async fn fill_records(store: &TestStore) {
     let puts = vec![a_change(&bare, Precondition::Absent, new())];
     store.change_records(&erased, RecordWriter::Agent, puts, no_limits()).await.unwrap();
     store.erase_records(&erased, None, an_event("onceguard.records.deleted", &"x")).await.unwrap();
+    store.publish(vec![an_event("test.called", &"x").asked_by(Some("r-1".into()))]).await.unwrap();
+    store.sign_head().await;
 }
 
 /// The value as SQL that compares with the column.
@@ -152,7 +154,13 @@ fn condition(raw: &RawSql, column: &Column, value: &Value) -> String {
             let time = Timestamp::from_timestamp_micros(value.as_i64().unwrap()).unwrap();
             format!("{name} = {}", raw.time(time))
         }
-        Kind::Json if sqlite => format!("json({name}) = json({})", quoted(&value.to_string())),
+        // Members have another order here, but for events they are in the one form.
+        Kind::Json if sqlite => {
+            let form = EventData::kept(value.to_string());
+            let forms =
+                [&value.to_string(), form.as_str()].map(|form| format!("json({})", quoted(form)));
+            format!("json({name}) IN ({})", forms.join(", "))
+        }
         Kind::Json => format!("{name} = {}::jsonb", quoted(&value.to_string())),
         Kind::Words if sqlite => format!("{name} = {}", quoted(&value.to_string())),
         Kind::Words => {
@@ -229,7 +237,7 @@ async fn every_column_of_every_table_is_in_a_dump(#[values(Sqlite, Postgres)] on
         .flat_map(|table| {
             table.columns.iter().map(|column| format!("{}.{}", table.name, column.name))
         })
-        .chain(["history.only_row".to_owned()])
+        .chain(["history.only_row", "event_chain.only_row"].map(str::to_owned))
         // They mean something only on the server itself.
         .chain(there.iter().filter(|column| OF_THE_SERVER.contains(&column.as_str())).cloned())
         .collect();

@@ -231,3 +231,31 @@ async fn a_newer_binarys_migration_is_told(#[values(Sqlite, Postgres)] on: Datab
     assert!(matches!(error, StoreError::Migration(_)), "{error:?}");
     opened(&store, a_session()).await;
 }
+
+/// The audit log became the log of events, and becomes it again.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_becomes_the_log_of_events(#[values(Sqlite, Postgres)] on: Database) {
+    let store = on.store().await;
+    let did = a_did();
+    store.revoke_did(&did, an_event("onceguard.did.revoked", &did)).await.unwrap();
+    store.publish(vec![an_event("test.of-a-caller", &"x")]).await.unwrap();
+    store.link_events().await.unwrap();
+    let newest = folders("postgres").len();
+    let before = folders("postgres").iter().position(|name| name.ends_with("_events")).unwrap();
+    store.migrate_down(Some(u32::try_from(newest - before).unwrap())).await.unwrap();
+    let old = |action: &str| {
+        format!("count(*) FROM audit_events WHERE action = '{action}' AND actor = 'operator'")
+    };
+    assert_eq!(store.raw().number(&old("did.revoke")).await, 1);
+    assert_eq!(store.raw().number(&old("test.of-a-caller")).await, 1);
+    assert!(store.raw().try_execute("UPDATE audit_events SET actor = 'x'").await.is_err());
+    store.migrate_up().await.unwrap();
+    let events = store.newest_events(10).await.unwrap();
+    let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
+    assert!(kinds.contains(&"onceguard.did.revoked"), "{kinds:?}");
+    let revoked = events.iter().find(|event| event.kind.ends_with("revoked")).unwrap();
+    assert_eq!(revoked.subject.as_deref(), Some(did.as_str()));
+    assert_eq!(revoked.data.to_value(), serde_json::json!({"why": "test"}));
+    assert_eq!(revoked.source, "onceguard");
+}

@@ -10,6 +10,7 @@
 
 mod asking;
 mod batch;
+mod lines;
 mod room;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio::sync::oneshot;
 
 use self::asking::Asking;
 use self::batch::{Answered, Manner, Way, Why};
+use self::lines::{Line, Lines};
 use self::room::Room;
 use super::queue::{Full, Queue, Reserved, Sizes};
 use super::{Evidence, ServiceError};
@@ -53,50 +55,6 @@ pub struct Claims {
     lines: Arc<Lines>,
     quotas: Arc<Room>,
     evidence: Option<Evidence>,
-}
-
-struct Lines {
-    in_session: Line,
-    counted: Line,
-    by_signer: Line,
-    by_signer_in_session: Line,
-}
-
-/// The claims of one kind.
-struct Line {
-    /// It waits for no lock.
-    queue: Arc<Queue<Asking>>,
-    /// Of what that skipped; it waits for all locks together.
-    skipped: Arc<Queue<Asking>>,
-    /// Of rows that stay locked; it waits for each by itself.
-    by_row: Arc<Queue<Asking>>,
-}
-
-impl Line {
-    const fn queue(&self, way: Way) -> &Arc<Queue<Asking>> {
-        match way {
-            Way::Skip => &self.queue,
-            Way::Together => &self.skipped,
-            Way::ByRow => &self.by_row,
-        }
-    }
-}
-
-impl Lines {
-    fn of(&self, kind: ClaimKind) -> &Line {
-        match kind {
-            ClaimKind::InSession => &self.in_session,
-            ClaimKind::Counted => &self.counted,
-            ClaimKind::BySigner => &self.by_signer,
-            ClaimKind::BySignerInSession => &self.by_signer_in_session,
-        }
-    }
-
-    fn queues(&self) -> impl Iterator<Item = &Arc<Queue<Asking>>> {
-        [&self.in_session, &self.counted, &self.by_signer, &self.by_signer_in_session]
-            .into_iter()
-            .flat_map(|line| [&line.queue, &line.skipped, &line.by_row])
-    }
 }
 
 impl Claims {

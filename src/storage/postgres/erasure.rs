@@ -70,7 +70,12 @@ impl PostgresStore {
         Ok(erased.await? as u64)
     }
 
-    pub async fn erase_did(&self, did: &Did, actor: &Actor) -> Result<Erased> {
+    pub async fn erase_did(
+        &self,
+        did: &Did,
+        actor: &Actor,
+        request_id: Option<String>,
+    ) -> Result<Erased> {
         let alias = alias(did);
         self.transaction("erase_did", async |c| {
             let records = erase(c, did, None).await?.unwrap_or(0);
@@ -80,7 +85,7 @@ impl PostgresStore {
             Prepared(signer).execute(c).await?;
             erase_key(c, did).await?;
             let (events, tip) = empty_events(c, did).await?;
-            let stay = stay(did, actor, &events);
+            let stay = stay(did, actor, request_id.as_deref(), &events);
             record_all(c, &stay.iter().collect::<Vec<_>>()).await?;
             link_all(c, tip).await?;
             let events = events.len() as u64;

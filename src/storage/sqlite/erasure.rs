@@ -60,7 +60,12 @@ impl SqliteStore {
         self.0.write("erase_sessions", erase).await
     }
 
-    pub async fn erase_did(&self, did: &Did, actor: &Actor) -> Result<Erased> {
+    pub async fn erase_did(
+        &self,
+        did: &Did,
+        actor: &Actor,
+        request_id: Option<String>,
+    ) -> Result<Erased> {
         let (did, actor) = (did.clone(), actor.clone());
         let erase = move |conn: &mut SqliteConnection, now| {
             let records = erase(conn, now, &did, None)?.unwrap_or(0);
@@ -68,7 +73,7 @@ impl SqliteStore {
             diesel::update(signer).set(signers::did.eq(alias(&did))).execute(conn)?;
             erase_key(conn, now, &did)?;
             let (events, tip) = empty_events(conn, now, &did)?;
-            for event in stay(&did, &actor, &events) {
+            for event in stay(&did, &actor, request_id.as_deref(), &events) {
                 write(conn, now, &event)?;
             }
             link_all(conn, now, tip)?;

@@ -41,7 +41,6 @@ own_types! {
     DidStored = "did.stored",
     /// What is left of an event that an erasure took the content from.
     Erased = "erased",
-    InstanceStarted = "instance.started",
     /// The purge removes the beginning of the log.
     LogCut = "log.cut",
     RecordsDeleted = "records.deleted",
