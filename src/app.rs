@@ -27,9 +27,9 @@ use crate::metrics::Metrics;
 use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
 use crate::services::{
-    AdminToken, Agents, Claims, Dids, Erasure, Evidence, Heads, Journal, Readiness, Records,
-    Sealer, SealingError, SealingKeys, ServiceError, Sessions, Statistics, Tokens, Verdicts,
-    admit_keys,
+    AdminToken, Agents, Claims, Dids, Erasure, Events, Evidence, Heads, Instances, Journal,
+    Readiness, Records, Sealer, SealingError, SealingKeys, ServiceError, Sessions, Statistics,
+    Tokens, Verdicts, admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
 use crate::storage::{self, ClaimLimits, Departure, Finding, Store, StoreError};
@@ -140,6 +140,21 @@ impl Application {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
+        let mut joined = None;
+        let started = Self::build(config, clock, metrics, &mut joined).await;
+        if let (Err(_), Some(store)) = (&started, joined) {
+            heartbeat::fail(&store).await;
+        }
+        started
+    }
+
+    /// `joined` is the database once it knows of this instance.
+    async fn build(
+        config: Config,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        joined: &mut Option<Store>,
+    ) -> Result<Self, StartError> {
         data_dir::create(&config.data_dir)?;
         let folder_lock = data_dir::lock(&config.data_dir)?;
         for file in [API_ADDRESS_FILE, OPS_ADDRESS_FILE] {
@@ -177,6 +192,7 @@ impl Application {
         // Before anything is accepted by it.
         store.raise_skew(config.signatures.skew().to_std().unwrap_or_default()).await?;
         store.join(marks::joining(api_address, mark.as_ref(), &config, &clock)).await?;
+        *joined = Some(store.clone());
         let recovered_at = store.recovered_at();
         metrics.recovered_at.set(recovered_at.map_or(0, |at| at.timestamp()));
 
@@ -215,6 +231,7 @@ impl Application {
         let state = Data::new(State {
             agents,
             erasure: Erasure::new(store.clone(), dids.clone(), records.clone()),
+            events: Events::new(store.clone(), &config.events, metrics.clone()),
             records,
             sessions,
             claims,
@@ -223,6 +240,7 @@ impl Application {
             verdicts,
             readiness: Readiness::new(store.clone(), clock.clone()),
             statistics: Statistics::new(store.clone()),
+            instances: Instances::new(store.clone()),
             bodies: Shares::new(
                 config.limits.body_bytes,
                 config.limits.body_bytes_per_peer,

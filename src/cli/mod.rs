@@ -12,6 +12,7 @@ mod doctor;
 mod failure;
 mod format;
 mod health;
+mod instances;
 mod key;
 mod migrate;
 mod out;
@@ -105,7 +106,7 @@ enum Command {
     /// Make, list or revoke API tokens
     #[command(subcommand)]
     Token(token::Token),
-    /// Check the log of events
+    /// Read the log of events (the audit trail, and what callers published), or check it
     #[command(subcommand)]
     Audit(audit::Audit),
     /// Write everything that the database holds into one file; check or show such a file
@@ -138,6 +139,8 @@ enum Command {
         Example:\n  onceguard health --data-dir /var/lib/onceguard"
     )]
     Health,
+    /// List the instances of the last week, and how they fare
+    Instances(instances::Instances),
     /// Show counts, sizes and the busiest clients
     Stats(stats::Stats),
     /// Make or show the keys that agents sign with
@@ -197,6 +200,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Config(command) => command.run(&sources),
         Command::Doctor(command) => command.run(&sources).await,
         Command::Health => health::run(&quiet(&sources, Need::Database)?),
+        Command::Instances(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Stats(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Key(command) => command.run(),
         Command::Sign(command) => command.run(&sources),

@@ -49,6 +49,11 @@ impl Purge {
             ("records_expired", "records expired", purged.records_expired),
             ("tombstones_deleted", "tombstones of records deleted", purged.tombstones_deleted),
             ("erased_rows_deleted", "rows of erased records deleted", purged.erased_rows_deleted),
+            (
+                "publications_forgotten",
+                "calls that published events forgotten",
+                purged.publications_forgotten,
+            ),
         ];
         if self.json {
             let mut object = json!({ "dry_run": self.dry_run });

@@ -23,8 +23,11 @@ use crate::services::ServiceError;
 pub(super) const MAX_BODY: usize = 256 * 1024;
 /// The most bytes of a body that carries records: the largest takes 1,333,336 as base64.
 pub(super) const MAX_RECORDS_BODY: usize = 2 * 1024 * 1024;
+/// The most bytes of a body that carries events: as much as one peer may send at a time, unless that is
+/// configured.
+pub(super) const MAX_EVENTS_BODY: usize = 16 * 1024 * 1024;
 /// How long a body may take to arrive. A client that sends less than 9 kB a second (with records, 70
-/// kB) cannot send the largest. A slow body holds its room no longer than this.
+/// kB; with events, 560 kB) cannot send the largest. A slow body holds its room no longer than this.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a refused body is read on.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use actix_web::web::{self, Bytes};
 use futures_util::future::LocalBoxFuture;
 
 use super::auth::{Access, Caller};
-use super::body::{Incoming, MAX_BODY, MAX_RECORDS_BODY};
+use super::body::{Incoming, MAX_BODY, MAX_EVENTS_BODY, MAX_RECORDS_BODY};
 use super::exchange::Exchange;
 use super::input::Input;
 use super::node::Node;
@@ -39,6 +39,11 @@ impl Entry {
     /// For a call that carries records.
     pub(super) fn of_records(access: Access) -> Self {
         Self { max_body: MAX_RECORDS_BODY, ..access.into() }
+    }
+
+    /// For a call that publishes events.
+    pub(super) fn of_events(access: impl Into<Access>) -> Self {
+        Self { max_body: MAX_EVENTS_BODY, ..access.into().into() }
     }
 
     pub(super) const fn asking(self, before_body: BeforeBody) -> Self {
@@ -145,6 +150,15 @@ impl Call {
     pub(super) fn json(&self) -> Result<Input<'_>, Problem> {
         let (body, text) = self.json_node()?;
         Input::with_body(&self.request, body, text)
+    }
+
+    /// A body that is said to be JSON.
+    ///
+    /// # Errors
+    /// `unsupported_media_type`.
+    pub(super) fn json_bytes(&self) -> Result<&Bytes, Problem> {
+        self.must_be_json()?;
+        Ok(&self.body)
     }
 
     /// A JSON body as a tree, and as its text.

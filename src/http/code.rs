@@ -143,8 +143,8 @@ impl Meaning {
             Code::CursorExpired => Self::new(
                 StatusCode::GONE,
                 "The cursor has expired",
-                "What was deleted since this cursor was made may no longer be known: the reader was away for too long, the owner's records were erased, or the database was put back to an earlier state.",
-                "Read everything anew, without since. Records that are not in it do not exist any more.",
+                "What happened since this cursor was made may no longer be known: the reader was away for too long, the owner's records were erased, or the database was put back to an earlier state.",
+                "Read everything anew, without since. Records that are not in it do not exist any more; events that are not in it are past their retention.",
             ),
             Code::PayloadTooLarge => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,

@@ -20,6 +20,7 @@ mod credentials;
 mod dids;
 mod erasure;
 mod etag;
+mod events;
 mod example;
 mod exchange;
 mod fields;
@@ -27,6 +28,7 @@ mod forward_auth;
 mod idempotency;
 mod identifiers;
 mod input;
+mod instances;
 mod namespaces;
 mod node;
 mod nonces;
@@ -55,7 +57,8 @@ use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
 use crate::services::{
-    Agents, Claims, Dids, Erasure, Readiness, Records, Sessions, Statistics, Tokens, Verdicts,
+    Agents, Claims, Dids, Erasure, Events, Instances, Readiness, Records, Sessions, Statistics,
+    Tokens, Verdicts,
 };
 
 /// What handlers work with. Both listeners get it as `web::Data<State>`.
@@ -66,10 +69,12 @@ pub struct State {
     pub dids: Dids,
     pub records: Records,
     pub erasure: Erasure,
+    pub events: Events,
     pub tokens: Tokens,
     pub verdicts: Verdicts,
     pub readiness: Readiness,
     pub statistics: Statistics,
+    pub instances: Instances,
     /// The room that bodies share while they arrive.
     pub bodies: Shares,
     pub metrics: Arc<Metrics>,

@@ -7,15 +7,15 @@ use super::auth::{Access, or_agent, or_owner};
 use super::call::Entry;
 use super::path::Path;
 use super::{
-    claims, dids, erasure, forward_auth, identifiers, namespaces, nonces, records, sessions, stats,
-    verify,
+    claims, dids, erasure, events, forward_auth, identifiers, instances, namespaces, nonces,
+    records, sessions, stats, verify,
 };
 use crate::domain::TokenScope;
 
 /// The paths that are asked for most come first: they are tried in this order.
 #[rustfmt::skip]
 pub(super) fn table() -> Vec<Path> {
-    use TokenScope::{Admin, Dids, Nonces, Records, Revoke, SessionKeys, Sessions, Verify};
+    use TokenScope::{Admin, Audit, Dids, Events, Nonces, Records, Revoke, SessionKeys, Sessions, Verify};
     vec![
         Path::new("/v1/verify").post(Verify, verify::verify),
         Path::new("/v1/claims").post(or_agent(Nonces), claims::claim),
@@ -43,7 +43,9 @@ pub(super) fn table() -> Vec<Path> {
             .get(or_owner(Records), records::read)
             .put(Entry::of_records(or_owner(Records)).asking(records::before_put), records::put)
             .delete(or_owner(Records), records::delete),
+        Path::new("/v1/events").post(Entry::of_events(Events), events::publish).get(Audit, events::read),
         Path::new("/v1/stats").get(Admin, stats::stats),
+        Path::new("/v1/instances").get(Admin, instances::list),
         // The handlers of these ask for it themselves, unless the configuration opens them:
         Path::new("/v1/forward-auth").any(Verify, forward_auth::forward_auth),
         Path::new("/v1/forward-auth/{tail:.*}").any(Verify, forward_auth::forward_auth),

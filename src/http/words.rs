@@ -8,7 +8,9 @@ use utoipa::openapi::schema::{AdditionalProperties, Schema};
 use utoipa::openapi::{ObjectBuilder, RefOr, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::domain::{EndReason as Reason, KeyType as Key, Outcome as Claimed};
+use crate::domain::{
+    EndReason as Reason, InstanceState as Process, KeyType as Key, Outcome as Claimed,
+};
 
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident = $words:expr;)+) => {
@@ -38,6 +40,7 @@ words! {
     SessionStateFilter = ["active", "ended", "expired", "all"];
     EndReason = Reason::ALL.map(Reason::as_str);
     KeyType = Key::ALL.map(Key::as_str);
+    InstanceState = Process::ALL.map(Process::as_str);
     Backend = ["sqlite", "postgresql"];
     /// To callers, a session that an agent has no part in does not exist.
     Outcome = Claimed::WORDS.into_iter().filter(|word| *word != "not_a_party");

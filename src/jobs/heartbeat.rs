@@ -100,6 +100,13 @@ pub async fn depart(store: &Store) {
     }
 }
 
+/// The last heartbeat of an instance whose start failed. The start says why.
+pub async fn fail(store: &Store) {
+    if let Err(error) = store.fail().await {
+        tracing::warn!(job = NAME, %error, "the failed start could not be recorded");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;

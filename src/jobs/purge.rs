@@ -8,12 +8,15 @@ use serde_json::json;
 use super::{JobError, LeaseKeeper};
 use crate::clock::{BELIEVED_AFTER, Clock, TOLERANCE};
 use crate::config;
-use crate::domain::{Actor, Cursor, EndReason, NewEvent, OwnType};
+use crate::domain::{Actor, Cursor, EndReason, NewEvent, OwnType, PUBLICATION_KEPT_SECONDS};
 use crate::metrics::Metrics;
 use crate::storage::{PurgeBatch, PurgeStep, Purged, Store};
 
 /// The name of the job and of its lease.
 pub const NAME: &str = "purge";
+
+/// How long a repeat of a call that published events gets the ids of the first.
+const PUBLICATIONS_KEPT: Duration = Duration::from_secs(PUBLICATION_KEPT_SECONDS as u64);
 
 /// How long rows are kept, and how fast the purge removes them.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +46,7 @@ impl Limits {
 
     /// The steps, in order.
     #[must_use]
-    pub fn steps(&self) -> [PurgeStep; 8] {
+    pub fn steps(&self) -> [PurgeStep; 9] {
         [
             PurgeStep::EndOverdueSessions,
             PurgeStep::DeleteEndedSessions { retention: self.session_retention },
@@ -53,6 +56,7 @@ impl Limits {
             PurgeStep::ExpireRecords,
             PurgeStep::DeleteTombstones { retention: self.tombstone_retention },
             PurgeStep::DeleteErasedRecords,
+            PurgeStep::ForgetPublications { kept: PUBLICATIONS_KEPT },
         ]
     }
 }
@@ -135,6 +139,7 @@ fn event(actor: Actor, purged: &Purged) -> NewEvent {
         records_expired,
         tombstones_deleted,
         erased_rows_deleted,
+        publications_forgotten,
     } = purged;
     NewEvent::own(
         OwnType::DatabasePurged,
@@ -151,6 +156,7 @@ fn event(actor: Actor, purged: &Purged) -> NewEvent {
             "records_expired": records_expired,
             "tombstones_deleted": tombstones_deleted,
             "erased_rows_deleted": erased_rows_deleted,
+            "publications_forgotten": publications_forgotten,
         }),
     )
 }
@@ -169,6 +175,7 @@ pub(super) fn log(purged: &Purged) {
         records_expired = purged.records_expired,
         tombstones_deleted = purged.tombstones_deleted,
         erased_rows_deleted = purged.erased_rows_deleted,
+        publications_forgotten = purged.publications_forgotten,
         "purged"
     );
 }
@@ -185,6 +192,7 @@ fn count(metrics: &Metrics, batch: &Purged) {
         ("records_expired", batch.records_expired),
         ("record_tombstones", batch.tombstones_deleted),
         ("erased_records", batch.erased_rows_deleted),
+        ("publications", batch.publications_forgotten),
     ] {
         metrics.purged.with_label_values(&[kind]).inc_by(rows);
     }

@@ -14,11 +14,60 @@ use uuid::Uuid;
 use super::{Memory, Result, Store, on};
 use crate::clock::Clock;
 use crate::config::{OnCut, Replication};
-use crate::domain::{Actor, Timestamp};
+use crate::domain::{
+    Actor, Cursor, Instance, InstanceState, InvalidCursor, Page, PageRequest, Timestamp,
+};
 
 /// How long an instance is known after its last heartbeat. Heartbeats tell how long that is, and no
 /// clock does.
 pub(super) const KEPT: Duration = Duration::from_hours(7 * 24);
+/// An instance that served, and whose last heartbeat is older than this, is taken for gone.
+const GONE: chrono::Duration = chrono::Duration::seconds(60);
+
+/// How far an instance has come, as its row says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Serving,
+    Stopped,
+    Failed,
+}
+
+impl Stage {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Serving, Self::Stopped, Self::Failed].into_iter().find(|one| one.as_str() == text)
+    }
+
+    /// What operators are told, by the database's clock.
+    pub(super) fn state(self, heartbeat_at: Timestamp, now: Timestamp) -> InstanceState {
+        match self {
+            Self::Serving if now - heartbeat_at > GONE => InstanceState::Terminated,
+            Self::Serving => InstanceState::Active,
+            Self::Stopped => InstanceState::Ended,
+            Self::Failed => InstanceState::Failed,
+        }
+    }
+}
+
+/// Where the next page of instances starts: after the last one of this page.
+pub(super) fn place(started_at: Timestamp, id: Uuid) -> Vec<u8> {
+    [started_at.timestamp_micros().to_be_bytes().as_slice(), id.as_bytes()].concat()
+}
+
+/// The start and the id of the last instance of the page before.
+pub(super) fn position(cursor: &Cursor) -> std::result::Result<(Timestamp, Uuid), InvalidCursor> {
+    let (micros, id) = cursor.position().split_first_chunk().ok_or(InvalidCursor)?;
+    let micros = i64::from_be_bytes(*micros);
+    let at = Timestamp::from_timestamp_micros(micros).ok_or(InvalidCursor)?;
+    Ok((at, Uuid::from_slice(id).map_err(|_| InvalidCursor)?))
+}
 
 /// What an instance that begins to serve tells of itself, and how it takes a cut.
 #[derive(Debug, Clone)]
@@ -161,12 +210,22 @@ impl Store {
 
     /// Tells that this instance lives, and keeps and returns what it knows once that is acknowledged.
     pub async fn heartbeat(&self) -> Result<Mark> {
-        on!(self, store => store.heartbeat(false).await)
+        on!(self, store => store.heartbeat(Stage::Serving).await)
     }
 
     /// The last heartbeat, after which this instance decides nothing more.
     pub async fn depart(&self) -> Result<Mark> {
-        on!(self, store => store.heartbeat(true).await)
+        on!(self, store => store.heartbeat(Stage::Stopped).await)
+    }
+
+    /// The last heartbeat of an instance whose start failed.
+    pub async fn fail(&self) -> Result<Mark> {
+        on!(self, store => store.heartbeat(Stage::Failed).await)
+    }
+
+    /// The instances of the last week, the latest start first.
+    pub async fn instances(&self, page: &PageRequest) -> Result<Page<Instance>> {
+        on!(self, store => store.instances(page).await)
     }
 
     /// When the database was last recovered, as far as this instance knows.

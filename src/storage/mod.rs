@@ -17,6 +17,7 @@ mod instances;
 mod leases;
 pub mod migrations;
 pub mod postgres;
+mod publications;
 mod purge;
 mod readable;
 mod records;

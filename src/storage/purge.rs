@@ -20,6 +20,7 @@ pub struct Purged {
     pub records_expired: u64,
     pub tombstones_deleted: u64,
     pub erased_rows_deleted: u64,
+    pub publications_forgotten: u64,
 }
 
 impl Purged {
@@ -36,6 +37,7 @@ impl Purged {
             + self.records_expired
             + self.tombstones_deleted
             + self.erased_rows_deleted
+            + self.publications_forgotten
     }
 }
 
@@ -51,6 +53,7 @@ impl std::ops::AddAssign for Purged {
         self.records_expired += more.records_expired;
         self.tombstones_deleted += more.tombstones_deleted;
         self.erased_rows_deleted += more.erased_rows_deleted;
+        self.publications_forgotten += more.publications_forgotten;
     }
 }
 
@@ -93,6 +96,8 @@ pub enum PurgeStep {
     DeleteTombstones { retention: Duration },
     /// Deletes what is left of erased records.
     DeleteErasedRecords,
+    /// Forgets calls that published events longer ago than `kept`: their repeats would publish again.
+    ForgetPublications { kept: Duration },
 }
 
 /// Says that the beginning of the log is cut off, and at which signed head.

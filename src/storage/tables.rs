@@ -109,7 +109,7 @@ pub const NOT_ARCHIVED: &str = "transfers";
 
 /// How many there are. Where a type needs the number, `TABLES.len()` is a cycle for rustc 1.95 when it
 /// optimises.
-pub const TABLE_COUNT: usize = 17;
+pub const TABLE_COUNT: usize = 18;
 
 /// Every table with data, those first that others refer to. The order is that of archives.
 pub const TABLES: [Table; TABLE_COUNT] = [
@@ -314,6 +314,15 @@ pub const TABLES: [Table; TABLE_COUNT] = [
             column("hash", Kind::Bytes),
             column("signed_at", Kind::Time),
             column("note", Kind::Text),
+        ],
+    },
+    Table {
+        name: "publications",
+        columns: &[
+            column("digest", Kind::Bytes),
+            column("content", Kind::Bytes),
+            column("events", Kind::Ids),
+            column("at", Kind::Time),
         ],
     },
     // Its other column says that it has one row.

@@ -108,6 +108,9 @@ async fn an_agent_may_do_nothing_else(#[values(Sqlite, Postgres)] on: Database) 
         ("POST", format!("/v1/dids/{other}/revoke"), None, "forbidden"),
         ("POST", "/v1/verify".into(), Some(verify), "forbidden"),
         ("GET", "/v1/stats".into(), None, "forbidden"),
+        ("GET", "/v1/instances".into(), None, "forbidden"),
+        ("GET", "/v1/events".into(), None, "forbidden"),
+        ("POST", "/v1/events".into(), Some(json!({"type": "a", "subject": "b"})), "forbidden"),
     ] {
         let request = match &body {
             Some(body) => agent.json(&app, method, &path, body),

@@ -143,6 +143,8 @@ async fn a_lost_database_is_unavailable_and_comes_back() {
         ("GET", "/v1/dids/did:web:unknown".to_owned(), None),
         ("POST", "/v1/dids/did:web:a/revoke".to_owned(), None),
         ("GET", "/v1/stats".to_owned(), None),
+        ("GET", "/v1/events".to_owned(), None),
+        ("POST", "/v1/events".to_owned(), Some(json!({"type": "a", "subject": "b"}))),
     ] {
         let mut request = app.request(method, &path);
         if let Some(body) = &body {

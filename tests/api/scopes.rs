@@ -1,7 +1,7 @@
 //! Each scope against each call: exactly the right ones are allowed.
 
 use onceguard::domain::TokenScope::{
-    self, Admin, Dids, Nonces, Records, Revoke, SessionKeys, Sessions, Verify,
+    self, Admin, Audit, Dids, Events, Nonces, Records, Revoke, SessionKeys, Sessions, Verify,
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -23,6 +23,7 @@ fn calls(
     let nobody = json!({"client_did": "did:web:nobody.example"});
     // The caller may ask; the answer to this is no.
     let unsigned = json!({"method": "GET", "url": "https://a.example", "headers": []});
+    let event = json!({"type": "a.b", "subject": "c"});
     let path = format!("/v1/sessions/{session}");
     let did = "/v1/dids/did:web:scopes.example";
     let record = "/v1/records/did:web:a.example";
@@ -58,7 +59,10 @@ fn calls(
         (Admin, "DELETE", "/v1/dids/did:web:a.example/data".into(), None, 200),
         (Admin, "GET", "/v1/records?inactive_days=1".into(), None, 200),
         (Admin, "DELETE", "/v1/records?inactive_days=1".into(), None, 200),
+        (Events, "POST", "/v1/events".into(), Some(event), 201),
+        (Audit, "GET", "/v1/events".into(), None, 200),
         (Admin, "GET", "/v1/stats".into(), None, 200),
+        (Admin, "GET", "/v1/instances".into(), None, 200),
         (Verify, "POST", "/v1/verify".into(), Some(unsigned), 403),
         (Sessions, "DELETE", path, None, 204),
     ]
@@ -132,7 +136,8 @@ async fn the_table_above_has_every_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_ordinary_scopes_together_are_not_admin(#[values(Sqlite, Postgres)] on: Database) {
     let app = TestApp::start(on).await;
-    let caller = app.caller(&[Sessions, SessionKeys, Nonces, Dids, Revoke, Verify, Records]).await;
+    let scopes = [Sessions, SessionKeys, Nonces, Dids, Revoke, Verify, Records, Events, Audit];
+    let caller = app.caller(&scopes).await;
     caller.get("/v1/stats").await.refused(403, "forbidden");
     let caller = app.caller(&[Sessions, Nonces, Dids, Verify]).await;
     let session = example(&app).await;

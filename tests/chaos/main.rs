@@ -29,6 +29,7 @@ mod cut_connection;
 mod cuts;
 mod data_folder;
 mod did_cache;
+mod events;
 mod failover;
 mod full_disk;
 mod graceful_stop;

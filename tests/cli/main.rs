@@ -13,11 +13,13 @@
 mod support;
 
 mod audit;
+mod audit_log;
 mod backup;
 mod config;
 mod doctor;
 mod doctor_records;
 mod encryption;
+mod instances;
 mod key;
 mod logs;
 mod migrate;

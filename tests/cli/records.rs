@@ -26,7 +26,7 @@ async fn fill(home: &Home) {
     store.close().await;
 }
 
-fn url(home: &Home) -> onceguard::config::DatabaseUrl {
+pub(crate) fn url(home: &Home) -> onceguard::config::DatabaseUrl {
     let url = home.url();
     match url.strip_prefix("sqlite://") {
         Some(path) => onceguard::config::DatabaseUrl::Sqlite(

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use onceguard::config::{OnCut, Replication};
 use onceguard::domain::{
-    Actor, EventData, Metadata, NewDid, NewRecord, NewSession, Precondition, SessionId, Timestamp,
-    TokenScope, TokenScopes,
+    Actor, EventData, Metadata, NewDid, NewRecord, NewSession, Precondition, PublicationKey,
+    SessionId, Timestamp, TokenScope, TokenScopes,
 };
 use onceguard::services::Tokens;
 use onceguard::storage::tables::{Column, Kind, NOT_ARCHIVED, TABLES, Table};
@@ -130,6 +130,9 @@ async fn fill_records(store: &TestStore) {
     store.change_records(&erased, RecordWriter::Agent, puts, no_limits()).await.unwrap();
     store.erase_records(&erased, None, an_event("onceguard.records.deleted", &"x")).await.unwrap();
     store.publish(vec![an_event("test.called", &"x").asked_by(Some("r-1".into()))]).await.unwrap();
+    let key = PublicationKey { digest: [5; 16], content: [6; 32] };
+    let called = || an_event("test.called", &"y");
+    store.publish_once(vec![called(), called()], key).await.unwrap();
     store.sign_head().await;
 }
 

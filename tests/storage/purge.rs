@@ -438,6 +438,7 @@ async fn the_preview_is_what_the_purge_then_does(#[values(Sqlite, Memory, Postgr
         records_expired: 0,
         tombstones_deleted: 0,
         erased_rows_deleted: 0,
+        publications_forgotten: 0,
     };
     assert_eq!(purged, expected);
     assert_eq!(preview, expected);

@@ -74,6 +74,9 @@ LATER = {
     "put_record",
     "delete_record",
     "erase_did",
+    "publish_events",
+    "read_events",
+    "list_instances",
 }
 #: What is for proxies, the document itself, and what is called later.
 NOT_CALLED = {"forward_auth", "openapi"} | LATER

@@ -76,7 +76,7 @@ test("filters are the parameters of the query", () => {
   same<Query<"list_dids">, Omit<onceguard.DidFilter, "pageSize">>(true);
 });
 
-/** Records and erasure, which these clients do not call yet. */
+/** Records, erasure, events and instances, which these clients do not call yet. */
 type Later =
   | "list_inactive_owners"
   | "delete_inactive_owners"
@@ -87,7 +87,10 @@ type Later =
   | "read_record"
   | "put_record"
   | "delete_record"
-  | "erase_did";
+  | "erase_did"
+  | "publish_events"
+  | "read_events"
+  | "list_instances";
 
 test("each operation is a method", () => {
   const { sessions, claims, namespaces, dids, identifiers } = client;

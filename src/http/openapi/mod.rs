@@ -24,8 +24,8 @@ use super::fields::FieldError;
 use super::problem::{Body, Problem};
 use super::words::{JsonObject, SessionStateFilter};
 use super::{
-    claims, dids, erasure, forward_auth, identifiers, namespaces, nonces, operations, records,
-    sessions, stats, verify,
+    claims, dids, erasure, events, forward_auth, identifiers, instances, namespaces, nonces,
+    operations, records, sessions, stats, verify,
 };
 
 const TOKEN: &str = "token";
@@ -42,6 +42,7 @@ const SIGNATURE: &str = "signature";
         (name = "nonces", description = "Claims: a nonce is accepted at most once in its scope."),
         (name = "dids", description = "Keys and revocations."),
         (name = "records", description = "What clients encrypted, and keep here."),
+        (name = "events", description = "One log: the audit trail, and what callers publish."),
         (name = "verdicts", description = "Is a signed request from who it says, fresh, and no replay?"),
         (name = "operations"),
     ),
@@ -54,7 +55,8 @@ const SIGNATURE: &str = "signature";
         records::put, records::read, records::delete, records::batch, records::feed, records::usage,
         records::delete_all, records::inactive, records::delete_inactive,
         identifiers::resolve, identifiers::methods, identifiers::properties,
-        verify::verify, forward_auth::forward_auth, stats::stats, serve,
+        verify::verify, forward_auth::forward_auth, events::publish, events::read, stats::stats,
+        instances::list, serve,
     ),
     components(schemas(Body, FieldError, claims::NewClaim, SessionStateFilter)),
 )]

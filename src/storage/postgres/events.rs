@@ -247,12 +247,22 @@ pub(super) async fn record_all(
     events: &[&NewEvent],
 ) -> QueryResult<Vec<Uuid>> {
     let ids: Vec<_> = events.iter().map(|_| Uuid::now_v7()).collect();
+    record_as(c, &ids, events).await?;
+    Ok(ids)
+}
+
+/// Records events under these ids.
+pub(super) async fn record_as(
+    c: &mut AsyncPgConnection,
+    ids: &[Uuid],
+    events: &[&NewEvent],
+) -> QueryResult<()> {
     if events.is_empty() {
-        return Ok(ids);
+        return Ok(());
     }
     let text = |of: fn(&NewEvent) -> String| events.iter().map(|e| of(e)).collect::<Vec<_>>();
     let query = sql_query(RECORD)
-        .bind::<Array<SqlUuid>, _>(&ids)
+        .bind::<Array<SqlUuid>, _>(ids)
         .bind::<Array<Text>, _>(events.iter().map(|e| e.kind.as_str()).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(text(NewEvent::source))
         .bind::<Array<Text>, _>(events.iter().map(|e| e.subject.as_str()).collect::<Vec<_>>())
@@ -262,8 +272,7 @@ pub(super) async fn record_all(
             events.iter().map(|e| e.request_id.as_deref()).collect::<Vec<_>>(),
         )
         .bind::<Array<Text>, _>(events.iter().map(|e| e.data.as_str()).collect::<Vec<_>>());
-    Prepared(query).execute(c).await?;
-    Ok(ids)
+    Prepared(query).execute(c).await.map(drop)
 }
 
 /// Locks the chain's row until the transaction ends. Nothing else is linked meanwhile.

@@ -19,6 +19,7 @@ const LACKING: &str = "
             ('leases', 'SELECT INSERT UPDATE'),
             ('marks', 'SELECT INSERT UPDATE DELETE'),
             ('nonces', 'SELECT INSERT DELETE'),
+            ('publications', 'SELECT INSERT UPDATE DELETE'),
             ('record_blobs', 'SELECT INSERT DELETE'),
             ('record_owners', 'SELECT INSERT UPDATE DELETE'),
             ('record_shares', 'SELECT UPDATE'),

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use diesel::dsl::max;
+use diesel::dsl::{max, sql};
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{
-    Array, BigInt, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, BigInt, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde_json::json;
 use uuid::Uuid;
@@ -18,10 +17,12 @@ use super::connection::errors::{InFlight, Trouble};
 use super::connection::statement::Prepared;
 use super::guard::{ADOPT, Beat, Guard, Heartbeat, check_server};
 use super::schema::instances;
+use super::sessions::lists::cut;
 use super::sessions::row::unsigned;
 use super::{PostgresStore, events, unreadable};
-use crate::domain::{Actor, NewEvent, OwnType, Timestamp};
-use crate::storage::instances::KEPT;
+use crate::domain::{Actor, Instance, NewEvent, OwnType, Page, PageRequest, Timestamp};
+use crate::storage::instances::{KEPT, Stage, place, position};
+use crate::storage::readable::readable;
 use crate::storage::{Joining, Mark, Result, StoreError};
 
 /// The answer is the heartbeats of every instance that lives, this one's included. The database has
@@ -33,8 +34,7 @@ const HEARTBEAT: &str = "
             id, name, host, version, started_at, heartbeat_at, ended_at, state, counter, issued_until
         )
         VALUES (
-            $1, $2, $3, $4, now(), now(), CASE WHEN $5 THEN now() END,
-            CASE WHEN $5 THEN 'stopped' ELSE 'serving' END, 1, $7
+            $1, $2, $3, $4, now(), now(), CASE WHEN $5 <> 'serving' THEN now() END, $5, 1, $7
         )
         ON CONFLICT (id) DO UPDATE
         SET heartbeat_at = excluded.heartbeat_at, ended_at = excluded.ended_at,
@@ -87,6 +87,38 @@ struct BeatRow {
     marks: Vec<Uuid>,
 }
 
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = instances)]
+struct InstanceFields {
+    id: Uuid,
+    name: String,
+    host: String,
+    version: String,
+    started_at: Timestamp,
+    heartbeat_at: Timestamp,
+    ended_at: Option<Timestamp>,
+    state: String,
+}
+
+/// With the database's clock.
+type InstanceRow = (InstanceFields, Timestamp);
+
+impl InstanceFields {
+    fn read(self, now: Timestamp) -> QueryResult<Instance> {
+        let stage = Stage::parse(&self.state).ok_or_else(|| unreadable("an unknown state"))?;
+        Ok(Instance {
+            id: self.id,
+            name: self.name,
+            host: self.host,
+            version: self.version,
+            started_at: self.started_at,
+            heartbeat_at: self.heartbeat_at,
+            ended_at: self.ended_at,
+            state: stage.state(self.heartbeat_at, now),
+        })
+    }
+}
+
 impl PostgresStore {
     pub async fn heartbeats(&self, instance: Uuid) -> Result<(Option<u64>, Option<Timestamp>)> {
         self.read("heartbeats", async |c| {
@@ -128,7 +160,7 @@ impl PostgresStore {
         .await?;
         // Those that are open were not checked by the guard.
         self.server.fetch_add(1, Ordering::Relaxed);
-        self.heartbeat(false).await?;
+        self.heartbeat(Stage::Serving).await?;
         self.write("forget_instances", async |c| {
             let forget = sql_query(FORGET).bind::<Double, _>(KEPT.as_secs_f64());
             Prepared(forget).execute(c).await.map(drop)
@@ -136,18 +168,43 @@ impl PostgresStore {
         .await
     }
 
-    pub async fn heartbeat(&self, last: bool) -> Result<Mark> {
+    pub(in crate::storage) async fn heartbeat(&self, stage: Stage) -> Result<Mark> {
         let not_serving = || StoreError::Unexpected("this store does not serve".into());
         let guard = self.guard.get().ok_or_else(not_serving)?;
         if guard.refusal().is_some() {
             self.look_again().await?;
         }
         let heartbeat = guard.begin_heartbeat();
-        let sent = self.transaction("heartbeat", async |c| beat(c, guard, &heartbeat, last).await);
+        let sent = self.transaction("heartbeat", async |c| beat(c, guard, &heartbeat, stage).await);
         let (mark, beat) = sent.await?;
         guard.end_heartbeat(&heartbeat, beat);
         guard.keep(&mark);
         Ok(mark)
+    }
+
+    pub async fn instances(&self, page: &PageRequest) -> Result<Page<Instance>> {
+        let after = page.after.as_ref().map(position).transpose()?;
+        let rows: Vec<InstanceRow> = self
+            .read("instances", async |c| {
+                let mut query = instances::table
+                    .select((InstanceFields::as_select(), sql::<Timestamptz>("now()")))
+                    .order((instances::started_at.desc(), instances::id.desc()))
+                    .limit(i64::from(page.limit) + 1)
+                    .into_boxed::<Pg>();
+                if let Some((at, id)) = after {
+                    let earlier = instances::started_at.eq(at).and(instances::id.lt(id));
+                    query = query.filter(instances::started_at.lt(at).or(earlier));
+                }
+                query.load(c).await
+            })
+            .await?;
+        let Page { items, next } =
+            cut(rows, page.limit, |(last, _)| place(last.started_at, last.id));
+        let items = items.into_iter().filter_map(|(row, now)| {
+            let id = row.id;
+            readable(row.read(now), "instance", id)
+        });
+        Ok(Page { items: items.collect(), next })
     }
 
     /// No operation opens a connection while the database is not served: this does, to see whether it
@@ -192,7 +249,7 @@ pub(super) async fn beat(
     c: &mut AsyncPgConnection,
     guard: &Guard,
     heartbeat: &Heartbeat,
-    last: bool,
+    stage: Stage,
 ) -> QueryResult<(Mark, Beat)> {
     let (joining, instance) = (guard.joining(), guard.instance());
     let issued_until = guard.issued_until();
@@ -201,7 +258,7 @@ pub(super) async fn beat(
         .bind::<Text, _>(&joining.name)
         .bind::<Text, _>(&joining.host)
         .bind::<Text, _>(env!("CARGO_PKG_VERSION"))
-        .bind::<Bool, _>(last)
+        .bind::<Text, _>(stage.as_str())
         .bind::<Array<SqlUuid>, _>(&heartbeat.forgotten)
         .bind::<Nullable<Timestamptz>, _>(issued_until);
     let beats: Vec<BeatRow> = Prepared(beat).load(c).await?;

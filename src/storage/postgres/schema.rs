@@ -133,6 +133,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    publications (digest) {
+        digest -> Bytea,
+        content -> Bytea,
+        events -> Array<Uuid>,
+        at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     record_blobs (owner, sequence) {
         owner -> Uuid,
         sequence -> Int8,
@@ -251,6 +260,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     leases,
     marks,
     nonces,
+    publications,
     record_blobs,
     record_owners,
     record_shares,

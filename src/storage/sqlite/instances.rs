@@ -13,14 +13,16 @@ use uuid::Uuid;
 
 use super::purge::before;
 use super::schema::{history, instances};
-use super::types::{number, timestamp, uuid};
+use super::types::{number, optional_timestamp, stored, timestamp, unreadable, uuid};
 use super::{SqliteStore, events};
-use crate::domain::{Actor, NewEvent, OwnType, Timestamp};
-use crate::storage::instances::KEPT;
+use crate::domain::{Actor, Cursor, Instance, NewEvent, OwnType, Page, PageRequest, Timestamp};
+use crate::storage::instances::{KEPT, Stage, place, position};
+use crate::storage::readable::readable;
 use crate::storage::{Joining, Mark, Marks, Result, StoreError};
 
-/// A heartbeat without a change is written only so often: it would wake the disk each second.
-const IDLE: Duration = Duration::from_mins(1);
+/// A heartbeat without a change is written only so often: it would wake the disk each second. An
+/// instance that says nothing for a minute is taken for gone.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// The instance that serves on this store.
 #[derive(Debug, Clone)]
@@ -54,16 +56,16 @@ impl SqliteStore {
         }
         let serving = Serving { id: Uuid::now_v7(), name, host, recovered_at, marks, last: None };
         *self.serving() = Some(serving);
-        self.heartbeat(false).await?;
+        self.heartbeat(Stage::Serving).await?;
         self.0.write("forget_instances", |conn, _| forget(conn)).await
     }
 
-    pub async fn heartbeat(&self, last: bool) -> Result<Mark> {
+    pub(in crate::storage) async fn heartbeat(&self, stage: Stage) -> Result<Mark> {
         let not_serving = || StoreError::Unexpected("this store does not serve".into());
         let serving = self.serving().clone().ok_or_else(not_serving)?;
         let issued_until = self.latest_issue().get();
         let beat = move |conn: &mut SqliteConnection, now: Timestamp| {
-            beat(conn, now, &serving, issued_until, last)
+            beat(conn, now, &serving, issued_until, stage)
         };
         let (mark, changes) = self.0.write("heartbeat", beat).await?;
         if let Some(serving) = &mut *self.serving() {
@@ -83,9 +85,74 @@ impl SqliteStore {
         self.0.write("adopt", move |conn, now| events::write(conn, now, &event).map(drop)).await
     }
 
+    pub async fn instances(&self, page: &PageRequest) -> Result<Page<Instance>> {
+        let (after, limit) = (page.after.as_ref().map(position).transpose()?, page.limit);
+        let list = move |conn: &mut _, now| list(conn, now, after, limit);
+        self.0.read("instances", list).await
+    }
+
     fn serving(&self) -> std::sync::MutexGuard<'_, Option<Serving>> {
         self.0.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = instances)]
+struct InstanceRow {
+    id: Vec<u8>,
+    name: String,
+    host: String,
+    version: String,
+    started_at: i64,
+    heartbeat_at: i64,
+    ended_at: Option<i64>,
+    state: String,
+}
+
+impl InstanceRow {
+    fn read(self, now: Timestamp) -> QueryResult<Instance> {
+        let stage = Stage::parse(&self.state).ok_or_else(|| unreadable("state"))?;
+        let heartbeat_at = timestamp(self.heartbeat_at)?;
+        Ok(Instance {
+            id: uuid(&self.id)?,
+            name: self.name,
+            host: self.host,
+            version: self.version,
+            started_at: timestamp(self.started_at)?,
+            heartbeat_at,
+            ended_at: optional_timestamp(self.ended_at)?,
+            state: stage.state(heartbeat_at, now),
+        })
+    }
+}
+
+/// The latest start first.
+fn list(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    after: Option<(Timestamp, Uuid)>,
+    limit: u32,
+) -> QueryResult<Page<Instance>> {
+    let mut query = instances::table
+        .select(InstanceRow::as_select())
+        .order((instances::started_at.desc(), instances::id.desc()))
+        .limit(i64::from(limit) + 1)
+        .into_boxed();
+    if let Some((at, id)) = after {
+        let (at, id) = (at.timestamp_micros(), id.as_bytes().to_vec());
+        let earlier = instances::started_at.eq(at).and(instances::id.lt(id));
+        query = query.filter(instances::started_at.lt(at).or(earlier));
+    }
+    let rows: Vec<InstanceRow> = query.load(conn)?;
+    let more = stored(rows.len()) > i64::from(limit);
+    let mut items = Vec::with_capacity(rows.len());
+    let mut last = None;
+    for row in rows.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)) {
+        let id = uuid(&row.id)?;
+        last = Some(Cursor::new(place(timestamp(row.started_at)?, id)));
+        items.extend(readable(row.read(now), "instance", id));
+    }
+    Ok(Page { items, next: last.filter(|_| more) })
 }
 
 /// Two heartbeats say what time it is: the newest alone may be of a clock that leapt.
@@ -103,18 +170,18 @@ fn beat(
     now: Timestamp,
     serving: &Serving,
     issued_until: Option<Timestamp>,
-    last: bool,
+    stage: Stage,
 ) -> QueryResult<(Mark, i64)> {
     let changes = super::threads::changes(conn);
     if let Some((mark, changed)) = &serving.last
-        && !last
+        && stage == Stage::Serving
         && *changed == changes
         && (now - mark.at).to_std().is_ok_and(|since| since < IDLE)
     {
         return Ok((mark.clone(), changes));
     }
     let at = now.timestamp_micros();
-    let (ended_at, state) = if last { (Some(at), "stopped") } else { (None, "serving") };
+    let ended_at = (stage != Stage::Serving).then_some(at);
     diesel::insert_into(instances::table)
         .values((
             instances::id.eq(serving.id.as_bytes().as_slice()),
@@ -124,7 +191,7 @@ fn beat(
             instances::started_at.eq(at),
             instances::heartbeat_at.eq(at),
             instances::ended_at.eq(ended_at),
-            instances::state.eq(state),
+            instances::state.eq(stage.as_str()),
             instances::counter.eq(1),
             instances::issued_until.eq(issued_until.map(|at| at.timestamp_micros())),
         ))

@@ -15,6 +15,7 @@ mod history;
 mod instances;
 mod leases;
 mod migrations;
+mod publications;
 mod purge;
 mod records;
 mod recovery;

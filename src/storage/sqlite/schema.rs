@@ -114,6 +114,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    publications (digest) {
+        digest -> Binary,
+        content -> Binary,
+        events -> Binary,
+        at -> BigInt,
+    }
+}
+
+diesel::table! {
     event_chain (only_row) {
         only_row -> BigInt,
         origin -> Binary,

@@ -11,6 +11,7 @@ mod did;
 mod did_document;
 mod did_url;
 mod event;
+mod instance;
 mod key;
 mod metadata;
 mod multikey;
@@ -18,6 +19,7 @@ mod namespace;
 mod nonce;
 mod page;
 mod peer;
+mod publication;
 mod record;
 mod session;
 mod token;
@@ -42,6 +44,7 @@ pub use event::{
     MAX_SUBJECT, NO_HASH, NewEvent, OWN_PREFIX, OWN_SOURCE, OwnType, SUCCESS, SignedHead,
     VerifiedLog, leap, link,
 };
+pub use instance::{Instance, InstanceState};
 pub use key::{InvalidKey, KeyType, PublicKey};
 pub use metadata::{InvalidMetadata, Metadata, pointer_to};
 pub use multikey::InvalidMultikey;
@@ -49,6 +52,9 @@ pub use namespace::{InvalidNamespace, Namespace};
 pub use nonce::{InvalidNonce, InvalidNonceBytes, Nonce};
 pub use page::{Cursor, InvalidCursor, MAX_PAGE, MAX_PAGE_BYTES, Page, PageFiller, PageRequest};
 pub use peer::Peer;
+pub use publication::{
+    EventCursor, EventPage, PUBLICATION_KEPT_SECONDS, PublicationKey, Published,
+};
 pub use record::{
     Checksum, InactiveOwner, InvalidContent, InvalidRecordId, InvalidRecordKind, LiveRecord,
     MAX_RECORD_METADATA, NewRecord, Precondition, Record, RecordChange, RecordCursor, RecordFeed,

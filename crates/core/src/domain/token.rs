@@ -20,12 +20,16 @@ pub enum TokenScope {
     Revoke,
     Verify,
     Records,
+    /// Publishes events.
+    Events,
+    /// Reads events.
+    Audit,
     /// Every other scope, and the operator's calls.
     Admin,
 }
 
 impl TokenScope {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Sessions,
         Self::SessionKeys,
         Self::Nonces,
@@ -33,6 +37,8 @@ impl TokenScope {
         Self::Revoke,
         Self::Verify,
         Self::Records,
+        Self::Events,
+        Self::Audit,
         Self::Admin,
     ];
 
@@ -46,6 +52,8 @@ impl TokenScope {
             Self::Revoke => "revoke",
             Self::Verify => "verify",
             Self::Records => "records",
+            Self::Events => "events",
+            Self::Audit => "audit",
             Self::Admin => "admin",
         }
     }

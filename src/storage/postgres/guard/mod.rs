@@ -31,7 +31,7 @@ use super::instances::beat;
 use crate::config::OnCut;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
-use crate::storage::instances::LatestIssue;
+use crate::storage::instances::{LatestIssue, Stage};
 use crate::storage::{Joining, Mark, StoreError};
 
 /// How often a connection looks before it gives up: another one may be putting the database right.
@@ -158,7 +158,7 @@ impl Guard {
         let is_kept = || *self.kept.lock().unwrap_or_else(PoisonError::into_inner) == generation;
         if !is_kept() {
             let heartbeat = self.begin_heartbeat();
-            let (mark, answer) = in_time(beat(c, self, &heartbeat, false)).await?;
+            let (mark, answer) = in_time(beat(c, self, &heartbeat, Stage::Serving)).await?;
             self.end_heartbeat(&heartbeat, answer);
             self.keep(&mark);
         }

@@ -88,6 +88,15 @@ const DELETE_UNUSED_DIDS: &str = "
         ORDER BY fetched_at LIMIT $2 FOR UPDATE SKIP LOCKED
     ))";
 
+const FORGET_PUBLICATIONS: &str = "
+    DELETE FROM publications WHERE digest = ANY (ARRAY(
+        SELECT digest FROM publications WHERE at < now() - make_interval(secs => $1)
+        ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ))";
+
+const PREVIEW_PUBLICATIONS: &str = "
+    SELECT count(*) FROM publications WHERE at < now() - make_interval(secs => $1)";
+
 const PREVIEW_OVERDUE: &str = "
     SELECT count(*) FILTER (WHERE reason = 'expired') AS first,
            count(*) FILTER (WHERE reason = 'idle') AS second
@@ -197,6 +206,13 @@ impl PostgresStore {
                 let erased_rows_deleted = self.remove_erased_records(limit).await?;
                 Ok(Purged { erased_rows_deleted, ..Purged::default() })
             }
+            PurgeStep::ForgetPublications { kept } => {
+                self.write("forget_publications", async |c| {
+                    let publications_forgotten = delete(c, FORGET_PUBLICATIONS, kept, rows).await?;
+                    Ok(Purged { publications_forgotten, ..Purged::default() })
+                })
+                .await
+            }
         }?;
         Ok(PurgeBatch::of_index(purged, limit))
     }
@@ -238,6 +254,9 @@ impl PostgresStore {
                     PurgeStep::DeleteErasedRecords => {
                         let rows = Prepared(sql_query(PREVIEW_ERASED)).get_result::<Count>(c);
                         all.erased_rows_deleted = unsigned(rows.await?.count)?;
+                    }
+                    PurgeStep::ForgetPublications { kept } => {
+                        all.publications_forgotten = count(c, PREVIEW_PUBLICATIONS, kept).await?;
                     }
                 }
             }

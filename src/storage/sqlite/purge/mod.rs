@@ -10,11 +10,11 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary};
 
-use super::SqliteStore;
 use super::claims::sessions::ClaimedSession;
 use super::schema::{dids, sessions};
 use super::sessions::endings::record_end;
 use super::types::{micros, number, stored};
+use super::{SqliteStore, publications};
 use crate::domain::{Cursor, End, EndReason, SessionState, Timestamp};
 use crate::storage::readable::readable;
 use crate::storage::{PurgeBatch, PurgeStep, Purged, Result};
@@ -52,6 +52,11 @@ impl SqliteStore {
             PurgeStep::DeleteErasedRecords => {
                 let erased_rows_deleted = self.remove_erased_records(limit).await?;
                 Purged { erased_rows_deleted, ..Purged::default() }
+            }
+            PurgeStep::ForgetPublications { kept } => {
+                let forget = move |conn: &mut _, now| publications::forget(conn, now, kept, limit);
+                let publications_forgotten = self.0.write("purge", forget).await?;
+                Purged { publications_forgotten, ..Purged::default() }
             }
         };
         Ok(PurgeBatch::of_index(purged, limit))

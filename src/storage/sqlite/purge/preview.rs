@@ -7,7 +7,7 @@ use crate::domain::{End, EndReason, SessionState, Timestamp};
 use crate::storage::sqlite::SqliteStore;
 use crate::storage::sqlite::claims::sessions::ClaimedSession;
 use crate::storage::sqlite::schema::{
-    nonces, record_blobs, record_owners, records, sessions, signer_nonces,
+    nonces, publications, record_blobs, record_owners, records, sessions, signer_nonces,
 };
 use crate::storage::sqlite::types::number;
 use crate::storage::{PurgeStep, Purged, Result};
@@ -76,6 +76,11 @@ fn preview(
                     + rows.count().get_result::<i64>(conn)?
                     + erased().count().get_result::<i64>(conn)?;
                 purged.erased_rows_deleted = number(left)?;
+            }
+            PurgeStep::ForgetPublications { kept } => {
+                let old = publications::at.lt(before(now, kept));
+                let old = publications::table.filter(old);
+                purged.publications_forgotten = number(old.count().get_result(conn)?)?;
             }
         }
     }

@@ -112,11 +112,17 @@ impl NewEvent {
         data: EventData,
     ) -> Result<Self, InvalidEvent> {
         let kind = EventType::Callers(CallersType::parse(kind)?);
-        if !(1..=MAX_SUBJECT).contains(&subject.len()) || subject.chars().any(char::is_control) {
-            return Err(InvalidEvent::Subject);
-        }
-        let subject = subject.to_owned();
+        let subject = Self::subject(subject)?;
         Ok(Self { kind, actor, subject, outcome: SUCCESS, request_id: None, data })
+    }
+
+    /// What an event of a caller may be about.
+    ///
+    /// # Errors
+    /// [`InvalidEvent::Subject`] when the text is not that.
+    pub fn subject(text: &str) -> Result<String, InvalidEvent> {
+        let fits = (1..=MAX_SUBJECT).contains(&text.len()) && !text.chars().any(char::is_control);
+        if fits { Ok(text.to_owned()) } else { Err(InvalidEvent::Subject) }
     }
 
     /// With the id of the call that it comes from, if there is one.
