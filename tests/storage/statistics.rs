@@ -98,6 +98,7 @@ async fn a_database_holds_data_from_the_first_row_on(
         name: "admin".into(),
         hash: TokenHash([1; 32]),
         scopes: TokenScopes::new(vec![]),
+        binding: None,
         ttl_seconds: None,
     };
     store.create_token(token, an_audit_event("token.create", &"x")).await.unwrap();

@@ -11,6 +11,7 @@ use crate::domain::{
     ApiToken, AuditEvent, NewToken, Timestamp, TokenHash, TokenScope, TokenScopes,
 };
 use crate::storage::readable::readable;
+use crate::storage::tokens::binding;
 use crate::storage::{Result, StoreError};
 
 impl SqliteStore {
@@ -49,6 +50,8 @@ struct TokenRow {
     expires_at: Option<i64>,
     last_used_at: Option<i64>,
     revoked_at: Option<i64>,
+    namespace: Option<String>,
+    max_ttl_seconds: Option<i64>,
 }
 
 impl TokenRow {
@@ -61,6 +64,8 @@ impl TokenRow {
             id: uuid(&self.id)?,
             name: self.name,
             scopes: TokenScopes::new(scopes.ok_or_else(|| unreadable("token scope"))?),
+            binding: binding(self.namespace.as_deref(), self.max_ttl_seconds)
+                .map_err(|_| unreadable("token namespace"))?,
             created_at: timestamp(self.created_at)?,
             expires_at: optional_timestamp(self.expires_at)?,
             last_used_at: optional_timestamp(self.last_used_at)?,
@@ -86,6 +91,9 @@ fn create(
             api_tokens::scopes.eq(serde_json::Value::from(words).to_string()),
             api_tokens::created_at.eq(now.timestamp_micros()),
             api_tokens::expires_at.eq(expires_at.map(|at| at.timestamp_micros())),
+            api_tokens::namespace.eq(new.binding.as_ref().map(|to| to.namespace.as_str())),
+            api_tokens::max_ttl_seconds
+                .eq(new.binding.as_ref().map(|to| i64::from(to.max_ttl_seconds))),
         ))
         .execute(conn)?;
     audit::write(conn, now, event)?;

@@ -25,8 +25,8 @@ mod word;
 
 pub use audit::{Actor, AuditEvent};
 pub use claim::{
-    Accepted, Ask, Claim, Facts, IDEMPOTENCY_WINDOW_SECONDS, IdempotencyDigest, Outcome, Refusal,
-    Scope, UsedNonce, judge,
+    Accepted, Ask, Claim, Facts, IDEMPOTENCY_WINDOW_SECONDS, IdempotencyDigest,
+    MAX_EXPIRY_AHEAD_SECONDS, Outcome, Refusal, Scope, UsedNonce, judge,
 };
 pub use code::Code;
 pub use did::{
@@ -55,7 +55,9 @@ pub use session::{
     Session, SessionFilter, SessionId, SessionPatch, SessionState, StateFilter,
     activity_granularity,
 };
-pub use token::{ApiToken, InvalidToken, NewToken, TokenHash, TokenScope, TokenScopes, TokenText};
+pub use token::{
+    ApiToken, Binding, InvalidToken, NewToken, TokenHash, TokenScope, TokenScopes, TokenText,
+};
 pub use word::{MAX_WORD_LEN, is_word};
 
 /// A moment in UTC, with microseconds (what PostgreSQL stores).
