@@ -10,7 +10,9 @@ use uuid::Uuid;
 use super::{Failure, database, format, out};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::{Actor, ApiToken, TokenScope, TokenScopes};
+use crate::domain::{
+    Actor, ApiToken, Binding, MAX_EXPIRY_AHEAD_SECONDS, Namespace, TokenScope, TokenScopes,
+};
 use crate::metrics::Metrics;
 use crate::services::{Journal, Tokens};
 
@@ -19,6 +21,7 @@ pub(super) enum Token {
     /// Make a token and print it; it cannot be shown again
     #[command(after_help = "Examples:\n  \
         onceguard token create --name agents --scope sessions --scope nonces\n  \
+        onceguard token create --name shop --scope nonces --namespace webhooks --max-ttl 1h\n  \
         TOKEN=$(onceguard token create --name deploy --scope dids,revoke --expires-in 30d)\n\n\
         Scopes: sessions, session_keys (to read session keys), nonces, dids,\n\
         revoke (it cannot be undone), verify, records, events (to publish them), audit (to read\n\
@@ -33,6 +36,14 @@ pub(super) enum Token {
         /// How long it is valid: 90s, 45m, 12h or 30d [default: for ever]
         #[arg(long, value_name = "DURATION", value_parser = format::parse_duration)]
         expires_in: Option<u32>,
+        /// Bind it to a namespace: it claims and reads there, and can do nothing else. Its scope is
+        /// `nonces`
+        #[arg(long, value_parser = Namespace::parse)]
+        namespace: Option<Namespace>,
+        /// How far ahead a nonce that it claims may expire: 90s, 45m or 12h, at most 24h
+        /// [default: 24h]
+        #[arg(long, value_name = "DURATION", requires = "namespace", value_parser = parse_max_ttl)]
+        max_ttl: Option<u32>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -70,10 +81,11 @@ impl Token {
 
     async fn act(self, tokens: &Tokens) -> Result<(), Failure> {
         match self {
-            Self::Create { name, scopes, expires_in, json } => {
+            Self::Create { name, scopes, expires_in, namespace, max_ttl, json } => {
                 let scopes = TokenScopes::new(scopes);
+                let binding = binding(namespace, max_ttl, &scopes)?;
                 let (token, text) =
-                    tokens.create(&name, scopes, expires_in, Actor::Operator).await?;
+                    tokens.create(&name, scopes, binding, expires_in, Actor::Operator).await?;
                 if json {
                     let mut object = describe(&token);
                     if let Value::Object(fields) = &mut object {
@@ -83,10 +95,14 @@ impl Token {
                 }
                 let expiry = token.expires_at.map_or("never".to_owned(), format::time);
                 out::note(format!(
-                    "token {} ({}), scopes {}, expires {expiry}; keep it, because it is not shown again:",
+                    "token {} ({}), scopes {}{}, expires {expiry}; keep it, because it is not shown again:",
                     token.id,
                     token.name,
                     words(&token.scopes).join(", "),
+                    token.binding.as_ref().map_or(String::new(), |to| format!(
+                        " only in the namespace {}, for at most {} s ahead",
+                        to.namespace, to.max_ttl_seconds
+                    )),
                 ));
                 out::line(text.expose())
             }
@@ -98,7 +114,9 @@ impl Token {
                     }));
                 }
                 let rows: Vec<_> = all.iter().map(row).collect();
-                out::table(["ID", "NAME", "SCOPES", "STATE", "CREATED", "LAST USED"], &rows)
+                let columns =
+                    ["ID", "NAME", "SCOPES", "NAMESPACE", "STATE", "CREATED", "LAST USED"];
+                out::table(columns, &rows)
             }
             Self::Revoke { id, json } => match tokens.revoke(id, Actor::Operator).await? {
                 None => Err(Failure::Failed(format!(
@@ -128,6 +146,31 @@ fn parse_name(text: &str) -> Result<String, String> {
     }
 }
 
+fn parse_max_ttl(text: &str) -> Result<u32, String> {
+    match format::parse_duration(text)? {
+        seconds if seconds <= MAX_EXPIRY_AHEAD_SECONDS => Ok(seconds),
+        _ => Err("must be at most 24h".to_owned()),
+    }
+}
+
+/// What confines the token to a namespace, if one is given.
+fn binding(
+    namespace: Option<Namespace>,
+    max_ttl: Option<u32>,
+    scopes: &TokenScopes,
+) -> Result<Option<Binding>, Failure> {
+    let Some(namespace) = namespace else { return Ok(None) };
+    if scopes.as_slice() != [TokenScope::Nonces] {
+        return Err(Failure::Usage(format!(
+            "a token that is bound to a namespace has only the scope nonces, not {}: make another \
+             token for the others",
+            words(scopes).join(", ")
+        )));
+    }
+    let max_ttl_seconds = max_ttl.unwrap_or(MAX_EXPIRY_AHEAD_SECONDS);
+    Ok(Some(Binding { namespace, max_ttl_seconds }))
+}
+
 fn words(scopes: &TokenScopes) -> Vec<&'static str> {
     scopes.as_slice().iter().map(|scope| scope.as_str()).collect()
 }
@@ -141,11 +184,12 @@ fn state(token: &ApiToken) -> String {
     }
 }
 
-fn row(token: &ApiToken) -> [String; 6] {
+fn row(token: &ApiToken) -> [String; 7] {
     [
         token.id.to_string(),
         token.name.clone(),
         words(&token.scopes).join(","),
+        token.binding.as_ref().map_or("any".to_owned(), |to| to.namespace.to_string()),
         state(token),
         format::time(token.created_at),
         token.last_used_at.map_or("never".to_owned(), format::time),
@@ -157,6 +201,8 @@ fn describe(token: &ApiToken) -> Value {
         "id": token.id,
         "name": token.name,
         "scopes": words(&token.scopes),
+        "namespace": token.binding.as_ref().map(|to| to.namespace.as_str()),
+        "max_ttl_seconds": token.binding.as_ref().map(|to| to.max_ttl_seconds),
         "valid": token.is_valid(),
         "created_at": format::time(token.created_at),
         "expires_at": token.expires_at.map(format::time),

@@ -9,7 +9,7 @@ use super::peer;
 use super::problem::Problem;
 use crate::budget::{Account, Standing};
 use crate::config::Server;
-use crate::domain::{Actor, ApiToken, Code, Did, Peer, Session, TokenScope};
+use crate::domain::{Actor, ApiToken, Binding, Code, Did, Namespace, Peer, Session, TokenScope};
 
 /// Somebody whose credential was checked.
 #[derive(Debug, Clone)]
@@ -25,6 +25,17 @@ pub(super) struct Access {
     /// What a token needs.
     pub(super) scope: TokenScope,
     pub(super) agents: Agents,
+    pub(super) bound: Bound,
+}
+
+/// Which tokens that are bound to a namespace may make a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound {
+    None,
+    /// Only those that are bound to the namespace in the path.
+    Namespace,
+    /// The handler decides, by what the body names.
+    Body,
 }
 
 /// Which agents may make a call.
@@ -45,28 +56,41 @@ impl Agents {
 
 impl From<TokenScope> for Access {
     fn from(scope: TokenScope) -> Self {
-        Self { scope, agents: Agents::None }
+        Self { scope, agents: Agents::None, bound: Bound::None }
+    }
+}
+
+impl Access {
+    pub(super) const fn bound(self, bound: Bound) -> Self {
+        Self { bound, ..self }
     }
 }
 
 /// For agents, too.
 pub(super) const fn or_agent(scope: TokenScope) -> Access {
-    Access { scope, agents: Agents::Parties }
+    Access { scope, agents: Agents::Parties, bound: Bound::None }
 }
 
 /// For the agent whose DID is in the path, too.
 pub(super) const fn or_owner(scope: TokenScope) -> Access {
-    Access { scope, agents: Agents::Owner }
+    Access { scope, agents: Agents::Owner, bound: Bound::None }
+}
+
+/// For the namespace in the path: also for a token that is bound to it.
+pub(super) const fn in_namespace(scope: TokenScope) -> Access {
+    Access { scope, agents: Agents::None, bound: Bound::Namespace }
 }
 
 impl Caller {
     /// # Errors
     /// `forbidden`, naming the scope, or saying whose call it is; `validation_failed` when the path
-    /// of an owner's call has no DID.
+    /// of an owner's call has no DID, or that of a bound token's no namespace.
     pub(super) fn may(&self, access: Access, request: &HttpRequest) -> Result<(), Problem> {
-        let Access { scope, agents } = access;
+        let Access { scope, agents, bound } = access;
         let detail = match (self, agents) {
-            (Self::Token(token), _) if token.scopes.allow(scope) => return Ok(()),
+            (Self::Token(token), _) if token.scopes.allow(scope) => {
+                return token.binding.as_ref().map_or(Ok(()), |to| allows(to, bound, request));
+            }
             (Self::Agent(_), Agents::Parties) => return Ok(()),
             (Self::Agent(agent), Agents::Owner) => {
                 if path_did(request)? == *agent {
@@ -92,6 +116,14 @@ impl Caller {
         match self {
             Self::Token(_) => None,
             Self::Agent(did) => Some(did),
+        }
+    }
+
+    /// What confines its token to a namespace.
+    pub(super) fn binding(&self) -> Option<&Binding> {
+        match self {
+            Self::Token(token) => token.binding.as_ref(),
+            Self::Agent(_) => None,
         }
     }
 
@@ -157,6 +189,23 @@ impl Caller {
             Self::Agent(did) => did.signer_key().0,
         }
     }
+}
+
+/// Whether a token with this binding may make a call.
+fn allows(binding: &Binding, bound: Bound, request: &HttpRequest) -> Result<(), Problem> {
+    let may = match bound {
+        Bound::None => false,
+        Bound::Namespace => path_namespace(request)? == binding.namespace,
+        Bound::Body => true,
+    };
+    if may { Ok(()) } else { Err(Problem::outside(binding)) }
+}
+
+/// The namespace in the path.
+fn path_namespace(request: &HttpRequest) -> Result<Namespace, Problem> {
+    let mut input = Input::of_path(request);
+    let namespace = input.path("namespace", Namespace::parse);
+    input.finish(|| namespace)
 }
 
 /// The DID in the path.

@@ -1,5 +1,6 @@
 //! `POST /v1/claims`: many claims at once, each decided on its own.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use actix_web::HttpResponse;
@@ -17,13 +18,12 @@ use super::time::{Time, time};
 use super::values::{bytes, json};
 use super::words;
 use crate::domain::{
-    Accepted, Claim, Code, Did, Namespace, Nonce, Outcome, Refusal, Scope, SessionId, Timestamp,
+    Accepted, Claim, Code, Did, MAX_EXPIRY_AHEAD_SECONDS, Namespace, Nonce, Outcome, Refusal,
+    Scope, SessionId, Timestamp,
 };
 
 /// The most claims in one call.
 const MAX_CLAIMS: usize = 1000;
-/// How far ahead a signer's nonce may expire: it is kept until then.
-const MAX_EXPIRY_AHEAD: Duration = Duration::hours(24);
 
 /// Claims to decide.
 #[derive(ToSchema)]
@@ -133,6 +133,7 @@ pub(super) async fn claim(call: Call) -> Result<HttpResponse, Problem> {
     call.state.claims.must_have_room()?;
     let (body, key) = read(&call)?;
     let mut claims = body.claims;
+    must_be_in_its_namespace(&call, &claims)?;
     let hidden = hidden_sessions(&call, &claims).await?;
     if let Some(key) = key {
         for (index, claim) in claims.iter_mut().enumerate() {
@@ -148,6 +149,13 @@ pub(super) async fn claim(call: Call) -> Result<HttpResponse, Problem> {
         mark_replayed(&mut response);
     }
     Ok(response)
+}
+
+/// A token that is bound to a namespace claims there only.
+fn must_be_in_its_namespace(call: &Call, claims: &[Claim]) -> Result<(), Problem> {
+    let Some(binding) = call.caller.binding() else { return Ok(()) };
+    let is_inside = |claim: &Claim| matches!(&claim.scope, Scope::Namespace { namespace, .. } if *namespace == binding.namespace);
+    if claims.iter().all(is_inside) { Ok(()) } else { Err(Problem::outside(binding)) }
 }
 
 /// The sessions among the claims that the caller may not know of. For an agent they are those of
@@ -211,6 +219,8 @@ fn read(call: &Call) -> Result<(Body, Option<IdempotencyKey>), Problem> {
 #[derive(Clone, Copy)]
 pub(super) struct Latest {
     expires_at: Timestamp,
+    /// How far ahead that is, by the caller's token.
+    bound_to_seconds: Option<u32>,
     issued_at: Timestamp,
 }
 
@@ -218,12 +228,22 @@ impl Latest {
     pub(super) fn of(call: &Call) -> Self {
         let now = call.state.clock.now();
         let skew = call.state.config.signatures.skew();
-        Self { expires_at: now + MAX_EXPIRY_AHEAD, issued_at: now + skew }
+        let bound_to_seconds = call.caller.binding().map(|binding| binding.max_ttl_seconds);
+        let seconds = bound_to_seconds.unwrap_or(MAX_EXPIRY_AHEAD_SECONDS);
+        let expires_at = now + Duration::seconds(seconds.into());
+        Self { expires_at, bound_to_seconds, issued_at: now + skew }
     }
 
-    pub(super) fn expiry(self, text: &str) -> Result<Timestamp, &'static str> {
+    pub(super) fn expiry(self, text: &str) -> Result<Timestamp, Cow<'static, str>> {
         let at = time(text)?;
-        if at <= self.expires_at { Ok(at) } else { Err("must be at most 24 hours ahead") }
+        match self.bound_to_seconds {
+            _ if at <= self.expires_at => Ok(at),
+            None => Err("must be at most 24 hours ahead".into()),
+            Some(seconds) => Err(format!(
+                "must be at most {seconds} seconds ahead: the token was made with this --max-ttl"
+            )
+            .into()),
+        }
     }
 
     pub(super) fn issue(self, text: &str) -> Result<Timestamp, &'static str> {
@@ -296,7 +316,7 @@ mod tests {
     fn read_one(json: &str) -> Result<Claim, Vec<String>> {
         let expires_at = time("2026-01-02T00:00:00Z").unwrap();
         let issued_at = time("2026-01-01T00:01:00Z").unwrap();
-        let latest = Latest { expires_at, issued_at };
+        let latest = Latest { expires_at, bound_to_seconds: None, issued_at };
         one(Node::parse(json.as_bytes()).unwrap(), latest)
             .map_err(|invalid| invalid.into_errors().into_iter().map(|e| e.pointer).collect())
     }

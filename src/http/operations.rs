@@ -1,9 +1,9 @@
-//! The table of what callers can do: path, method, the scope that a token needs and which agents
-//! may, handler.
+//! The table of what callers can do: path, method, the scope that a token needs, which agents may and
+//! which tokens that are bound to a namespace, handler.
 
 use std::collections::BTreeMap;
 
-use super::auth::{Access, or_agent, or_owner};
+use super::auth::{Access, Bound, in_namespace, or_agent, or_owner};
 use super::call::Entry;
 use super::path::Path;
 use super::{
@@ -18,7 +18,7 @@ pub(super) fn table() -> Vec<Path> {
     use TokenScope::{Admin, Audit, Dids, Events, Nonces, Records, Revoke, SessionKeys, Sessions, Verify};
     vec![
         Path::new("/v1/verify").post(Verify, verify::verify),
-        Path::new("/v1/claims").post(or_agent(Nonces), claims::claim),
+        Path::new("/v1/claims").post(or_agent(Nonces).bound(Bound::Body), claims::claim),
         Path::new("/v1/sessions").post(or_agent(Sessions), sessions::open).get(or_agent(Sessions), sessions::list),
         Path::new("/v1/sessions/end").post(or_agent(Sessions), sessions::end_all),
         Path::new("/v1/sessions/{id}/nonces").post(or_agent(Nonces), nonces::claim),
@@ -27,9 +27,9 @@ pub(super) fn table() -> Vec<Path> {
         Path::new("/v1/sessions/{id}/key").get(or_agent(SessionKeys), sessions::key),
         Path::new("/v1/sessions/{id}/touch").post(or_agent(Sessions), sessions::touch),
         Path::new("/v1/sessions/{id}/nonces/{nonce}").get(Nonces, nonces::used),
-        Path::new("/v1/namespaces/{namespace}/nonces").post(Nonces, namespaces::claim),
-        Path::new("/v1/namespaces/{namespace}").get(Nonces, namespaces::read_namespace),
-        Path::new("/v1/namespaces/{namespace}/nonces/{nonce}").get(Nonces, namespaces::used),
+        Path::new("/v1/namespaces/{namespace}/nonces").post(in_namespace(Nonces), namespaces::claim),
+        Path::new("/v1/namespaces/{namespace}").get(in_namespace(Nonces), namespaces::read_namespace),
+        Path::new("/v1/namespaces/{namespace}/nonces/{nonce}").get(in_namespace(Nonces), namespaces::used),
         Path::new("/v1/dids").get(Dids, dids::list),
         Path::new("/v1/dids/{did}").get(Dids, dids::read).put(Dids, dids::put).delete(Dids, dids::forget),
         Path::new("/v1/dids/{did}/revoke").post(or_agent(Revoke), dids::revoke),

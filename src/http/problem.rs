@@ -16,7 +16,7 @@ use super::code::Meaning;
 use super::fields::FieldError;
 use super::time::Time;
 use super::words::EndReason;
-use crate::domain::{Code, Did, End, Session, SessionState, Timestamp};
+use crate::domain::{Binding, Code, Did, End, Session, SessionState, Timestamp};
 use crate::services::{Denied, ServiceError};
 
 /// The challenge of every 401 that does not make it more exact; one for signatures comes with it.
@@ -234,6 +234,15 @@ impl Problem {
         let mut problem = Self::new(code, Meaning::of(code).explanation);
         problem.0.first_used_at = Some(first_used_at);
         problem
+    }
+
+    /// A token that is bound to a namespace is used elsewhere.
+    pub(super) fn outside(binding: &Binding) -> Self {
+        let Binding { namespace, .. } = binding;
+        let detail = format!(
+            "the token is bound to the namespace `{namespace}`: it can only claim and read there"
+        );
+        Self::new(Code::Forbidden, detail)
     }
 
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {

@@ -27,7 +27,7 @@ pub const fn newest() -> &'static str {
 }
 
 /// The data that reverting each migration deletes, where it deletes any.
-const LOSSES: [(&str, Option<&str>); 14] = [
+const LOSSES: [(&str, Option<&str>); 15] = [
     (
         "2026-11-20-000001_sessions",
         Some("every session and its nonces, which can then be accepted again"),
@@ -72,6 +72,7 @@ const LOSSES: [(&str, Option<&str>); 14] = [
     ("2026-11-30-000110_transfers", Some("the record of where the database was moved from")),
     ("2026-11-30-000120_short_nonces", None),
     ("2026-11-30-000130_records", Some("every sealed record")),
+    ("2026-11-30-000150_token_namespaces", Some("every token that is bound to a namespace")),
 ];
 
 /// What is deleted when the migration of this name is reverted; `None` when nothing is.

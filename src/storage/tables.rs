@@ -156,6 +156,8 @@ pub const TABLES: [Table; TABLE_COUNT] = [
             column("expires_at", Kind::Time),
             column("last_used_at", Kind::Time),
             column("revoked_at", Kind::Time),
+            column("namespace", Kind::Text),
+            column("max_ttl_seconds", Kind::Number),
         ],
     },
     Table {

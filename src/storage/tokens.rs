@@ -3,7 +3,27 @@
 use uuid::Uuid;
 
 use super::{Result, Store, on};
-use crate::domain::{ApiToken, NewEvent, NewToken, TokenHash};
+use crate::domain::{ApiToken, Binding, Namespace, NewEvent, NewToken, TokenHash};
+
+/// The columns say no binding.
+pub(super) struct Unreadable;
+
+/// What confines a token, by its columns. A token whose columns cannot be read is none: without its
+/// binding it could do more.
+pub(super) fn binding(
+    namespace: Option<&str>,
+    max_ttl_seconds: Option<i64>,
+) -> std::result::Result<Option<Binding>, Unreadable> {
+    match (namespace, max_ttl_seconds) {
+        (None, None) => Ok(None),
+        (Some(namespace), Some(seconds)) => {
+            let namespace = Namespace::parse(namespace).map_err(|_| Unreadable)?;
+            let max_ttl_seconds = u32::try_from(seconds).map_err(|_| Unreadable)?;
+            Ok(Some(Binding { namespace, max_ttl_seconds }))
+        }
+        _ => Err(Unreadable),
+    }
+}
 
 impl Store {
     pub async fn create_token(&self, new: NewToken, audit: NewEvent) -> Result<ApiToken> {

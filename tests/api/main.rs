@@ -19,6 +19,7 @@ mod agents;
 mod audit;
 mod batches;
 mod bodies;
+mod bound_tokens;
 mod did_paths;
 mod dids;
 mod document_keys;

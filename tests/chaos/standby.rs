@@ -204,7 +204,8 @@ fn a_token() -> NewToken {
     hash[..8].copy_from_slice(&unique().to_be_bytes());
     let scopes = TokenScopes::new(vec![TokenScope::Nonces]);
     let id = Uuid::now_v7();
-    NewToken { id, name: "agent".into(), hash: TokenHash(hash), scopes, ttl_seconds: None }
+    let name = "agent".into();
+    NewToken { id, name, hash: TokenHash(hash), scopes, binding: None, ttl_seconds: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

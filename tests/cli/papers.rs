@@ -20,6 +20,7 @@ use crate::support::{DEADLINE, Database, Home, http_client};
 #[rstest]
 #[case::readme("README.md")]
 #[case::guide("docs/guide.md")]
+#[case::namespaces("docs/namespaces.md")]
 #[case::signatures("docs/signatures.md")]
 #[case::dids("docs/dids.md")]
 #[case::records("docs/records.md")]

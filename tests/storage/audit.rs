@@ -37,6 +37,7 @@ fn a_token() -> NewToken {
         name: "agent".into(),
         hash: TokenHash([9; 32]),
         scopes: TokenScopes::new(vec![TokenScope::Admin]),
+        binding: None,
         ttl_seconds: None,
     }
 }

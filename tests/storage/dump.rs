@@ -19,9 +19,9 @@ use uuid::Uuid;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    RawSql, TestStore, a_change, a_did, a_new_did, a_new_record, a_nonce, a_reading, a_record_key,
-    a_sealed_key, a_session, an_event, by_signer, changed, claim, did, hex, in_seconds, in_session,
-    joining, minutes, no_limits, opened, with_key,
+    RawSql, TestStore, a_binding, a_change, a_did, a_new_did, a_new_record, a_nonce, a_reading,
+    a_record_key, a_sealed_key, a_session, an_event, by_signer, changed, claim, did, hex,
+    in_seconds, in_session, joining, minutes, no_limits, opened, with_key,
 };
 
 type Rows = BTreeMap<&'static str, Vec<Map<String, Value>>>;
@@ -88,8 +88,11 @@ async fn fill(store: &TestStore) {
     let tokens = Tokens::new((**store).clone(), store.clock().clone());
     let scopes = TokenScopes::new(vec![TokenScope::Sessions, TokenScope::Dids]);
     let actor = Actor::Operator;
-    tokens.create("one", scopes.clone(), Some(60), actor.clone()).await.unwrap();
-    let (token, _) = tokens.create("two", scopes, None, actor.clone()).await.unwrap();
+    tokens.create("one", scopes.clone(), None, Some(60), actor.clone()).await.unwrap();
+    let bound = Some(a_binding("https://a.example/'\"\\", 60));
+    let nonces = TokenScopes::new(vec![TokenScope::Nonces]);
+    tokens.create("bound", nonces, bound, None, actor.clone()).await.unwrap();
+    let (token, _) = tokens.create("two", scopes, None, None, actor.clone()).await.unwrap();
     tokens.revoke(token.id, actor).await.unwrap();
     store.join(joining(Replication::Asynchronous, OnCut::Recover)).await.unwrap();
     store.depart().await.unwrap();
@@ -349,7 +352,7 @@ async fn a_dump_has_no_secret_in_the_clear(#[values(Sqlite, Postgres)] on: Datab
     let store = on.store().await;
     let tokens = Tokens::new((*store).clone(), store.clock().clone());
     let scopes = TokenScopes::new(vec![TokenScope::Admin]);
-    let (token, text) = tokens.create("x", scopes, None, Actor::Operator).await.unwrap();
+    let (token, text) = tokens.create("x", scopes, None, None, Actor::Operator).await.unwrap();
     let rows = dumped(&store).await;
     let all = json!(rows).to_string();
     assert!(!all.contains(text.expose()));

@@ -11,8 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
 use crate::support::{
-    RawSql, a_change, a_did, a_new_record, a_record_key, an_audit_event, changed, no_limits,
-    wait_for,
+    RawSql, a_change, a_did, a_new_record, a_record_key, an_event, changed, no_limits, wait_for,
 };
 
 fn put(id: &str, precondition: Precondition) -> RecordChange {
@@ -65,7 +64,7 @@ async fn a_revocation_waits_for_a_write_that_has_begun(
     let revoking = tokio::spawn({
         let (store, owner, revoked) = (store.clone(), owner.clone(), revoked.clone());
         async move {
-            store.revoke_did(&owner, an_audit_event("did.revoke", &owner)).await.unwrap();
+            store.revoke_did(&owner, an_event("onceguard.did.revoked", &owner)).await.unwrap();
             revoked.store(true, Ordering::SeqCst);
         }
     });
@@ -111,7 +110,7 @@ async fn no_write_crosses_a_revocation(#[values(Sqlite, Memory, Postgres)] on: D
             (store.record_usage(&owner).await.unwrap().records >= 5).then_some(())
         })
         .await;
-        store.revoke_did(&owner, an_audit_event("did.revoke", &owner)).await.unwrap();
+        store.revoke_did(&owner, an_event("onceguard.did.revoked", &owner)).await.unwrap();
         let before = store.record_usage(&owner).await.unwrap();
         while let Some(writer) = writers.join_next().await {
             writer.unwrap();

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{
-    TestStore, a_did, a_new_did, a_nonce, a_session, an_audit_event, by_signer, claim, days,
-    in_seconds, issued, joining, minutes, opened,
+    TestStore, a_did, a_new_did, a_nonce, a_session, an_event, by_signer, claim, days, in_seconds,
+    issued, joining, minutes, opened,
 };
 
 const BEFORE: &str = "issued_before_restore";
@@ -212,7 +212,7 @@ async fn rows_of_the_future_hold_nothing_up(#[values(Sqlite, Postgres)] on: Data
     assert!(store.take_lease("job", "one", minutes(1)).await.unwrap());
     store.release_lease("job", "one", true).await.unwrap();
     let stored = a_new_did();
-    store.put_did(stored.clone(), an_audit_event("did.put", &stored.did)).await.unwrap();
+    store.put_did(stored.clone(), an_event("onceguard.did.stored", &stored.did)).await.unwrap();
     let mut kept = message(&store, Some(-2 * DAY)).await;
     kept.idempotency = Some([7; 16]);
     assert_eq!(claim(&store, &kept).await.as_str(), "accepted");

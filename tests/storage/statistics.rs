@@ -69,7 +69,7 @@ async fn records_are_counted_by_their_owners(#[values(Sqlite, Memory, Postgres)]
     // A tombstone counts as a record, and is of no kind.
     changed(&store, &agent, a_change(&a_record_key("key", "r"), Precondition::Present, None)).await;
     // What is erased does not count, although it is still to be removed.
-    let event = an_audit_event("records.delete", &gone);
+    let event = an_event("onceguard.records.deleted", &gone);
     assert_eq!(store.erase_records(&gone, None, event).await.unwrap(), Some(1));
 
     let expected =
@@ -133,6 +133,7 @@ async fn a_database_holds_data_from_the_first_row_on(
         name: "admin".into(),
         hash: TokenHash([1; 32]),
         scopes: TokenScopes::new(vec![]),
+        binding: None,
         ttl_seconds: None,
     };
     store.create_token(token, an_event("onceguard.token.created", &"x")).await.unwrap();

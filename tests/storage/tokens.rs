@@ -7,7 +7,7 @@ use rstest::rstest;
 use uuid::Uuid;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
-use crate::support::{an_event, minutes, unique};
+use crate::support::{a_binding, an_event, minutes, unique};
 
 pub(crate) fn a_token() -> NewToken {
     let mut hash = [7; 32];
@@ -17,6 +17,7 @@ pub(crate) fn a_token() -> NewToken {
         name: "agent".into(),
         hash: TokenHash(hash),
         scopes: TokenScopes::new(vec![TokenScope::Nonces, TokenScope::Sessions]),
+        binding: None,
         ttl_seconds: None,
     }
 }
@@ -70,6 +71,66 @@ async fn many_tokens_are_found_at_once(#[values(Sqlite, Postgres)] on: Database)
     assert_eq!(found[&known[0].hash].as_ref().unwrap().id, known[0].id);
     assert!(found[&known[1].hash].is_err());
     assert_eq!(found[&known[2].hash].as_ref().unwrap().id, known[2].id);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_keeps_its_namespace(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.store().await;
+    let bound = NewToken {
+        scopes: TokenScopes::new(vec![TokenScope::Nonces]),
+        binding: Some(a_binding("https://issuer.example/#a", 3600)),
+        ..a_token()
+    };
+    let event = || an_event("onceguard.token.created", &bound.id);
+    let created = store.create_token(bound.clone(), event()).await.unwrap();
+    assert_eq!(created.binding, bound.binding);
+    assert_eq!(store.token(&bound.hash).await.unwrap().unwrap().binding, bound.binding);
+    assert_eq!(store.list_tokens().await.unwrap()[0].binding, bound.binding);
+    // What it could do elsewhere is not even stored.
+    let too_much = NewToken { binding: bound.binding.clone(), ..a_token() };
+    assert!(store.create_token(too_much.clone(), event()).await.is_err());
+    assert_eq!(store.token(&too_much.hash).await.unwrap(), None);
+
+    // Without the columns, the token must not become one that claims everywhere.
+    let free = a_token();
+    store.create_token(free.clone(), event()).await.unwrap();
+    let reverted = store.migrate_down(Some(1)).await.unwrap();
+    assert_eq!(reverted, ["2026-11-30-000150_token_namespaces"]);
+    store.migrate_up().await.unwrap();
+    assert_eq!(store.token(&bound.hash).await.unwrap(), None);
+    assert_eq!(store.token(&free.hash).await.unwrap().unwrap().binding, None);
+}
+
+/// A token whose namespace cannot be read is refused: without it, the token could do more.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_namespace_is_no_missing_one(#[values(Sqlite, Postgres)] on: Database) {
+    let store = on.store().await;
+    let bound = NewToken {
+        scopes: TokenScopes::new(vec![TokenScope::Nonces]),
+        binding: Some(a_binding("a", 60)),
+        ..a_token()
+    };
+    store
+        .create_token(bound.clone(), an_event("onceguard.token.created", &bound.id))
+        .await
+        .unwrap();
+    let raw = store.raw();
+    raw.execute(match on {
+        Postgres => {
+            "ALTER TABLE api_tokens DROP CONSTRAINT api_tokens_bound,
+                DROP CONSTRAINT api_tokens_namespace_form, DROP CONSTRAINT api_tokens_max_ttl"
+        }
+        _ => "PRAGMA ignore_check_constraints = ON",
+    })
+    .await;
+    for sql in ["namespace = NULL", "namespace = 'a b'", "namespace = 'a', max_ttl_seconds = -1"] {
+        raw.execute(&format!("UPDATE api_tokens SET {sql}")).await;
+        let found = store.tokens(vec![bound.hash]).await.unwrap();
+        assert!(found[0].1.is_err(), "{sql}: {found:?}");
+        assert_eq!(store.list_tokens().await.unwrap(), []);
+    }
 }
 
 #[rstest]

@@ -15,6 +15,7 @@ use onceguard::services::Tokens;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
+use super::builders::a_binding;
 use super::client::{Answer, Caller, http_client};
 use super::{Database, TestStore, database_config, days, wait_for};
 
@@ -115,9 +116,20 @@ impl TestApp {
         ttl_seconds: Option<u32>,
     ) -> (ApiToken, String) {
         let scopes = TokenScopes::new(scopes.to_vec());
-        let (token, text) =
-            self.tokens().create("of a test", scopes, ttl_seconds, Actor::Operator).await.unwrap();
+        let tokens = self.tokens();
+        let created = tokens.create("of a test", scopes, None, ttl_seconds, Actor::Operator);
+        let (token, text) = created.await.unwrap();
         (token, text.expose().to_owned())
+    }
+
+    /// Calls the API with a new token that is bound to a namespace.
+    pub async fn bound_caller(&self, namespace: &str, max_ttl_seconds: u32) -> Caller {
+        let scopes = TokenScopes::new(vec![TokenScope::Nonces]);
+        let binding = Some(a_binding(namespace, max_ttl_seconds));
+        let tokens = self.tokens();
+        let created = tokens.create("bound", scopes, binding, None, Actor::Operator);
+        let (_, text) = created.await.unwrap();
+        self.admin.with_token(Some(text.expose()))
     }
 
     /// Tokens as a command in another process sees them.

@@ -7,11 +7,11 @@ use std::time::Duration;
 use onceguard::clock::Clock;
 use onceguard::config::{self, OnCut, Replication, SealingKeyBytes};
 use onceguard::domain::{
-    Actor, Ask, Checksum, Claim, Cursor, Did, DidDocument, EventData, Facts, IdempotencyDigest,
-    KeyType, Metadata, NewDid, NewEvent, NewRecord, NewSession, Nonce, Opened, Outcome, OwnType,
-    Peer, Precondition, PublicKey, RecordChange, RecordId, RecordKey, RecordKind, RecordLimits,
-    RecordWritten, RecordsChanged, Scope, SealedContent, SealedKey, Session, SessionId, Timestamp,
-    judge,
+    Actor, Ask, Binding, Checksum, Claim, Cursor, Did, DidDocument, EventData, Facts,
+    IdempotencyDigest, KeyType, Metadata, Namespace, NewDid, NewEvent, NewRecord, NewSession,
+    Nonce, Opened, Outcome, OwnType, Peer, Precondition, PublicKey, RecordChange, RecordId,
+    RecordKey, RecordKind, RecordLimits, RecordWritten, RecordsChanged, Scope, SealedContent,
+    SealedKey, Session, SessionId, Timestamp, judge,
 };
 use onceguard::metrics::Metrics;
 use onceguard::resolvers::{Account, did_key};
@@ -49,6 +49,11 @@ pub fn a_did() -> Did {
 
 pub fn did(text: &str) -> Did {
     Did::parse(text).unwrap()
+}
+
+/// What confines a token to this namespace.
+pub fn a_binding(namespace: &str, max_ttl_seconds: u32) -> Binding {
+    Binding { namespace: Namespace::parse(namespace).unwrap(), max_ttl_seconds }
 }
 
 pub fn nonce(text: &str) -> Nonce {

@@ -23,6 +23,8 @@ def setting(name: str) -> str:
 
 URL = setting("TEST_API_URL")
 TOKEN = setting("TEST_API_TOKEN")
+#: How many calls are cut, a multiple of 100.
+CALLS = int(setting("TEST_CALLS"))
 
 
 class Parties(TypedDict):

@@ -239,6 +239,28 @@ def test_only_what_passed_is_served(guarded: Guarded, client: Onceguard) -> None
 
 
 @each_framework
+def test_what_cannot_pass_is_refused_without_asking(guarded: Guarded) -> None:
+    with (
+        bound() as (_, stopped),
+        guarded({"base_url": stopped, "token": TOKEN}) as (origin, served),
+    ):
+        key, url = Key.generate(), f"{origin}/once"
+        signed = sign_request(key, method="GET", url=url)
+        expired = sign_request(key, method="GET", url=url, created=int(time.time()) - 3600)
+        for headers, code in [
+            ({}, "signature_required"),
+            ({**signed, "Signature": "sig1=x"}, "signature_malformed"),
+            ({**signed, "Signature": "sig2=:AAAA:"}, "signature_malformed"),
+            (expired, "signature_window_invalid"),
+        ]:
+            answer = httpx.get(url, headers=headers)
+            assert (answer.status_code, code_of(answer)) == (401, code)
+        # Only this one is asked about, and there is no answer.
+        assert httpx.get(url, headers=signed).status_code == 503
+        assert served == []
+
+
+@each_framework
 def test_a_lost_verdict_is_no_replay_and_a_copy_is(guarded: Guarded) -> None:
     cutting = Cutting("after")
     with cutting.running() as url, guarded({**REAL, "base_url": url}) as (origin, served):

@@ -23,10 +23,9 @@ from onceguard import (
     sign_request,
 )
 
-from .support import TOKEN, Cutting, Exchange, parties, serving, url_of
+from .support import CALLS, TOKEN, Cutting, Exchange, parties, serving, url_of
 
-CALLS = 1000
-SOME = 250
+SOME = CALLS // 4
 AT_ONCE = 16
 
 When = Literal["before", "after"]
@@ -38,7 +37,7 @@ def open_session(client: Onceguard) -> str:
 
 
 @each_way
-def test_a_thousand_claims_whose_answer_is_lost(client: Onceguard, when: When) -> None:
+def test_many_claims_whose_answer_is_lost(client: Onceguard, when: When) -> None:
     session = open_session(client)
     cutting = Cutting(when)
     with (
@@ -75,7 +74,7 @@ def test_claims_of_the_asyncio_client(client: Onceguard, when: When) -> None:
 
 
 @each_way
-def test_a_thousand_claims_in_batches(client: Onceguard, when: When) -> None:
+def test_many_claims_in_batches(client: Onceguard, when: When) -> None:
     session = open_session(client)
     cutting = Cutting(when)
     with cutting.running() as url, Onceguard(base_url=url, token=TOKEN, timeout=60) as lossy:
@@ -86,7 +85,7 @@ def test_a_thousand_claims_in_batches(client: Onceguard, when: When) -> None:
 
 
 @each_way
-def test_a_thousand_verdicts_whose_answer_is_lost(when: When) -> None:
+def test_many_verdicts_whose_answer_is_lost(when: When) -> None:
     key = Key.generate()
     url = "https://shop.example/orders"
     signed = [sign_request(key, method="GET", url=url) for _ in range(CALLS)]

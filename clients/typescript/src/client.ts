@@ -6,6 +6,7 @@ import { Claims, idempotencyKey } from "./resources/claims.js";
 import { Dids } from "./resources/dids.js";
 import { Identifiers } from "./resources/identifiers.js";
 import { Namespaces } from "./resources/namespaces.js";
+import { Records } from "./resources/records.js";
 import { Sessions } from "./resources/sessions.js";
 import { judge } from "./resources/verdicts.js";
 import { Transport } from "./transport.js";
@@ -45,6 +46,8 @@ export class Onceguard {
   readonly namespaces: Namespaces;
   /** Keys and revocations. */
   readonly dids: Dids;
+  /** What agents encrypted and their devices share. */
+  readonly records: Records;
   /** DIDs as a Universal Resolver gives them. */
   readonly identifiers: Identifiers;
   readonly #transport: Transport;
@@ -62,6 +65,7 @@ export class Onceguard {
     this.claims = new Claims(this.#transport);
     this.namespaces = new Namespaces(this.#transport);
     this.dids = new Dids(this.#transport);
+    this.records = new Records(this.#transport);
     this.identifiers = new Identifiers(this.#transport);
   }
 

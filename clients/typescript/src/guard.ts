@@ -3,6 +3,7 @@
 
 import type { Onceguard } from "./client.js";
 import { OnceguardError, SignatureRefusedError } from "./errors.js";
+import { areMalformed } from "./fields.js";
 import type { Verdict } from "./types.js";
 
 /**
@@ -60,6 +61,11 @@ export class Guard {
     }
     if (inputs.length === 0 || signatures.length === 0) {
       const detail = "Send both Signature-Input and Signature.";
+      return refusal(401, "signature_malformed", "The signature is malformed", detail);
+    }
+    if (areMalformed(inputs, signatures)) {
+      const detail =
+        "Send Signature-Input and Signature as RFC 9421 has them, with the same labels.";
       return refusal(401, "signature_malformed", "The signature is malformed", detail);
     }
     const unquoted = inputs.join(", ").replace(/"(?:[^"\\]|\\.)*"/g, '""');

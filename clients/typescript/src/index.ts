@@ -32,5 +32,6 @@ export {
 export { signedFetch } from "./fetch.js";
 export { type GuardOptions, verifier } from "./guard.js";
 export { Key } from "./keys.js";
+export type * from "./records.js";
 export { signRequest, type Unsigned } from "./signatures.js";
 export type * from "./types.js";

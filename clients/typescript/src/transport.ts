@@ -1,6 +1,6 @@
 // The retry rule. Only what is safe to repeat is repeated: reads, claims and verdicts (under their
-// `Idempotency-Key`), and the opening of a session under an id that this client has made. Nothing
-// else is ever sent twice.
+// `Idempotency-Key`), the opening of a session under an id that this client has made, and changes of
+// the one version of a record that they name. Nothing else is ever sent twice.
 
 import { NoAnswerError, type OnceguardError, ofAnswer, UnexpectedAnswerError } from "./errors.js";
 
@@ -19,6 +19,8 @@ export interface Call {
 }
 
 export interface Answer {
+  /** 304 answers what was asked only for a change. */
+  readonly status: number;
   readonly headers: Headers;
   /** The JSON; undefined where there is no body. */
   readonly body: unknown;
@@ -80,11 +82,12 @@ export class Transport {
       });
     }
     const body = parse(text);
-    if (!response.ok) return ofAnswer(response.status, body, retryAfter(response));
+    const { status } = response;
+    if (!response.ok && status !== 304) return ofAnswer(status, body, retryAfter(response));
     if (text !== "" && body === undefined) {
       return new UnexpectedAnswerError("The answer is not JSON. Is `baseUrl` onceguard's?");
     }
-    return { headers: response.headers, body };
+    return { status, headers: response.headers, body };
   }
 }
 

@@ -204,6 +204,14 @@ export interface Revocation {
   readonly sessionsEnded: number;
 }
 
+/** What an erasure has removed. */
+export interface Erased {
+  readonly sessions: number;
+  readonly records: number;
+  /** Events of the audit log, which name a digest of the DID from now on. */
+  readonly events: number;
+}
+
 /** A request as it was received. */
 export interface ReceivedRequest {
   readonly method: string;

@@ -52,6 +52,25 @@ test("a model has the fields of its schema", () => {
   same<keyof Schemas["DidResolutionResult"], keyof onceguard.Resolution | "@context">(true);
 });
 
+test("records have the fields of the document", () => {
+  type Sealed<T> = Bytes<Renamed<T>, "iv" | "ciphertext">;
+  same<Sealed<Schemas["Record"]>, onceguard.Record>(true);
+  same<Renamed<Schemas["RecordWritten"]>, onceguard.RecordWritten>(true);
+  same<keyof Renamed<Schemas["RecordFeed"]>, keyof onceguard.RecordFeed>(true);
+  // Kinds are words of the owner, which nothing renames.
+  type Usage = Omit<Renamed<Schemas["RecordUsage"]>, "kinds">;
+  same<Usage, Omit<onceguard.RecordUsage, "kinds">>(true);
+  same<Schemas["RecordUsage"]["kinds"], onceguard.RecordUsage["kinds"]>(true);
+  same<Renamed<Schemas["InactiveOwner"]>, onceguard.InactiveOwner>(true);
+  same<Renamed<Schemas["InactiveRemoved"]>, onceguard.InactiveRemoved>(true);
+  same<Renamed<Schemas["Erased"]>, onceguard.Erased>(true);
+  // The checksum is computed.
+  same<Omit<Sealed<Schemas["NewRecord"]>, "checksum">, onceguard.NewRecord>(true);
+  type Operation = Exclude<keyof Renamed<Schemas["RecordOperation"]>, "ifNoneMatch">;
+  same<Operation, keyof onceguard.RecordPut>(true);
+  same<Exclude<Operation, "record">, keyof onceguard.RecordDelete>(true);
+});
+
 test("a method takes the fields of its body", () => {
   same<Bytes<Renamed<Schemas["NewSession"]>, "sessionKey">, onceguard.NewSession>(true);
   same<Bytes<Renamed<Schemas["SessionChange"]>, "sessionKey">, onceguard.SessionChange>(true);
@@ -76,24 +95,11 @@ test("filters are the parameters of the query", () => {
   same<Query<"list_dids">, Omit<onceguard.DidFilter, "pageSize">>(true);
 });
 
-/** Records, erasure, events and instances, which these clients do not call yet. */
-type Later =
-  | "list_inactive_owners"
-  | "delete_inactive_owners"
-  | "follow_records"
-  | "delete_records"
-  | "change_records"
-  | "record_usage"
-  | "read_record"
-  | "put_record"
-  | "delete_record"
-  | "erase_did"
-  | "publish_events"
-  | "read_events"
-  | "list_instances";
+/** Events and instances, which these clients do not call yet. */
+type Later = "publish_events" | "read_events" | "list_instances";
 
 test("each operation is a method", () => {
-  const { sessions, claims, namespaces, dids, identifiers } = client;
+  const { sessions, claims, namespaces, dids, records, identifiers } = client;
   // All but what is for proxies, the document itself, and what is called later.
   type NotCalled = "forward_auth" | "openapi" | Later;
   const methods: Record<Exclude<keyof operations, NotCalled>, unknown> = {
@@ -117,6 +123,16 @@ test("each operation is a method", () => {
     list_dids: dids.list,
     revoke_did: dids.revoke,
     refresh_did: dids.refresh,
+    erase_did: dids.erase,
+    put_record: records.put,
+    read_record: records.read,
+    delete_record: records.delete,
+    change_records: records.change,
+    follow_records: records.follow,
+    record_usage: records.usage,
+    delete_records: records.deleteAll,
+    list_inactive_owners: records.inactive,
+    delete_inactive_owners: records.deleteInactive,
     verify_request: client.verify,
     stats: client.stats,
     resolve_did: identifiers.resolve,

@@ -219,6 +219,27 @@ for (const [name, service] of Object.entries(services)) {
     });
   });
 
+  test(`${name} refuses what cannot pass without asking`, async () => {
+    const stopped = `http://127.0.0.1:${await freePort()}`;
+    const key = await Key.generate();
+    await guarding(service, { baseUrl: stopped, token: TOKEN }, async (origin, served) => {
+      const url = `${origin}/once`;
+      const get = { method: "GET", url };
+      const signed = await signRequest(key, get);
+      const created = Math.floor(Date.now() / 1000) - 3600;
+      const refuses = async (headers: Record<string, string>, code: string) => {
+        const answer = await fetch(url, { headers });
+        assert.deepEqual([answer.status, await codeOf(answer)], [401, `signature_${code}`]);
+      };
+      await refuses({}, "required");
+      await refuses({ ...signed, Signature: "sig1=x" }, "malformed");
+      await refuses(await signRequest(key, { ...get, created }), "window_invalid");
+      // Only this one is asked about, and there is no answer.
+      assert.equal((await fetch(url, { headers: signed })).status, 503);
+      assert.deepEqual(served, []);
+    });
+  });
+
   test(`${name}: a lost verdict is no replay, and a copy is`, async () => {
     const key = await Key.generate();
     const cutting = new Cutting("after");

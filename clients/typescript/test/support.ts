@@ -19,6 +19,8 @@ function setting(name: string): string {
 
 export const URL = setting("TEST_API_URL");
 export const TOKEN = setting("TEST_API_TOKEN");
+/** How many calls are cut, a multiple of 100. */
+export const CALLS = Number(setting("TEST_CALLS"));
 export const client = new Onceguard({ baseUrl: URL, token: TOKEN });
 
 /** Two DIDs that no other test has. */

@@ -57,10 +57,10 @@ pub(super) struct View<'a> {
     #[schema(nullable = false, example = 19)]
     size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "AAECAwQFBgcICQoL")]
+    #[schema(format = Byte, nullable = false, example = "AAECAwQFBgcICQoL")]
     iv: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "c2VhbGVkIGJ5IGl0cyBvd25lcg==")]
+    #[schema(format = Byte, nullable = false, example = "c2VhbGVkIGJ5IGl0cyBvd25lcg==")]
     ciphertext: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(

@@ -201,6 +201,7 @@ mod tests {
                 name: "good".to_owned(),
                 hash: good,
                 scopes: TokenScopes::new(vec![TokenScope::Nonces]),
+                binding: None,
                 ttl_seconds: None,
             };
             let event = NewEvent::own(

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::data_dir;
 use crate::domain::{
-    Actor, ApiToken, NewToken, OwnType, TokenHash, TokenScope, TokenScopes, TokenText,
+    Actor, ApiToken, Binding, NewToken, OwnType, TokenHash, TokenScope, TokenScopes, TokenText,
 };
 use crate::origin::Origin;
 use crate::storage::{Act, Store};
@@ -147,11 +147,12 @@ impl Tokens {
         &self,
         name: &str,
         scopes: TokenScopes,
+        binding: Option<Binding>,
         ttl_seconds: Option<u32>,
         actor: Actor,
     ) -> Result<(ApiToken, TokenText), ServiceError> {
         let text = generate()?;
-        let token = self.store_token(&text, name, scopes, ttl_seconds, actor).await?;
+        let token = self.store_token(&text, name, scopes, binding, ttl_seconds, actor).await?;
         Ok((token, text))
     }
 
@@ -223,7 +224,7 @@ impl Tokens {
 
     async fn store_admin(&self, text: &TokenText) -> Result<(), ServiceError> {
         let scopes = TokenScopes::new(vec![TokenScope::Admin]);
-        self.store_token(text, "admin", scopes, None, Actor::Job("start")).await.map(|_| ())
+        self.store_token(text, "admin", scopes, None, None, Actor::Job("start")).await.map(drop)
     }
 
     async fn store_token(
@@ -231,14 +232,20 @@ impl Tokens {
         text: &TokenText,
         name: &str,
         scopes: TokenScopes,
+        binding: Option<Binding>,
         ttl_seconds: Option<u32>,
         actor: Actor,
     ) -> Result<ApiToken, ServiceError> {
         let id = Uuid::now_v7();
         let words: Vec<_> = scopes.as_slice().iter().map(|scope| scope.as_str()).collect();
-        let event =
-            event(OwnType::TokenCreated, actor, id, &json!({ "name": name, "scopes": words }));
-        let new = NewToken { id, name: name.to_owned(), hash: text.hash(), scopes, ttl_seconds };
+        let mut data = json!({ "name": name, "scopes": words });
+        if let Some(Binding { namespace, max_ttl_seconds }) = &binding {
+            data["namespace"] = json!(namespace.as_str());
+            data["max_ttl_seconds"] = json!(max_ttl_seconds);
+        }
+        let event = event(OwnType::TokenCreated, actor, id, &data);
+        let (name, hash) = (name.to_owned(), text.hash());
+        let new = NewToken { id, name, hash, scopes, binding, ttl_seconds };
         Ok(self.store.create_token(new, event).await?)
     }
 }

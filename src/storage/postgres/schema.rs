@@ -10,6 +10,8 @@ diesel::table! {
         expires_at -> Nullable<Timestamptz>,
         last_used_at -> Nullable<Timestamptz>,
         revoked_at -> Nullable<Timestamptz>,
+        namespace -> Nullable<Text>,
+        max_ttl_seconds -> Nullable<Integer>,
     }
 }
 

@@ -5,7 +5,9 @@ use diesel::dsl::{AsExprOf, now};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bytea, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -18,12 +20,15 @@ use super::schema::api_tokens;
 use super::unreadable;
 use crate::domain::{ApiToken, NewEvent, NewToken, TokenHash, TokenScope, TokenScopes};
 use crate::storage::readable::readable;
+use crate::storage::tokens::binding;
 use crate::storage::{Result, StoreError};
 
 /// Instances that start at once with the same configured token all make it; one does.
 const CREATE: &str = "
-    INSERT INTO api_tokens (id, name, hash, scopes, created_at, expires_at)
-    VALUES ($1, $2, $3, $4, now(), now() + $5 * interval '1 second')
+    INSERT INTO api_tokens (
+        id, name, hash, scopes, created_at, expires_at, namespace, max_ttl_seconds
+    )
+    VALUES ($1, $2, $3, $4, now(), now() + $5 * interval '1 second', $6, $7)
     ON CONFLICT (hash) DO NOTHING";
 
 #[derive(Queryable, Selectable)]
@@ -36,6 +41,8 @@ struct TokenRow {
     expires_at: Option<DateTime<Utc>>,
     last_used_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,
+    namespace: Option<String>,
+    max_ttl_seconds: Option<i32>,
     #[diesel(select_expression = now.into_sql::<Timestamptz>())]
     #[diesel(select_expression_type = AsExprOf<now, Timestamptz>)]
     observed_at: DateTime<Utc>,
@@ -49,6 +56,8 @@ impl TokenRow {
             id: self.id,
             name: self.name,
             scopes: TokenScopes::new(scopes.ok_or_else(|| unreadable("an unknown scope"))?),
+            binding: binding(self.namespace.as_deref(), self.max_ttl_seconds.map(i64::from))
+                .map_err(|_| unreadable("a binding that is none"))?,
             created_at: self.created_at,
             expires_at: self.expires_at,
             last_used_at: self.last_used_at,
@@ -62,12 +71,16 @@ impl PostgresStore {
     pub async fn create_token(&self, new: NewToken, event: NewEvent) -> Result<ApiToken> {
         self.transaction("create_token", async |c| {
             let scopes: Vec<_> = new.scopes.as_slice().iter().map(|s| s.as_str()).collect();
+            let binding = new.binding.as_ref();
+            let max_ttl = binding.and_then(|to| i32::try_from(to.max_ttl_seconds).ok());
             let create = sql_query(CREATE)
                 .bind::<SqlUuid, _>(new.id)
                 .bind::<Text, _>(&new.name)
                 .bind::<Bytea, _>(new.hash.0.as_slice())
                 .bind::<Array<Text>, _>(scopes)
-                .bind::<Nullable<BigInt>, _>(new.ttl_seconds.map(i64::from));
+                .bind::<Nullable<BigInt>, _>(new.ttl_seconds.map(i64::from))
+                .bind::<Nullable<Text>, _>(binding.map(|to| to.namespace.as_str()))
+                .bind::<Nullable<Integer>, _>(max_ttl);
             if Prepared(create).execute(c).await? > 0 {
                 events::record(c, &event).await?;
             } else {

@@ -91,6 +91,8 @@ diesel::table! {
         expires_at -> Nullable<BigInt>,
         last_used_at -> Nullable<BigInt>,
         revoked_at -> Nullable<BigInt>,
+        namespace -> Nullable<Text>,
+        max_ttl_seconds -> Nullable<BigInt>,
     }
 }
 

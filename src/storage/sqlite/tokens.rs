@@ -9,6 +9,7 @@ use super::types::{optional_timestamp, timestamp, unreadable, uuid};
 use super::{SqliteStore, events};
 use crate::domain::{ApiToken, NewEvent, NewToken, Timestamp, TokenHash, TokenScope, TokenScopes};
 use crate::storage::readable::readable;
+use crate::storage::tokens::binding;
 use crate::storage::{Result, StoreError};
 
 impl SqliteStore {
@@ -47,6 +48,8 @@ struct TokenRow {
     expires_at: Option<i64>,
     last_used_at: Option<i64>,
     revoked_at: Option<i64>,
+    namespace: Option<String>,
+    max_ttl_seconds: Option<i64>,
 }
 
 impl TokenRow {
@@ -59,6 +62,8 @@ impl TokenRow {
             id: uuid(&self.id)?,
             name: self.name,
             scopes: TokenScopes::new(scopes.ok_or_else(|| unreadable("token scope"))?),
+            binding: binding(self.namespace.as_deref(), self.max_ttl_seconds)
+                .map_err(|_| unreadable("token namespace"))?,
             created_at: timestamp(self.created_at)?,
             expires_at: optional_timestamp(self.expires_at)?,
             last_used_at: optional_timestamp(self.last_used_at)?,
@@ -84,6 +89,9 @@ fn create(
             api_tokens::scopes.eq(serde_json::Value::from(words).to_string()),
             api_tokens::created_at.eq(now.timestamp_micros()),
             api_tokens::expires_at.eq(expires_at.map(|at| at.timestamp_micros())),
+            api_tokens::namespace.eq(new.binding.as_ref().map(|to| to.namespace.as_str())),
+            api_tokens::max_ttl_seconds
+                .eq(new.binding.as_ref().map(|to| i64::from(to.max_ttl_seconds))),
         ))
         .execute(conn)?;
     events::write(conn, now, event)?;

@@ -12,6 +12,7 @@ from .resources.claims import AsyncClaims, Claims
 from .resources.dids import AsyncDids, Dids
 from .resources.identifiers import AsyncIdentifiers, Identifiers
 from .resources.namespaces import AsyncNamespaces, Namespaces
+from .resources.records import AsyncRecords, Records
 from .resources.sessions import AsyncSessions, Sessions
 from .resources.stats import read_stats
 from .resources.verdicts import Headers, judge
@@ -54,6 +55,8 @@ class Onceguard:
         self.namespaces = Namespaces(self._transport)
         #: Keys and revocations.
         self.dids = Dids(self._transport)
+        #: What agents encrypted and their devices share.
+        self.records = Records(self._transport)
         #: DIDs as a Universal Resolver gives them.
         self.identifiers = Identifiers(self._transport)
 
@@ -131,6 +134,8 @@ class AsyncOnceguard:
         self.namespaces = AsyncNamespaces(self._transport)
         #: Keys and revocations.
         self.dids = AsyncDids(self._transport)
+        #: What agents encrypted and their devices share.
+        self.records = AsyncRecords(self._transport)
         #: DIDs as a Universal Resolver gives them.
         self.identifiers = AsyncIdentifiers(self._transport)
 

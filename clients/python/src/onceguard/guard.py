@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from .errors import OnceguardError, SignatureRefused
+from .fields import are_malformed
 
 logger = logging.getLogger("onceguard")
 
@@ -84,6 +85,9 @@ def precheck(headers: Iterable[tuple[str, str]]) -> Refusal | None:
         return refusal(401, "signature_required", "The request is not signed", detail)
     if not inputs or not signatures:
         detail = "Send both Signature-Input and Signature."
+        return refusal(401, "signature_malformed", "The signature is malformed", detail)
+    if are_malformed(inputs, signatures):
+        detail = "Send Signature-Input and Signature as RFC 9421 has them, with the same labels."
         return refusal(401, "signature_malformed", "The signature is malformed", detail)
     unquoted = re.sub(r'"(?:[^"\\]|\\.)*"', '""', ", ".join(inputs))
     expires = [int(digits) for digits in re.findall(r";\s*expires=(\d{1,15})(?!\d)", unquoted)]

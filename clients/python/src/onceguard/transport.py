@@ -2,8 +2,8 @@
 back. The sync and the async client run the same plans.
 
 Only what is safe to repeat is repeated: reads, claims and verdicts (under their
-``Idempotency-Key``), and the opening of a session under an id that this client has made. Nothing
-else is ever sent twice."""
+``Idempotency-Key``), the opening of a session under an id that this client has made, and changes of
+the one version of a record that they name. Nothing else is ever sent twice."""
 
 from __future__ import annotations
 
@@ -116,7 +116,8 @@ def exchange(request: Request, retries: int) -> Plan[Exchanged]:
     while True:
         attempt += 1
         outcome = yield request
-        if isinstance(outcome, Reply) and 200 <= outcome.status < 300:
+        # 304 answers what was asked only for a change.
+        if isinstance(outcome, Reply) and (200 <= outcome.status < 300 or outcome.status == 304):
             return Exchanged(outcome)
         assert outcome is not None, "a request has an outcome"  # noqa: S101
         wait = _wait(outcome, attempt)

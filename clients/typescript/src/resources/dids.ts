@@ -1,7 +1,7 @@
 // The keys of DIDs, and their revocation.
 
 import type { Transport } from "../transport.js";
-import type { Did, DidFilter, NewDid, Revocation, VerificationMethod } from "../types.js";
+import type { Did, DidFilter, Erased, NewDid, Revocation, VerificationMethod } from "../types.js";
 import { fromBase64, read, write } from "../wire.js";
 import { pages } from "./pages.js";
 
@@ -54,6 +54,15 @@ export class Dids {
   async revoke(did: string): Promise<Revocation> {
     const { body } = await this.#transport.send({ method: "POST", path: `${path(did)}/revoke` });
     return read<Revocation>(body, "did", "revokedAt", "sessionsEnded");
+  }
+
+  /**
+   * Erases what is kept about a DID. Digests of its nonces and its revocation stay, so that no
+   * message can be used again.
+   */
+  async erase(did: string): Promise<Erased> {
+    const { body } = await this.#transport.send({ method: "DELETE", path: `${path(did)}/data` });
+    return read<Erased>(body, "sessions", "records", "events");
   }
 }
 

@@ -10,6 +10,9 @@ use super::{Did, End, Namespace, Nonce, SessionId, Timestamp};
 /// For how long a repeat with the same `Idempotency-Key` gets the first outcome.
 pub const IDEMPOTENCY_WINDOW_SECONDS: i64 = 600;
 
+/// How far ahead a nonce without a session may expire: it is kept until then.
+pub const MAX_EXPIRY_AHEAD_SECONDS: u32 = 86_400;
+
 /// Digest of caller, `Idempotency-Key` and index in the request's batch.
 pub type IdempotencyDigest = [u8; 16];
 

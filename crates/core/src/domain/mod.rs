@@ -26,8 +26,8 @@ mod token;
 mod word;
 
 pub use claim::{
-    Accepted, Ask, Claim, Facts, IDEMPOTENCY_WINDOW_SECONDS, IdempotencyDigest, Outcome, Refusal,
-    Scope, UsedNonce, judge,
+    Accepted, Ask, Claim, Facts, IDEMPOTENCY_WINDOW_SECONDS, IdempotencyDigest,
+    MAX_EXPIRY_AHEAD_SECONDS, Outcome, Refusal, Scope, UsedNonce, judge,
 };
 pub use code::Code;
 pub use did::{
@@ -66,7 +66,9 @@ pub use session::{
     Session, SessionFilter, SessionId, SessionPatch, SessionState, StateFilter,
     activity_granularity,
 };
-pub use token::{ApiToken, InvalidToken, NewToken, TokenHash, TokenScope, TokenScopes, TokenText};
+pub use token::{
+    ApiToken, Binding, InvalidToken, NewToken, TokenHash, TokenScope, TokenScopes, TokenText,
+};
 pub use word::{MAX_WORD_LEN, is_word};
 
 /// A moment in UTC, with microseconds (what PostgreSQL stores).

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::Timestamp;
+use super::{Namespace, Timestamp};
 
 /// What a token may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -154,12 +154,22 @@ impl fmt::Debug for TokenHash {
     }
 }
 
+/// What confines a token to one namespace: it claims and reads there, and does nothing else. Its
+/// one scope is [`TokenScope::Nonces`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    pub namespace: Namespace,
+    /// How far ahead a nonce that it claims may expire; at most [`super::MAX_EXPIRY_AHEAD_SECONDS`].
+    pub max_ttl_seconds: u32,
+}
+
 /// A token as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiToken {
     pub id: Uuid,
     pub name: String,
     pub scopes: TokenScopes,
+    pub binding: Option<Binding>,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
     pub last_used_at: Option<Timestamp>,
@@ -183,6 +193,7 @@ pub struct NewToken {
     pub name: String,
     pub hash: TokenHash,
     pub scopes: TokenScopes,
+    pub binding: Option<Binding>,
     /// From now, by the database's clock; `None` never expires.
     pub ttl_seconds: Option<u32>,
 }

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from urllib.parse import quote
 
 from ..transport import AsyncTransport, Plan, Request, Transport, exchange
-from ..types import Did, KeyType, Revocation
+from ..types import Did, Erased, KeyType, Revocation
 from ..wire import without_none, write_bytes
 from .pages import Listing, filters
 
@@ -39,6 +39,10 @@ def refresh_did(did: str, retries: int) -> Plan[Did]:
 def revoke_did(did: str, retries: int) -> Plan[Revocation]:
     request = Request("POST", _path(did, "revoke"))
     return (yield from exchange(request, retries)).read(Revocation)
+
+
+def erase_did(did: str, retries: int) -> Plan[Erased]:
+    return (yield from exchange(Request("DELETE", _path(did, "data")), retries)).read(Erased)
 
 
 def _listing(
@@ -96,6 +100,11 @@ class Dids:
         """Revokes a DID, for good. Its sessions end."""
         return self._transport.run(revoke_did(did, self._transport.retries))
 
+    def erase(self, did: str) -> Erased:
+        """Erases what is kept about a DID. Digests of its nonces and its revocation stay, so that
+        no message can be used again."""
+        return self._transport.run(erase_did(did, self._transport.retries))
+
 
 class AsyncDids:
     """``client.dids`` of the asyncio client; :class:`Dids` describes the calls."""
@@ -136,3 +145,7 @@ class AsyncDids:
     async def revoke(self, did: str) -> Revocation:
         """Revokes a DID, for good. Its sessions end."""
         return await self._transport.run(revoke_did(did, self._transport.retries))
+
+    async def erase(self, did: str) -> Erased:
+        """Erases what is kept about a DID."""
+        return await self._transport.run(erase_did(did, self._transport.retries))
