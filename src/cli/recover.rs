@@ -31,6 +31,7 @@ pub(super) const MAX_KEYS: u32 = 1000;
     onceguard recover --yes --json\n  \
     onceguard recover --revocations /var/lib/other-instance/revocations"
 )]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Recover {
     /// Take the database as it is: it was moved or upgraded, and has everything
     #[arg(long, conflicts_with = "revocations")]

@@ -75,6 +75,7 @@ pub fn forget(config: &Config) -> Result<(), DataDirError> {
 }
 
 /// Keeps marks in the mark file.
+#[must_use]
 pub fn marks(config: &Config) -> Marks {
     let (config, last) = (config.clone(), Mutex::new(None));
     Marks::new(move |mark| {

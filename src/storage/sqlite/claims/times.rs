@@ -51,14 +51,13 @@ impl Times {
             return Some(Refusal::IssuedAhead);
         }
         let not_before = self.not_before?;
-        let may_be_old = match issued_at {
-            Some(issued_at) => issued_at <= not_before,
-            // As long as what was accepted before the recovery could last: a day, by the clock of
-            // an instance that was ahead.
-            None => {
-                let latest = self.ahead_until.map_or(not_before, |ahead| ahead.max(not_before));
-                self.now <= latest + LONGEST + self.skew * 2
-            }
+        let may_be_old = if let Some(issued_at) = issued_at {
+            issued_at <= not_before
+        } else {
+            // As long as what was accepted before the recovery could last: a day, by the clock of an
+            // instance that was ahead.
+            let latest = self.ahead_until.map_or(not_before, |ahead| ahead.max(not_before));
+            self.now <= latest + LONGEST + self.skew * 2
         };
         may_be_old.then_some(Refusal::IssuedBeforeRestore)
     }
