@@ -31,11 +31,13 @@ async fn by_agent(
     store.change_records(owner, RecordWriter::Agent, changes, limits).await.unwrap()
 }
 
+/// Sessions of PostgreSQL that wait for a lock.
+const WAITING: &str = "count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                       AND wait_event_type = 'Lock'";
+
 /// Waits until this many sessions of PostgreSQL wait for a lock.
 async fn are_waiting(raw: &RawSql, count: i64) {
-    let waiting = "count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                   AND wait_event_type = 'Lock'";
-    wait_for("sessions to wait", async || (raw.number(waiting).await >= count).then_some(())).await;
+    wait_for("sessions to wait", async || (raw.number(WAITING).await >= count).then_some(())).await;
 }
 
 /// A write has seen that its owner is not revoked, and is stopped right before it writes.
@@ -197,10 +199,8 @@ async fn the_last_room_of_a_quota_is_given_once() {
         });
     }
     wait_for("the others to wait or to be answered", async || {
-        let waiting = "count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                       AND wait_event_type = 'Lock'";
-        let wait = store.raw().number(waiting).await == 4;
-        (wait || answered.load(Ordering::SeqCst)).then_some(())
+        let all_wait = store.raw().number(WAITING).await == 4;
+        (all_wait || answered.load(Ordering::SeqCst)).then_some(())
     })
     .await;
     assert!(!answered.load(Ordering::SeqCst), "answered while the room may be taken");
