@@ -4,7 +4,7 @@ use onceguard::domain::KeyType;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::dids::ed25519;
+use crate::dids::key_in;
 use crate::records::sealed;
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{Agent, Message, TestApp, hex};
@@ -85,7 +85,8 @@ async fn nothing_names_an_erased_did(#[values(Sqlite, Postgres)] on: Database) {
     let session = traces(&app, &agent).await;
     traces(&app, &other).await;
     let did = agent.did.as_str();
-    app.put(&format!("/v1/dids/{did}"), &ed25519(1)).await.is(201);
+    let key = json!({"key_type": "Ed25519", "public_key": key_in(did)});
+    app.put(&format!("/v1/dids/{did}"), &key).await.is(201);
     let before = tables_with(&app, on, did).await;
     // A table that has DIDs, and in which there is no trace of this one, would not be tested.
     let of_dids = tables_of_dids(&app, on).await;

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use onceguard::domain::{Did, Precondition, RecordChange, RecordLimits, RecordsChanged};
+use onceguard::domain::{
+    Did, Precondition, RecordChange, RecordLimits, RecordQuota, RecordsChanged,
+};
 use onceguard::storage::{RecordWriter, Store};
 use rstest::rstest;
 use tokio::task::JoinSet;
@@ -28,11 +30,13 @@ async fn by_agent(
     store.change_records(owner, RecordWriter::Agent, changes, limits).await.unwrap()
 }
 
+/// Sessions of PostgreSQL that wait for a lock.
+const WAITING: &str = "count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                       AND wait_event_type = 'Lock'";
+
 /// Waits until this many sessions of PostgreSQL wait for a lock.
 async fn are_waiting(raw: &RawSql, count: i64) {
-    let waiting = "count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                   AND wait_event_type = 'Lock'";
-    wait_for("sessions to wait", async || (raw.number(waiting).await >= count).then_some(())).await;
+    wait_for("sessions to wait", async || (raw.number(WAITING).await >= count).then_some(())).await;
 }
 
 /// A write has seen that its owner is not revoked, and is stopped right before it writes.
@@ -157,5 +161,52 @@ async fn agents_that_write_at_once_fill_their_quota_exactly(
     }
     if on == Postgres {
         another.close().await;
+    }
+}
+
+/// One agent's write takes the last room of the quota, and is stopped right before it commits. Others
+/// count in other rows, and cannot see it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_room_of_a_quota_is_given_once() {
+    let store = Arc::new(Postgres.store().await);
+    let holder = RawSql::postgres(&store.postgres_url().parse().unwrap()).await;
+    let limits = RecordLimits { agents_max_bytes: 12, ..no_limits() };
+    let put = |precondition| {
+        a_change(&a_record_key("sync", "r"), precondition, Some(a_new_record(&[1; 10])))
+    };
+    let first = a_did();
+    assert!(matches!(by_agent(&store, &first, limits, &["r"]).await, RecordsChanged::Done(_)));
+    holder.execute("BEGIN; SELECT FROM records FOR UPDATE").await;
+    let writing = tokio::spawn({
+        let (store, change) = (store.clone(), put(Precondition::Present));
+        async move {
+            store.change_records(&first, RecordWriter::Agent, vec![change], limits).await.unwrap()
+        }
+    });
+    are_waiting(store.raw(), 1).await;
+    let answered = Arc::new(AtomicBool::new(false));
+    let mut others = JoinSet::new();
+    for _ in 0..3 {
+        let (store, answered) = (store.clone(), answered.clone());
+        let change = put(Precondition::Absent);
+        others.spawn(async move {
+            let owner = a_did();
+            let changes = vec![change];
+            let made = store.change_records(&owner, RecordWriter::Agent, changes, limits).await;
+            answered.store(true, Ordering::SeqCst);
+            made.unwrap()
+        });
+    }
+    wait_for("the others to wait or to be answered", async || {
+        let all_wait = store.raw().number(WAITING).await == 4;
+        (all_wait || answered.load(Ordering::SeqCst)).then_some(())
+    })
+    .await;
+    assert!(!answered.load(Ordering::SeqCst), "answered while the room may be taken");
+    holder.execute("ROLLBACK").await;
+    assert!(matches!(writing.await.unwrap(), RecordsChanged::Done(_)));
+    let full = RecordsChanged::QuotaReached(RecordQuota::AgentsBytes);
+    for other in others.join_all().await {
+        assert_eq!(other, full);
     }
 }
