@@ -50,6 +50,7 @@ pub use tokens::{ADMIN_TOKEN_FILE, AdminToken, Tokens};
 pub use verdicts::{ACCEPTED, Case, Denied, Seen, Verdict, Verdicts, Verified};
 
 /// An event of what a call asks for, or a job does.
+#[allow(clippy::needless_pass_by_value, reason = "ids and texts, as they come")]
 fn event(kind: OwnType, actor: Actor, subject: impl ToString, data: &Value) -> NewEvent {
     NewEvent::own(kind, actor, subject, data).asked_by(Origin::current().request_id())
 }

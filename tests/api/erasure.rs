@@ -87,7 +87,7 @@ async fn nothing_names_an_erased_did(#[values(Sqlite, Postgres)] on: Database) {
     let left = "count(*) FROM sessions WHERE server_did LIKE 'did:erased:%' \
                 AND client_did = 'did:web:client.example' AND ended_at IS NOT NULL";
     assert_eq!(app.store().raw().number(left).await, 1);
-    assert_eq!(app.audited().await[0], "did.erased");
+    assert!(app.audited().await.contains(&"did.erased".to_owned()));
     assert_eq!(tables_with(&app, on, did).await, Vec::<String>::new());
 
     // It is no revocation: the agent may begin anew, with nothing.

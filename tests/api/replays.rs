@@ -83,7 +83,7 @@ async fn a_replayed_claim_leaves_evidence_and_a_flood_of_them_a_sample(
 async fn a_replayed_signature_leaves_evidence(#[values(Sqlite, Postgres)] on: Database) {
     let app = TestApp::start(on).await;
     let agent = Agent::new(KeyType::Ed25519);
-    let message = Message::new("GET", &format!("{}/v1/sessions", app.base()));
+    let message = Message::new("GET", &format!("{}/v1/records/{}", app.base(), agent.did));
     let message = message.signed(&agent, app.store().clock().now());
     message.to_http(&app.anybody()).send().await.is(200);
     message.to_http(&app.anybody()).send().await.refused(401, "signature_replayed");

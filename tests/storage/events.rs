@@ -31,7 +31,9 @@ async fn verified(store: &TestStore) -> VerifiedLog {
         if page.is_empty() {
             return verifier.finish((chain.sequence, chain.hash), chain.observed_at);
         }
-        page.iter().for_each(|event| verifier.event(event));
+        for event in &page {
+            verifier.event(event);
+        }
     }
 }
 
@@ -223,7 +225,9 @@ async fn a_log_whose_beginning_was_purged_is_whole_from_there(
         let chain = store.event_chain().await.unwrap();
         let mut verifier = LogVerifier::new((chain.cut_sequence, chain.cut_hash), [head]);
         let events = store.linked_events(verifier.last(), 100).await.unwrap();
-        events.iter().for_each(|event| verifier.event(event));
+        for event in &events {
+            verifier.event(event);
+        }
         verifier.finish((chain.sequence, chain.hash), chain.observed_at)
     };
     let half = walk().await;

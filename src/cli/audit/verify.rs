@@ -134,7 +134,9 @@ async fn verify(
             if page.is_empty() {
                 break end;
             }
-            page.iter().for_each(|event| verifier.event(event));
+            for event in &page {
+                verifier.event(event);
+            }
         };
         if end.cut_sequence == before.cut_sequence {
             let verified = verifier.finish((end.sequence, end.hash), end.observed_at);

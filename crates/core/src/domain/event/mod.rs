@@ -90,6 +90,7 @@ pub struct EventFilter {
 impl NewEvent {
     /// An event of the service itself, of an act that was done. `data` is an object.
     #[must_use]
+    #[allow(clippy::needless_pass_by_value, reason = "ids and texts, as they come")]
     pub fn own(kind: OwnType, actor: Actor, subject: impl ToString, data: &Value) -> Self {
         Self {
             kind: kind.into(),

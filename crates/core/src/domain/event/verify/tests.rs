@@ -55,7 +55,9 @@ fn end(log: &[LinkedEvent]) -> (u64, Hash) {
 
 fn walk(cut: (u64, Hash), log: &[LinkedEvent], heads: &[Head], end: (u64, Hash)) -> Verified {
     let mut verifier = Verifier::new(cut, heads.iter().copied());
-    log.iter().for_each(|linked| verifier.event(linked));
+    for linked in log {
+        verifier.event(linked);
+    }
     verifier.finish(end, at(10))
 }
 
