@@ -238,11 +238,15 @@ impl Tokens {
     ) -> Result<ApiToken, ServiceError> {
         let id = Uuid::now_v7();
         let words: Vec<_> = scopes.as_slice().iter().map(|scope| scope.as_str()).collect();
-        let mut data = json!({ "name": name, "scopes": words });
-        if let Some(Binding { namespace, max_ttl_seconds }) = &binding {
-            data["namespace"] = json!(namespace.as_str());
-            data["max_ttl_seconds"] = json!(max_ttl_seconds);
-        }
+        let data = match &binding {
+            None => json!({ "name": name, "scopes": words }),
+            Some(Binding { namespace, max_ttl_seconds }) => json!({
+                "name": name,
+                "scopes": words,
+                "namespace": namespace.as_str(),
+                "max_ttl_seconds": max_ttl_seconds,
+            }),
+        };
         let event = event(OwnType::TokenCreated, actor, id, &data);
         let (name, hash) = (name.to_owned(), text.hash());
         let new = NewToken { id, name, hash, scopes, binding, ttl_seconds };
