@@ -21,8 +21,8 @@ use crate::config::{Config, DatabaseUrl};
 use crate::data_dir::{self, API_ADDRESS_FILE, DataDirError, DataDirLock, OPS_ADDRESS_FILE};
 use crate::http::State;
 use crate::http::access_log::StrangersLines;
+use crate::jobs::Jobs;
 use crate::jobs::heartbeat::{self, UnreadableMark};
-use crate::jobs::{Jobs, purge};
 use crate::metrics::Metrics;
 use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
@@ -258,7 +258,6 @@ impl Application {
             &metrics,
             &clock,
             certificates.as_ref(),
-            purge::Limits::new(&config),
             Heads::new(&store, keys.head_keys(), &config.data_dir, &metrics),
             &config,
             &Uuid::now_v7().to_string(),

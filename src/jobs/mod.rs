@@ -47,11 +47,11 @@ impl Jobs {
         metrics: &Arc<Metrics>,
         clock: &Clock,
         certificates: Option<&Arc<Certificates>>,
-        purge: purge::Limits,
         heads: Heads,
         config: &config::Config,
         holder: &str,
     ) -> Self {
+        let purge = purge::Limits::new(config);
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
         let schedule = |name, interval, leased| Schedule {
