@@ -84,7 +84,7 @@ impl Evidence {
     /// Writes on the current Tokio runtime.
     #[must_use]
     pub fn start(store: Store, config: &config::Events, metrics: Arc<Metrics>) -> Self {
-        let (queue, waiting) = mpsc::channel(WAITING);
+        let (queue, taken) = mpsc::channel(WAITING);
         let sampling = Sampling {
             of_scope: config.replays_per_scope_per_minute,
             in_all: config.replays_per_minute,
@@ -92,7 +92,7 @@ impl Evidence {
             written: 0,
             scopes: HashMap::new(),
         };
-        let writing = tokio::spawn(write(store, waiting, Arc::clone(&metrics)));
+        let writing = tokio::spawn(write(store, taken, Arc::clone(&metrics)));
         Self(Arc::new(Inner {
             sampling: Mutex::new(sampling),
             queue: Mutex::new(Some(queue)),

@@ -243,7 +243,7 @@ async fn an_agent_revokes_itself(#[values(Sqlite, Postgres)] on: Database) {
         assert_eq!(revoked["sessions_ended"], 1);
         let events = app.store().newest_events(2).await.unwrap();
         let actions: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
-        assert_eq!(actions, ["sessions.end", "did.revoke"]);
+        assert_eq!(actions, ["onceguard.sessions.ended", "onceguard.did.revoked"]);
         assert!(
             events.iter().all(|event| event.actor.as_deref() == Some(agent.did.as_str())),
             "{events:?}"

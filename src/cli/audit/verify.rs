@@ -139,8 +139,8 @@ async fn verify(
             }
         };
         if end.cut_sequence == before.cut_sequence {
-            let verified = verifier.finish((end.sequence, end.hash), end.observed_at);
-            return Ok((known, verified));
+            let walked = verifier.finish((end.sequence, end.hash), end.observed_at);
+            return Ok((known, walked));
         }
     }
     Err(Failure::Unavailable("the purge cuts the log all the time; try again later".to_owned()))
