@@ -141,7 +141,8 @@ impl Application {
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let mut joined = None;
-        let started = Self::build(config, clock, metrics, &mut joined).await;
+        // On the heap: it is large, and runs once.
+        let started = Box::pin(Self::build(config, clock, metrics, &mut joined)).await;
         if let (Err(_), Some(store)) = (&started, joined) {
             heartbeat::fail(&store).await;
         }

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 
 use super::event;
@@ -134,11 +133,9 @@ impl Evidence {
             Scope::Signer { did, .. } => Some(did.clone()),
             Scope::Session(_) | Scope::Namespace { .. } => None,
         };
-        match queue.as_ref().map(|queue| queue.try_send(Replay { event, signer })) {
-            Some(Ok(())) => {}
-            Some(Err(TrySendError::Full(_) | TrySendError::Closed(_))) | None => {
-                unrecorded.full.inc();
-            }
+        let replay = Replay { event, signer };
+        if queue.as_ref().is_none_or(|queue| queue.try_send(replay).is_err()) {
+            unrecorded.full.inc();
         }
     }
 

@@ -123,7 +123,11 @@ fn append(path: &Path, notes: &[String]) -> io::Result<()> {
     let mut file = private_file(path)?;
     let length = file.seek(SeekFrom::End(0))?;
     // A head that a crash cut short stays alone.
-    let text: String = notes.iter().map(|note| format!("\n{note}")).collect();
+    let mut text = String::new();
+    for note in notes {
+        text.push('\n');
+        text.push_str(note);
+    }
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     if length == 0 { sync_name(path) } else { Ok(()) }

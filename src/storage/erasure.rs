@@ -96,7 +96,12 @@ mod tests {
         let written = events(&did, &Actor::Operator, Some("r"), &places);
         let named = written.iter().flat_map(|event| {
             let data = event.data.to_value();
-            data["erased"].as_array().unwrap().iter().filter_map(|n| n.as_u64()).collect::<Vec<_>>()
+            data["erased"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(serde_json::Value::as_u64)
+                .collect::<Vec<_>>()
         });
         assert_eq!((named.collect::<Vec<_>>(), written.len()), (places, 3));
         assert_eq!(events(&did, &Actor::Operator, None, &[]).len(), 1);

@@ -27,7 +27,7 @@ pub const fn newest() -> &'static str {
 }
 
 /// The data that reverting each migration deletes, where it deletes any.
-const LOSSES: [(&str, Option<&str>); 15] = [
+const LOSSES: [(&str, Option<&str>); 17] = [
     (
         "2026-11-20-000001_sessions",
         Some("every session and its nonces, which can then be accepted again"),
@@ -72,6 +72,17 @@ const LOSSES: [(&str, Option<&str>); 15] = [
     ("2026-11-30-000110_transfers", Some("the record of where the database was moved from")),
     ("2026-11-30-000120_short_nonces", None),
     ("2026-11-30-000130_records", Some("every sealed record")),
+    (
+        "2026-11-30-000140_events",
+        Some("the chain of the log and its signed heads, and how its events belong to calls"),
+    ),
+    (
+        "2026-11-30-000147_publications",
+        Some(
+            "which calls published events, so that one that is repeated publishes them again; and the \
+             scopes `events` and `audit` of tokens",
+        ),
+    ),
     ("2026-11-30-000150_token_namespaces", Some("every token that is bound to a namespace")),
 ];
 

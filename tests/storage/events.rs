@@ -168,7 +168,7 @@ async fn each_event_is_linked_once_and_seen_once(#[values(Sqlite, Postgres)] on:
     for linker in linkers {
         linked += linker.await.unwrap();
     }
-    assert_eq!(linked as usize, WRITERS * EACH);
+    assert_eq!(usize::try_from(linked).unwrap(), WRITERS * EACH);
     assert_eq!(seen.iter().map(|event| event.id).collect::<BTreeSet<_>>(), written);
     let places: Vec<_> = seen.iter().map(|event| event.sequence).collect();
     assert_eq!(places, (1..=(WRITERS * EACH) as u64).collect::<Vec<_>>());

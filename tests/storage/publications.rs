@@ -11,7 +11,7 @@ use rstest::rstest;
 use uuid::Uuid;
 
 use crate::support::Database::{self, Memory, Postgres, Sqlite};
-use crate::support::TestStore;
+use crate::support::{TestStore, minutes};
 
 fn event(subject: &str) -> NewEvent {
     NewEvent::of_caller("example.test", Actor::Operator, subject, EventData::default()).unwrap()
@@ -97,7 +97,7 @@ async fn a_key_is_forgotten_by_the_purge(#[values(Sqlite, Memory, Postgres)] on:
     }
     store.pass(day / 2).await;
     store.publish_once(some(1), key(4, 0)).await.unwrap();
-    store.pass(day / 2 + Duration::from_secs(60)).await;
+    store.pass(day / 2 + minutes(1)).await;
     assert_eq!(store.purge_preview(&[step]).await.unwrap().publications_forgotten, 3);
     for forgotten in [2, 1, 0] {
         let batch = store.purge(step, &onceguard::domain::Cursor::default(), 2).await.unwrap();

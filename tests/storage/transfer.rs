@@ -176,7 +176,9 @@ async fn what_a_killed_transfer_took_stays(
         RawSql::sqlite(&unfinished).execute(change).await;
     }
     let mut given = Fingerprints::default();
-    chunks.iter().for_each(|chunk| given.add_chunk(chunk));
+    for chunk in &chunks {
+        given.add_chunk(chunk);
+    }
     let id = if same { id } else { Uuid::now_v7() };
     let found = receive(&target, id, chunks).await;
     assert_eq!(found.rows(), given.rows());

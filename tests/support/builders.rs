@@ -115,13 +115,11 @@ pub fn joining(replication: Replication, on_cut: OnCut) -> Joining {
 /// An event of the service's, if it has this type, or else of a caller.
 pub fn an_event(kind: &str, subject: &impl ToString) -> NewEvent {
     let data = json!({"why": "test"});
-    match OwnType::ALL.iter().find(|own| own.as_str() == kind) {
-        Some(own) => NewEvent::own(*own, Actor::Operator, subject.to_string(), &data),
-        None => {
-            let data = EventData::parse(&to_raw_value(&data).unwrap()).unwrap();
-            NewEvent::of_caller(kind, Actor::Operator, &subject.to_string(), data).unwrap()
-        }
+    if let Some(own) = OwnType::ALL.iter().find(|own| own.as_str() == kind) {
+        return NewEvent::own(*own, Actor::Operator, subject.to_string(), &data);
     }
+    let data = EventData::parse(&to_raw_value(&data).unwrap()).unwrap();
+    NewEvent::of_caller(kind, Actor::Operator, &subject.to_string(), data).unwrap()
 }
 
 /// A valid key; a different one for each number.

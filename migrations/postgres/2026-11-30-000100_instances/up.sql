@@ -31,7 +31,7 @@ CREATE TABLE instances (
     version text NOT NULL,
     started_at timestamptz NOT NULL,
     heartbeat_at timestamptz NOT NULL,
-    -- When it was stopped in order.
+    -- When it ended, in order or by a fault such as a start that failed.
     ended_at timestamptz,
     state text NOT NULL,
     -- Counts heartbeats. An instance remembers the last that was acknowledged: a database that has
@@ -39,7 +39,7 @@ CREATE TABLE instances (
     counter bigint NOT NULL,
     -- The latest time that a message which it accepted states as its own.
     issued_until timestamptz,
-    CONSTRAINT instances_state_known CHECK (state IN ('serving', 'stopped')),
+    CONSTRAINT instances_state_known CHECK (state IN ('serving', 'stopped', 'failed')),
     CONSTRAINT instances_end_fits CHECK ((ended_at IS NULL) = (state = 'serving'))
 ) WITH (fillfactor = 50);
 

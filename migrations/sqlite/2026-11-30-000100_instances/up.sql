@@ -7,9 +7,9 @@ CREATE TABLE instances (
     version TEXT NOT NULL,
     started_at INTEGER NOT NULL,
     heartbeat_at INTEGER NOT NULL,
-    -- When it was stopped in order.
+    -- When it ended, in order or by a fault such as a start that failed.
     ended_at INTEGER,
-    state TEXT NOT NULL CHECK (state IN ('serving', 'stopped')),
+    state TEXT NOT NULL CHECK (state IN ('serving', 'stopped', 'failed')),
     -- Counts heartbeats. An instance remembers the last that was acknowledged: a database that has
     -- fewer has lost it, and what came after it.
     counter INTEGER NOT NULL,
