@@ -118,7 +118,7 @@ async fn a_role_that_may_not_do_what_is_needed_is_refused_before_anything_change
     let report: Value = serde_json::from_str(&doctor.stdout).unwrap();
     let (verdict, what) = verdict(&report, "server");
     assert!(verdict == "fail" && what.contains("DELETE on nonces"), "{what}");
-    assert!(!what.contains("INSERT on") && !what.contains("UPDATE on events"), "{what}");
+    assert!(!what.contains("INSERT on") && !what.contains("UPDATE on nonces"), "{what}");
     assert_failed(&limited.run(&["serve"]).await, 4, &["lacks", "DELETE on nonces"]);
 
     // Without the tables it must be able to make them.
