@@ -113,7 +113,8 @@ async fn ends_are_written_into_the_audit_log(#[values(Sqlite, Postgres)] on: Dat
     let admin = app.tokens().list().await.unwrap().remove(0);
 
     let events = app.store().newest_events(10).await.unwrap();
-    let ends: Vec<_> = events.iter().filter(|event| event.kind != "onceguard.token.created").collect();
+    let ends: Vec<_> =
+        events.iter().filter(|event| event.kind != "onceguard.token.created").collect();
     assert_eq!(ends.len(), 2, "{ends:?}");
     assert_eq!(
         (&*ends[0].kind, ends[0].subject.as_deref()),

@@ -241,7 +241,8 @@ async fn what_cannot_be_restored_changes_nothing(#[values(Sqlite, Postgres)] on:
     let mut changed = bytes.clone();
     changed[bytes.len() / 2] ^= 1;
     let history = json!({ "generation": "00112233445566778899aabbccddeeff", "ancestors": "",
-        "purged_until": null, "recovered_at": null, "not_before": null, "skew_seconds": 60 });
+        "purged_until": null, "recovered_at": null, "not_before": null, "ahead_until": null,
+        "skew_seconds": 60 });
     let no_did = json!({ "signer": "00112233445566778899aabbccddeeff", "did": null, "live": 1 });
     let (_, forged) = place(&home, "forged");
     for (code, words, make) in [
@@ -357,7 +358,11 @@ async fn an_older_archive_is_restored_into_the_newest_schema(
     let token = json!({ "id": "00112233445566778899aabbccddeeff", "name": "old", "hash": "ab".repeat(32),
         "scopes": ["admin"], "created_at": 1 });
     let (_, forged) = place(&home, "old.tar.zst");
-    forge(&forged, OLDEST_ARCHIVE, &[("history", history), ("api_tokens", token)]);
+    let zeros = "00".repeat(32);
+    let chain = json!({ "origin": "00112233445566778899aabbccddeeff", "sequence": 0, "hash": zeros,
+        "linked_at": null, "cut_sequence": 0, "cut_hash": zeros });
+    let rows = [("history", history), ("event_chain", chain), ("api_tokens", token)];
+    forge(&forged, OLDEST_ARCHIVE, &rows);
     home.run(&["backup", "verify", &forged]).await.success();
     home.run(&["restore", &forged, "--yes", "--tokens", "keep"]).await.success();
     let raw = home.raw().await;

@@ -92,7 +92,7 @@ impl SqliteStore {
     pub async fn signer_name(&self, signer: &Did) -> Result<Option<String>> {
         let key = signer.signer_key().0.to_vec();
         let name = move |conn: &mut SqliteConnection, _| {
-            signers::table.find(key).select(signers::did).first(conn).optional()
+            signers::table.find(key).select(signers::did).get_result(conn).optional()
         };
         self.0.read("signer_name", name).await
     }

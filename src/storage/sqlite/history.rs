@@ -42,7 +42,7 @@ struct HistoryRow {
 }
 
 pub(super) fn read(conn: &mut SqliteConnection) -> QueryResult<History> {
-    let row: HistoryRow = history::table.select(HistoryRow::as_select()).first(conn)?;
+    let row: HistoryRow = history::table.select(HistoryRow::as_select()).get_result(conn)?;
     Ok(History {
         generation: uuid(&row.generation)?,
         ancestors: row.ancestors.chunks(size_of::<Uuid>()).map(uuid).collect::<QueryResult<_>>()?,

@@ -40,7 +40,7 @@ impl SqliteStore {
     pub async fn heartbeats(&self, instance: Uuid) -> Result<(Option<u64>, Option<Timestamp>)> {
         let heartbeats = move |conn: &mut SqliteConnection, _| {
             let row = instances::table.find(instance.as_bytes().as_slice());
-            let found: Option<i64> = row.select(instances::counter).first(conn).optional()?;
+            let found: Option<i64> = row.select(instances::counter).get_result(conn).optional()?;
             let latest = instances::table.select(max(instances::heartbeat_at));
             let latest: Option<i64> = latest.first(conn)?;
             Ok((found.map(number).transpose()?, latest.map(timestamp).transpose()?))
@@ -206,8 +206,8 @@ fn beat(
         ))
         .execute(conn)?;
     let row = instances::table.find(serving.id.as_bytes().as_slice());
-    let counter: i64 = row.select(instances::counter).first(conn)?;
-    let generation: Vec<u8> = history::table.select(history::generation).first(conn)?;
+    let counter: i64 = row.select(instances::counter).get_result(conn)?;
+    let generation: Vec<u8> = history::table.select(history::generation).get_result(conn)?;
     let mark = Mark {
         generation: uuid(&generation)?,
         instance: serving.id,

@@ -82,7 +82,7 @@ pub(super) fn find(
     name: &str,
 ) -> QueryResult<Option<Lease>> {
     type Row = (String, String, i64, i64, Option<i64>);
-    let row: Option<Row> = leases::table.find(name).first(conn).optional()?;
+    let row: Option<Row> = leases::table.find(name).get_result(conn).optional()?;
     row.map(|(name, holder, taken_at, until, finished_at)| {
         Ok(Lease {
             name,

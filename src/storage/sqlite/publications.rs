@@ -35,7 +35,7 @@ fn publish(
     let known: Option<(Vec<u8>, Vec<u8>)> = publications::table
         .find(key.digest.as_slice())
         .select((publications::content, publications::events))
-        .first(conn)
+        .get_result(conn)
         .optional()?;
     if let Some((content, ids)) = known {
         if content != key.content {

@@ -102,7 +102,7 @@ fn find(conn: &mut SqliteConnection, now: Timestamp, id: Uuid) -> QueryResult<Op
     api_tokens::table
         .find(id.as_bytes().as_slice())
         .select(TokenRow::as_select())
-        .first(conn)
+        .get_result(conn)
         .optional()?
         .map(|row| row.read(now))
         .transpose()

@@ -32,7 +32,7 @@ impl SqliteStore {
     pub async fn live_nonces(&self, SignerKey(key): SignerKey) -> Result<u64> {
         let live = move |conn: &mut _, _| {
             let live = signers::table.find(key.as_slice()).select(signers::live);
-            number(live.first::<i64>(conn).optional()?.unwrap_or_default())
+            number(live.get_result::<i64>(conn).optional()?.unwrap_or_default())
         };
         self.0.read("live_nonces", live).await
     }
@@ -282,7 +282,8 @@ fn find(conn: &mut SqliteConnection, ask: &OwnedAsk) -> QueryResult<Option<UsedN
     if let Some(row) = &mut found
         && ask.idempotency.is_some()
     {
-        let recovered_at: Option<i64> = history::table.select(history::recovered_at).first(conn)?;
+        let recovered_at: Option<i64> =
+            history::table.select(history::recovered_at).get_result(conn)?;
         let recovered_at = optional_timestamp(recovered_at)?;
         row.idempotency.take_if(|_| recovered_at.is_some_and(|at| row.used_at <= at));
     }
@@ -307,7 +308,7 @@ fn signer_nonce(
     signer_nonces::table
         .find((signer.as_slice(), nonce))
         .select((signer_nonces::used_at, signer_nonces::expires_at, signer_nonces::idempotency))
-        .first(conn)
+        .get_result(conn)
         .optional()?
         .map(used_nonce)
         .transpose()
@@ -322,7 +323,7 @@ fn session_nonce(
     nonces::table
         .find((session.as_slice(), nonce))
         .select((nonces::used_at, nonces::expires_at, nonces::idempotency))
-        .first(conn)
+        .get_result(conn)
         .optional()?
         .map(used_nonce)
         .transpose()

@@ -110,7 +110,7 @@ pub(super) fn find(
     let row: Option<(DidRow, Option<String>)> = dids::table
         .find(did.as_str())
         .select((DidRow::as_select(), dids::document))
-        .first(conn)
+        .get_result(conn)
         .optional()?;
     let Some((row, document)) = row else { return Ok(None) };
     // An earlier version may have stored an invalid document. It can be read again from its home.
@@ -121,7 +121,8 @@ pub(super) fn find(
 }
 
 pub(super) fn is_revoked(conn: &mut SqliteConnection, did: &Did) -> QueryResult<bool> {
-    let revoked = dids::table.find(did.as_str()).select(dids::revoked).first(conn).optional()?;
+    let revoked =
+        dids::table.find(did.as_str()).select(dids::revoked).get_result(conn).optional()?;
     Ok(revoked.unwrap_or(false))
 }
 
@@ -200,7 +201,8 @@ pub(super) fn mark_revoked(
     did: &Did,
 ) -> QueryResult<DidRevoked> {
     // Only this column is read, so that a DID can be revoked even when its row is broken.
-    let before = dids::table.find(did.as_str()).select(dids::revoked_at).first(conn).optional()?;
+    let before =
+        dids::table.find(did.as_str()).select(dids::revoked_at).get_result(conn).optional()?;
     if let Some(revoked_at) = optional_timestamp(before.flatten())? {
         return Ok(DidRevoked { revoked_at, first: false });
     }

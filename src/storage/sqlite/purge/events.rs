@@ -48,7 +48,7 @@ pub(super) fn preview(
 }
 
 fn cut_sequence(conn: &mut SqliteConnection) -> QueryResult<i64> {
-    event_chain::table.select(event_chain::cut_sequence).first(conn)
+    event_chain::table.select(event_chain::cut_sequence).get_result(conn)
 }
 
 /// The newest head with nothing before it that is younger than the retention.

@@ -71,7 +71,7 @@ fn change(
     let found = record_owners::table
         .filter(record_owners::did.eq(did.as_str()))
         .select(OwnerRow::as_select())
-        .first(conn)
+        .get_result(conn)
         .optional()?;
     let found = found.map(OwnerRow::read).transpose()?;
     let is_new = found.is_none();
@@ -106,7 +106,7 @@ pub(super) fn owner_by_id(conn: &mut SqliteConnection, id: &[u8]) -> QueryResult
         .find(id)
         .filter(record_owners::did.is_not_null())
         .select(OwnerRow::as_select())
-        .first(conn)
+        .get_result(conn)
         .optional()?;
     row.map(OwnerRow::read).transpose()
 }
@@ -123,7 +123,7 @@ pub(super) fn look(
         let row: Option<CurrentRow> = records::table
             .find((owner.id.as_bytes().as_slice(), key.kind.as_str(), key.id.as_str()))
             .select(CurrentRow::as_select())
-            .first(conn)
+            .get_result(conn)
             .optional()?;
         let Some(row) = row else { continue };
         let is_over = row.expires_at.is_some_and(|at| at <= now.timestamp_micros());

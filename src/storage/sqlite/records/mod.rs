@@ -288,7 +288,7 @@ fn usage(conn: &mut SqliteConnection, owner: &Did) -> QueryResult<RecordUsage> {
     let found: Option<(Vec<u8>, i64, i64)> = record_owners::table
         .filter(record_owners::did.eq(owner.as_str()))
         .select((record_owners::id, record_owners::records, record_owners::bytes))
-        .first(conn)
+        .get_result(conn)
         .optional()?;
     let Some((id, records, bytes)) = found else { return Ok(RecordUsage::default()) };
     let kinds: Vec<(String, i64)> = records::table

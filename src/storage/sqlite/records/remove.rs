@@ -91,7 +91,7 @@ pub(in crate::storage::sqlite) fn erase(
         .filter(record_owners::did.eq(did.as_str()))
         .filter(record_owners::last_accessed.lt(latest))
         .select(record_owners::id)
-        .first(conn)
+        .get_result(conn)
         .optional()?;
     let Some(id) = id else { return Ok(None) };
     let Some(owner) = owner_by_id(conn, &id)? else { return Ok(None) };

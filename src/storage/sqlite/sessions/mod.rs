@@ -137,7 +137,7 @@ pub(super) fn find(
     sessions::table
         .find(id.0.as_bytes().as_slice())
         .select(SessionRow::as_select())
-        .first(conn)
+        .get_result(conn)
         .optional()?
         .map(|row| row.read(now))
         .transpose()
@@ -151,7 +151,7 @@ fn find_with_key(
     let row: Option<(SessionRow, Option<String>, Option<Vec<u8>>)> = sessions::table
         .find(id.0.as_bytes().as_slice())
         .select((SessionRow::as_select(), sessions::key_id, sessions::session_key))
-        .first(conn)
+        .get_result(conn)
         .optional()?;
     let Some((row, key_id, ciphertext)) = row else { return Ok(None) };
     let key = key_id.zip(ciphertext).map(|(key_id, ciphertext)| SealedKey { key_id, ciphertext });
