@@ -157,7 +157,7 @@ async fn a_fail_over_that_lost_commits_reopens_nothing(#[case] first: usize, #[c
     if dead {
         processes[0].take().unwrap().kill().await;
     } else {
-        processes[other].as_ref().unwrap().signal("STOP");
+        processes[other].as_ref().unwrap().freeze().await;
     }
     lead(&proxy, &standby).await;
     serves(&callers[first]).await;
@@ -345,7 +345,7 @@ async fn an_instance_that_stops_in_a_recovery_does_not_stop_the_others() {
     let (token, raw) = (home.token(), home.raw().await);
     let second_caller = caller_with(&token, &second);
     second_caller.session().await;
-    second.signal("STOP");
+    second.freeze().await;
     raw.execute("UPDATE history SET system_identifier = system_identifier + 1").await;
     let others = home.raw().await;
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -356,7 +356,7 @@ async fn an_instance_that_stops_in_a_recovery_does_not_stop_the_others() {
     let waiting = "count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) \
                    WHERE NOT granted AND query LIKE '%leases%'";
     wait_for("the recovery", async || (others.number(waiting).await > 0).then_some(())).await;
-    first.signal("STOP");
+    first.freeze().await;
     raw.execute("COMMIT").await;
     second.signal("CONT");
     serves(&second_caller).await;

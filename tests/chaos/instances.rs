@@ -25,9 +25,13 @@ impl Pair {
         Self { homes, processes: [first, second], callers }
     }
 
-    /// Sends the first one a signal, such as `STOP`.
-    pub fn signal_first(&self, name: &str) {
-        self.processes[0].signal(name);
+    /// Freezes the first one until it is thawed.
+    pub async fn freeze_first(&self) {
+        self.processes[0].freeze().await;
+    }
+
+    pub fn thaw_first(&self) {
+        self.processes[0].signal("CONT");
     }
 
     /// Callers of their operations listeners.

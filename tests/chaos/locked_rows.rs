@@ -362,7 +362,7 @@ async fn an_instance_that_froze_with_a_row_holds_up_its_own_claims_only(
         wait_for(what, async || (raw.number(&count).await > 0).then_some(())).await;
     };
     in_database("the statement", "wait_event = 'PgSleep'").await;
-    pair.signal_first("STOP");
+    pair.freeze_first().await;
     raw.execute("INSERT INTO let_go VALUES (1)").await;
 
     let others = async {
@@ -383,7 +383,7 @@ async fn an_instance_that_froze_with_a_row_holds_up_its_own_claims_only(
     })
     .await;
 
-    pair.signal_first("CONT");
+    pair.thaw_first();
     let told = deed_done.await.unwrap();
     assert_eq!(told.status, 503, "it lost its transaction: {told:?}");
     match deed {

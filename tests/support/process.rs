@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Pid, WaitOptions, waitpid};
 use tempfile::TempDir;
 
 use super::databases::{Database, PostgresDatabase};
@@ -218,6 +219,19 @@ impl Process {
     /// Sends a signal, such as `TERM`.
     pub fn signal(&self, name: &str) {
         self.running.signal(name);
+    }
+
+    /// Freezes it until it gets `CONT`, and returns when no thread of it runs any more: one that is
+    /// told to stop may still finish what it was at.
+    pub async fn freeze(&self) {
+        self.signal("STOP");
+        let pid = Pid::from_raw(self.pid().cast_signed());
+        let options = WaitOptions::UNTRACED | WaitOptions::NOHANG;
+        wait_for("the process to freeze", async || {
+            let (_, status) = waitpid(pid, options).unwrap()?;
+            status.stopped().then_some(())
+        })
+        .await;
     }
 
     /// Asks it to stop, and waits until it has.

@@ -211,7 +211,7 @@ async fn a_thousand_come_while_the_process_is_busy() {
         "GET /v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
         home.token()
     );
-    process.signal("STOP");
+    process.freeze().await;
     let mut waiting = Vec::new();
     for _ in 0..1000 {
         let connected = tokio::time::timeout(DEADLINE, RawHttp::connect(address)).await;
