@@ -148,6 +148,7 @@ def test_each_schema_of_an_answer_has_a_model() -> None:
         reference.rpartition("/")[2]
         for path in DOCUMENT["paths"].values()
         for operation in path.values()
+        if operation["operationId"] not in LATER
         for status, answer in operation["responses"].items()
         if status.startswith("2")
         for content in answer.get("content", {}).values()
