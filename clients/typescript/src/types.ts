@@ -250,6 +250,15 @@ export interface Stats {
   readonly sessions: { readonly active: number; readonly ended: number };
   readonly liveNonces: number;
   readonly dids: { readonly stored: number; readonly revoked: number };
+  readonly records: {
+    /** Owners that have records. */
+    readonly owners: number;
+    readonly records: number;
+    readonly bytes: number;
+    /** What counts in the quota of all agents together. */
+    readonly agents: { readonly records: number; readonly bytes: number };
+    readonly topKinds: readonly { readonly kind: string; readonly records: number }[];
+  };
   readonly database: {
     readonly bytes: number;
     readonly recoveredAt: string | null;
