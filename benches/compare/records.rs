@@ -205,7 +205,7 @@ pub fn follow(bench: &Bench, on: On, connections: usize) -> Result<Sample> {
     let running = Running::start(&load)?;
     let stop = AtomicBool::new(false);
     let list = "/v1/records/did:web:followed.example?fields=meta&limit=500";
-    let (cursor, mut read, latencies, elapsed) = std::thread::scope(|scope| {
+    let (mut cursor, mut read, latencies, elapsed) = std::thread::scope(|scope| {
         let following = scope.spawn(|| -> Result<_> {
             let (mut cursor, mut read) = page(&service, list)?;
             let mut latencies = load::histogram();
@@ -224,17 +224,28 @@ pub fn follow(bench: &Bench, on: On, connections: usize) -> Result<Sample> {
     })?;
     let per_second = read as f64 / elapsed.as_secs_f64();
     running.finish()?;
-    let (mut cursor, mut count) = page(&service, &format!("{list}&since={cursor}"))?;
-    while count > 0 {
-        read += count;
-        (cursor, count) = page(&service, &format!("{list}&since={cursor}"))?;
+    // Writes whose connections were closed may still come.
+    let mut usage = self::usage(&service)?;
+    loop {
+        let (next, count) = page(&service, &format!("{list}&since={cursor}"))?;
+        (cursor, read) = (next, read + count);
+        let now = self::usage(&service)?;
+        if count == 0 && now == usage {
+            break;
+        }
+        usage = now;
     }
-    let usage = wire::http("GET", "/v1/records/did:web:followed.example/usage", "");
-    let usage: Value = serde_json::from_slice(&wire::call(service.api, &usage, 200)?)?;
-    if usage["records"].as_u64() != Some(read as u64) {
-        return Err(format!("the reader saw {read} changes, but the usage is {usage}").into());
+    if usage != read as u64 {
+        return Err(format!("the reader saw {read} changes, but there are {usage} records").into());
     }
     Ok(sample(per_second, &latencies))
+}
+
+/// The records of the owner that is followed.
+fn usage(service: &Service<'_>) -> Result<u64> {
+    let request = wire::http("GET", "/v1/records/did:web:followed.example/usage", "");
+    let usage: Value = serde_json::from_slice(&wire::call(service.api, &request, 200)?)?;
+    usage["records"].as_u64().ok_or_else(|| "a usage without records".into())
 }
 
 fn sample(per_second: f64, latencies: &Histogram<u64>) -> Sample {
