@@ -85,26 +85,27 @@ pub fn gets(bench: &Bench, on: On, connections: usize) -> Result<Sample> {
     service.subject().measure(bench, connections, 1, &client)
 }
 
-/// What one record is to the database: a locked owner, a look at what is there, and one statement.
+/// What one record is to the database: a locked owner, a look at what is there, and one statement. The
+/// colons of a DID are escaped: pgbench takes `:web` for a variable, in strings, too.
 const PUT: &str = r"
 \set o random(1, 64)
 \set a random(1000000000000000000, 9000000000000000000)
 BEGIN;
-SELECT id AS owner, sequence + 1 AS next FROM record_owners
-    WHERE did = 'did:web:owner-' || :o || '.example' FOR NO KEY UPDATE \gset
-SELECT clock_timestamp(), EXISTS (SELECT FROM dids WHERE did = 'did:web:owner-' || :o AND revoked),
+SELECT id AS held, sequence + 1 AS next FROM record_owners
+    WHERE did = E'did\x3aweb\x3aowner-' || :o::text || '.example' FOR NO KEY UPDATE \gset
+SELECT clock_timestamp(), EXISTS (SELECT FROM dids WHERE did = E'did\x3aweb\x3aowner-' || :o::text AND revoked),
     r.sequence, r.version, r.tag, r.size, r.created_at
-    FROM (SELECT 'r-' || :a AS id) AS k
-    LEFT JOIN records r ON r.owner = :owner::uuid AND r.kind = 'sync' AND r.id = k.id;
+    FROM (SELECT 'r-' || :a::text AS id) AS k
+    LEFT JOIN records r ON r.owner = :held::uuid AND r.kind = 'sync' AND r.id = k.id;
 WITH owner AS (
-    UPDATE record_owners SET sequence = :next, records = records + 1, bytes = bytes + 10000,
-        last_accessed = now() WHERE id = :owner::uuid
+    UPDATE record_owners SET sequence = :next::bigint, records = records + 1, bytes = bytes + 10000,
+        last_accessed = now() WHERE id = :held::uuid
 ), blob AS (
     INSERT INTO record_blobs (owner, sequence, ciphertext)
-    VALUES (:owner::uuid, :next, decode(:content, 'hex'))
+    VALUES (:held::uuid, :next::bigint, decode(:content::text, 'hex'))
 )
 INSERT INTO records (owner, kind, id, sequence, version, tag, size, iv, checksum, created_at, updated_at)
-VALUES (:owner::uuid, 'sync', 'r-' || :a, :next, 1, '\x0011223344556677', 10000,
+VALUES (:held::uuid, 'sync', 'r-' || :a::text, :next::bigint, 1, '\x0011223344556677', 10000,
     decode(repeat('03', 12), 'hex'), decode(repeat('a5', 32), 'hex'), now(), now())
 ON CONFLICT (owner, kind, id) DO UPDATE SET sequence = excluded.sequence;
 COMMIT;
@@ -115,7 +116,7 @@ const GET: &str = r"
 SELECT o.last_accessed, r.*, b.ciphertext FROM record_owners o
     JOIN records r ON r.owner = o.id AND r.kind = 'sync' AND r.id = 'r'
     LEFT JOIN record_blobs b ON b.owner = r.owner AND b.sequence = r.sequence
-    WHERE o.did = 'did:web:owner-' || :o || '.example' AND r.deleted_at IS NULL
+    WHERE o.did = E'did\x3aweb\x3aowner-' || :o::text || '.example' AND r.deleted_at IS NULL
         AND (r.expires_at IS NULL OR r.expires_at > now());
 ";
 
