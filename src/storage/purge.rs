@@ -86,7 +86,7 @@ pub enum PurgeStep {
     /// counters by what it deleted.
     DeleteSignerNonces { margin: Duration },
     /// Cuts the log: deletes its events older than `retention`, up to a signed head that is as old.
-    /// Whatever comes after that head stays, and so does the head.
+    /// That head stays, and so do all events after it.
     DeleteEvents { retention: Duration },
     /// Deletes DIDs that a resolver read, are not revoked, and were not read for `unused`.
     DeleteUnusedDids { unused: Duration },

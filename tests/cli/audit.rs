@@ -1,4 +1,4 @@
-//! `onceguard audit verify`: whatever is done to the log by SQL is found and named.
+//! `onceguard audit verify`: each change of the log by SQL is found and named.
 
 use std::sync::Arc;
 

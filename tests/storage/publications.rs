@@ -118,8 +118,8 @@ async fn hold_back(client: &tokio_postgres::Client, id: Uuid) {
     client.batch_execute(&sql).await.unwrap();
 }
 
-/// Whatever ids, times and transactions events began with: one that commits late is read after those
-/// that a reader has seen already.
+/// An event that commits late is read after those that a reader has seen already, though its id and
+/// its transaction are older.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_commits_late_is_not_skipped() {
     let store = Postgres.store().await;

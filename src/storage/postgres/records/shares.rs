@@ -44,7 +44,7 @@ struct Sum {
     bytes: i64,
 }
 
-/// Whether a plan has room, whatever is being written in the other rows.
+/// Whether a plan has room for certain, also beside writes that are under way in the other rows.
 pub(super) fn is_sure(agents: Taken, limits: &RecordLimits, plan: &Plan<'_>) -> bool {
     let is_sure = |more: i64, most: i64, had: i64, limit: u64| {
         more <= 0 || (more <= most && had + most * i64::from(SHARES) <= stored(limit))
