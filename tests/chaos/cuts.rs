@@ -222,8 +222,11 @@ async fn an_old_primary_that_comes_back_is_not_served(
     refuses(&caller).await;
     spend(&caller, &session, "x").await.refused(503, "storage_went_back");
     caller.get("/v1/sessions").await.refused(503, "storage_went_back");
-    let ready = ops.get("/readyz").await.is(503);
-    assert!(ready["reasons"][0].as_str().unwrap().contains("went back in time"), "{ready:?}");
+    wait_for("/readyz to say why", async || {
+        let ready = ops.get("/readyz").await.is(503);
+        ready["reasons"][0].as_str().unwrap().contains("went back in time").then_some(())
+    })
+    .await;
     assert_eq!(ops.metric("onceguard_database_went_back", &[]).await, 1.0);
     assert_eq!(generations(&primary).await, 1, "nothing is recovered there");
 
@@ -389,8 +392,11 @@ async fn an_instance_that_halts_revokes_and_does_nothing_else() {
     outcomes_are_refused(&caller, &accepted.claims).await;
     caller.get("/v1/stats").await.refused(503, "storage_went_back");
     ops.get("/livez").await.is(200);
-    let ready = ops.get("/readyz").await.is(503);
-    assert_eq!(ready["database"]["reachable"], true, "{ready:?}");
+    wait_for("/readyz to reach the database", async || {
+        let ready = ops.get("/readyz").await.is(503);
+        (ready["database"]["reachable"] == true).then_some(())
+    })
+    .await;
     let did = a_did();
     wait_for("a revocation", async || {
         let answer = caller.post(&format!("/v1/dids/{did}/revoke"), &json!({})).await;
@@ -406,7 +412,8 @@ async fn an_instance_that_halts_revokes_and_does_nothing_else() {
     home.run(&["recover", "--yes"]).await.success();
     serves(&caller).await;
     accepted.is_refused_by(&caller).await;
-    ops.get("/readyz").await.is(200);
+    // What the last test write showed holds for a second.
+    wait_for("readiness", async || (ops.get("/readyz").await.status == 200).then_some(())).await;
     let revoked = json!({ "client_did": did.as_str(), "server_did": a_did().as_str() });
     caller.post("/v1/sessions", &revoked).await.refused(403, "did_revoked");
     assert_eq!(generations(&standby).await, 2);

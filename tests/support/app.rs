@@ -49,9 +49,9 @@ impl TestApp {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(folder.path());
         config.database = database_config(store.url().clone());
-        // `/readyz` judges how much of the pool is in use.
-        config.database.pool.max = 8;
-        config.database.sqlite_readers = 8;
+        // `/readyz` judges how much of the pool is in use: more than all jobs need at once.
+        config.database.pool.max = 16;
+        config.database.sqlite_readers = 16;
         change(&mut config);
         let application = start_application(config.clone(), store.clock()).await.unwrap();
         let (admin, ops) = callers(&application, &config);
