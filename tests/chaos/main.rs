@@ -27,6 +27,7 @@ mod clock;
 mod contention;
 mod cut_connection;
 mod cuts;
+mod cuts_under_load;
 mod data_folder;
 mod did_cache;
 mod events;

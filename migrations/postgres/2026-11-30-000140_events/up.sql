@@ -76,29 +76,28 @@ CREATE INDEX events_actor ON events (actor, sequence) WHERE sequence IS NOT NULL
 -- retention.
 CREATE FUNCTION events_stay() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF OLD.sequence IS NULL AND NEW.sequence IS NOT NULL
-        AND (NEW.id, NEW.type, NEW.source, NEW.subject, NEW.actor, NEW.outcome, NEW.request_id,
-            NEW.at, NEW.data)
-        IS NOT DISTINCT FROM (OLD.id, OLD.type, OLD.source, OLD.subject, OLD.actor, OLD.outcome,
-            OLD.request_id, OLD.at, OLD.data)
-    THEN
-        RETURN NEW;
-    END IF;
-    IF (NEW.id, NEW.sequence, NEW.at, NEW.commitment, NEW.hash)
-        IS NOT DISTINCT FROM (OLD.id, OLD.sequence, OLD.at, OLD.commitment, OLD.hash)
-        AND (NEW.type, NEW.source, NEW.subject, NEW.actor, NEW.outcome, NEW.request_id, NEW.data,
-            NEW.salt)
-        IS NOT DISTINCT FROM ('onceguard.erased', 'onceguard', NULL, NULL, 'success', NULL,
-            '{}'::jsonb, NULL::bytea)
-    THEN
-        RETURN NEW;
-    END IF;
     RAISE EXCEPTION 'events are append-only' USING ERRCODE = 'check_violation';
 END
 $$;
 
-CREATE TRIGGER events_stay BEFORE UPDATE ON events
-    FOR EACH ROW EXECUTE FUNCTION events_stay();
+-- Its conditions stand here, since PostgreSQL evaluates them in a tenth of the time that a function
+-- takes for each event that is linked.
+CREATE TRIGGER events_stay BEFORE UPDATE ON events FOR EACH ROW
+WHEN (NOT (
+    OLD.sequence IS NULL AND NEW.sequence IS NOT NULL
+    AND (NEW.id, NEW.type, NEW.source, NEW.subject, NEW.actor, NEW.outcome, NEW.request_id,
+        NEW.at, NEW.data)
+    IS NOT DISTINCT FROM (OLD.id, OLD.type, OLD.source, OLD.subject, OLD.actor, OLD.outcome,
+        OLD.request_id, OLD.at, OLD.data)
+) AND NOT (
+    (NEW.id, NEW.sequence, NEW.at, NEW.commitment, NEW.hash)
+    IS NOT DISTINCT FROM (OLD.id, OLD.sequence, OLD.at, OLD.commitment, OLD.hash)
+    AND (NEW.type, NEW.source, NEW.subject, NEW.actor, NEW.outcome, NEW.request_id, NEW.data,
+        NEW.salt)
+    IS NOT DISTINCT FROM ('onceguard.erased', 'onceguard', NULL, NULL, 'success', NULL,
+        '{}'::jsonb, NULL::bytea)
+))
+EXECUTE FUNCTION events_stay();
 
 -- Where the log ends and begins. The lock of this row orders the links.
 CREATE TABLE event_chain (

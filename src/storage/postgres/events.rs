@@ -7,7 +7,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
 use super::connection::statement::Prepared;
@@ -25,6 +25,10 @@ const RECORD: &str = "
     SELECT id, type, source, subject, actor, outcome, request_id, now(), data::jsonb
     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)
         AS event (id, type, source, subject, actor, outcome, request_id, data)";
+
+/// Before a batch is linked. Without statistics of what is not linked yet, PostgreSQL would read and
+/// sort all of it for each batch: 69 instead of 26 µs for an event.
+const IN_ORDER: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
 
 const LINK: &str = "
     UPDATE events
@@ -132,7 +136,10 @@ impl PostgresStore {
                 .for_update()
                 .skip_locked();
             match free.first(c).await.optional()? {
-                Some(row) => Ok(link_batch(c, tip(row)?).await?.0),
+                Some(row) => {
+                    c.batch_execute(IN_ORDER).await?;
+                    Ok(link_batch(c, tip(row)?).await?.0)
+                }
                 None => Ok(0),
             }
         })

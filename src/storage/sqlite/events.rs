@@ -244,7 +244,7 @@ fn chain(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<EventChain>
             event_chain::cut_sequence,
             event_chain::cut_hash,
         ))
-        .first(conn)?;
+        .get_result(conn)?;
     Ok(EventChain {
         origin: uuid(&origin)?,
         sequence: number(sequence)?,
