@@ -206,6 +206,7 @@ impl PostgresStore {
     /// An operation that only reads.
     async fn read<T, F>(&self, operation: impl Into<Operation>, work: F) -> Result<T>
     where
+        T: Send,
         F: Work<T>,
     {
         self.pools()?.general.run(Kind::Repeatable, operation, work).await
@@ -214,6 +215,7 @@ impl PostgresStore {
     /// One statement that writes.
     async fn write<T, F>(&self, operation: impl Into<Operation>, work: F) -> Result<T>
     where
+        T: Send,
         F: Work<T>,
     {
         self.pools()?.general.run(Kind::Statement, operation, work).await
@@ -227,6 +229,7 @@ impl PostgresStore {
         work: F,
     ) -> Result<T>
     where
+        T: Send,
         F: Work<T>,
     {
         self.pools()?.sessions.run(kind, operation, work).await
@@ -235,6 +238,7 @@ impl PostgresStore {
     /// Several statements in one transaction that a crash may take back.
     async fn errand<T, F>(&self, operation: impl Into<Operation>, work: F) -> Result<T>
     where
+        T: Send,
         F: Work<T>,
     {
         self.pools()?.general.run(Kind::Errand, operation, work).await
@@ -243,6 +247,7 @@ impl PostgresStore {
     /// Several statements in one transaction.
     async fn transaction<T, F>(&self, operation: impl Into<Operation>, work: F) -> Result<T>
     where
+        T: Send,
         F: Work<T>,
     {
         self.pools()?.general.run(Kind::Transaction, operation, work).await

@@ -16,7 +16,7 @@ use tokio_util::context::TokioContext;
 
 use super::errors::{InFlight, Trouble};
 use super::pool::{Manager, Pool, Pooled};
-use super::work::Work;
+use super::work::{AnyWork, Keeping, Work};
 use crate::storage::postgres::migrations;
 use crate::storage::{Result, StoreError, milliseconds};
 
@@ -89,16 +89,17 @@ impl Pool {
         work: F,
     ) -> Result<T>
     where
+        T: Send,
         F: Work<T>,
     {
+        let work = Keeping::new(work);
         // What the pool spawns, it spawns on the store's runtime too.
-        TokioContext::new(self.retry(kind, operation.into(), work), self.runtime.clone()).await
+        TokioContext::new(self.retry(kind, operation.into(), &work), self.runtime.clone()).await?;
+        work.into_value()
+            .ok_or_else(|| StoreError::Unexpected("an operation without a result".into()))
     }
 
-    async fn retry<T, F>(&self, kind: Kind, operation: Operation, work: F) -> Result<T>
-    where
-        F: Work<T>,
-    {
+    async fn retry(&self, kind: Kind, operation: Operation, work: &dyn AnyWork) -> Result<()> {
         let mut waits = ExponentialBuilder::default()
             .with_min_delay(CONFLICT_WAIT)
             .with_max_times(CONFLICT_RETRIES)
@@ -111,8 +112,8 @@ impl Pool {
             let mut pooled = self.checkout().await?;
             self.refuse_if_cut(&pooled, kind, operation)?;
             let Failure { trouble, in_flight, took } =
-                match self.attempt(&mut pooled, kind, operation, &work).await {
-                    Ok(value) => return Ok(value),
+                match self.attempt(&mut pooled, kind, operation, work).await {
+                    Ok(()) => return Ok(()),
                     Err(failure) => failure,
                 };
             match trouble {
@@ -180,16 +181,13 @@ impl Pool {
         }
     }
 
-    async fn attempt<T, F>(
+    async fn attempt(
         &self,
         pooled: &mut Pooled,
         kind: Kind,
         operation: Operation,
-        work: &F,
-    ) -> std::result::Result<T, Failure>
-    where
-        F: Work<T>,
-    {
+        work: &dyn AnyWork,
+    ) -> std::result::Result<(), Failure> {
         let started = Instant::now();
         let committing = AtomicBool::new(matches!(kind, Kind::Statement | Kind::Decision));
         // The server's own timeout comes first, unless server or network fell silent.
@@ -271,29 +269,25 @@ impl Pool {
     }
 }
 
-async fn perform<T, F>(
+async fn perform(
     connection: &mut AsyncPgConnection,
     kind: Kind,
     begin: &str,
-    work: &F,
+    work: &dyn AnyWork,
     committing: &AtomicBool,
-) -> QueryResult<T>
-where
-    F: Work<T>,
-{
+) -> QueryResult<()> {
     if !matches!(kind, Kind::Transaction | Kind::Errand) {
-        return work(connection).await;
+        return work.run(connection).await;
     }
     if let Err(error) = AnsiTransactionManager::begin_transaction_sql(connection, begin).await {
         // It began, and then failed.
         let _ = connection.batch_execute("ROLLBACK").await;
         return Err(error);
     }
-    match work(connection).await {
-        Ok(value) => {
+    match work.run(connection).await {
+        Ok(()) => {
             committing.store(true, Ordering::Relaxed);
-            AnsiTransactionManager::commit_transaction(connection).await?;
-            Ok(value)
+            AnsiTransactionManager::commit_transaction(connection).await
         }
         Err(error) => {
             // If this fails too, the connection counts as broken and the server rolls back.

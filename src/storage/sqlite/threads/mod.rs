@@ -226,14 +226,17 @@ impl Threads {
     ) -> Result<T> {
         let started = Instant::now();
         let result = call.await;
-        let took = started.elapsed();
-        self.metrics.operation(took, result.is_ok());
+        self.measured(name, started.elapsed(), result.is_ok());
+        result
+    }
+
+    fn measured(&self, name: &'static str, took: Duration, is_ok: bool) {
+        self.metrics.operation(took, is_ok);
         if took > self.slow {
             self.metrics.slow_statements.inc();
             let milliseconds = milliseconds(took);
             tracing::warn!(operation = name, milliseconds, "slow database operation");
         }
-        result
     }
 }
 
