@@ -101,7 +101,10 @@ export class OutcomeUnknownError extends UnavailableError {}
 export class NoAnswerError extends UnavailableError {}
 /** The answer is not one that this client knows. Is `baseUrl` onceguard's? */
 export class UnexpectedAnswerError extends OnceguardError {}
-/** The key cannot be read, or the request lacks what a signature must cover. */
+/**
+ * The key cannot be read, the request lacks what a signature must cover, or what `Accept-Signature`
+ * asks for cannot be signed.
+ */
 export class CannotSignError extends OnceguardError {}
 
 type Kind = new (message: string, options?: ErrorOptions) => OnceguardError;

@@ -149,7 +149,8 @@ class UnexpectedAnswer(OnceguardError):
 
 
 class CannotSign(OnceguardError, ValueError):
-    """The key cannot be read, or the request lacks what a signature must cover."""
+    """The key cannot be read, the request lacks what a signature must cover, or what
+    ``Accept-Signature`` asks for cannot be signed."""
 
 
 _BY_CODE: dict[str, type[OnceguardError]] = {
