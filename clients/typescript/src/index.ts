@@ -29,6 +29,7 @@ export {
   UnavailableError,
   UnexpectedAnswerError,
 } from "./errors.js";
+export type * from "./events.js";
 export { type SignedFetchOptions, signedFetch } from "./fetch.js";
 export { type GuardOptions, verifier } from "./guard.js";
 export { Key } from "./keys.js";

@@ -1,6 +1,6 @@
-// The retry rule. Only what is safe to repeat is repeated: reads, claims and verdicts (under their
-// `Idempotency-Key`), the opening of a session under an id that this client has made, and changes of
-// the one version of a record that they name. Nothing else is ever sent twice.
+// The retry rule. Only what is safe to repeat is repeated: reads; claims, verdicts and events (under
+// their `Idempotency-Key`); the opening of a session under an id that this client has made; and
+// changes of the one version of a record that they name. Nothing else is ever sent twice.
 
 import { NoAnswerError, type OnceguardError, ofAnswer, UnexpectedAnswerError } from "./errors.js";
 
@@ -53,7 +53,7 @@ export class Transport {
         if (key !== undefined) outcome.idempotencyKey = key;
         throw outcome;
       }
-      await new Promise((resolve) => setTimeout(resolve, wait * 1000));
+      await sleep(wait * 1000);
     }
   }
 
@@ -89,6 +89,10 @@ export class Transport {
     }
     return { status, headers: response.headers, body };
   }
+}
+
+export function sleep(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 /** How long to wait before another try, in seconds; undefined when there should be none. */

@@ -105,8 +105,8 @@ class PreconditionFailed(OnceguardError):
 
 
 class CursorExpired(OnceguardError):
-    """What was deleted since the cursor may no longer be known. Read everything anew, and drop
-    what is not in it."""
+    """What came after the cursor is no longer known as a whole. Records: read everything anew, and
+    drop what is not in it. Events: begin without ``since``; some are gone."""
 
 
 class SignatureRefused(OnceguardError):
