@@ -160,9 +160,11 @@ def test_an_answer_is_left_as_it_is_where_nothing_can_be_mended(
 ) -> None:
     inputs: list[str] = []
     bodies: list[bytes] = []
+    digested: list[bool] = []
 
     def handle(exchange: Exchange) -> None:
         inputs.append(exchange.headers["Signature-Input"])
+        digested.append("Content-Digest" in exchange.headers)
         bodies.append(exchange.body)
         headers = {} if asked is None else {"Accept-Signature": asked}
         exchange.answer(status, headers, b"as it was")
@@ -174,8 +176,10 @@ def test_an_answer_is_left_as_it_is_where_nothing_can_be_mended(
         assert len(nonces) == len(inputs) == sent, "each signature has a nonce of its own"
         if sent == 2:
             assert re.fullmatch(r'sig1=\("@target-uri"\);.*;tag="a"', inputs[1])
+            assert digested == [True, False], "nothing is left of the first signature"
         inputs.clear()
         bodies.clear()
+        digested.clear()
 
     key = Key.generate()
     headers = {"Content-Type": "text/plain"}
