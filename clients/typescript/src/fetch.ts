@@ -3,6 +3,7 @@
 import { checkForMany } from "./accept.js";
 import { CannotSignError } from "./errors.js";
 import type { Key } from "./keys.js";
+import { SENT_ONCE } from "./runtime.js";
 import { signRequest } from "./signatures.js";
 
 /** The request was refused, and a signature may mend it. */
@@ -45,6 +46,10 @@ export function signedFetch(key: Key, options: SignedFetchOptions = {}): typeof 
   return async (input, init) => {
     // A body that is a stream needs `duplex`, which the types of fetch do not have yet.
     const request = new Request(input, { duplex: "half", ...init } as RequestInit);
+    if (typeof init?.body === "string" && !request.headers.has("Content-Type")) {
+      // As the standard has it; Bun leaves it out.
+      request.headers.set("Content-Type", "text/plain;charset=UTF-8");
+    }
     const body = new Uint8Array(await request.clone().arrayBuffer());
     const sign = async (asked: string | undefined): Promise<Request> => {
       const { method, url, headers: unsigned } = request;
@@ -61,7 +66,7 @@ export function signedFetch(key: Key, options: SignedFetchOptions = {}): typeof 
       if (body.length > 0) signed.body = body;
       return new Request(request.clone(), signed);
     };
-    const answer = await send(await sign(acceptSignature));
+    const answer = await send(await sign(acceptSignature), SENT_ONCE);
     const asked = answer.headers.get("Accept-Signature");
     if (!repeatable || asked === null || !REFUSED.has(answer.status)) return answer;
     let again: Request;
@@ -72,6 +77,6 @@ export function signedFetch(key: Key, options: SignedFetchOptions = {}): typeof 
       throw error;
     }
     await answer.body?.cancel();
-    return send(again);
+    return send(again, SENT_ONCE);
   };
 }

@@ -3,6 +3,7 @@
 // changes of the one version of a record that they name. Nothing else is ever sent twice.
 
 import { NoAnswerError, type OnceguardError, ofAnswer, UnexpectedAnswerError } from "./errors.js";
+import { SENT_ONCE } from "./runtime.js";
 
 /** A longer wait than this, in seconds, is left to the caller, who finds it in `retryAfter`. */
 const LONGEST_WAIT = 10;
@@ -69,6 +70,8 @@ export class Transport {
     if (call.body !== undefined) headers.set("Content-Type", "application/json");
     // A call is to this service: not to one that it names.
     const init: RequestInit = { method: call.method, headers, redirect: "manual" };
+    const isHarmlessTwice = call.method === "GET" || headers.has("Idempotency-Key");
+    if (!isHarmlessTwice) Object.assign(init, SENT_ONCE);
     if (call.body !== undefined) init.body = JSON.stringify(call.body);
     let response: Response;
     let text: string;

@@ -11,7 +11,7 @@ import {
   Onceguard,
   OutcomeUnknownError,
 } from "../src/index.js";
-import { Cutting, client, collect, json, serving, TOKEN, thrown, URL } from "./support.js";
+import { Cutting, client, collect, json, serving, TOKEN, thrown, URL, waits } from "./support.js";
 
 const { events } = client;
 const SOME = 20;
@@ -144,13 +144,7 @@ test("what cannot be published says why", async () => {
 });
 
 test("a follower waits where there is nothing new, and tells of an expired cursor", async (t) => {
-  const waits: number[] = [];
-  const { setTimeout: real } = globalThis;
-  t.mock.method(globalThis, "setTimeout", (work: () => void, wait: number, ...more: []) => {
-    const ours = more.length === 0 && (wait === 1000 || wait === 77);
-    if (ours) waits.push(wait);
-    return real(work, ours ? 0 : wait, ...more);
-  });
+  const noted = waits(t, (wait) => wait === 1000 || wait === 77);
   const event = {
     id: "i",
     sequence: 1,
@@ -188,7 +182,7 @@ test("a follower waits where there is nothing new, and tells of an expired curso
   );
   assert.deepEqual(asked, [null, "c1", "c2", "kept", "c4"]);
   // After the second page: the third was the last one that was wanted, the fourth had an event.
-  assert.deepEqual(waits, [1000]);
+  assert.deepEqual(noted, [1000]);
 });
 
 test("the instances are listed", async () => {
