@@ -116,6 +116,7 @@ function covered(values: ReadonlyMap<string, string>, name: string): string {
   if (value !== undefined) return value;
   throw new CannotSignError("A body needs a Content-Type, which the signature covers. Set it.");
 }
+
 /** Each field's value by its name in lower case, its lines joined (RFC 9421, section 2.1). */
 function combined(lines: Iterable<readonly [string, string]>): Map<string, string> {
   const fields = new Map<string, string>();
