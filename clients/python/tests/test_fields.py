@@ -16,7 +16,7 @@ def test_what_is_malformed_is_so_for_the_service_too(client: Onceguard) -> None:
         for inputs, signatures in vectors[kind]:
             lines = [("Signature-Input", line) for line in inputs]
             lines += [("Signature", line) for line in signatures]
-            refused = guard.precheck(lines)
+            refused = guard.precheck(lines, None)
             with pytest.raises(SignatureRefused) as judged:
                 client.verify(method="GET", url="https://shop.example/", headers=lines)
             is_malformed = judged.value.code == "signature_malformed"
@@ -24,5 +24,5 @@ def test_what_is_malformed_is_so_for_the_service_too(client: Onceguard) -> None:
             assert (refused is not None) == is_malformed, lines
     signed = sign_request(Key.generate(), method="GET", url="https://shop.example/")
     padded = {**signed, "Signature-Input": signed["Signature-Input"] + ";a" * 4096}
-    assert guard.precheck(signed.items()) is None
-    assert guard.precheck(padded.items()) is not None
+    assert guard.precheck(list(signed.items()), None) is None
+    assert guard.precheck(list(padded.items()), None) is not None

@@ -4,7 +4,9 @@ import { signedFetch } from "./fetch.js";
 import type { Key } from "./keys.js";
 import { Claims, idempotencyKey } from "./resources/claims.js";
 import { Dids } from "./resources/dids.js";
+import { Events } from "./resources/events.js";
 import { Identifiers } from "./resources/identifiers.js";
+import { Instances } from "./resources/instances.js";
 import { Namespaces } from "./resources/namespaces.js";
 import { Records } from "./resources/records.js";
 import { Sessions } from "./resources/sessions.js";
@@ -48,6 +50,10 @@ export class Onceguard {
   readonly dids: Dids;
   /** What agents encrypted and their devices share. */
   readonly records: Records;
+  /** The log of events. */
+  readonly events: Events;
+  /** The processes that serve. */
+  readonly instances: Instances;
   /** DIDs as a Universal Resolver gives them. */
   readonly identifiers: Identifiers;
   readonly #transport: Transport;
@@ -66,6 +72,8 @@ export class Onceguard {
     this.namespaces = new Namespaces(this.#transport);
     this.dids = new Dids(this.#transport);
     this.records = new Records(this.#transport);
+    this.events = new Events(this.#transport);
+    this.instances = new Instances(this.#transport);
     this.identifiers = new Identifiers(this.#transport);
   }
 

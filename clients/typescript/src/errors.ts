@@ -76,8 +76,8 @@ export class SessionExpiredError extends OnceguardError {}
 /** The session or record has changed since it was read. Read it again, and repeat the change. */
 export class PreconditionFailedError extends OnceguardError {}
 /**
- * What was deleted since the cursor may no longer be known. Read everything anew, and drop what is
- * not in it.
+ * What came after the cursor is no longer known as a whole. Records: read everything anew, and drop
+ * what is not in it. Events: begin without `since`; some are gone.
  */
 export class CursorExpiredError extends OnceguardError {}
 /** A signed request did not pass. `code` names the check that it failed. */
@@ -101,7 +101,10 @@ export class OutcomeUnknownError extends UnavailableError {}
 export class NoAnswerError extends UnavailableError {}
 /** The answer is not one that this client knows. Is `baseUrl` onceguard's? */
 export class UnexpectedAnswerError extends OnceguardError {}
-/** The key cannot be read, or the request lacks what a signature must cover. */
+/**
+ * The key cannot be read, the request lacks what a signature must cover, or what `Accept-Signature`
+ * asks for cannot be signed.
+ */
 export class CannotSignError extends OnceguardError {}
 
 type Kind = new (message: string, options?: ErrorOptions) => OnceguardError;

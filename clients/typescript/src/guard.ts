@@ -4,6 +4,7 @@
 import type { Onceguard } from "./client.js";
 import { OnceguardError, SignatureRefusedError } from "./errors.js";
 import { areMalformed } from "./fields.js";
+import { freshNonce } from "./signatures.js";
 import type { Verdict } from "./types.js";
 
 /**
@@ -16,6 +17,14 @@ const FORBIDDEN = new Set([
   "signature_key_revoked",
   "signature_not_a_party",
   "claim_quota_reached",
+]);
+/** Another signature can mend these: the refusal asks for it in `Accept-Signature`. */
+const MENDABLE = new Set([
+  "signature_required",
+  "signature_malformed",
+  "signature_tag_invalid",
+  "signature_params_incomplete",
+  "signature_components_incomplete",
 ]);
 /** A signature that expired longer ago, in seconds, is refused without asking: no clock is so wrong. */
 const SKEW = 600;
@@ -51,22 +60,22 @@ export class Guard {
 
   /** Refuses what cannot pass, without asking, so that its body need not be read. */
   precheck(headers: Lines): Response | undefined {
-    const values = (wanted: string) =>
-      headers.filter(([name]) => name.toLowerCase() === wanted).map(([, value]) => value);
-    const inputs = values("signature-input");
-    const signatures = values("signature");
+    const refuse = (code: string, title: string, detail: string) =>
+      this.#refusal(401, { title, status: 401, detail, code }, headers);
+    const inputs = valuesOf(headers, "signature-input");
+    const signatures = valuesOf(headers, "signature");
     if (inputs.length === 0 && signatures.length === 0) {
       const detail = "Sign the request (RFC 9421), as onceguard's docs/signatures.md says.";
-      return refusal(401, "signature_required", "The request is not signed", detail);
+      return refuse("signature_required", "The request is not signed", detail);
     }
     if (inputs.length === 0 || signatures.length === 0) {
       const detail = "Send both Signature-Input and Signature.";
-      return refusal(401, "signature_malformed", "The signature is malformed", detail);
+      return refuse("signature_malformed", "The signature is malformed", detail);
     }
     if (areMalformed(inputs, signatures)) {
       const detail =
         "Send Signature-Input and Signature as RFC 9421 has them, with the same labels.";
-      return refusal(401, "signature_malformed", "The signature is malformed", detail);
+      return refuse("signature_malformed", "The signature is malformed", detail);
     }
     const unquoted = inputs.join(", ").replace(/"(?:[^"\\]|\\.)*"/g, '""');
     const expires = Array.from(unquoted.matchAll(/;\s*expires=(\d{1,15})(?!\d)/g), (found) =>
@@ -75,7 +84,7 @@ export class Guard {
     if (expires.length > 0 && Math.max(...expires) < Date.now() / 1000 - SKEW) {
       const title = "The signature is not valid at this time";
       const detail = "Sign the request just before you send it, and check the clock.";
-      return refusal(401, "signature_window_invalid", title, detail);
+      return refuse("signature_window_invalid", title, detail);
     }
     return undefined;
   }
@@ -99,7 +108,7 @@ export class Guard {
     } catch (error) {
       if (error instanceof SignatureRefusedError && error.status === 403) {
         const status = FORBIDDEN.has(error.code ?? "") ? 403 : 401;
-        return problem(status, { ...error.problem, status });
+        return this.#refusal(status, { ...error.problem, status }, headers);
       }
       return this.unavailable(error);
     }
@@ -125,6 +134,35 @@ export class Guard {
     const detail = `A signed request may have a body of at most ${this.maxBodyBytes} bytes here.`;
     return refusal(413, "payload_too_large", "The body is too large", detail);
   }
+
+  /** Only of the profile that onceguard comes with is it known here what it wants. */
+  #refusal(status: number, body: Readonly<Record<string, unknown>>, headers: Lines): Response {
+    const answer = problem(status, body);
+    const { profile = "onceguard" } = this.#options;
+    if (status === 401 && profile === "onceguard" && MENDABLE.has(String(body.code))) {
+      answer.headers.set("Accept-Signature", wanted(headers));
+    }
+    return answer;
+  }
+}
+
+function valuesOf(headers: Lines, wanted: string): string[] {
+  return headers.filter(([name]) => name.toLowerCase() === wanted).map(([, value]) => value);
+}
+
+/** What the profile `onceguard` wants of a request with these headers (RFC 9421, section 5.1). */
+function wanted(headers: Lines): string {
+  const has = (name: string) => valuesOf(headers, name).length > 0;
+  const isSized = valuesOf(headers, "content-length").some((length) => length !== "0");
+  const hasBody = isSized || has("transfer-encoding") || has("content-type");
+  const components = [
+    "@method",
+    "@target-uri",
+    ...(hasBody ? ["content-digest", "content-type"] : []),
+    ...(has("x-session-id") ? ["x-session-id"] : []),
+  ];
+  const list = components.map((name) => `"${name}"`).join(" ");
+  return `sig1=(${list});created;expires;nonce="${freshNonce()}";tag="onceguard"`;
 }
 
 /**

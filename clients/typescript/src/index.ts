@@ -29,7 +29,8 @@ export {
   UnavailableError,
   UnexpectedAnswerError,
 } from "./errors.js";
-export { signedFetch } from "./fetch.js";
+export type * from "./events.js";
+export { type SignedFetchOptions, signedFetch } from "./fetch.js";
 export { type GuardOptions, verifier } from "./guard.js";
 export { Key } from "./keys.js";
 export type * from "./records.js";

@@ -1,12 +1,15 @@
 // Signs requests (RFC 9421, RFC 9530) as onceguard's default profile asks for it: method, whole
-// URL, the body's digest and type, and the session's id when it is sent.
+// URL, the body's digest and type, and the session's id when it is sent. Or as a service asks for it.
 
+import { askedForms, type Form, ownForm } from "./accept.js";
 import { CannotSignError } from "./errors.js";
+import { quoted } from "./fields.js";
 import type { Key } from "./keys.js";
 import { toBase64, toBase64Url } from "./wire.js";
 
 /** How long a signature lasts, in seconds: the most that the profile allows. */
 const LIFETIME = 300;
+const DIGEST = "content-digest";
 
 /** A request to sign. */
 export interface Unsigned {
@@ -19,6 +22,11 @@ export interface Unsigned {
   readonly created?: number;
   /** At least 16 visible ASCII characters; random, if left out. */
   readonly nonce?: string;
+  /**
+   * An `Accept-Signature` field, by which a service asks for a signature: it is made so. If it is
+   * left out, the signature is as onceguard's default profile wants it.
+   */
+  readonly acceptSignature?: string;
 }
 
 /**
@@ -31,52 +39,82 @@ export interface Unsigned {
  * ```
  */
 export async function signRequest(key: Key, request: Unsigned): Promise<Record<string, string>> {
-  const fields = combined(request.headers ?? []);
+  const { method, url, headers = [], body = new Uint8Array(), acceptSignature } = request;
+  const fields = combined(headers);
   if (fields.has("signature") || fields.has("signature-input")) {
     throw new CannotSignError("The request is signed already. Sign each request once.");
   }
+  const values = new Map([...fields, ...derived(method, url)]);
+  const has = (name: string) => name === DIGEST || values.has(name);
+  const forms =
+    acceptSignature === undefined
+      ? [ownForm(ownFields(fields, body))]
+      : askedForms(acceptSignature, key, has);
   const added: Record<string, string> = {};
-  const covered = new Map([
-    ["@method", request.method],
-    ["@target-uri", target(request.url)],
-  ]);
-  const body = request.body ?? new Uint8Array();
-  if (body.length > 0) {
+  const isDigested = forms.some(({ components }) => components.includes(DIGEST));
+  if (isDigested && (body.length > 0 || !fields.has(DIGEST))) {
     const hash = await crypto.subtle.digest("SHA-256", new Uint8Array(body));
     const digest = `sha-256=:${toBase64(new Uint8Array(hash))}:`;
-    if ((fields.get("content-digest") ?? digest) !== digest) {
+    if ((fields.get(DIGEST) ?? digest) !== digest) {
       throw new CannotSignError("Content-Digest is not the body's. Leave it out: it is added.");
     }
-    if (!fields.has("content-type")) {
-      throw new CannotSignError("A body needs a Content-Type, which the signature covers. Set it.");
-    }
-    fields.set("content-digest", digest);
+    values.set(DIGEST, digest);
     added["Content-Digest"] = digest;
   }
-  const names = ["content-digest", ...(body.length > 0 ? ["content-type"] : []), "x-session-id"];
-  for (const name of names) {
-    const value = fields.get(name);
-    if (value !== undefined) covered.set(name, value);
-  }
   const created = request.created ?? Math.floor(Date.now() / 1000);
-  const stated: [string, string][] = [["nonce", request.nonce ?? freshNonce()]];
-  // RFC 9421 has no name for ES256K, so that `alg` must be absent.
-  if (key.alg !== "ES256K") stated.push(["alg", key.alg]);
-  stated.push(["keyid", key.keyid], ["tag", "onceguard"]);
-  const parameters =
-    `(${[...covered.keys()].map(quoted).join(" ")});created=${created};expires=${created + LIFETIME}` +
-    stated.map(([name, value]) => `;${name}=${quoted(value)}`).join("");
-  const lines = [...covered].map(([name, value]) => `${quoted(name)}: ${value}`);
-  if (![...lines, parameters].every((line) => /^[ -~]*$/.test(line))) {
-    throw new CannotSignError("Method, URL and signed headers must be visible ASCII: encode them.");
+  const signed: [string, string][] = [];
+  for (const form of forms) {
+    const parameters = parametersOf(
+      form,
+      key,
+      created,
+      form.nonce ?? request.nonce ?? freshNonce(),
+    );
+    const lines = form.components.map((name) => `${quoted(name)}: ${covered(values, name)}`);
+    if (![...lines, parameters].every((line) => /^[ -~]*$/.test(line))) {
+      throw new CannotSignError(
+        "Method, URL and signed headers must be visible ASCII: encode them.",
+      );
+    }
+    const base = [...lines, `"@signature-params": ${parameters}`].join("\n");
+    const signature = toBase64(await key.sign(new TextEncoder().encode(base)));
+    signed.push([`${form.label}=${parameters}`, `${form.label}=:${signature}:`]);
   }
-  const base = [...lines, `"@signature-params": ${parameters}`].join("\n");
-  const signature = toBase64(await key.sign(new TextEncoder().encode(base)));
-  return { ...added, "Signature-Input": `sig1=${parameters}`, Signature: `sig1=:${signature}:` };
+  return {
+    ...added,
+    "Signature-Input": signed.map(([input]) => input).join(", "),
+    Signature: signed.map(([, signature]) => signature).join(", "),
+  };
 }
 
-function freshNonce(): string {
+/** Random, and long enough for every profile. */
+export function freshNonce(): string {
   return toBase64Url(crypto.getRandomValues(new Uint8Array(18)));
+}
+
+/** The fields that onceguard's default profile wants signed. */
+function ownFields(fields: ReadonlyMap<string, string>, body: Uint8Array): string[] {
+  const ofBody =
+    body.length > 0 ? [DIGEST, "content-type"] : [DIGEST].filter((name) => fields.has(name));
+  return fields.has("x-session-id") ? [...ofBody, "x-session-id"] : ofBody;
+}
+
+function parametersOf(form: Form, key: Key, created: number, nonce: string): string {
+  const stated: [string, string][] = [["nonce", nonce]];
+  // RFC 9421 has no name for ES256K, so that `alg` must be absent.
+  if (key.alg !== "ES256K") stated.push(["alg", key.alg]);
+  stated.push(["keyid", key.keyid]);
+  if (form.tag !== undefined) stated.push(["tag", form.tag]);
+  return (
+    `(${form.components.map(quoted).join(" ")});created=${created};expires=${created + LIFETIME}` +
+    stated.map(([name, value]) => `;${name}=${quoted(value)}`).join("")
+  );
+}
+
+function covered(values: ReadonlyMap<string, string>, name: string): string {
+  const value = values.get(name);
+  if (value !== undefined) return value;
+  throw new CannotSignError("A body needs a Content-Type, which the signature covers. Set it.");
 }
 
 /** Each field's value by its name in lower case, its lines joined (RFC 9421, section 2.1). */
@@ -91,22 +129,30 @@ function combined(lines: Iterable<readonly [string, string]>): Map<string, strin
   return fields;
 }
 
-/** The URL as it is sent: with a path, and without a fragment. */
-function target(url: string): string {
+/** The components of a request that are no fields (RFC 9421, section 2.2). */
+function derived(method: string, url: string): [string, string][] {
   const parts = /^(https?):\/\/([^/?#]+)([^#]*)/i.exec(url);
   if (parts === null) {
     throw new CannotSignError(`${url} is not a whole URL: begin it with https:// or http://.`);
   }
-  const [, scheme = "", authority = "", path = ""] = parts;
+  const [, written = "", authority = "", rest = ""] = parts;
   if (authority.includes("@") || url.includes(" ")) {
     throw new CannotSignError(
       "A signed URL has neither a user name nor spaces. Remove or encode them.",
     );
   }
-  return `${scheme.toLowerCase()}://${authority}${path.startsWith("/") ? path : `/${path}`}`;
-}
-
-/** A string as a structured field (RFC 8941, section 4.1.6). */
-function quoted(text: string): string {
-  return `"${text.replace(/["\\]/g, "\\$&")}"`;
+  const scheme = written.toLowerCase();
+  // As it is sent: with a path, and without a fragment.
+  const target = rest.startsWith("/") ? rest : `/${rest}`;
+  const [path = ""] = target.split("?", 1);
+  const defaultPort = scheme === "https" ? /:443$/ : /:80$/;
+  return [
+    ["@method", method],
+    ["@target-uri", `${scheme}://${authority}${target}`],
+    ["@authority", authority.toLowerCase().replace(defaultPort, "")],
+    ["@scheme", scheme],
+    ["@request-target", target],
+    ["@path", path],
+    ["@query", `?${target.slice(path.length + 1)}`],
+  ];
 }

@@ -1,8 +1,9 @@
-// The retry rule. Only what is safe to repeat is repeated: reads, claims and verdicts (under their
-// `Idempotency-Key`), the opening of a session under an id that this client has made, and changes of
-// the one version of a record that they name. Nothing else is ever sent twice.
+// The retry rule. Only what is safe to repeat is repeated: reads; claims, verdicts and events (under
+// their `Idempotency-Key`); the opening of a session under an id that this client has made; and
+// changes of the one version of a record that they name. Nothing else is ever sent twice.
 
 import { NoAnswerError, type OnceguardError, ofAnswer, UnexpectedAnswerError } from "./errors.js";
+import { SENT_ONCE } from "./runtime.js";
 
 /** A longer wait than this, in seconds, is left to the caller, who finds it in `retryAfter`. */
 const LONGEST_WAIT = 10;
@@ -53,7 +54,7 @@ export class Transport {
         if (key !== undefined) outcome.idempotencyKey = key;
         throw outcome;
       }
-      await new Promise((resolve) => setTimeout(resolve, wait * 1000));
+      await sleep(wait * 1000);
     }
   }
 
@@ -69,6 +70,8 @@ export class Transport {
     if (call.body !== undefined) headers.set("Content-Type", "application/json");
     // A call is to this service: not to one that it names.
     const init: RequestInit = { method: call.method, headers, redirect: "manual" };
+    const isHarmlessTwice = call.method === "GET" || headers.has("Idempotency-Key");
+    if (!isHarmlessTwice) Object.assign(init, SENT_ONCE);
     if (call.body !== undefined) init.body = JSON.stringify(call.body);
     let response: Response;
     let text: string;
@@ -89,6 +92,10 @@ export class Transport {
     }
     return { status, headers: response.headers, body };
   }
+}
+
+export function sleep(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 /** How long to wait before another try, in seconds; undefined when there should be none. */

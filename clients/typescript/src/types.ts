@@ -6,6 +6,7 @@ export type EndReason = "ended" | "expired" | "idle" | "did_revoked" | "restored
 export type KeyType = "Ed25519" | "Secp256k1" | "P256";
 export type Algorithm = "ed25519" | "ecdsa-p256-sha256" | "ES256K" | "es256k";
 export type Backend = "sqlite" | "postgresql";
+export type InstanceState = "active" | "ended" | "terminated" | "failed";
 export type Outcome =
   | "accepted"
   | "replayed"
@@ -266,6 +267,21 @@ export interface Stats {
   };
   readonly lastBackupAt: string | null;
   readonly topClients: readonly { readonly clientDid: string; readonly activeSessions: number }[];
+}
+
+/** A process of onceguard. */
+export interface Instance {
+  readonly id: string;
+  /** The address of its API. */
+  readonly name: string;
+  readonly host: string;
+  readonly version: string;
+  readonly startedAt: string;
+  readonly heartbeatAt: string;
+  /** When it was stopped, or its start failed. */
+  readonly endedAt: string | null;
+  /** `terminated`: its last heartbeat is older than a minute. */
+  readonly state: InstanceState;
 }
 
 /** A DID resolution result (W3C DID Resolution). */

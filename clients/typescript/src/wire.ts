@@ -4,7 +4,7 @@
 import { isObject, UnexpectedAnswerError } from "./errors.js";
 
 /** What its owner wrote, and nothing renames. */
-const VERBATIM = new Set(["metadata", "kinds"]);
+const VERBATIM = new Set(["metadata", "kinds", "data"]);
 
 function camelCase(name: string): string {
   return name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());

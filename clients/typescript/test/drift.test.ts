@@ -71,6 +71,13 @@ test("records have the fields of the document", () => {
   same<Exclude<Operation, "record">, keyof onceguard.RecordDelete>(true);
 });
 
+test("events have the fields of the document", () => {
+  same<Renamed<Schemas["Event"]>, onceguard.Event>(true);
+  same<Renamed<Schemas["EventFeed"]>, onceguard.EventFeed>(true);
+  same<Renamed<Schemas["NewEvent"]>, onceguard.NewEvent>(true);
+  same<Renamed<Schemas["Instance"]>, onceguard.Instance>(true);
+});
+
 test("a method takes the fields of its body", () => {
   same<Bytes<Renamed<Schemas["NewSession"]>, "sessionKey">, onceguard.NewSession>(true);
   same<Bytes<Renamed<Schemas["SessionChange"]>, "sessionKey">, onceguard.SessionChange>(true);
@@ -88,20 +95,18 @@ test("a method takes the fields of its body", () => {
 });
 
 test("filters are the parameters of the query", () => {
-  type Query<Name extends "list_sessions" | "list_dids"> = Renamed<
-    Omit<NonNullable<operations[Name]["parameters"]["query"]>, "limit" | "cursor">
+  type Query<Name extends "list_sessions" | "list_dids" | "read_events"> = Renamed<
+    Omit<NonNullable<operations[Name]["parameters"]["query"]>, "limit" | "cursor" | "since">
   >;
   same<Query<"list_sessions">, Omit<onceguard.SessionFilter, "pageSize">>(true);
   same<Query<"list_dids">, Omit<onceguard.DidFilter, "pageSize">>(true);
+  same<Query<"read_events">, Omit<onceguard.EventFilter, "pageSize">>(true);
 });
 
-/** Events and instances, which these clients do not call yet. */
-type Later = "publish_events" | "read_events" | "list_instances";
-
 test("each operation is a method", () => {
-  const { sessions, claims, namespaces, dids, records, identifiers } = client;
-  // All but what is for proxies, the document itself, and what is called later.
-  type NotCalled = "forward_auth" | "openapi" | Later;
+  const { sessions, claims, namespaces, dids, records, events, instances, identifiers } = client;
+  // All but what is for proxies, and the document itself.
+  type NotCalled = "forward_auth" | "openapi";
   const methods: Record<Exclude<keyof operations, NotCalled>, unknown> = {
     open_session: sessions.open,
     list_sessions: sessions.list,
@@ -133,6 +138,9 @@ test("each operation is a method", () => {
     delete_records: records.deleteAll,
     list_inactive_owners: records.inactive,
     delete_inactive_owners: records.deleteInactive,
+    publish_events: events.publish,
+    read_events: events.follow,
+    list_instances: instances.list,
     verify_request: client.verify,
     stats: client.stats,
     resolve_did: identifiers.resolve,

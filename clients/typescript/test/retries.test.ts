@@ -21,6 +21,7 @@ import {
   serving,
   TOKEN,
   thrown,
+  waits,
 } from "./support.js";
 
 const AT_ONCE = 16;
@@ -215,14 +216,7 @@ for (const [answer, attempts] of [
   [{ status: 503, after: "60", code: "storage_unavailable" }, 1],
 ] as const) {
   test(`${JSON.stringify(answer)} is asked for ${attempts} times`, async (t) => {
-    const waits: number[] = [];
-    const { setTimeout: real } = globalThis;
-    // Only the client waits so long, for a call without arguments: fetch has timers of its own.
-    t.mock.method(globalThis, "setTimeout", (work: () => void, wait: number, ...more: []) => {
-      const ours = more.length === 0 && wait >= 1000 && wait <= 1500;
-      if (ours) waits.push(wait);
-      return real(work, ours ? 0 : wait, ...more);
-    });
+    const noted = waits(t, (wait) => wait >= 1000 && wait <= 1500);
     const keys = await answering([answer], async (given) => {
       const refused = await thrown(OnceguardError, given.sessions.read("s"));
       assert.equal(refused.attempts, attempts);
@@ -230,6 +224,6 @@ for (const [answer, attempts] of [
       assert.equal(refused.retryAfter, after);
     });
     assert.equal(keys.length, attempts);
-    assert.equal(waits.length, attempts - 1, "never earlier than asked");
+    assert.equal(noted.length, attempts - 1, "never earlier than asked");
   });
 }

@@ -9,6 +9,7 @@ import {
   type ServerResponse,
 } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { TestContext } from "node:test";
 import { Key, Onceguard } from "../src/index.js";
 
 function setting(name: string): string {
@@ -45,6 +46,22 @@ export async function thrown<T extends Error>(
   );
   if (outcome instanceof kind) return outcome;
   throw outcome;
+}
+
+/** Notes the waits of the client that are as long as these, which are over at once. */
+export function waits(t: TestContext, isOurs: (wait: number) => boolean): number[] {
+  const noted: number[] = [];
+  const { setTimeout: real } = globalThis;
+  t.after(() => Object.assign(globalThis, { setTimeout: real }));
+  Object.assign(globalThis, {
+    // The client gives no arguments; fetch has timers of its own.
+    setTimeout: (work: () => void, wait: number, ...more: []) => {
+      const ours = more.length === 0 && isOurs(wait);
+      if (ours) noted.push(wait);
+      return real(work, ours ? 0 : wait, ...more);
+    },
+  });
+  return noted;
 }
 
 /** Runs `work` while there is an HTTP server on a free port. */

@@ -33,18 +33,11 @@ from .errors import (
     Unavailable,
     UnexpectedAnswer,
 )
+from .events import Event, EventFeed, NewEvent
 from .keys import Key
-from .signatures import sign_request
-from .types import (
-    AcceptedNonce,
-    ClaimResult,
-    Did,
-    Erased,
+from .records import (
     InactiveOwner,
     InactiveRemoved,
-    Namespace,
-    NamespaceClaim,
-    NamespaceNonce,
     NewRecord,
     Record,
     RecordDelete,
@@ -52,6 +45,17 @@ from .types import (
     RecordPut,
     RecordUsage,
     RecordWritten,
+)
+from .signatures import sign_request
+from .types import (
+    AcceptedNonce,
+    ClaimResult,
+    Did,
+    Erased,
+    Instance,
+    Namespace,
+    NamespaceClaim,
+    NamespaceNonce,
     Revocation,
     Session,
     SessionClaim,
@@ -74,17 +78,21 @@ __all__ = [
     "Did",
     "DidRevoked",
     "Erased",
+    "Event",
+    "EventFeed",
     "FieldError",
     "Forbidden",
     "HttpxSignature",
     "InactiveOwner",
     "InactiveRemoved",
+    "Instance",
     "InvalidRequest",
     "IssuedBeforeRestore",
     "Key",
     "Namespace",
     "NamespaceClaim",
     "NamespaceNonce",
+    "NewEvent",
     "NewRecord",
     "NoAnswer",
     "NonceReplayed",

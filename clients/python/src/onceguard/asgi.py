@@ -67,7 +67,7 @@ class RequireSignature:
         headers = [
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
         ]
-        refused = guard.precheck(headers)
+        refused = guard.precheck(headers, self._profile)
         body = b""
         if refused is None:
             received = await _body(receive, self._max_body_bytes)
@@ -95,7 +95,7 @@ class RequireSignature:
                 profile=self._profile,
             )
         except OnceguardError as error:
-            return guard.of_error(error)
+            return guard.of_error(error, headers, self._profile)
         return None
 
 

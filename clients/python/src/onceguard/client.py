@@ -10,7 +10,9 @@ from .auth import HttpxSignature
 from .keys import Key
 from .resources.claims import AsyncClaims, Claims
 from .resources.dids import AsyncDids, Dids
+from .resources.events import AsyncEvents, Events
 from .resources.identifiers import AsyncIdentifiers, Identifiers
+from .resources.instances import AsyncInstances, Instances
 from .resources.namespaces import AsyncNamespaces, Namespaces
 from .resources.records import AsyncRecords, Records
 from .resources.sessions import AsyncSessions, Sessions
@@ -57,6 +59,10 @@ class Onceguard:
         self.dids = Dids(self._transport)
         #: What agents encrypted and their devices share.
         self.records = Records(self._transport)
+        #: The log of events.
+        self.events = Events(self._transport)
+        #: The processes that serve.
+        self.instances = Instances(self._transport)
         #: DIDs as a Universal Resolver gives them.
         self.identifiers = Identifiers(self._transport)
 
@@ -136,6 +142,10 @@ class AsyncOnceguard:
         self.dids = AsyncDids(self._transport)
         #: What agents encrypted and their devices share.
         self.records = AsyncRecords(self._transport)
+        #: The log of events.
+        self.events = AsyncEvents(self._transport)
+        #: The processes that serve.
+        self.instances = AsyncInstances(self._transport)
         #: DIDs as a Universal Resolver gives them.
         self.identifiers = AsyncIdentifiers(self._transport)
 

@@ -105,8 +105,8 @@ class PreconditionFailed(OnceguardError):
 
 
 class CursorExpired(OnceguardError):
-    """What was deleted since the cursor may no longer be known. Read everything anew, and drop
-    what is not in it."""
+    """What came after the cursor is no longer known as a whole. Records: read everything anew, and
+    drop what is not in it. Events: begin without ``since``; some are gone."""
 
 
 class SignatureRefused(OnceguardError):
@@ -149,7 +149,8 @@ class UnexpectedAnswer(OnceguardError):
 
 
 class CannotSign(OnceguardError, ValueError):
-    """The key cannot be read, or the request lacks what a signature must cover."""
+    """The key cannot be read, the request lacks what a signature must cover, or what
+    ``Accept-Signature`` asks for cannot be signed."""
 
 
 _BY_CODE: dict[str, type[OnceguardError]] = {

@@ -38,7 +38,8 @@ class RequireSignature:
 
     async def __call__(self, request: Request) -> Verdict:
         """The verdict on a request that passed."""
-        refused = guard.precheck(request.headers.items())
+        headers = request.headers.items()
+        refused = guard.precheck(headers, self._profile)
         if refused is not None:
             raise _http_exception(refused)
         body = await request.body()
@@ -48,12 +49,12 @@ class RequireSignature:
             return await self._client.verify(
                 method=request.method,
                 url=self._origin + target(request.scope),
-                headers=request.headers.items(),
+                headers=headers,
                 body=body,
                 profile=self._profile,
             )
         except OnceguardError as error:
-            raise _http_exception(guard.of_error(error)) from None
+            raise _http_exception(guard.of_error(error, headers, self._profile)) from None
 
 
 def _http_exception(refused: guard.Refusal) -> HTTPException:

@@ -1,8 +1,8 @@
 """The retry rule, without any I/O: a call is a plan that yields what to send, and is told what came
 back. The sync and the async client run the same plans.
 
-Only what is safe to repeat is repeated: reads, claims and verdicts (under their
-``Idempotency-Key``), the opening of a session under an id that this client has made, and changes of
+Only what is safe to repeat is repeated: reads; claims, verdicts and events (under their
+``Idempotency-Key``); the opening of a session under an id that this client has made; and changes of
 the one version of a record that they name. Nothing else is ever sent twice."""
 
 from __future__ import annotations

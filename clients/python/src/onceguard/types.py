@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ EndReason = Literal["ended", "expired", "idle", "did_revoked", "restored"]
 KeyType = Literal["Ed25519", "Secp256k1", "P256"]
 Algorithm = Literal["ed25519", "ecdsa-p256-sha256", "ES256K", "es256k"]
 Backend = Literal["sqlite", "postgresql"]
+InstanceState = Literal["active", "ended", "terminated", "failed"]
 Outcome = Literal[
     "accepted",
     "replayed",
@@ -218,137 +218,6 @@ class Erased:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NewRecord:
-    """A record to write. Encrypt it before, with an authenticated cipher."""
-
-    #: The initialization vector: 12 bytes, never twice with one key.
-    iv: bytes
-    #: At most 1,000,000 bytes.
-    ciphertext: bytes
-    #: When the client made it, by its own clock.
-    client_time: datetime | None = None
-    #: At most 4 KiB. It is not encrypted: the operator can read it.
-    metadata: Mapping[str, Any] | None = None
-    #: From then on the record counts as deleted.
-    expires_at: datetime | None = None
-
-    @property
-    def checksum(self) -> str:
-        """Of iv and ciphertext: it finds damage."""
-        return hashlib.sha256(self.iv + self.ciphertext).hexdigest()
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordPut:
-    """The writing of a record, within a batch."""
-
-    kind: str
-    id: str
-    record: NewRecord
-    #: The ``etag`` of the version to replace; None, if there is no such record yet.
-    if_match: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordDelete:
-    """The deletion of a record, within a batch."""
-
-    kind: str
-    id: str
-    #: The ``etag`` of the version to delete.
-    if_match: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordWritten:
-    """What a change has written."""
-
-    kind: str
-    id: str
-    version: int
-    #: The number of this change among its owner's.
-    sequence: int
-    #: For ``if_match``; None of a deleted record.
-    etag: str | None
-    #: Only True, of a deleted record.
-    deleted: bool | None
-    #: Of the ciphertext, in bytes.
-    size: int
-    created_at: datetime
-    updated_at: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """A record, or what a deleted one has left."""
-
-    kind: str
-    id: str
-    version: int
-    #: The number of its last change among its owner's.
-    sequence: int
-    #: For ``if_match``; None of a deleted record.
-    etag: str | None
-    #: Only True, of a deleted record.
-    deleted: bool | None
-    #: Only True: what is stored is not what was written, and is not handed out.
-    damaged: bool | None
-    #: Of the ciphertext, in bytes.
-    size: int | None
-    iv: bytes | None
-    ciphertext: bytes | None
-    checksum: str | None
-    client_time: datetime | None
-    metadata: Mapping[str, Any] | None
-    expires_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordFeed:
-    """A page of changes."""
-
-    items: tuple[Record, ...]
-    #: Where to go on.
-    next_cursor: str
-    #: Whether there is more already.
-    has_more: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordUsage:
-    """What an owner has, and may have."""
-
-    bytes: int
-    #: Deleted records count until they are forgotten.
-    records: int
-    #: Records of each kind, without deleted ones.
-    kinds: Mapping[str, int]
-    max_bytes: int
-    max_records: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class InactiveOwner:
-    """An owner whose records were neither read nor written for long."""
-
-    did: str
-    #: To the hour.
-    last_accessed: datetime
-    records: int
-    bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class InactiveRemoved:
-    """What was removed of inactive owners."""
-
-    owners: int
-    records: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class StatsSessions:
     active: int
     ended: int
@@ -415,3 +284,20 @@ class Stats:
     database: StatsDatabase
     last_backup_at: datetime | None
     top_clients: tuple[StatsClient, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """A process of onceguard."""
+
+    id: str
+    #: The address of its API.
+    name: str
+    host: str
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
+    #: When it was stopped, or its start failed.
+    ended_at: datetime | None
+    #: ``terminated``: its last heartbeat is older than a minute.
+    state: InstanceState

@@ -66,7 +66,7 @@ class RequireSignature:
     def _judge(self, environ: dict[str, Any]) -> guard.Refusal | None:
         """Puts the verdict into the environment, or says why there is none."""
         headers = _headers(environ)
-        refused = guard.precheck(headers)
+        refused = guard.precheck(headers, self._profile)
         if refused is not None:
             return refused
         body = _body(environ, self._max_body_bytes)
@@ -85,7 +85,7 @@ class RequireSignature:
                 profile=self._profile,
             )
         except OnceguardError as error:
-            return guard.of_error(error)
+            return guard.of_error(error, headers, self._profile)
         return None
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 
+from ..records import RecordFeed
 from ..transport import AsyncTransport, Plan, Request, Transport, exchange
-from ..types import RecordFeed
 from .pages import filters
 
 

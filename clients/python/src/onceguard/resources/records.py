@@ -10,8 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .. import errors
-from ..transport import AsyncTransport, Exchanged, Plan, Request, Transport, exchange, read
-from ..types import (
+from ..records import (
     InactiveOwner,
     InactiveRemoved,
     NewRecord,
@@ -22,6 +21,7 @@ from ..types import (
     RecordUsage,
     RecordWritten,
 )
+from ..transport import AsyncTransport, Exchanged, Plan, Request, Transport, exchange, read
 from ..wire import without_none, write_bytes, write_time
 from .feeds import record_feed
 from .pages import Listing, filters
