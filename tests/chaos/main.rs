@@ -49,3 +49,4 @@ mod session_lines;
 mod standby;
 mod strangers;
 mod verdicts;
+mod webhooks;

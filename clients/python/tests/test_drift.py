@@ -79,8 +79,18 @@ OPERATIONS = {
     "list_did_methods": "identifiers.methods",
     "read_did_properties": "identifiers.properties",
 }
-#: Events and instances, which these clients do not call yet.
-LATER = {"publish_events", "read_events", "list_instances"}
+#: Events, instances and webhooks, which these clients do not call yet.
+LATER = {
+    "publish_events",
+    "read_events",
+    "list_instances",
+    "create_webhook",
+    "list_webhooks",
+    "change_webhook",
+    "delete_webhook",
+    "list_webhook_deliveries",
+    "replay_webhook",
+}
 #: What is for proxies, the document itself, and what is called later.
 NOT_CALLED = {"forward_auth", "openapi"} | LATER
 

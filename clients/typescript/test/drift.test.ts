@@ -96,7 +96,16 @@ test("filters are the parameters of the query", () => {
 });
 
 /** Events and instances, which these clients do not call yet. */
-type Later = "publish_events" | "read_events" | "list_instances";
+type Later =
+  | "publish_events"
+  | "read_events"
+  | "list_instances"
+  | "create_webhook"
+  | "list_webhooks"
+  | "change_webhook"
+  | "delete_webhook"
+  | "list_webhook_deliveries"
+  | "replay_webhook";
 
 test("each operation is a method", () => {
   const { sessions, claims, namespaces, dids, records, identifiers } = client;
