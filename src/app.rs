@@ -1,17 +1,16 @@
 //! The composition root: builds the whole service from a configuration, once, and stops its parts
 //! in the right order.
 
+mod listening;
 mod marks;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use futures_util::future::join;
-use socket2::SockRef;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -21,20 +20,21 @@ use crate::config::{Config, DatabaseUrl};
 use crate::data_dir::{self, API_ADDRESS_FILE, DataDirError, DataDirLock, OPS_ADDRESS_FILE};
 use crate::http::State;
 use crate::http::access_log::StrangersLines;
-use crate::jobs::Jobs;
 use crate::jobs::heartbeat::{self, UnreadableMark};
+use crate::jobs::{Jobs, OfEvents};
 use crate::metrics::Metrics;
 use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
 use crate::services::{
-    AdminToken, Agents, Claims, Dids, Erasure, Events, Evidence, Heads, Instances, Journal,
-    Readiness, Records, Sealer, SealingError, SealingKeys, ServiceError, Sessions, Statistics,
-    Tokens, Verdicts, admit_keys,
+    AdminToken, Agents, Claims, Deliverer, Dids, Erasure, Events, Evidence, Heads, Instances,
+    Journal, Readiness, Records, Sealer, SealingError, SealingKeys, ServiceError, Sessions,
+    Statistics, Tokens, Verdicts, Webhooks, admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
 use crate::storage::{self, ClaimLimits, Departure, Finding, Store, StoreError};
 use crate::tls::{Certificates, InvalidCertificate};
 
+use self::listening::{Listening, bind, local_address};
 pub use self::marks::lost_database;
 
 /// A stop closes idle connections after no request has been in flight for this long.
@@ -42,8 +42,6 @@ const QUIET: Duration = Duration::from_millis(500);
 /// How long a stop waits for the database once no caller waits for an answer any more. Transactions
 /// that are cut off then are rolled back.
 const LEFTOVERS: Duration = Duration::from_secs(10);
-/// New connections that the kernel keeps until they are accepted, as far as it allows.
-const WAITING_CONNECTIONS: i32 = 4096;
 
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
@@ -104,18 +102,6 @@ pub struct Application {
     evidence: Evidence,
     certificates: Option<Arc<Certificates>>,
     _locks: (DataDirLock, Option<DatabaseLock>),
-}
-
-/// A started HTTP server.
-struct Listening {
-    handle: ServerHandle,
-    task: JoinHandle<std::io::Result<()>>,
-}
-
-impl Listening {
-    fn start(server: Server) -> Self {
-        Self { handle: server.handle(), task: tokio::spawn(server) }
-    }
 }
 
 /// Opens the configured database, without migrating it.
@@ -207,6 +193,14 @@ impl Application {
         let admin_token = tokens.ensure_admin(&config.auth, &config.data_dir).await?;
 
         let config = Arc::new(config);
+        let webhooks = Webhooks::new(store.clone(), sealer.clone());
+        let deliverer = Deliverer::new(
+            store.clone(),
+            sealer.clone(),
+            &config.webhooks,
+            clock.clone(),
+            metrics.clone(),
+        );
         let sessions = Sessions::start(store.clone(), sealer, &config.sessions, metrics.clone());
         let evidence = Evidence::start(store.clone(), &config.events, metrics.clone());
         let claims = Claims::start(store.clone(), &config.claims, metrics.clone())
@@ -242,6 +236,7 @@ impl Application {
             readiness: Readiness::new(store.clone(), clock.clone()),
             statistics: Statistics::new(store.clone()),
             instances: Instances::new(store.clone()),
+            webhooks,
             bodies: Shares::new(
                 config.limits.body_bytes,
                 config.limits.body_bytes_per_peer,
@@ -254,12 +249,13 @@ impl Application {
             config: config.clone(),
             draining: Arc::new(AtomicBool::new(false)),
         });
+        let heads = Heads::new(&store, keys.head_keys(), &config.data_dir, &metrics);
         let jobs = Jobs::start(
             &store,
             &metrics,
             &clock,
             certificates.as_ref(),
-            Heads::new(&store, keys.head_keys(), &config.data_dir, &metrics),
+            OfEvents { heads, deliverer },
             &config,
             &Uuid::now_v7().to_string(),
         );
@@ -384,23 +380,6 @@ async fn bring_schema_up_to_date(store: &Store, config: &Config) -> Result<(), S
         tracing::info!(migration = name, "migrated");
     }
     Ok(())
-}
-
-fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .and_then(|listener| {
-            // The standard library lets 128 wait. When more come at once, the kernel resets some.
-            SockRef::from(&listener).listen(WAITING_CONNECTIONS)?;
-            Ok(listener)
-        })
-        .map_err(|error| StartError::Setting {
-            key,
-            message: format!("cannot listen on {address}: {error}"),
-        })
-}
-
-fn local_address(key: &'static str, listener: &TcpListener) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|error| setting(key, &error))
 }
 
 fn setting(key: &'static str, error: &impl std::fmt::Display) -> StartError {

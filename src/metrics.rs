@@ -6,6 +6,7 @@
 mod events;
 mod log_lines;
 mod records;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::domain::{EndReason, Outcome};
 pub use events::{EventMetrics, UnrecordedReplays};
 pub use log_lines::LogLinesDropped;
 pub use records::RecordMetrics;
+pub use webhooks::WebhookMetrics;
 
 /// Seconds, from a fast cache hit to a slow request.
 const SECONDS: &[f64] = &[
@@ -81,6 +83,7 @@ pub struct Metrics {
     pub clock_jump_seconds: IntGauge,
     pub clock_jumps: IntCounter,
     pub events: EventMetrics,
+    pub webhooks: WebhookMetrics,
     pub log_lines_dropped: LogLinesDropped,
 }
 
@@ -315,6 +318,7 @@ impl Metrics {
             )?,
             clock_jumps: counter(r, "clock_jumps_total", "Jumps of the machine's clock.")?,
             events: EventMetrics::new(r)?,
+            webhooks: WebhookMetrics::new(r)?,
             log_lines_dropped: LogLinesDropped::new(r)?,
             registry,
         };

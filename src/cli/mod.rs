@@ -30,6 +30,7 @@ mod stats;
 mod token;
 mod transfer;
 mod verify;
+mod webhooks;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -141,6 +142,8 @@ enum Command {
     Health,
     /// List the instances of the last week, and how they fare
     Instances(instances::Instances),
+    /// Say where events are sent, and send them again
+    Webhooks(webhooks::Webhooks),
     /// Show counts, sizes and the busiest clients
     Stats(stats::Stats),
     /// Make or show the keys that agents sign with
@@ -201,6 +204,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Doctor(command) => command.run(&sources).await,
         Command::Health => health::run(&quiet(&sources, Need::Database)?),
         Command::Instances(command) => command.run(quiet(&sources, Need::Database)?).await,
+        Command::Webhooks(command) => command.run(quiet(&sources, Need::Everything)?).await,
         Command::Stats(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Key(command) => command.run(),
         Command::Sign(command) => command.run(&sources),

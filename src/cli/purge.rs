@@ -54,6 +54,7 @@ impl Purge {
                 "calls that published events forgotten",
                 purged.publications_forgotten,
             ),
+            ("deliveries_deleted", "deliveries to webhooks deleted", purged.deliveries_deleted),
         ];
         if self.json {
             let mut object = json!({ "dry_run": self.dry_run });

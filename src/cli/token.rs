@@ -25,7 +25,7 @@ pub(super) enum Token {
         TOKEN=$(onceguard token create --name deploy --scope dids,revoke --expires-in 30d)\n\n\
         Scopes: sessions, session_keys (to read session keys), nonces, dids,\n\
         revoke (it cannot be undone), verify, records, events (to publish them), audit (to read\n\
-        them), admin (all of them, and the operator's calls)")]
+        them), webhooks (to have them sent), admin (all of them, and the operator's calls)")]
     Create {
         /// What it is for; shown in lists and in the log of events
         #[arg(long, value_parser = parse_name)]

@@ -29,6 +29,7 @@ mod sessions;
 mod signatures;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::path::PathBuf;
 
@@ -57,6 +58,7 @@ pub use sealing::{Sealing, SealingKeyBytes};
 pub use server::{PublicUrl, Server, Tls};
 pub use sessions::Sessions;
 pub use signatures::Signatures;
+pub use webhooks::Webhooks;
 
 use reader::Reader;
 
@@ -72,6 +74,7 @@ pub struct Config {
     pub sessions: Sessions,
     pub dids: Dids,
     pub events: Events,
+    pub webhooks: Webhooks,
     pub records: Records,
     pub resolvers: Resolvers,
     pub signatures: Signatures,
@@ -108,6 +111,7 @@ impl Config {
             sessions: Sessions::read(reader),
             dids: Dids::read(reader),
             events: Events::read(reader),
+            webhooks: Webhooks::read(reader),
             records: Records::read(reader),
             resolvers: Resolvers::read(reader),
             signatures: Signatures::read(reader),

@@ -242,6 +242,14 @@ fn within<T: PartialOrd + Display>(
     })
 }
 
+/// Reads `true` or `false`.
+pub(super) fn flag(node: Node<'_>) -> Result<bool, Invalid> {
+    match node {
+        Node::Bool(flag) => Ok(flag),
+        other => Err(mistyped("true or false", &other)),
+    }
+}
+
 /// Reads an array of as many items as `count` allows, each with `read`.
 pub(super) fn array<'a, T>(
     count: RangeInclusive<usize>,

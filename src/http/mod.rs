@@ -45,6 +45,7 @@ mod target;
 mod time;
 mod values;
 mod verify;
+mod webhooks;
 mod words;
 
 use std::sync::Arc;
@@ -58,7 +59,7 @@ use crate::domain::Timestamp;
 use crate::metrics::Metrics;
 use crate::services::{
     Agents, Claims, Dids, Erasure, Events, Instances, Readiness, Records, Sessions, Statistics,
-    Tokens, Verdicts,
+    Tokens, Verdicts, Webhooks,
 };
 
 /// What handlers work with. Both listeners get it as `web::Data<State>`.
@@ -75,6 +76,7 @@ pub struct State {
     pub readiness: Readiness,
     pub statistics: Statistics,
     pub instances: Instances,
+    pub webhooks: Webhooks,
     /// The room that bodies share while they arrive.
     pub bodies: Shares,
     pub metrics: Arc<Metrics>,

@@ -8,14 +8,14 @@ use super::call::Entry;
 use super::path::Path;
 use super::{
     claims, dids, erasure, events, forward_auth, identifiers, instances, namespaces, nonces,
-    records, sessions, stats, verify,
+    records, sessions, stats, verify, webhooks,
 };
 use crate::domain::TokenScope;
 
 /// The paths that are asked for most come first: they are tried in this order.
 #[rustfmt::skip]
 pub(super) fn table() -> Vec<Path> {
-    use TokenScope::{Admin, Audit, Dids, Events, Nonces, Records, Revoke, SessionKeys, Sessions, Verify};
+    use TokenScope::{Admin, Audit, Dids, Events, Nonces, Records, Revoke, SessionKeys, Sessions, Verify, Webhooks};
     vec![
         Path::new("/v1/verify").post(Verify, verify::verify),
         Path::new("/v1/claims").post(or_agent(Nonces).bound(Bound::Body), claims::claim),
@@ -44,6 +44,10 @@ pub(super) fn table() -> Vec<Path> {
             .put(Entry::of_records(or_owner(Records)).asking(records::before_put), records::put)
             .delete(or_owner(Records), records::delete),
         Path::new("/v1/events").post(Entry::of_events(Events), events::publish).get(Audit, events::read),
+        Path::new("/v1/webhooks").post(Webhooks, webhooks::create).get(Webhooks, webhooks::list),
+        Path::new("/v1/webhooks/{id}").patch(Webhooks, webhooks::change).delete(Webhooks, webhooks::delete),
+        Path::new("/v1/webhooks/{id}/deliveries").get(Webhooks, webhooks::deliveries),
+        Path::new("/v1/webhooks/{id}/replay").post(Webhooks, webhooks::replay),
         Path::new("/v1/stats").get(Admin, stats::stats),
         Path::new("/v1/instances").get(Admin, instances::list),
         // The handlers of these ask for it themselves, unless the configuration opens them:

@@ -9,7 +9,8 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::{
-    EndReason as Reason, InstanceState as Process, KeyType as Key, Outcome as Claimed,
+    DeliveryState as Sent, EndReason as Reason, InstanceState as Process, KeyType as Key,
+    Outcome as Claimed, WebhookSignature as Signature, WebhookState as Hook,
 };
 
 macro_rules! words {
@@ -42,6 +43,9 @@ words! {
     KeyType = Key::ALL.map(Key::as_str);
     InstanceState = Process::ALL.map(Process::as_str);
     Backend = ["sqlite", "postgresql"];
+    WebhookSignature = Signature::ALL.iter().map(|one| one.as_str());
+    WebhookState = Hook::ALL.iter().map(|one| one.as_str());
+    WebhookDeliveryState = Sent::ALL.iter().map(|one| one.as_str());
     /// To callers, a session that an agent has no part in does not exist.
     Outcome = Claimed::WORDS.into_iter().filter(|word| *word != "not_a_party");
 }

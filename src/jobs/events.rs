@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::JobError;
@@ -16,18 +17,23 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(20);
 
 /// Links what there is.
-pub(super) async fn run(store: &Store, metrics: &Metrics) -> Result<(), JobError> {
-    Ok(link(store, metrics).await?)
+pub(super) async fn run(store: &Store, metrics: &Metrics, linked: &Notify) -> Result<(), JobError> {
+    Ok(link(store, metrics, linked).await?)
 }
 
 /// Links whenever something was published, until it is told to stop. What fails here is left to the
 /// next run of the job.
-pub(super) async fn follow(store: Store, metrics: Arc<Metrics>, stop: CancellationToken) {
+pub(super) async fn follow(
+    store: Store,
+    metrics: Arc<Metrics>,
+    linked: Arc<Notify>,
+    stop: CancellationToken,
+) {
     let published = async {
         loop {
             store.until_published().await;
             tokio::time::sleep(GATHER).await;
-            if let Err(error) = link(&store, &metrics).await {
+            if let Err(error) = link(&store, &metrics, &linked).await {
                 tracing::debug!(%error, "published events are not linked yet");
             }
         }
@@ -35,7 +41,8 @@ pub(super) async fn follow(store: Store, metrics: Arc<Metrics>, stop: Cancellati
     stop.run_until_cancelled(published).await;
 }
 
-async fn link(store: &Store, metrics: &Metrics) -> Result<(), StoreError> {
+/// Tells `notify` of what was linked.
+async fn link(store: &Store, metrics: &Metrics, notify: &Notify) -> Result<(), StoreError> {
     loop {
         let waits = store.unlinked_for().await?;
         let seconds = waits.map_or(0, |waits| i64::try_from(waits.as_secs()).unwrap_or(i64::MAX));
@@ -45,6 +52,9 @@ async fn link(store: &Store, metrics: &Metrics) -> Result<(), StoreError> {
         }
         let linked = store.link_events().await?;
         metrics.events.linked.inc_by(linked);
+        if linked > 0 {
+            notify.notify_one();
+        }
         // Another instance is at it, or the rest is younger than this.
         if linked < u64::from(LINK_BATCH) {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Work that no call asks for: the purge, backups, the links and heads of the log of events,
-//! unfinished revocations, samples for gauges, the clock, the heartbeat.
+//! Work that no call asks for: the purge, backups, the links and heads of the log of events, sending
+//! events to webhooks, unfinished revocations, samples for gauges, the clock, the heartbeat.
 //!
 //! Each job has an interval, with jitter, so that instances do not run it at the same moment. A job
 //! that only one instance may run at a time takes a lease in the database first.
@@ -17,7 +17,7 @@ mod scheduler;
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -25,12 +25,18 @@ use crate::clock::Clock;
 use crate::config;
 use crate::domain::Actor;
 use crate::metrics::Metrics;
-use crate::services::Heads;
+use crate::services::{Deliverer, Heads};
 use crate::storage::Store;
 use crate::tls::Certificates;
 
 use scheduler::Schedule;
 pub use scheduler::{JobError, LeaseKeeper};
+
+/// What works on the log of events.
+pub struct OfEvents {
+    pub heads: Heads,
+    pub deliverer: Deliverer,
+}
 
 /// The running jobs.
 #[derive(Debug)]
@@ -47,7 +53,7 @@ impl Jobs {
         metrics: &Arc<Metrics>,
         clock: &Clock,
         certificates: Option<&Arc<Certificates>>,
-        heads: Heads,
+        OfEvents { heads, deliverer }: OfEvents,
         config: &config::Config,
         holder: &str,
     ) -> Self {
@@ -111,12 +117,15 @@ impl Jobs {
             schedule(revocations::NAME, revocations::INTERVAL, true)
                 .run(async move |_: &mut LeaseKeeper| revocations::run(&s, &m).await),
         );
-        let (s, m) = (store.clone(), metrics.clone());
+        let linked = Arc::new(Notify::new());
+        let (s, m, l) = (store.clone(), metrics.clone(), linked.clone());
         running.spawn(
             schedule(events::NAME, events::INTERVAL, false)
-                .run(async move |_: &mut LeaseKeeper| events::run(&s, &m).await),
+                .run(async move |_: &mut LeaseKeeper| events::run(&s, &m, &l).await),
         );
-        running.spawn(events::follow(store.clone(), metrics.clone(), stop.clone()));
+        let (s, m, l) = (store.clone(), metrics.clone(), linked.clone());
+        running.spawn(events::follow(s, m, l, stop.clone()));
+        running.spawn(deliver(deliverer, linked, stop.clone()));
         let heads = Mutex::new(heads);
         running.spawn(
             schedule(heads::NAME, heads::INTERVAL, false)
@@ -135,4 +144,31 @@ impl Jobs {
         self.stop.cancel();
         while self.running.join_next().await.is_some() {}
     }
+}
+
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Sends events on a thread of its own: what drives the database connections does nothing for
+/// receivers. Ends when that thread has ended.
+async fn deliver(deliverer: Deliverer, linked: Arc<Notify>, stop: CancellationToken) {
+    let (ended, end) = oneshot::channel::<()>();
+    let sending = move || {
+        let _ended = ended;
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                runtime.block_on(deliverer.run(linked, stop));
+                // A look-up of a name that is under way is not waited for.
+                runtime.shutdown_background();
+            }
+            Err(error) => tracing::error!(%error, "no events are sent to webhooks"),
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("webhooks".to_owned()).spawn(sending) {
+        tracing::error!(%error, "no events are sent to webhooks");
+    }
+    let _ = end.await;
 }

@@ -26,6 +26,8 @@ pub struct Limits {
     audit_retention: Duration,
     unused_dids: Duration,
     tombstone_retention: Duration,
+    delivered_retention: Duration,
+    undelivered_retention: Duration,
     batch: u32,
     pause: Duration,
 }
@@ -39,6 +41,8 @@ impl Limits {
             audit_retention: config.jobs.audit_retention,
             unused_dids: config.dids.unused_retention,
             tombstone_retention: config.records.tombstone_retention,
+            delivered_retention: config.webhooks.delivered_retention,
+            undelivered_retention: config.webhooks.undelivered_retention,
             batch: config.jobs.purge_batch,
             pause: config.jobs.purge_pause,
         }
@@ -46,12 +50,19 @@ impl Limits {
 
     /// The steps, in order.
     #[must_use]
-    pub fn steps(&self) -> [PurgeStep; 9] {
+    pub fn steps(&self) -> [PurgeStep; 10] {
         [
             PurgeStep::EndOverdueSessions,
             PurgeStep::DeleteEndedSessions { retention: self.session_retention },
             PurgeStep::DeleteSignerNonces { margin: self.signer_margin },
-            PurgeStep::DeleteEvents { retention: self.audit_retention },
+            PurgeStep::DeleteDeliveries {
+                delivered: self.delivered_retention,
+                undelivered: self.undelivered_retention,
+            },
+            PurgeStep::DeleteEvents {
+                retention: self.audit_retention,
+                undelivered: self.undelivered_retention,
+            },
             PurgeStep::DeleteUnusedDids { unused: self.unused_dids },
             PurgeStep::ExpireRecords,
             PurgeStep::DeleteTombstones { retention: self.tombstone_retention },
@@ -140,6 +151,7 @@ fn event(actor: Actor, purged: &Purged) -> NewEvent {
         tombstones_deleted,
         erased_rows_deleted,
         publications_forgotten,
+        deliveries_deleted,
     } = purged;
     NewEvent::own(
         OwnType::DatabasePurged,
@@ -157,6 +169,7 @@ fn event(actor: Actor, purged: &Purged) -> NewEvent {
             "tombstones_deleted": tombstones_deleted,
             "erased_rows_deleted": erased_rows_deleted,
             "publications_forgotten": publications_forgotten,
+            "deliveries_deleted": deliveries_deleted,
         }),
     )
 }
@@ -176,6 +189,7 @@ pub(super) fn log(purged: &Purged) {
         tombstones_deleted = purged.tombstones_deleted,
         erased_rows_deleted = purged.erased_rows_deleted,
         publications_forgotten = purged.publications_forgotten,
+        deliveries_deleted = purged.deliveries_deleted,
         "purged"
     );
 }
@@ -193,6 +207,7 @@ fn count(metrics: &Metrics, batch: &Purged) {
         ("record_tombstones", batch.tombstones_deleted),
         ("erased_records", batch.erased_rows_deleted),
         ("publications", batch.publications_forgotten),
+        ("webhook_deliveries", batch.deliveries_deleted),
     ] {
         metrics.purged.with_label_values(&[kind]).inc_by(rows);
     }

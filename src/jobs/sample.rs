@@ -16,6 +16,11 @@ pub(super) async fn run(store: &Store, metrics: &Metrics) -> Result<(), JobError
     metrics.records.stored_bytes.set(gauge(records.bytes));
     metrics.records.agents_stored.set(gauge(records.agents_records));
     metrics.records.agents_stored_bytes.set(gauge(records.agents_bytes));
+    let webhooks = store.webhook_counts().await?;
+    metrics.webhooks.active.set(gauge(webhooks.active));
+    metrics.webhooks.paused.set(gauge(webhooks.paused));
+    metrics.webhooks.disabled.set(gauge(webhooks.disabled));
+    metrics.webhooks.oldest_pending_seconds.set(gauge(webhooks.oldest_pending.as_secs()));
     let pool = store.pool_status();
     let idle = pool.open.saturating_sub(pool.in_use);
     for (state, count) in [("in_use", pool.in_use), ("idle", idle), ("max", pool.max)] {

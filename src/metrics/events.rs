@@ -7,6 +7,8 @@ use super::{counter, counters, gauge};
 /// Of the log of events.
 #[derive(Debug, Clone)]
 pub struct EventMetrics {
+    /// Events of callers.
+    pub published: IntCounter,
     /// Events that this instance gave their place.
     pub linked: IntCounter,
     pub chain_lag_seconds: IntGauge,
@@ -37,6 +39,11 @@ impl EventMetrics {
             &["reason"],
         )?;
         Ok(Self {
+            published: counter(
+                r,
+                "events_published_total",
+                "Events that callers published through this instance.",
+            )?,
             linked: counter(
                 r,
                 "events_linked_total",

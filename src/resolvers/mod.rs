@@ -20,6 +20,7 @@ use crate::domain::{Did, DidDocument, InvalidDocument, InvalidMultikey};
 use crate::metrics::Metrics;
 use crate::origin::Origin;
 
+pub use client::{Sender, Sent, Unsent, is_global_unicast};
 use places::Places;
 pub use places::{Account, Full};
 use registry::Registry;

@@ -79,10 +79,15 @@ impl Events {
     ) -> Result<Published, ServiceError> {
         let Some(digest) = key else {
             let ids = self.store.publish(events).await?;
+            self.metrics.events.published.inc_by(ids.len() as u64);
             return Ok(Published::Done { ids, repeated: false });
         };
         let key = PublicationKey { digest, content: content(&events) };
-        Ok(self.store.publish_once(events, key).await?)
+        let published = self.store.publish_once(events, key).await?;
+        if let Published::Done { ids, repeated: false } = &published {
+            self.metrics.events.published.inc_by(ids.len() as u64);
+        }
+        Ok(published)
     }
 
     /// The end of the log: what a reader who goes on here gets came later.

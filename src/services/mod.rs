@@ -21,6 +21,7 @@ mod sessions;
 mod statistics;
 mod tokens;
 mod verdicts;
+mod webhooks;
 
 use serde_json::Value;
 
@@ -48,6 +49,9 @@ pub use sessions::{OpenSession, Sessions, UpdateSession};
 pub use statistics::Statistics;
 pub use tokens::{ADMIN_TOKEN_FILE, AdminToken, Tokens};
 pub use verdicts::{ACCEPTED, Case, Denied, Seen, Verdict, Verdicts, Verified};
+pub use webhooks::{
+    Deliverer, InvalidWebhookUrl, Replay, ReplayOutcome, UpdateWebhook, WebhookUrl, Webhooks,
+};
 
 /// An event of what a call asks for, or a job does.
 #[allow(clippy::needless_pass_by_value, reason = "ids and texts, as they come")]

@@ -30,6 +30,7 @@ mod statistics;
 pub mod tables;
 mod tokens;
 mod transfer;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,10 @@ pub use sealing::{KnownSealingKey, SealedSession};
 pub use sessions::{Ending, Held, Tried};
 pub use statistics::{Counts, RecordCounts, Statistics, TableSize};
 pub use transfer::{Agree, Agreement, Arrival, Departure, agreement, holds_nothing, place};
+pub use webhooks::{
+    AttemptOutcome, Attempted, DueDelivery, HAND_BATCH, NewWebhook, Replayed, SealedWebhook,
+    WebhookChange, WebhookCounts,
+};
 
 use postgres::PostgresStore;
 use sqlite::SqliteStore;

@@ -21,6 +21,7 @@ pub struct Purged {
     pub tombstones_deleted: u64,
     pub erased_rows_deleted: u64,
     pub publications_forgotten: u64,
+    pub deliveries_deleted: u64,
 }
 
 impl Purged {
@@ -38,6 +39,7 @@ impl Purged {
             + self.tombstones_deleted
             + self.erased_rows_deleted
             + self.publications_forgotten
+            + self.deliveries_deleted
     }
 }
 
@@ -54,6 +56,7 @@ impl std::ops::AddAssign for Purged {
         self.tombstones_deleted += more.tombstones_deleted;
         self.erased_rows_deleted += more.erased_rows_deleted;
         self.publications_forgotten += more.publications_forgotten;
+        self.deliveries_deleted += more.deliveries_deleted;
     }
 }
 
@@ -86,8 +89,9 @@ pub enum PurgeStep {
     /// counters by what it deleted.
     DeleteSignerNonces { margin: Duration },
     /// Cuts the log: deletes its events older than `retention`, up to a signed head that is as old.
-    /// That head stays, and so do all events after it.
-    DeleteEvents { retention: Duration },
+    /// That head stays, and so do all events after it, and events younger than `undelivered` that a
+    /// webhook is still to be sent.
+    DeleteEvents { retention: Duration, undelivered: Duration },
     /// Deletes DIDs that a resolver read, are not revoked, and were not read for `unused`.
     DeleteUnusedDids { unused: Duration },
     /// Replaces records that expired by tombstones.
@@ -98,6 +102,9 @@ pub enum PurgeStep {
     DeleteErasedRecords,
     /// Forgets calls that published events longer ago than `kept`: their repeats would publish again.
     ForgetPublications { kept: Duration },
+    /// Deletes what webhooks were given longer ago than `delivered`, or, if it was not delivered, than
+    /// `undelivered`.
+    DeleteDeliveries { delivered: Duration, undelivered: Duration },
 }
 
 /// Says that the beginning of the log is cut off, and at which signed head.

@@ -126,7 +126,7 @@ impl Recovered {
 
 impl Store {
     /// Begins a new generation, in one transaction: every session that is not ended ends
-    /// (`restored`) and loses its key, cached DIDs are stale, and leases are free. Rows of nonces,
+    /// (`restored`) and loses its key, cached DIDs are stale, leases are free, and webhooks pause. Rows of nonces,
     /// tokens and revocations stay as they are. No instance may serve meanwhile.
     pub async fn recover(&self, recovery: Recovery) -> Result<Recovered> {
         on!(self, store => store.recover(recovery).await)

@@ -33,7 +33,7 @@ impl Store {
         on!(self, store => store.add_sealing_key(key_id, check_value).await)
     }
 
-    /// Forgets a sealing key that no session needs; `false` when one does.
+    /// Forgets a sealing key that no session and no webhook needs; `false` when one does.
     pub async fn retire_sealing_key(&self, key_id: &str) -> Result<bool> {
         on!(self, store => store.retire_sealing_key(key_id).await)
     }

@@ -58,3 +58,5 @@ mod tls;
 mod tokens;
 mod verify;
 mod verify_sessions;
+mod webhook_sending;
+mod webhooks;

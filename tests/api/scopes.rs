@@ -2,6 +2,7 @@
 
 use onceguard::domain::TokenScope::{
     self, Admin, Audit, Dids, Events, Nonces, Records, Revoke, SessionKeys, Sessions, Verify,
+    Webhooks,
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -27,6 +28,7 @@ fn calls(
     let path = format!("/v1/sessions/{session}");
     let did = "/v1/dids/did:web:scopes.example";
     let record = "/v1/records/did:web:a.example";
+    let webhook = "/v1/webhooks/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55";
     vec![
         (Sessions, "POST", "/v1/sessions".into(), Some(open), 201),
         (Sessions, "GET", "/v1/sessions".into(), None, 200),
@@ -61,6 +63,13 @@ fn calls(
         (Admin, "DELETE", "/v1/records?inactive_days=1".into(), None, 200),
         (Events, "POST", "/v1/events".into(), Some(event), 201),
         (Audit, "GET", "/v1/events".into(), None, 200),
+        // The caller may ask; there is no such webhook.
+        (Webhooks, "POST", "/v1/webhooks".into(), Some(json!({})), 422),
+        (Webhooks, "GET", "/v1/webhooks".into(), None, 200),
+        (Webhooks, "PATCH", webhook.into(), Some(json!({"paused": true})), 404),
+        (Webhooks, "DELETE", webhook.into(), None, 404),
+        (Webhooks, "GET", format!("{webhook}/deliveries"), None, 404),
+        (Webhooks, "POST", format!("{webhook}/replay"), Some(json!({"event": webhook[13..]})), 404),
         (Admin, "GET", "/v1/stats".into(), None, 200),
         (Admin, "GET", "/v1/instances".into(), None, 200),
         (Verify, "POST", "/v1/verify".into(), Some(unsigned), 403),
@@ -136,7 +145,8 @@ async fn the_table_above_has_every_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_ordinary_scopes_together_are_not_admin(#[values(Sqlite, Postgres)] on: Database) {
     let app = TestApp::start(on).await;
-    let scopes = [Sessions, SessionKeys, Nonces, Dids, Revoke, Verify, Records, Events, Audit];
+    let scopes =
+        [Sessions, SessionKeys, Nonces, Dids, Revoke, Verify, Records, Events, Audit, Webhooks];
     let caller = app.caller(&scopes).await;
     caller.get("/v1/stats").await.refused(403, "forbidden");
     let caller = app.caller(&[Sessions, Nonces, Dids, Verify]).await;

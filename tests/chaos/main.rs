@@ -50,3 +50,4 @@ mod session_lines;
 mod standby;
 mod strangers;
 mod verdicts;
+mod webhooks;

@@ -37,6 +37,7 @@ mod stats;
 mod token;
 mod transfer;
 mod verify;
+mod webhooks;
 
 use serde_json::Value;
 use support::{Database, Finished, Home};

@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex};
 use onceguard::config::{OnCut, Replication};
 use onceguard::domain::{
     Actor, EventData, Metadata, NewDid, NewRecord, NewSession, Precondition, PublicationKey,
-    SessionId, Timestamp, TokenScope, TokenScopes,
+    SessionId, Timestamp, TokenScope, TokenScopes, WebhookSignature, WebhookState,
 };
 use onceguard::services::Tokens;
 use onceguard::storage::tables::{Column, Kind, NOT_ARCHIVED, TABLES, Table};
-use onceguard::storage::{Pace, RecordWriter, Recovery, Store, StoreError};
+use onceguard::storage::{
+    AttemptOutcome, Attempted, NewWebhook, Pace, RecordWriter, Recovery, Store, StoreError,
+    WebhookChange,
+};
 use rstest::rstest;
 use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
@@ -85,6 +88,7 @@ async fn fill(store: &TestStore) {
     let reading = a_reading(store, &did("did:web:read.example"), 3).await;
     store.record_did(reading).await.unwrap();
     fill_records(store).await;
+    fill_webhooks(store).await;
     let tokens = Tokens::new((**store).clone(), store.clock().clone());
     let scopes = TokenScopes::new(vec![TokenScope::Sessions, TokenScope::Dids]);
     let actor = Actor::Operator;
@@ -137,6 +141,33 @@ async fn fill_records(store: &TestStore) {
     let called = || an_event("test.called", &"y");
     store.publish_once(vec![called(), called()], key).await.unwrap();
     store.sign_head().await;
+}
+
+/// A webhook with reasons, and deliveries of all states.
+async fn fill_webhooks(store: &TestStore) {
+    let new = NewWebhook {
+        id: Uuid::now_v7(),
+        url: "https://receiver.example/?a='b".to_owned(),
+        types: vec!["*".to_owned(), "test.called".to_owned()],
+        signature: WebhookSignature::V1a,
+        secret: a_sealed_key("key-1"),
+    };
+    let id = new.id;
+    let event = || an_event("onceguard.webhook.created", &"x");
+    store.create_webhook(new, event()).await.unwrap().unwrap();
+    store.publish(vec![event(), event()]).await.unwrap();
+    store.sign_head().await;
+    while store.hand_events().await.unwrap() > 0 {}
+    let due = store.take_deliveries(vec![(id, 2)], minutes(1)).await.unwrap();
+    let outcomes = [AttemptOutcome::Delivered, AttemptOutcome::Dead];
+    let attempts = due.into_iter().zip(outcomes).map(|(due, outcome)| {
+        let error = Some("answers '500'".to_owned());
+        Attempted { due, outcome, status: Some(500), error }
+    });
+    store.finish_deliveries(attempts.collect()).await.unwrap();
+    let state = Some((WebhookState::Paused, Some("a reason".to_owned())));
+    let change = WebhookChange { state, ..WebhookChange::default() };
+    store.change_webhook(id, change, event()).await.unwrap().unwrap();
 }
 
 /// The value as SQL that compares with the column.

@@ -216,7 +216,7 @@ async fn a_log_whose_beginning_was_purged_is_whole_from_there(
     }
     let head = store.sign_head().await.head;
     // The rows of PostgreSQL's tests are moved into the past, and then say another time.
-    let step = PurgeStep::DeleteEvents { retention: days(0) };
+    let step = PurgeStep::DeleteEvents { retention: days(0), undelivered: days(0) };
     let batch = store.purge(step, &Cursor::default(), 2).await.unwrap();
     assert_eq!(batch.purged.events_deleted, 2);
     store.publish(vec![an_event("test.new", &"x")]).await.unwrap();

@@ -63,3 +63,4 @@ mod tls;
 mod tokens;
 mod transfer;
 mod unreadable_rows;
+mod webhooks;

@@ -15,7 +15,7 @@ use crate::support::{
 const END: PurgeStep = PurgeStep::EndOverdueSessions;
 const DELETE: PurgeStep = PurgeStep::DeleteEndedSessions { retention: days(7) };
 const NONCES: PurgeStep = PurgeStep::DeleteSignerNonces { margin: minutes(1) };
-const AUDIT: PurgeStep = PurgeStep::DeleteEvents { retention: days(180) };
+const AUDIT: PurgeStep = PurgeStep::DeleteEvents { retention: days(180), undelivered: days(90) };
 const DIDS: PurgeStep = PurgeStep::DeleteUnusedDids { unused: days(7) };
 const RECORDS: PurgeStep = PurgeStep::ExpireRecords;
 const TOMBSTONES: PurgeStep = PurgeStep::DeleteTombstones { retention: days(180) };
@@ -439,6 +439,7 @@ async fn the_preview_is_what_the_purge_then_does(#[values(Sqlite, Memory, Postgr
         tombstones_deleted: 0,
         erased_rows_deleted: 0,
         publications_forgotten: 0,
+        deliveries_deleted: 0,
     };
     assert_eq!(purged, expected);
     assert_eq!(preview, expected);

@@ -19,6 +19,7 @@ mod private_postgres;
 mod process;
 mod raw_http;
 mod raw_sql;
+mod receiver;
 mod upstream;
 
 pub use agent::{Agent, Message};
@@ -33,4 +34,5 @@ pub use private_postgres::PrivatePostgres;
 pub use process::{DEADLINE, Finished, Home, Process, Running, SEALING_KEY, wait_for};
 pub use raw_http::RawHttp;
 pub use raw_sql::RawSql;
+pub use receiver::{Answers, Got, Receiver};
 pub use upstream::{Says, Upstream, an_upstream_did, document as upstream_document};

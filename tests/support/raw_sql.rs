@@ -116,6 +116,14 @@ impl RawSql {
         ] {
             writeln!(data, "{table}:\n{}", self.rows(table).await).unwrap();
         }
+        // Which events were handed over moves by itself.
+        let webhook = "concat_ws(' ', url, CAST(types AS text), signature, state)";
+        let rows = if matches!(self, Self::Sqlite(_)) { "group_concat" } else { "string_agg" };
+        let webhooks = format!(
+            "coalesce({rows}(row, '; '), '') FROM \
+             (SELECT {webhook} AS row FROM webhooks ORDER BY 1) AS sorted"
+        );
+        writeln!(data, "webhooks:\n{}", self.text(&webhooks).await).unwrap();
         writeln!(data, "events:\n{}", self.acts().await).unwrap();
         data
     }

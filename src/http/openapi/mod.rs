@@ -25,7 +25,7 @@ use super::problem::{Body, Problem};
 use super::words::{JsonObject, SessionStateFilter};
 use super::{
     claims, dids, erasure, events, forward_auth, identifiers, instances, namespaces, nonces,
-    operations, records, sessions, stats, verify,
+    operations, records, sessions, stats, verify, webhooks,
 };
 
 const TOKEN: &str = "token";
@@ -43,6 +43,7 @@ const SIGNATURE: &str = "signature";
         (name = "dids", description = "Keys and revocations."),
         (name = "records", description = "What clients encrypted, and keep here."),
         (name = "events", description = "One log: the audit trail, and what callers publish."),
+        (name = "webhooks", description = "Where events are sent."),
         (name = "verdicts", description = "Is a signed request from who it says, fresh, and no replay?"),
         (name = "operations"),
     ),
@@ -56,6 +57,8 @@ const SIGNATURE: &str = "signature";
         records::delete_all, records::inactive, records::delete_inactive,
         identifiers::resolve, identifiers::methods, identifiers::properties,
         verify::verify, forward_auth::forward_auth, events::publish, events::read, stats::stats,
+        webhooks::create, webhooks::list, webhooks::change, webhooks::delete, webhooks::deliveries,
+        webhooks::replay,
         instances::list, serve,
     ),
     components(schemas(Body, FieldError, claims::NewClaim, SessionStateFilter)),

@@ -45,7 +45,8 @@ const SPECIAL_V6: [Ipv6Net; 4] = [
 ];
 
 /// Whether this is the address of one host on the Internet.
-pub(super) fn is_global_unicast(address: IpAddr) -> bool {
+#[must_use]
+pub fn is_global_unicast(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !SPECIAL_V4.iter().any(|net| net.contains(&address)),
         IpAddr::V6(address) => {

@@ -59,6 +59,9 @@ impl From<BadBody> for Failure {
 
 impl Failure {
     pub(super) fn of(error: &reqwest::Error) -> Self {
+        if let Some(own) = causes(error).find_map(|cause| cause.downcast_ref::<Self>()) {
+            return own.clone();
+        }
         if let Some(cause) = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
             return Self::Untrusted(of_tls(cause));
         }

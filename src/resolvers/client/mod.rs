@@ -5,6 +5,7 @@
 mod address;
 mod failure;
 mod names;
+mod sender;
 #[cfg(test)]
 mod tests;
 
@@ -25,8 +26,10 @@ use url::{Host, Url};
 use super::places::Place;
 use crate::authorities::{self, InvalidAuthorities};
 
+pub use address::is_global_unicast;
 pub(super) use failure::Failure;
 pub(super) use names::Names;
+pub use sender::{Sender, Sent, Unsent};
 
 const USER_AGENT: &str = concat!("onceguard/", env!("CARGO_PKG_VERSION"));
 
@@ -87,7 +90,9 @@ impl Client {
         let address = match url.host() {
             Some(Host::Ipv4(address)) => address.into(),
             Some(Host::Ipv6(address)) => address.into(),
-            Some(Host::Domain(name)) => return self.names.addresses(name, place).await,
+            Some(Host::Domain(name)) => {
+                return self.names.addresses(name, Arc::clone(place)).await;
+            }
             None => return Err(Failure::Forbidden),
         };
         self.names.check(address)?;
@@ -123,23 +128,31 @@ impl Client {
     }
 
     async fn set_up_tls(&self) -> Result<ClientConfig, Failure> {
-        let (mut roots, setup) = (self.roots.clone(), |why: String| Failure::Setup(why));
-        let reading = spawn_blocking(move || {
-            authorities::add_system(&mut roots);
-            roots
-        });
-        let roots = reading.await.map_err(|error| setup(error.to_string()))?;
+        let roots = with_system(self.roots.clone()).await?;
         if roots.is_empty() {
-            return Err(setup("the system has no authorities to trust".to_owned()));
+            return Err(Failure::Setup("the system has no authorities to trust".to_owned()));
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| setup(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(tls)
+        tls_that_trusts(roots)
     }
+}
+
+/// These authorities, and the system's.
+async fn with_system(mut roots: RootCertStore) -> Result<RootCertStore, Failure> {
+    let reading = spawn_blocking(move || {
+        authorities::add_system(&mut roots);
+        roots
+    });
+    reading.await.map_err(|error| Failure::Setup(error.to_string()))
+}
+
+fn tls_that_trusts(roots: RootCertStore) -> Result<ClientConfig, Failure> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::Setup(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(tls)
 }
 
 /// Resolves no name, so that only checked addresses are dialled.

@@ -9,7 +9,6 @@ use tokio::task::spawn_blocking;
 
 use super::Failure;
 use super::address::is_global_unicast;
-use crate::resolvers::places::Place;
 
 /// The most addresses of one name that are dialled.
 const MAX_ADDRESSES: usize = 8;
@@ -41,17 +40,16 @@ impl Names {
     }
 
     /// The addresses of a name that may be dialled, at least one. A look-up cannot be interrupted,
-    /// and may outlast its caller. It holds the place until it ends.
+    /// and may outlast its caller. It holds `place` until it ends.
     ///
     /// # Errors
     /// [`Failure`] when there are none.
     pub(super) async fn addresses(
         &self,
         name: &str,
-        place: &Arc<Place>,
+        place: impl Send + 'static,
     ) -> Result<Vec<SocketAddr>, Failure> {
-        let (look_up, name, place) =
-            (Arc::clone(&self.look_up), name.to_owned(), Arc::clone(place));
+        let (look_up, name) = (Arc::clone(&self.look_up), name.to_owned());
         let found = spawn_blocking(move || {
             let _place = place;
             look_up(&name)

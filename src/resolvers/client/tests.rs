@@ -180,6 +180,6 @@ async fn a_name_is_dialled_at_eight_addresses() {
         move |_: &str| Ok(addresses.iter().map(|&ip| SocketAddr::new(ip, 0)).collect())
     };
     let names = Names::new(Arc::new(look_up), |_| true);
-    let dialled = names.addresses("agent.example", &place()).await.unwrap();
+    let dialled = names.addresses("agent.example", place()).await.unwrap();
     assert_eq!(dialled.iter().map(SocketAddr::ip).collect::<Vec<_>>(), addresses[..8]);
 }

@@ -1,8 +1,8 @@
-//! Sealing: session keys are encrypted before they reach a database.
+//! Sealing: session keys and secrets of webhooks are encrypted before they reach a database.
 //!
 //! XChaCha20-Poly1305 with a random 24-byte nonce in front of the ciphertext. The associated
-//! data binds a sealed key to its session and its parties, so that a row copied onto another
-//! session cannot be opened there.
+//! data binds a sealed key to its session and its parties, or to its webhook, so that a row copied
+//! onto another one cannot be opened there.
 
 mod admission;
 mod keys;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::ServiceError;
@@ -24,7 +25,8 @@ pub use admission::{admit_keys, check_keys};
 pub use keys::{KEY_FILE, SealingKeys, generate_key};
 pub use rotation::{Rotation, rotate};
 
-const PURPOSE: &[u8] = b"onceguard/session_key/v1";
+const SESSION_KEY: &[u8] = b"onceguard/session_key/v1";
+const WEBHOOK_SECRET: &[u8] = b"onceguard/webhook_secret/v1";
 const NONCE_BYTES: usize = 24;
 
 /// Why sealing is not possible as configured.
@@ -91,11 +93,21 @@ impl Sealer {
         client: &Did,
         server: &Did,
     ) -> Result<SealedKey, ServiceError> {
+        self.seal_for(plaintext, &session_parts(&session, client, server))
+    }
+
+    /// Seals a webhook's secret.
+    pub fn seal_webhook(&self, secret: &[u8], webhook: Uuid) -> Result<SealedKey, ServiceError> {
+        self.seal_for(secret, &[WEBHOOK_SECRET, webhook.as_bytes()])
+    }
+
+    /// The first part says for what it is sealed, and the others for whom.
+    fn seal_for(&self, plaintext: &[u8], parts: &[&[u8]]) -> Result<SealedKey, ServiceError> {
         let failed = |what: &str| ServiceError::Internal(format!("sealing failed: {what}"));
         let key = self.keys.first().ok_or_else(|| failed("no key"))?;
         let mut nonce = [0_u8; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(|error| failed(&error.to_string()))?;
-        let aad = associated_data(&key.id, session, client, server);
+        let aad = associated_data(&key.id, parts);
         let payload = Payload { msg: plaintext, aad: &aad };
         let sealed =
             key.cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| failed("cipher"))?;
@@ -116,34 +128,55 @@ impl Sealer {
         client: &Did,
         server: &Did,
     ) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+        let what = format!("session {session}");
+        self.open_for(sealed, &what, &session_parts(&session, client, server))
+    }
+
+    /// Opens a webhook's secret.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_webhook(
+        &self,
+        sealed: &SealedKey,
+        webhook: Uuid,
+    ) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+        let what = format!("webhook {webhook}");
+        self.open_for(sealed, &what, &[WEBHOOK_SECRET, webhook.as_bytes()])
+    }
+
+    fn open_for(
+        &self,
+        sealed: &SealedKey,
+        what: &str,
+        parts: &[&[u8]],
+    ) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
         let key = self.keys.iter().find(|key| key.id == sealed.key_id).ok_or_else(|| {
             ServiceError::Internal(format!(
-                "session {session} is sealed with key {}, which is not configured",
+                "{what} is sealed with key {}, which is not configured",
                 sealed.key_id
             ))
         })?;
-        let damaged =
-            || ServiceError::Internal(format!("the sealed key of session {session} is damaged"));
+        let damaged = || ServiceError::Internal(format!("the sealed key of {what} is damaged"));
         let (nonce, ciphertext) =
             sealed.ciphertext.split_first_chunk::<NONCE_BYTES>().ok_or_else(damaged)?;
-        let aad = associated_data(&key.id, session, client, server);
+        let aad = associated_data(&key.id, parts);
         let payload = Payload { msg: ciphertext, aad: &aad };
         let opened = key.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| damaged())?;
         Ok(Zeroizing::new(opened))
     }
 }
 
-/// Each part with its length in front, so that no two different lists read the same.
-fn associated_data(key_id: &str, session: SessionId, client: &Did, server: &Did) -> Vec<u8> {
-    let parts = [
-        PURPOSE,
-        key_id.as_bytes(),
-        session.0.as_bytes(),
-        client.as_str().as_bytes(),
-        server.as_str().as_bytes(),
-    ];
+fn session_parts<'a>(session: &'a SessionId, client: &'a Did, server: &'a Did) -> [&'a [u8]; 4] {
+    [SESSION_KEY, session.0.as_bytes(), client.as_str().as_bytes(), server.as_str().as_bytes()]
+}
+
+/// What it is for, the key's id, and the other parts. Each with its length in front, so that no two
+/// different lists read the same.
+fn associated_data(key_id: &str, parts: &[&[u8]]) -> Vec<u8> {
+    let (purpose, others) = parts.split_at(parts.len().min(1));
     let mut data = Vec::with_capacity(256);
-    for part in parts {
+    for part in purpose.iter().copied().chain([key_id.as_bytes()]).chain(others.iter().copied()) {
         data.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
         data.extend_from_slice(part);
     }
@@ -152,8 +185,6 @@ fn associated_data(key_id: &str, session: SessionId, client: &Did, server: &Did)
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     fn sealer(bytes: &[u8]) -> Sealer {

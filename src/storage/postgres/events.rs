@@ -52,7 +52,7 @@ pub(super) struct EventRow {
 }
 
 impl EventRow {
-    fn read(self) -> QueryResult<Event> {
+    pub(super) fn read(self) -> QueryResult<Event> {
         Ok(Event {
             id: self.id,
             sequence: unsigned(self.sequence.unwrap_or(0))?,

@@ -28,7 +28,9 @@ const LACKING: &str = "
             ('sessions', 'SELECT INSERT UPDATE DELETE'),
             ('signer_nonces', 'SELECT INSERT DELETE'),
             ('signers', 'SELECT INSERT UPDATE DELETE'),
-            ('transfers', 'SELECT')
+            ('transfers', 'SELECT'),
+            ('webhook_deliveries', 'SELECT INSERT UPDATE DELETE'),
+            ('webhooks', 'SELECT INSERT UPDATE DELETE')
     ) AS tables (name, needs)
     CROSS JOIN unnest(string_to_array(needs, ' ')) AS needed (privilege)
     WHERE to_regclass(name) IS NOT NULL

@@ -29,6 +29,7 @@ mod sessions;
 mod statistics;
 mod tokens;
 mod transfer;
+mod webhooks;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};

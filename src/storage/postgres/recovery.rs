@@ -15,6 +15,7 @@ use super::events::{Tip, link_all, lock_chain, record};
 use super::history::seconds;
 use super::schema::{api_tokens, dids, leases, sessions};
 use super::sessions::row::did;
+use super::webhooks::pause_all;
 use crate::domain::{Did, EndReason, NewDid, Timestamp, leap};
 use crate::storage::{Act, Recovered, Recovery, Remembered, Result, StoreError};
 
@@ -52,12 +53,13 @@ const BEGIN_GENERATION: &str = "
 
 /// Times of a clock that was ahead, which others are compared with: with them, jobs would rest, and
 /// what is newer would not count. Digests of then are of an earlier generation. `$1` is the right time.
-const SET_RIGHT: [&str; 6] = [
+const SET_RIGHT: [&str; 7] = [
     "UPDATE leases SET taken_at = least(taken_at, $1), finished_at = least(finished_at, $1)
      WHERE greatest(taken_at, finished_at) > $1",
     "UPDATE instances SET heartbeat_at = $1 WHERE heartbeat_at > $1",
     "UPDATE dids SET fetched_at = $1 WHERE fetched_at > $1",
     "UPDATE api_tokens SET last_used_at = $1 WHERE last_used_at > $1",
+    "UPDATE webhook_deliveries SET next_at = $1 WHERE next_at > $1",
     "UPDATE nonces SET idempotency = NULL WHERE used_at > $1 AND idempotency IS NOT NULL",
     "UPDATE signer_nonces SET idempotency = NULL WHERE used_at > $1 AND idempotency IS NOT NULL",
 ];
@@ -150,6 +152,7 @@ pub(super) async fn recover_in(
         leases_released: leases_released as u64,
         done_again,
     };
+    pause_all(c).await?;
     let tip = lock_chain(c).await?;
     let Tip { sequence, hash } = link_all(c, tip).await?;
     record(c, &recovered.event(recovery.actor.clone(), (sequence, hash))).await?;

@@ -251,6 +251,36 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    webhook_deliveries (webhook, sequence) {
+        webhook -> Uuid,
+        sequence -> Int8,
+        event -> Uuid,
+        state -> Text,
+        attempts -> Int4,
+        next_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+        attempted_at -> Nullable<Timestamptz>,
+        status -> Nullable<Int4>,
+        error -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    webhooks (id) {
+        id -> Uuid,
+        url -> Text,
+        types -> Array<Nullable<Text>>,
+        signature -> Text,
+        secret -> Bytea,
+        key_id -> Text,
+        state -> Text,
+        reason -> Nullable<Text>,
+        last_sequence -> Int8,
+        created_at -> Timestamptz,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     api_tokens,
     dids,
@@ -272,4 +302,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     signer_nonces,
     signers,
     transfers,
+    webhook_deliveries,
+    webhooks,
 );

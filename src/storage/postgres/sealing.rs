@@ -1,6 +1,7 @@
 //! Which keys seal the session keys, and replacing one by another. A key that was wiped or
 //! changed meanwhile is never written back.
 
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bytea, Nullable, Text, Uuid as SqlUuid};
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use super::PostgresStore;
 use super::connection::confirm::confirm;
 use super::connection::statement::Prepared;
-use super::schema::{sealing_keys, sessions};
+use super::schema::{sealing_keys, sessions, webhooks};
 use super::sessions::row::{did, unsigned};
 use crate::domain::{SealedKey, SessionId};
 use crate::storage::{KnownSealingKey, Result, SealedSession};
@@ -22,7 +23,8 @@ const LIST: &str = "
 
 const RETIRE: &str = "
     DELETE FROM sealing_keys
-    WHERE key_id = $1 AND NOT EXISTS (SELECT FROM sessions WHERE sessions.key_id = $1)";
+    WHERE key_id = $1 AND NOT EXISTS (SELECT FROM sessions WHERE sessions.key_id = $1)
+        AND NOT EXISTS (SELECT FROM webhooks WHERE webhooks.key_id = $1)";
 
 /// There are few keys and many sessions: it hops from key to key along the index, and reads
 /// each one's sessions in the order of their ids.
@@ -102,8 +104,10 @@ impl PostgresStore {
                 return Ok(true);
             }
             // It may not have been known at all, and so is not needed either.
-            let needed = sessions::table.filter(sessions::key_id.eq(key_id));
-            let needed: bool = diesel::select(diesel::dsl::exists(needed)).get_result(c).await?;
+            let sessions = sessions::table.filter(sessions::key_id.eq(key_id));
+            let webhooks = webhooks::table.filter(webhooks::key_id.eq(key_id));
+            let needed = exists(sessions).or(exists(webhooks));
+            let needed: bool = diesel::select(needed).get_result(c).await?;
             confirm(c).await?;
             Ok(!needed)
         })

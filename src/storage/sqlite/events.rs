@@ -17,7 +17,7 @@ use crate::storage::readable::readable;
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = events, check_for_backend(Sqlite))]
-struct EventRow {
+pub(super) struct EventRow {
     id: Vec<u8>,
     sequence: Option<i64>,
     type_: String,
@@ -31,7 +31,7 @@ struct EventRow {
 }
 
 impl EventRow {
-    fn read(self) -> QueryResult<Event> {
+    pub(super) fn read(self) -> QueryResult<Event> {
         Ok(Event {
             id: uuid(&self.id)?,
             sequence: number(self.sequence.unwrap_or(0))?,

@@ -32,6 +32,7 @@ mod threads;
 mod tokens;
 mod transfer;
 mod types;
+mod webhooks;
 
 use std::sync::Arc;
 

@@ -8,8 +8,9 @@ use uuid::Uuid;
 use super::SqliteStore;
 use super::dids::mark_revoked;
 use super::events::{Tip, chain_tip, link_all, write};
-use super::schema::{api_tokens, dids, history, instances, leases, sessions};
+use super::schema::{api_tokens, dids, history, instances, leases, sessions, webhook_deliveries};
 use super::types::{did, optional_timestamp};
+use super::webhooks::pause_all;
 use crate::domain::{Did, EndReason, NewDid, Timestamp, leap};
 use crate::storage::history::whole_seconds;
 use crate::storage::{Act, Recovered, Recovery, Remembered, Result};
@@ -101,6 +102,7 @@ pub(super) fn recover_in(
         leases_released: leases_released as u64,
         done_again,
     };
+    pause_all(conn)?;
     let tip = chain_tip(conn)?;
     let Tip { sequence, hash } = link_all(conn, now, tip)?;
     write(conn, now, &recovered.event(recovery.actor.clone(), (sequence, hash)))?;
@@ -126,6 +128,9 @@ fn set_right(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<()> {
         .execute(conn)?;
     diesel::update(api_tokens::table.filter(api_tokens::last_used_at.gt(now)))
         .set(api_tokens::last_used_at.eq(now))
+        .execute(conn)?;
+    diesel::update(webhook_deliveries::table.filter(webhook_deliveries::next_at.gt(now)))
+        .set(webhook_deliveries::next_at.eq(now))
         .execute(conn)?;
     for table in ["session_nonces", "signer_nonces"] {
         let forget = format!("UPDATE {table} SET idempotency = NULL WHERE used_at > ?");

@@ -116,6 +116,36 @@ diesel::table! {
 }
 
 diesel::table! {
+    webhooks (id) {
+        id -> Binary,
+        url -> Text,
+        types -> Text,
+        signature -> Text,
+        secret -> Binary,
+        key_id -> Text,
+        state -> Text,
+        reason -> Nullable<Text>,
+        last_sequence -> BigInt,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    webhook_deliveries (webhook, sequence) {
+        webhook -> Binary,
+        sequence -> BigInt,
+        event -> Binary,
+        state -> Text,
+        attempts -> BigInt,
+        next_at -> Nullable<BigInt>,
+        created_at -> BigInt,
+        attempted_at -> Nullable<BigInt>,
+        status -> Nullable<BigInt>,
+        error -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     publications (digest) {
         digest -> Binary,
         content -> Binary,
@@ -251,4 +281,5 @@ diesel::table! {
 }
 
 diesel::allow_tables_to_appear_in_same_query!(sessions, nonces);
+diesel::allow_tables_to_appear_in_same_query!(webhooks, webhook_deliveries);
 diesel::allow_tables_to_appear_in_same_query!(record_owners, records, record_blobs);

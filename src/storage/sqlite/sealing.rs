@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 
 use super::SqliteStore;
-use super::schema::{sealing_keys, sessions};
+use super::schema::{sealing_keys, sessions, webhooks};
 use super::types::{did, number, uuid};
 use crate::domain::{SealedKey, SessionId};
 use crate::storage::{KnownSealingKey, Result, SealedSession};
@@ -64,9 +64,11 @@ fn add(conn: &mut SqliteConnection, key_id: &str, check_value: &[u8]) -> QueryRe
     Ok(())
 }
 
-/// `false` when a session needs the key.
+/// `false` when a session or a webhook needs the key.
 fn retire(conn: &mut SqliteConnection, key_id: &str) -> QueryResult<bool> {
-    if sessions_with(conn, key_id)? > 0 {
+    let webhooks = webhooks::table.filter(webhooks::key_id.eq(key_id));
+    let webhooks: i64 = webhooks.count().get_result(conn)?;
+    if sessions_with(conn, key_id)? > 0 || webhooks > 0 {
         return Ok(false);
     }
     diesel::delete(sealing_keys::table.find(key_id)).execute(conn)?;

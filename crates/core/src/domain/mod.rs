@@ -23,6 +23,7 @@ mod publication;
 mod record;
 mod session;
 mod token;
+mod webhook;
 mod word;
 
 pub use claim::{
@@ -68,6 +69,11 @@ pub use session::{
 };
 pub use token::{
     ApiToken, Binding, InvalidToken, NewToken, TokenHash, TokenScope, TokenScopes, TokenText,
+};
+pub use webhook::{
+    Delivery, DeliveryState, HeardType, InvalidHeardType, MAX_ATTEMPTS, MAX_RETRY_AFTER_SECONDS,
+    MAX_WEBHOOK_TYPES, MAX_WEBHOOKS, Webhook, WebhookKey, WebhookSignature, WebhookState, hears,
+    retry_after, webhook_body,
 };
 pub use word::{MAX_WORD_LEN, is_word};
 

@@ -24,12 +24,14 @@ pub enum TokenScope {
     Events,
     /// Reads events.
     Audit,
+    /// Says where events are sent.
+    Webhooks,
     /// Every other scope, and the operator's calls.
     Admin,
 }
 
 impl TokenScope {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Sessions,
         Self::SessionKeys,
         Self::Nonces,
@@ -39,6 +41,7 @@ impl TokenScope {
         Self::Records,
         Self::Events,
         Self::Audit,
+        Self::Webhooks,
         Self::Admin,
     ];
 
@@ -54,6 +57,7 @@ impl TokenScope {
             Self::Records => "records",
             Self::Events => "events",
             Self::Audit => "audit",
+            Self::Webhooks => "webhooks",
             Self::Admin => "admin",
         }
     }

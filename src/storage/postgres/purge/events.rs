@@ -7,6 +7,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bytea, Double};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::Count;
 use crate::storage::Result;
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::connection::statement::Prepared;
@@ -15,20 +16,42 @@ use crate::storage::postgres::schema::{event_chain, event_heads};
 use crate::storage::postgres::sessions::row::unsigned;
 use crate::storage::purge::log_cut;
 
-/// The newest head with nothing before it that is younger than the retention. `$1` is that.
-const HEAD: &str = "
-    SELECT sequence, hash FROM event_heads
-    WHERE sequence > (SELECT cut_sequence FROM event_chain)
-        AND sequence < coalesce(
+/// The first event that stays: it is younger than the retention (`$1`), or it is younger than `$2` and
+/// a webhook is still to be sent it.
+macro_rules! first_to_stay {
+    () => {
+        "least(
             (
                 SELECT sequence FROM events
                 WHERE sequence > (SELECT cut_sequence FROM event_chain)
                     AND at >= now() - make_interval(secs => $1)
                 ORDER BY sequence LIMIT 1
             ),
+            (
+                SELECT sequence FROM events
+                WHERE at >= now() - make_interval(secs => $2) AND sequence >= (
+                    SELECT least(
+                        (SELECT min(last_sequence) + 1 FROM webhooks),
+                        (
+                            SELECT min(sequence) FROM webhook_deliveries
+                            WHERE state IN ('pending', 'dead')
+                        )
+                    )
+                )
+                ORDER BY sequence LIMIT 1
+            ),
             9223372036854775807
-        )
-    ORDER BY sequence DESC LIMIT 1";
+        )"
+    };
+}
+
+/// The newest head with nothing before it that stays.
+const HEAD: &str = concat!(
+    "SELECT sequence, hash FROM event_heads
+    WHERE sequence > (SELECT cut_sequence FROM event_chain) AND sequence < ",
+    first_to_stay!(),
+    " ORDER BY sequence DESC LIMIT 1"
+);
 
 const DELETE: &str = "
     DELETE FROM events WHERE ctid = ANY (ARRAY(
@@ -38,23 +61,15 @@ const DELETE: &str = "
     ))";
 
 /// What the purge would delete.
-pub(super) const PREVIEW: &str = "
-    SELECT count(*) FROM events
+const PREVIEW: &str = concat!(
+    "SELECT count(*) FROM events
     WHERE sequence <= greatest(
         (SELECT cut_sequence FROM event_chain),
-        (
-            SELECT max(sequence) FROM event_heads
-            WHERE sequence < coalesce(
-                (
-                    SELECT sequence FROM events
-                    WHERE sequence > (SELECT cut_sequence FROM event_chain)
-                        AND at >= now() - make_interval(secs => $1)
-                    ORDER BY sequence LIMIT 1
-                ),
-                9223372036854775807
-            )
-        )
-    )";
+        (SELECT max(sequence) FROM event_heads WHERE sequence < ",
+    first_to_stay!(),
+    ")
+    )"
+);
 
 #[derive(QueryableByName)]
 struct Head {
@@ -66,9 +81,14 @@ struct Head {
 
 impl PostgresStore {
     /// Deletes up to `limit` events of what is cut off.
-    pub(super) async fn cut_events(&self, retention: Duration, limit: u32) -> Result<u64> {
+    pub(super) async fn cut_events(
+        &self,
+        retention: Duration,
+        undelivered: Duration,
+        limit: u32,
+    ) -> Result<u64> {
         self.transaction("cut_events", async |c| {
-            move_cut(c, retention).await?;
+            move_cut(c, retention, undelivered).await?;
             let delete = sql_query(DELETE).bind::<BigInt, _>(i64::from(limit));
             unsigned(Prepared(delete).execute(c).await?)
         })
@@ -78,8 +98,14 @@ impl PostgresStore {
 
 /// Says up to where the log is cut, before anything is deleted: whenever this stops, the chain says
 /// what may be missing.
-async fn move_cut(c: &mut AsyncPgConnection, retention: Duration) -> QueryResult<()> {
-    let find = sql_query(HEAD).bind::<Double, _>(retention.as_secs_f64());
+async fn move_cut(
+    c: &mut AsyncPgConnection,
+    retention: Duration,
+    undelivered: Duration,
+) -> QueryResult<()> {
+    let find = sql_query(HEAD)
+        .bind::<Double, _>(retention.as_secs_f64())
+        .bind::<Double, _>(undelivered.as_secs_f64());
     let head: Option<Head> = Prepared(find).get_result(c).await.optional()?;
     let Some(Head { sequence, hash }) = head else { return Ok(()) };
     let tip = lock_chain(c).await?;
@@ -91,4 +117,17 @@ async fn move_cut(c: &mut AsyncPgConnection, retention: Duration) -> QueryResult
     diesel::delete(older).execute(c).await?;
     record(c, &log_cut(sequence, &hash)).await?;
     link_all(c, tip).await.map(drop)
+}
+
+/// How many events the purge would delete.
+pub(super) async fn preview(
+    c: &mut AsyncPgConnection,
+    retention: Duration,
+    undelivered: Duration,
+) -> QueryResult<u64> {
+    let count = sql_query(PREVIEW)
+        .bind::<Double, _>(retention.as_secs_f64())
+        .bind::<Double, _>(undelivered.as_secs_f64());
+    let Count { count } = Prepared(count).get_result(c).await?;
+    unsigned(count)
 }

@@ -97,6 +97,23 @@ const FORGET_PUBLICATIONS: &str = "
 const PREVIEW_PUBLICATIONS: &str = "
     SELECT count(*) FROM publications WHERE at < now() - make_interval(secs => $1)";
 
+/// Deliveries that are past their retention.
+macro_rules! old_deliveries {
+    () => {
+        "webhook_deliveries
+        WHERE (state = 'delivered' AND created_at < now() - make_interval(secs => $1))
+            OR (state IN ('pending', 'dead') AND created_at < now() - make_interval(secs => $2))"
+    };
+}
+
+const DELETE_DELIVERIES: &str = concat!(
+    "DELETE FROM webhook_deliveries WHERE ctid = ANY (ARRAY(SELECT ctid FROM ",
+    old_deliveries!(),
+    " LIMIT $3 FOR UPDATE SKIP LOCKED))"
+);
+
+const PREVIEW_DELIVERIES: &str = concat!("SELECT count(*) FROM ", old_deliveries!());
+
 const PREVIEW_OVERDUE: &str = "
     SELECT count(*) FILTER (WHERE reason = 'expired') AS first,
            count(*) FILTER (WHERE reason = 'idle') AS second
@@ -183,8 +200,8 @@ impl PostgresStore {
                 })
                 .await
             }
-            PurgeStep::DeleteEvents { retention } => {
-                let events_deleted = self.cut_events(retention, limit).await?;
+            PurgeStep::DeleteEvents { retention, undelivered } => {
+                let events_deleted = self.cut_events(retention, undelivered, limit).await?;
                 Ok(Purged { events_deleted, ..Purged::default() })
             }
             PurgeStep::DeleteUnusedDids { unused } => {
@@ -210,6 +227,17 @@ impl PostgresStore {
                 self.write("forget_publications", async |c| {
                     let publications_forgotten = delete(c, FORGET_PUBLICATIONS, kept, rows).await?;
                     Ok(Purged { publications_forgotten, ..Purged::default() })
+                })
+                .await
+            }
+            PurgeStep::DeleteDeliveries { delivered, undelivered } => {
+                self.write("delete_deliveries", async |c| {
+                    let query = sql_query(DELETE_DELIVERIES)
+                        .bind::<Double, _>(delivered.as_secs_f64())
+                        .bind::<Double, _>(undelivered.as_secs_f64())
+                        .bind::<BigInt, _>(rows);
+                    let deliveries_deleted = unsigned(Prepared(query).execute(c).await?)?;
+                    Ok(Purged { deliveries_deleted, ..Purged::default() })
                 })
                 .await
             }
@@ -239,8 +267,8 @@ impl PostgresStore {
                     PurgeStep::DeleteSignerNonces { margin } => {
                         all.signer_nonces_deleted = count(c, PREVIEW_SIGNER_NONCES, margin).await?;
                     }
-                    PurgeStep::DeleteEvents { retention } => {
-                        all.events_deleted = count(c, events::PREVIEW, retention).await?;
+                    PurgeStep::DeleteEvents { retention, undelivered } => {
+                        all.events_deleted = events::preview(c, retention, undelivered).await?;
                     }
                     PurgeStep::DeleteUnusedDids { unused } => {
                         all.dids_deleted = count(c, PREVIEW_UNUSED_DIDS, unused).await?;
@@ -257,6 +285,13 @@ impl PostgresStore {
                     }
                     PurgeStep::ForgetPublications { kept } => {
                         all.publications_forgotten = count(c, PREVIEW_PUBLICATIONS, kept).await?;
+                    }
+                    PurgeStep::DeleteDeliveries { delivered, undelivered } => {
+                        let query = sql_query(PREVIEW_DELIVERIES)
+                            .bind::<Double, _>(delivered.as_secs_f64())
+                            .bind::<Double, _>(undelivered.as_secs_f64());
+                        let rows = Prepared(query).get_result::<Count>(c);
+                        all.deliveries_deleted = unsigned(rows.await?.count)?;
                     }
                 }
             }

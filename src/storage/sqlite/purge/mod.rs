@@ -14,7 +14,7 @@ use super::claims::sessions::ClaimedSession;
 use super::schema::{dids, sessions};
 use super::sessions::endings::record_end;
 use super::types::{micros, number, stored};
-use super::{SqliteStore, publications};
+use super::{SqliteStore, publications, webhooks};
 use crate::domain::{Cursor, End, EndReason, SessionState, Timestamp};
 use crate::storage::readable::readable;
 use crate::storage::{PurgeBatch, PurgeStep, Purged, Result};
@@ -33,8 +33,9 @@ impl SqliteStore {
             PurgeStep::DeleteSignerNonces { margin } => {
                 return self.delete_signer_nonces(margin, from.clone(), limit).await;
             }
-            PurgeStep::DeleteEvents { retention } => {
-                let cut = move |conn: &mut _, now| events::cut(conn, now, retention, limit);
+            PurgeStep::DeleteEvents { retention, undelivered } => {
+                let cut =
+                    move |conn: &mut _, now| events::cut(conn, now, retention, undelivered, limit);
                 self.0.write("purge", cut).await?
             }
             PurgeStep::DeleteUnusedDids { unused } => {
@@ -57,6 +58,13 @@ impl SqliteStore {
                 let forget = move |conn: &mut _, now| publications::forget(conn, now, kept, limit);
                 let publications_forgotten = self.0.write("purge", forget).await?;
                 Purged { publications_forgotten, ..Purged::default() }
+            }
+            PurgeStep::DeleteDeliveries { delivered, undelivered } => {
+                let delete = move |conn: &mut _, now| {
+                    webhooks::delete_old(conn, now, delivered, undelivered, limit)
+                };
+                let deliveries_deleted = self.0.write("purge", delete).await?;
+                Purged { deliveries_deleted, ..Purged::default() }
             }
         };
         Ok(PurgeBatch::of_index(purged, limit))

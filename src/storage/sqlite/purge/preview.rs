@@ -10,6 +10,7 @@ use crate::storage::sqlite::schema::{
     nonces, publications, record_blobs, record_owners, records, sessions, signer_nonces,
 };
 use crate::storage::sqlite::types::number;
+use crate::storage::sqlite::webhooks;
 use crate::storage::{PurgeStep, Purged, Result};
 
 impl SqliteStore {
@@ -48,8 +49,8 @@ fn preview(
                 let expired = signer_nonces::table.filter(expired);
                 purged.signer_nonces_deleted = number(expired.count().get_result(conn)?)?;
             }
-            PurgeStep::DeleteEvents { retention } => {
-                purged.events_deleted = events::preview(conn, now, retention)?;
+            PurgeStep::DeleteEvents { retention, undelivered } => {
+                purged.events_deleted = events::preview(conn, now, retention, undelivered)?;
             }
             PurgeStep::DeleteUnusedDids { unused } => {
                 let unused = unused_dids(before(now, unused));
@@ -81,6 +82,9 @@ fn preview(
                 let old = publications::at.lt(before(now, kept));
                 let old = publications::table.filter(old);
                 purged.publications_forgotten = number(old.count().get_result(conn)?)?;
+            }
+            PurgeStep::DeleteDeliveries { delivered, undelivered } => {
+                purged.deliveries_deleted = webhooks::count_old(conn, now, delivered, undelivered)?;
             }
         }
     }

@@ -55,6 +55,11 @@ own_types! {
     TokenRevoked = "token.revoked",
     TransferBegan = "transfer.began",
     TransferCancelled = "transfer.cancelled",
+    WebhookChanged = "webhook.changed",
+    WebhookCreated = "webhook.created",
+    WebhookDeleted = "webhook.deleted",
+    /// Its receiver said that it is gone.
+    WebhookDisabled = "webhook.disabled",
 }
 
 /// The type of an event: what happened, in words that programs choose by.
