@@ -28,8 +28,8 @@ use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
 use crate::services::{
     AdminToken, Agents, Claims, Dids, Erasure, Events, Evidence, Heads, Instances, Journal,
-    Readiness, Records, Sealer, SealingError, SealingKeys, ServiceError, Sessions, Statistics,
-    Tokens, Verdicts, admit_keys,
+    Readiness, Records, Sealer, SealingError, SealingKeys, Searches, ServiceError, Sessions,
+    Statistics, Tokens, Verdicts, admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
 use crate::storage::{self, ClaimLimits, Departure, Finding, Store, StoreError};
@@ -242,6 +242,7 @@ impl Application {
             readiness: Readiness::new(store.clone(), clock.clone()),
             statistics: Statistics::new(store.clone()),
             instances: Instances::new(store.clone()),
+            searches: Searches::new(store.clone()),
             bodies: Shares::new(
                 config.limits.body_bytes,
                 config.limits.body_bytes_per_peer,

@@ -39,6 +39,7 @@ mod path;
 mod peer;
 mod problem;
 mod records;
+mod search;
 mod sessions;
 mod stats;
 mod target;
@@ -57,8 +58,8 @@ use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
 use crate::services::{
-    Agents, Claims, Dids, Erasure, Events, Instances, Readiness, Records, Sessions, Statistics,
-    Tokens, Verdicts,
+    Agents, Claims, Dids, Erasure, Events, Instances, Readiness, Records, Searches, Sessions,
+    Statistics, Tokens, Verdicts,
 };
 
 /// What handlers work with. Both listeners get it as `web::Data<State>`.
@@ -75,6 +76,7 @@ pub struct State {
     pub readiness: Readiness,
     pub statistics: Statistics,
     pub instances: Instances,
+    pub searches: Searches,
     /// The room that bodies share while they arrive.
     pub bodies: Shares,
     pub metrics: Arc<Metrics>,

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::auth::{Access, Bound, in_namespace, or_agent, or_owner};
+use super::auth::{Access, Bound, either, in_namespace, or_agent, or_owner};
 use super::call::Entry;
 use super::path::Path;
 use super::{
     claims, dids, erasure, events, forward_auth, identifiers, instances, namespaces, nonces,
-    records, sessions, stats, verify,
+    records, search, sessions, stats, verify,
 };
 use crate::domain::TokenScope;
 
@@ -44,6 +44,7 @@ pub(super) fn table() -> Vec<Path> {
             .put(Entry::of_records(or_owner(Records)).asking(records::before_put), records::put)
             .delete(or_owner(Records), records::delete),
         Path::new("/v1/events").post(Entry::of_events(Events), events::publish).get(Audit, events::read),
+        Path::new("/v1/search").get(either(Sessions, Dids), search::search),
         Path::new("/v1/stats").get(Admin, stats::stats),
         Path::new("/v1/instances").get(Admin, instances::list),
         // The handlers of these ask for it themselves, unless the configuration opens them:

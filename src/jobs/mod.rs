@@ -1,5 +1,5 @@
 //! Work that no call asks for: the purge, backups, the links and heads of the log of events,
-//! unfinished revocations, samples for gauges, the clock, the heartbeat.
+//! unfinished revocations, missing words of the search, samples for gauges, the clock, the heartbeat.
 //!
 //! Each job has an interval, with jitter, so that instances do not run it at the same moment. A job
 //! that only one instance may run at a time takes a lease in the database first.
@@ -14,6 +14,7 @@ pub mod purge;
 mod revocations;
 mod sample;
 mod scheduler;
+mod words;
 
 use std::sync::Arc;
 
@@ -115,6 +116,11 @@ impl Jobs {
         running.spawn(
             schedule(events::NAME, events::INTERVAL, false)
                 .run(async move |_: &mut LeaseKeeper| events::run(&s, &m).await),
+        );
+        let s = store.clone();
+        running.spawn(
+            schedule(words::NAME, words::INTERVAL, false)
+                .run(async move |keeper: &mut LeaseKeeper| words::run(&s, keeper).await),
         );
         running.spawn(events::follow(store.clone(), metrics.clone(), stop.clone()));
         let heads = Mutex::new(heads);

@@ -27,7 +27,7 @@ pub const fn newest() -> &'static str {
 }
 
 /// The data that reverting each migration deletes, where it deletes any.
-const LOSSES: [(&str, Option<&str>); 17] = [
+const LOSSES: [(&str, Option<&str>); 18] = [
     (
         "2026-11-20-000001_sessions",
         Some("every session and its nonces, which can then be accepted again"),
@@ -84,6 +84,7 @@ const LOSSES: [(&str, Option<&str>); 17] = [
         ),
     ),
     ("2026-11-30-000150_token_namespaces", Some("every token that is bound to a namespace")),
+    ("2026-12-01-000170_search", None),
 ];
 
 /// What is deleted when the migration of this name is reverted; `None` when nothing is.

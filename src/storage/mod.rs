@@ -24,6 +24,7 @@ mod records;
 mod recovery;
 mod restore;
 mod sealing;
+mod search;
 mod sessions;
 pub mod sqlite;
 mod statistics;

@@ -47,6 +47,7 @@ mod resolution;
 mod revocation;
 mod routing;
 mod scopes;
+mod search;
 mod secrets;
 mod session_ends;
 mod session_keys;

@@ -33,6 +33,7 @@ pub(crate) const PATHS: [(&str, &str); 26] = [
     ("/v1/records/did:web:a.example/usage", "GET, HEAD"),
     ("/v1/records/did:web:a.example/sync/r", "DELETE, GET, HEAD, PUT"),
     ("/v1/events", "GET, HEAD, POST"),
+    ("/v1/search", "GET, HEAD"),
     ("/v1/stats", "GET, HEAD"),
     ("/v1/instances", "GET, HEAD"),
 ];

@@ -51,6 +51,7 @@ mod recovered_claims;
 mod recovery;
 mod recovery_ahead;
 mod sealing;
+mod search;
 mod session_batches;
 mod session_ends;
 mod session_lists;

@@ -79,8 +79,8 @@ OPERATIONS = {
     "list_did_methods": "identifiers.methods",
     "read_did_properties": "identifiers.properties",
 }
-#: Events and instances, which these clients do not call yet.
-LATER = {"publish_events", "read_events", "list_instances"}
+#: Events, instances and the search, which these clients do not call yet.
+LATER = {"publish_events", "read_events", "list_instances", "search"}
 #: What is for proxies, the document itself, and what is called later.
 NOT_CALLED = {"forward_auth", "openapi"} | LATER
 

@@ -95,8 +95,8 @@ test("filters are the parameters of the query", () => {
   same<Query<"list_dids">, Omit<onceguard.DidFilter, "pageSize">>(true);
 });
 
-/** Events and instances, which these clients do not call yet. */
-type Later = "publish_events" | "read_events" | "list_instances";
+/** Events, instances and the search, which these clients do not call yet. */
+type Later = "publish_events" | "read_events" | "list_instances" | "search";
 
 test("each operation is a method", () => {
   const { sessions, claims, namespaces, dids, records, identifiers } = client;

@@ -25,6 +25,7 @@ mod recovery;
 mod restore;
 mod schema;
 mod sealing;
+mod search;
 mod sessions;
 mod statistics;
 mod tokens;
