@@ -23,6 +23,7 @@ mod readable;
 mod records;
 mod recovery;
 mod restore;
+mod row_security;
 mod sealing;
 mod search;
 mod sessions;

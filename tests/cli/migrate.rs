@@ -3,8 +3,9 @@
 use rstest::rstest;
 
 use crate::support::{
+    Caller,
     Database::{self, Postgres, Sqlite},
-    Home, PostgresDatabase, wait_for,
+    Home, PostgresDatabase, http_client, unique, wait_for,
 };
 use crate::{assert_failed, json, migrated};
 
@@ -178,4 +179,53 @@ async fn nothing_is_reverted_below_an_instance_that_serves(
     assert_eq!(status["pending"], 0);
     serving.stop().await.success();
     home.run(&["migrate", "redo", "--yes"]).await.success();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rls_needs_postgresql() {
+    let home = migrated(Sqlite).await;
+    for arguments in [&["migrate", "rls"][..], &["migrate", "rls", "--drop"]] {
+        assert_failed(&home.run(arguments).await, 4, &["SQLite", "PostgreSQL"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rls_is_turned_on_and_off_while_an_instance_serves() {
+    let home = migrated(Postgres).await;
+    home.run(&["seed"]).await.success();
+    let process = home.start().await;
+    let (raw, role) = (home.raw().await, format!("reports_{}", unique()));
+    let told = home.run(&["migrate", "rls", "--reader", &role]).await.success();
+    assert!(told.contains(&role), "{told}");
+    let did = raw.text("client_did FROM sessions LIMIT 1").await;
+    raw.execute(&format!("SET ROLE {role}")).await;
+    assert_eq!(raw.number("count(*) FROM sessions").await, 0);
+    raw.execute(&format!("SET onceguard.did = '{did}'")).await;
+    let (all, own) = (
+        raw.number("count(*) FROM sessions").await,
+        raw.number(&format!("count(*) FROM sessions WHERE '{did}' IN (client_did, server_did)"))
+            .await,
+    );
+    assert!(all > 0 && all == own, "{all} {own}");
+    raw.execute("RESET ROLE").await;
+
+    // The service goes on, and so do commands.
+    let caller = Caller::new(
+        http_client().build().unwrap(),
+        format!("http://{}", process.api),
+        Some(&home.token()),
+    );
+    caller.session().await;
+    home.run(&["doctor"]).await.success();
+    raw.execute("DROP POLICY rows_of_a_did ON dids").await;
+    let doctor = home.run(&["doctor"]).await.success();
+    assert!(doctor.contains("not for dids: run `onceguard migrate rls` again"), "{doctor}");
+    home.run(&["migrate", "rls", "--reader", &role]).await.success();
+    let told = home.run(&["migrate", "rls", "--drop"]).await.success();
+    assert!(told.contains(&role), "{told}");
+    let again = home.run(&["migrate", "rls", "--drop"]).await;
+    assert!(again.stderr.contains("nothing to drop"), "{again:?}");
+    caller.session().await;
+    assert_eq!(process.stop().await.code(), 0);
+    raw.execute(&format!("DROP ROLE {role}")).await;
 }

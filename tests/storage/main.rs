@@ -50,6 +50,7 @@ mod records;
 mod recovered_claims;
 mod recovery;
 mod recovery_ahead;
+mod row_security;
 mod sealing;
 mod search;
 mod session_batches;

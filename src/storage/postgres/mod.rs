@@ -23,6 +23,7 @@ mod purge;
 mod records;
 mod recovery;
 mod restore;
+mod row_security;
 mod schema;
 mod sealing;
 mod search;
