@@ -46,6 +46,7 @@ mod replays;
 mod resolution;
 mod revocation;
 mod routing;
+mod row_security;
 mod scopes;
 mod search;
 mod secrets;

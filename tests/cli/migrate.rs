@@ -45,7 +45,7 @@ async fn up_applies_once_and_status_tells(#[values(Sqlite, Postgres)] on: Databa
 async fn down_does_nothing_without_a_yes(#[values(Sqlite, Postgres)] on: Database) {
     let home = migrated(on).await;
     let finished = home.run(&["migrate", "down"]).await;
-    assert_failed(&finished, 4, &["This deletes ", "pass --yes"]);
+    assert_failed(&finished, 4, &["_search. No data is deleted.", "pass --yes"]);
     // Down to the migration before this one.
     let status = json(home.run(&["migrate", "status", "--json"]).await);
     let names = status["migrations"].as_array().unwrap();
@@ -53,8 +53,11 @@ async fn down_does_nothing_without_a_yes(#[values(Sqlite, Postgres)] on: Databas
     let history = names.iter().position(is_history).unwrap();
     let to_history = (names.len() - history).to_string();
     let finished = home.run(&["migrate", "down", &to_history]).await;
-    let words =
-        ["what shows that the database went back in time", "when the database was last recovered"];
+    let words = [
+        "This deletes ",
+        "what shows that the database went back in time",
+        "when the database was last recovered",
+    ];
     assert_failed(&finished, 4, &words);
     let all = home.run(&["migrate", "down", "--all"]).await;
     let words = ["every session and its nonces", "every DID, revocations included", "API token"];

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use onceguard::domain::{Did, NewDid, Opened, Precondition};
+use onceguard::domain::{Did, DidFilter, NewDid, Opened, PageRequest, Precondition};
 use onceguard::storage::{Store, StoreError};
 use rstest::rstest;
 use url::Url;
@@ -106,7 +106,7 @@ async fn a_reader_sees_the_rows_of_its_did_and_no_others() {
     assert_eq!(counts(raw).await, [1; 9]);
 
     raw.execute("RESET ROLE").await;
-    assert_eq!(store.open_rows().await.unwrap(), [next.clone()]);
+    assert_eq!(store.open_rows().await.unwrap(), std::slice::from_ref(&next));
     assert_eq!(store.open_rows().await.unwrap(), Vec::<String>::new());
     assert_eq!(raw.number("count(*) FROM pg_policy").await, 0);
     let secured = "count(*) FROM pg_class WHERE relrowsecurity OR relforcerowsecurity";
@@ -156,7 +156,7 @@ async fn serving_as(store: &TestStore, role: &str) -> Store {
     store_at(&database_url(url.as_str())).await
 }
 
-fn unavailable<T: std::fmt::Debug>(answer: Result<T, StoreError>) {
+fn unavailable<T: std::fmt::Debug>(answer: &Result<T, StoreError>) {
     assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
 }
 
@@ -184,14 +184,14 @@ async fn the_service_fails_rather_than_read_through_a_policy() {
         ))
         .await;
     }
-    unavailable(service.did(&revoked).await);
-    unavailable(service.open_session(open()).await);
-    unavailable(service.session(session.id).await);
-    unavailable(service.list_dids(&Default::default(), &page()).await);
+    unavailable(&service.did(&revoked).await);
+    unavailable(&service.open_session(open()).await);
+    unavailable(&service.session(session.id).await);
+    unavailable(&service.list_dids(&DidFilter::default(), &page()).await);
     for asked in ask_all(&service, &[spent.clone(), by_revoked.clone()]).await {
-        unavailable(asked);
+        unavailable(&asked);
     }
-    unavailable(ask_all(&service, &[in_session(session.id, a_nonce())]).await.remove(0));
+    unavailable(&ask_all(&service, &[in_session(session.id, a_nonce())]).await.remove(0));
     let findings = service.findings().await.unwrap();
     let fatal = findings.iter().find(|finding| finding.what.contains("BYPASSRLS")).unwrap();
     assert!(fatal.fatal && fatal.what.contains("dids") && fatal.what.contains(&role), "{fatal:?}");
@@ -213,8 +213,8 @@ async fn the_service_fails_rather_than_read_through_a_policy() {
     drop_role(raw, &role).await;
 }
 
-fn page() -> onceguard::domain::PageRequest {
-    onceguard::domain::PageRequest { limit: 10, after: None }
+fn page() -> PageRequest {
+    PageRequest { limit: 10, after: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,7 +72,8 @@ const COLUMNS: &str = "
 
 /// The roles that the policies are for.
 const READERS: &str = "
-    SELECT DISTINCT quote_ident(rolname) AS name FROM pg_policy
+    SELECT DISTINCT quote_ident(rolname) AS name, quote_ident(current_schema()) AS schema
+    FROM pg_policy
     JOIN pg_roles ON pg_roles.oid = ANY (polroles)
     WHERE polname = $1 AND polrelid = ANY (
         SELECT to_regclass(name) FROM unnest($2) AS secured (name)
@@ -139,6 +140,8 @@ struct Columns {
 struct Reader {
     #[diesel(sql_type = Text)]
     name: String,
+    #[diesel(sql_type = Text)]
+    schema: String,
 }
 
 #[derive(QueryableByName)]
@@ -240,9 +243,12 @@ async fn take_away(c: &mut AsyncPgConnection) -> QueryResult<Vec<String>> {
             ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY"
         ))
         .await?;
-        for Reader { name } in &readers {
+        for Reader { name, .. } in &readers {
             c.batch_execute(&format!("REVOKE SELECT ON {table} FROM {name}")).await?;
         }
+    }
+    for Reader { name, schema } in &readers {
+        c.batch_execute(&format!("REVOKE USAGE ON SCHEMA {schema} FROM {name}")).await?;
     }
     Ok(readers.into_iter().map(|reader| reader.name).collect())
 }
