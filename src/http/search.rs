@@ -45,7 +45,7 @@ impl<'a> View<'a> {
 /// Search stored DIDs and sessions by their words, newest first.
 ///
 /// A DID is found by the words of its text, a session by the names, texts and numbers of its metadata. A
-/// word is a run of letters and digits, whatever their case. What is found has all the words of q, as
+/// word is a run of letters and digits; upper and lower case are the same. What is found has all the words of q, as
 /// whole words. A token with the scope `dids` finds DIDs, one with `sessions` finds sessions in any
 /// state.
 #[utoipa::path(

@@ -1,4 +1,4 @@
-//! Search by words, for whoever may list what is found.
+//! Search by words.
 
 use super::ServiceError;
 use crate::domain::{PageRequest, Search, Searched};

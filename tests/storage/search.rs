@@ -274,7 +274,7 @@ async fn what_has_no_words_yet_refuses_a_search_until_it_has(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn words_leave_with_the_metadata_whoever_changes_it(
+async fn words_leave_with_metadata_that_is_changed_by_hand(
     #[values(Sqlite, Postgres)] on: Database,
 ) {
     let store = on.store().await;

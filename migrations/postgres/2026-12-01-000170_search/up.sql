@@ -12,7 +12,7 @@ CREATE INDEX sessions_words ON sessions USING gin (words) WHERE words IS NOT NUL
 CREATE INDEX dids_without_words ON dids (did) WHERE words IS NULL;
 CREATE INDEX sessions_without_words ON sessions (id) WHERE words IS NULL AND metadata <> '{}';
 
--- Words leave with the metadata that they are of, whoever changes it.
+-- Words leave with the metadata that they are of, also when it is changed by hand.
 CREATE FUNCTION sessions_words_leave() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.words := NULL;

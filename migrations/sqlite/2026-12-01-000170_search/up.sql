@@ -17,7 +17,7 @@ CREATE UNIQUE INDEX sessions_words ON sessions (words) WHERE words IS NOT NULL;
 CREATE INDEX dids_without_words ON dids (did) WHERE words IS NULL;
 CREATE INDEX sessions_without_words ON sessions (id) WHERE words IS NULL AND metadata <> '{}';
 
--- Words leave with what they are of, whoever changes it.
+-- Words leave with what they are of, also when it is changed by hand.
 CREATE TRIGGER dids_words_leave AFTER DELETE ON dids
 WHEN OLD.words IS NOT NULL
 BEGIN

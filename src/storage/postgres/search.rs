@@ -23,7 +23,8 @@ use crate::storage::Result;
 use crate::storage::readable::readable;
 use crate::storage::search::{Place, page_of};
 
-/// By the indexes of what has no words; the order has the planner use them, whatever it expects.
+/// By the indexes of what has no words. The order makes the planner use them, also where it expects many
+/// rows.
 pub(super) const PENDING: &str = "
     SELECT EXISTS (SELECT FROM (
             SELECT did FROM dids WHERE words IS NULL ORDER BY did LIMIT 1

@@ -53,7 +53,7 @@ impl Words {
     /// Those of the names, texts and numbers; `None` where there is no metadata.
     #[must_use]
     pub fn of_metadata(metadata: &Metadata) -> Option<Self> {
-        if *metadata == Metadata::default() {
+        if metadata.as_str() == "{}" {
             return None;
         }
         let mut words = Self::default();
