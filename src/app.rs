@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::budget::{Connections, Shares};
 use crate::clock::Clock;
-use crate::config::{Config, DatabaseUrl};
+use crate::config::{Config, DatabaseUrl, Setting};
 use crate::data_dir::{self, API_ADDRESS_FILE, DataDirError, DataDirLock, OPS_ADDRESS_FILE};
 use crate::http::State;
 use crate::http::access_log::StrangersLines;
@@ -232,6 +232,7 @@ impl Application {
         let state = Data::new(State {
             agents,
             erasure: Erasure::new(store.clone(), dids.clone(), records.clone()),
+            evidence: evidence.clone(),
             events: Events::new(store.clone(), &config.events, metrics.clone()),
             records,
             sessions,
@@ -296,6 +297,11 @@ impl Application {
         } else {
             tracing::info!("there is nothing to read again: no certificate is configured");
         }
+    }
+
+    /// Writes into the log that this instance started, with these settings.
+    pub async fn record_start(&self, settings: &[Setting]) -> Result<(), ServiceError> {
+        self.state.instances.record_start(&self.api_address.to_string(), settings).await
     }
 
     /// Stops in order: readiness turns 503, accepting stops, requests in flight are answered,

@@ -58,8 +58,8 @@ use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
 use crate::services::{
-    Agents, Claims, Dids, Erasure, Events, Instances, Readiness, Records, Searches, Sessions,
-    Statistics, Tokens, Verdicts,
+    Agents, Claims, Dids, Erasure, Events, Evidence, Instances, Readiness, Records, Searches,
+    Sessions, Statistics, Tokens, Verdicts,
 };
 
 /// What handlers work with. Both listeners get it as `web::Data<State>`.
@@ -71,6 +71,7 @@ pub struct State {
     pub records: Records,
     pub erasure: Erasure,
     pub events: Events,
+    pub evidence: Evidence,
     pub tokens: Tokens,
     pub verdicts: Verdicts,
     pub readiness: Readiness,

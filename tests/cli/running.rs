@@ -98,3 +98,33 @@ async fn a_restored_log_passes_and_what_was_restored_is_found(
     assert_eq!(verified(&home).await["findings"], json!([]));
     assert_eq!(process.stop().await.code(), 0);
 }
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn each_start_tells_what_is_configured_and_no_secret(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let home =
+        Home::on(on).await.set("sealing.key", SEALING_KEY).set("claims.quota_per_signer", 77);
+    assert_eq!(home.start().await.stop().await.code(), 0);
+    let process = home.start().await;
+    let caller = caller(&home, &process);
+    let events = wait_for("both starts", async || {
+        let page = caller.get("/v1/events?type=onceguard.instance.started").await.is(200);
+        let items = page["items"].as_array().unwrap().clone();
+        (items.len() >= 2).then_some(items)
+    })
+    .await;
+    let [_, started] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((&started["subject"], &started["actor"]), (&json!(process.api), &json!("service")));
+    let settings = &started["data"]["settings"];
+    assert_eq!(started["data"]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        (&settings["claims.quota_per_signer"], &settings["log.format"]),
+        (&json!(77), &json!("json"))
+    );
+    assert_eq!(settings["sealing.key"], "***");
+    assert_eq!(settings["claims.quota_per_namespace"], Value::Null, "a default is left out");
+    assert!(!started.to_string().contains(SEALING_KEY));
+    assert_eq!(process.stop().await.code(), 0);
+}
