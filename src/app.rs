@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::budget::{Connections, Shares};
 use crate::clock::Clock;
-use crate::config::{Config, DatabaseUrl};
+use crate::config::{Config, DatabaseUrl, Setting};
 use crate::data_dir::{self, API_ADDRESS_FILE, DataDirError, DataDirLock, OPS_ADDRESS_FILE};
 use crate::http::State;
 use crate::http::access_log::StrangersLines;
@@ -27,8 +27,8 @@ use crate::resolvers::{InvalidResolver, Resolvers};
 use crate::server;
 use crate::services::{
     AdminToken, Agents, Claims, Deliverer, Dids, Erasure, Events, Evidence, Heads, Instances,
-    Journal, Readiness, Records, Sealer, SealingError, SealingKeys, ServiceError, Sessions,
-    Statistics, Tokens, Verdicts, Webhooks, admit_keys,
+    Journal, Readiness, Records, Sealer, SealingError, SealingKeys, Searches, ServiceError,
+    Sessions, Statistics, Tokens, Verdicts, Webhooks, admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
 use crate::storage::{self, ClaimLimits, Departure, Finding, Store, StoreError};
@@ -226,6 +226,7 @@ impl Application {
         let state = Data::new(State {
             agents,
             erasure: Erasure::new(store.clone(), dids.clone(), records.clone()),
+            evidence: evidence.clone(),
             events: Events::new(store.clone(), &config.events, metrics.clone()),
             records,
             sessions,
@@ -237,6 +238,7 @@ impl Application {
             statistics: Statistics::new(store.clone()),
             instances: Instances::new(store.clone()),
             webhooks,
+            searches: Searches::new(store.clone()),
             bodies: Shares::new(
                 config.limits.body_bytes,
                 config.limits.body_bytes_per_peer,
@@ -291,6 +293,11 @@ impl Application {
         } else {
             tracing::info!("there is nothing to read again: no certificate is configured");
         }
+    }
+
+    /// Writes into the log that this instance started, with these settings.
+    pub async fn record_start(&self, settings: &[Setting]) -> Result<(), ServiceError> {
+        self.state.instances.record_start(&self.api_address.to_string(), settings).await
     }
 
     /// Stops in order: readiness turns 503, accepting stops, requests in flight are answered,

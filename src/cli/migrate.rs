@@ -37,6 +37,17 @@ pub(super) enum Migrate {
         #[arg(long)]
         json: bool,
     },
+    /// Let a PostgreSQL role see the rows of one DID at a time, and no others; the service goes on
+    #[command(after_help = "Examples:\n  onceguard migrate rls\n  onceguard migrate rls --reader \
+                            reports\n  onceguard migrate rls --drop")]
+    Rls {
+        /// The role, which is made if it does not exist; earlier ones see nothing any more
+        #[arg(long, value_name = "ROLE", default_value = "onceguard_reader")]
+        reader: String,
+        /// Take row-level security away
+        #[arg(long, conflicts_with = "reader")]
+        drop: bool,
+    },
     /// Revert the newest migration and apply it again; says what data that deletes, and asks first
     #[command(after_help = "Example:\n  onceguard migrate redo --yes")]
     Redo {
@@ -69,6 +80,12 @@ impl Migrate {
                 let migrations = store.migrations().await;
                 store.close().await;
                 if json { print_json(&migrations?) } else { print_table(&migrations?) }
+            }
+            Self::Rls { reader, drop } => {
+                let store = database::open_migrated(&config).await?;
+                let result = rls(&store, (!drop).then_some(&reader)).await;
+                store.close().await;
+                result
             }
             Self::Redo { yes } => {
                 database::must_exist(&config)?;
@@ -134,6 +151,25 @@ async fn down(store: &Store, count: Option<u32>, yes: bool) -> Result<(), Failur
     out::confirm(&question, yes)?;
     for name in store.migrate_down(count).await? {
         out::line(format!("reverted {name}"))?;
+    }
+    Ok(())
+}
+
+async fn rls(store: &Store, reader: Option<&str>) -> Result<(), Failure> {
+    if let Some(reader) = reader {
+        store.secure_rows(reader).await?;
+        return out::line(format!(
+            "the role {reader} now sees the rows of the DID that it sets as onceguard.did, and no others"
+        ));
+    }
+    let readers = store.open_rows().await?;
+    if readers.is_empty() {
+        out::note("nothing to drop: there was no row-level security");
+    }
+    for reader in readers {
+        out::line(format!(
+            "row-level security is gone; the role {reader} stays, and may read nothing"
+        ))?;
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ use crate::telemetry;
 const ANNOUNCING: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(loaded: Loaded) -> Result<(), Failure> {
-    let config = loaded.config;
+    let Loaded { config, settings } = loaded;
     let metrics = Arc::new(Metrics::new()?);
     telemetry::init(&config.log, &config.log.filter, &metrics).map_err(Failure::Usage)?;
     let mut stop = StopSignal::listen()?;
@@ -35,6 +35,10 @@ pub(super) async fn run(loaded: Loaded) -> Result<(), Failure> {
         started = Application::start(config, Clock::system(), metrics) => started?,
         () = stop.wait() => return Ok(()),
     };
+    if let Err(error) = application.record_start(&settings).await {
+        application.stop().await;
+        return Err(error.into());
+    }
     tracing::info!(api = %application.api_address, ops = %application.ops_address, "serving");
     announce(announcement(&application, has_tls)).await;
     loop {

@@ -24,6 +24,8 @@ pub(super) enum Caller {
 pub(super) struct Access {
     /// What a token needs.
     pub(super) scope: TokenScope,
+    /// What does as well.
+    pub(super) or: Option<TokenScope>,
     pub(super) agents: Agents,
     pub(super) bound: Bound,
 }
@@ -56,7 +58,7 @@ impl Agents {
 
 impl From<TokenScope> for Access {
     fn from(scope: TokenScope) -> Self {
-        Self { scope, agents: Agents::None, bound: Bound::None }
+        Self { scope, or: None, agents: Agents::None, bound: Bound::None }
     }
 }
 
@@ -68,17 +70,22 @@ impl Access {
 
 /// For agents, too.
 pub(super) const fn or_agent(scope: TokenScope) -> Access {
-    Access { scope, agents: Agents::Parties, bound: Bound::None }
+    Access { scope, or: None, agents: Agents::Parties, bound: Bound::None }
 }
 
 /// For the agent whose DID is in the path, too.
 pub(super) const fn or_owner(scope: TokenScope) -> Access {
-    Access { scope, agents: Agents::Owner, bound: Bound::None }
+    Access { scope, or: None, agents: Agents::Owner, bound: Bound::None }
+}
+
+/// For a token with either of these.
+pub(super) const fn either(scope: TokenScope, or: TokenScope) -> Access {
+    Access { scope, or: Some(or), agents: Agents::None, bound: Bound::None }
 }
 
 /// For the namespace in the path: also for a token that is bound to it.
 pub(super) const fn in_namespace(scope: TokenScope) -> Access {
-    Access { scope, agents: Agents::None, bound: Bound::Namespace }
+    Access { scope, or: None, agents: Agents::None, bound: Bound::Namespace }
 }
 
 impl Caller {
@@ -86,9 +93,11 @@ impl Caller {
     /// `forbidden`, naming the scope, or saying whose call it is; `validation_failed` when the path
     /// of an owner's call has no DID, or that of a bound token's no namespace.
     pub(super) fn may(&self, access: Access, request: &HttpRequest) -> Result<(), Problem> {
-        let Access { scope, agents, bound } = access;
+        let Access { scope, or, agents, bound } = access;
+        let wanted =
+            || or.map_or_else(|| format!("`{scope}`"), |or| format!("`{scope}` or `{or}`"));
         let detail = match (self, agents) {
-            (Self::Token(token), _) if token.scopes.allow(scope) => {
+            (Self::Token(token), _) if self.has(scope) || or.is_some_and(|or| self.has(or)) => {
                 return token.binding.as_ref().map_or(Ok(()), |to| allows(to, bound, request));
             }
             (Self::Agent(_), Agents::Parties) => return Ok(()),
@@ -98,17 +107,23 @@ impl Caller {
                 }
                 format!(
                     "an agent may make this call only for its own DID; for another one, it needs a \
-                     token with the scope `{scope}`"
+                     token with the scope {}",
+                    wanted()
                 )
             }
             (Self::Token(_), _) => {
-                format!("this call needs the scope `{scope}`, which the token does not have")
+                format!("this call needs the scope {}, which the token does not have", wanted())
             }
             (Self::Agent(_), Agents::None) => {
-                format!("this call needs a token with the scope `{scope}`")
+                format!("this call needs a token with the scope {}", wanted())
             }
         };
         Err(Problem::new(Code::Forbidden, detail))
+    }
+
+    /// Whether its token has this scope.
+    pub(super) fn has(&self, scope: TokenScope) -> bool {
+        matches!(self, Self::Token(token) if token.scopes.allow(scope))
     }
 
     /// The agent, if it is one.

@@ -112,16 +112,15 @@ pub(super) async fn of_proxy(request: &HttpRequest, state: &State) -> Result<Cal
 }
 
 async fn with_token(token: &str, request: &HttpRequest, state: &State) -> Result<Caller, Problem> {
-    match state.tokens.authenticate(token).await? {
-        Some(token) => {
-            connection::admit(request);
-            Ok(Caller::Token(token))
-        }
-        None => Err(Problem::unauthenticated(
+    let Some(token) = state.tokens.authenticate(token).await? else {
+        state.evidence.note_refused_token(peer::of(request, &state.config.server));
+        return Err(Problem::unauthenticated(
             "the token is unknown, expired or revoked",
             Some("invalid_token"),
-        )),
-    }
+        ));
+    };
+    connection::admit(request);
+    Ok(Caller::Token(token))
 }
 
 /// Whether a request's credential is its signature.

@@ -143,7 +143,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn stored(record: &'a DidRecord) -> Self {
+    pub(super) fn stored(record: &'a DidRecord) -> Self {
         Self {
             did: record.did.as_str(),
             key_type: record.key.as_ref().map(|key| key.key_type().as_str()),

@@ -39,6 +39,7 @@ mod path;
 mod peer;
 mod problem;
 mod records;
+mod search;
 mod sessions;
 mod stats;
 mod target;
@@ -58,8 +59,8 @@ use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
 use crate::services::{
-    Agents, Claims, Dids, Erasure, Events, Instances, Readiness, Records, Sessions, Statistics,
-    Tokens, Verdicts, Webhooks,
+    Agents, Claims, Dids, Erasure, Events, Evidence, Instances, Readiness, Records, Searches,
+    Sessions, Statistics, Tokens, Verdicts, Webhooks,
 };
 
 /// What handlers work with. Both listeners get it as `web::Data<State>`.
@@ -71,12 +72,14 @@ pub struct State {
     pub records: Records,
     pub erasure: Erasure,
     pub events: Events,
+    pub evidence: Evidence,
     pub tokens: Tokens,
     pub verdicts: Verdicts,
     pub readiness: Readiness,
     pub statistics: Statistics,
     pub instances: Instances,
     pub webhooks: Webhooks,
+    pub searches: Searches,
     /// The room that bodies share while they arrive.
     pub bodies: Shares,
     pub metrics: Arc<Metrics>,

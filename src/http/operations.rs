@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::auth::{Access, Bound, in_namespace, or_agent, or_owner};
+use super::auth::{Access, Bound, either, in_namespace, or_agent, or_owner};
 use super::call::Entry;
 use super::path::Path;
 use super::{
     claims, dids, erasure, events, forward_auth, identifiers, instances, namespaces, nonces,
-    records, sessions, stats, verify, webhooks,
+    records, search, sessions, stats, verify, webhooks,
 };
 use crate::domain::TokenScope;
 
@@ -48,6 +48,7 @@ pub(super) fn table() -> Vec<Path> {
         Path::new("/v1/webhooks/{id}").patch(Webhooks, webhooks::change).delete(Webhooks, webhooks::delete),
         Path::new("/v1/webhooks/{id}/deliveries").get(Webhooks, webhooks::deliveries),
         Path::new("/v1/webhooks/{id}/replay").post(Webhooks, webhooks::replay),
+        Path::new("/v1/search").get(either(Sessions, Dids), search::search),
         Path::new("/v1/stats").get(Admin, stats::stats),
         Path::new("/v1/instances").get(Admin, instances::list),
         // The handlers of these ask for it themselves, unless the configuration opens them:

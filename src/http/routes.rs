@@ -67,6 +67,9 @@ mod tests {
     fn the_openapi_document_has_every_route_and_no_other_and_says_whom_it_is_for() {
         let security = |access: &Option<Access>| match access {
             None => Value::Null,
+            Some(Access { scope, or: Some(or), .. }) => {
+                json!([{ "token": [scope.as_str()] }, { "token": [or.as_str()] }])
+            }
             Some(Access { scope, agents: Agents::None, .. }) => {
                 json!([{ "token": [scope.as_str()] }])
             }

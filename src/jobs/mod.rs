@@ -1,5 +1,6 @@
 //! Work that no call asks for: the purge, backups, the links and heads of the log of events, sending
-//! events to webhooks, unfinished revocations, samples for gauges, the clock, the heartbeat.
+//! events to webhooks, unfinished revocations, missing words of the search, samples for gauges, the
+//! clock, the heartbeat.
 //!
 //! Each job has an interval, with jitter, so that instances do not run it at the same moment. A job
 //! that only one instance may run at a time takes a lease in the database first.
@@ -14,6 +15,7 @@ pub mod purge;
 mod revocations;
 mod sample;
 mod scheduler;
+mod words;
 
 use std::sync::Arc;
 
@@ -126,6 +128,11 @@ impl Jobs {
         let (s, m, l) = (store.clone(), metrics.clone(), linked.clone());
         running.spawn(events::follow(s, m, l, stop.clone()));
         running.spawn(deliver(deliverer, linked, stop.clone()));
+        let s = store.clone();
+        running.spawn(
+            schedule(words::NAME, words::INTERVAL, false)
+                .run(async move |keeper: &mut LeaseKeeper| words::run(&s, keeper).await),
+        );
         let heads = Mutex::new(heads);
         running.spawn(
             schedule(heads::NAME, heads::INTERVAL, false)

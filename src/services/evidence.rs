@@ -1,5 +1,6 @@
-//! Evidence of replays: an event for each, but for no more than the log can take. It is written after
-//! the answer, and can neither delay nor fail it. What is not written is counted.
+//! Evidence of replays, and of tokens that are refused again and again: events, but no more than the
+//! log can take. They are written after the answer, and can neither delay nor fail it. Replays that are
+//! not written are counted.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::event;
 use crate::config;
-use crate::domain::{Actor, Claim, Did, NewEvent, OwnType, Scope, Timestamp};
+use crate::domain::{Actor, Claim, Code, Did, NewEvent, OwnType, Peer, Scope, Timestamp};
 use crate::metrics::Metrics;
 use crate::storage::{Store, StoreError};
 
@@ -22,6 +23,10 @@ const WAITING: usize = 1024;
 const TOGETHER: usize = 256;
 /// Scopes that are told apart within a minute. Those that come later are only counted.
 const SCOPES: usize = 4096;
+/// So many refused tokens of one peer in a minute leave one event.
+const OFTEN: u32 = 20;
+/// The most peers that leave such an event in a minute.
+const OFTEN_IN_ALL: u32 = 60;
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// Takes replays. Clones share the sampling and the queue.
@@ -30,15 +35,24 @@ pub struct Evidence(Arc<Inner>);
 
 struct Inner {
     sampling: Mutex<Sampling>,
+    refusals: Mutex<Refusals>,
     /// `None` once closed.
-    queue: Mutex<Option<mpsc::Sender<Replay>>>,
+    queue: Mutex<Option<mpsc::Sender<Noted>>>,
     writing: Mutex<Option<JoinHandle<()>>>,
     metrics: Arc<Metrics>,
 }
 
-struct Replay {
+struct Noted {
     event: NewEvent,
+    /// Of a replay.
     signer: Option<Did>,
+}
+
+/// The tokens that were refused in this minute, by peer.
+struct Refusals {
+    since: Instant,
+    written: u32,
+    peers: HashMap<Peer, u32>,
 }
 
 /// What became events in this minute.
@@ -79,6 +93,27 @@ impl Sampling {
     }
 }
 
+impl Refusals {
+    fn new(now: Instant) -> Self {
+        Self { since: now, written: 0, peers: HashMap::new() }
+    }
+
+    /// Counts one, and says whether it becomes an event.
+    fn take(&mut self, peer: Peer, now: Instant) -> bool {
+        if now.duration_since(self.since) >= MINUTE {
+            *self = Self::new(now);
+        }
+        if self.peers.len() >= SCOPES && !self.peers.contains_key(&peer) {
+            return false;
+        }
+        let count = self.peers.entry(peer).or_default();
+        *count = count.saturating_add(1);
+        let written = *count == OFTEN && self.written < OFTEN_IN_ALL;
+        self.written += u32::from(written);
+        written
+    }
+}
+
 impl Evidence {
     /// Writes on the current Tokio runtime.
     #[must_use]
@@ -94,6 +129,7 @@ impl Evidence {
         let writing = tokio::spawn(write(store, taken, Arc::clone(&metrics)));
         Self(Arc::new(Inner {
             sampling: Mutex::new(sampling),
+            refusals: Mutex::new(Refusals::new(Instant::now())),
             queue: Mutex::new(Some(queue)),
             writing: Mutex::new(Some(writing)),
             metrics,
@@ -128,15 +164,34 @@ impl Evidence {
             _ => "nonce_replayed",
         };
         let event = NewEvent { outcome, ..event(kind, Actor::Service, subject, &data) };
-        let queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let signer = match &claim.scope {
             Scope::Signer { did, .. } => Some(did.clone()),
             Scope::Session(_) | Scope::Namespace { .. } => None,
         };
-        let replay = Replay { event, signer };
-        if queue.as_ref().is_none_or(|queue| queue.try_send(replay).is_err()) {
+        if !self.queue(Noted { event, signer }) {
             unrecorded.full.inc();
         }
+    }
+
+    /// Notes that a token is not valid that came from this peer.
+    pub fn note_refused_token(&self, peer: Peer) {
+        let often = {
+            let mut refusals = self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            refusals.take(peer, Instant::now())
+        };
+        if often {
+            let data = json!({ "refused": OFTEN, "seconds": MINUTE.as_secs() });
+            let event = event(OwnType::TokenRefused, Actor::Service, peer, &data);
+            let outcome = Code::Unauthenticated.as_str();
+            // Where too much waits, the next minute tells.
+            self.queue(Noted { event: NewEvent { outcome, ..event }, signer: None });
+        }
+    }
+
+    /// Whether there was room for it.
+    fn queue(&self, noted: Noted) -> bool {
+        let queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.as_ref().is_some_and(|queue| queue.try_send(noted).is_ok())
     }
 
     /// Takes no more, and returns when what waits is written.
@@ -149,20 +204,23 @@ impl Evidence {
     }
 }
 
-async fn write(store: Store, mut waiting: mpsc::Receiver<Replay>, metrics: Arc<Metrics>) {
-    let mut replays = Vec::new();
-    while waiting.recv_many(&mut replays, TOGETHER).await > 0 {
-        let count = replays.len() as u64;
-        if let Err(error) = write_all(&store, std::mem::take(&mut replays)).await {
-            metrics.events.unrecorded.failed.inc_by(count);
-            tracing::warn!(%error, count, "replays could not be written to the log of events");
+async fn write(store: Store, mut waiting: mpsc::Receiver<Noted>, metrics: Arc<Metrics>) {
+    let mut noted = Vec::new();
+    while waiting.recv_many(&mut noted, TOGETHER).await > 0 {
+        let count = noted.len() as u64;
+        let refusals =
+            noted.iter().filter(|noted| noted.event.kind == OwnType::TokenRefused.into());
+        let replays = count - refusals.count() as u64;
+        if let Err(error) = write_all(&store, std::mem::take(&mut noted)).await {
+            metrics.events.unrecorded.failed.inc_by(replays);
+            tracing::warn!(%error, count, "evidence could not be written to the log of events");
         }
     }
 }
 
-async fn write_all(store: &Store, replays: Vec<Replay>) -> Result<(), StoreError> {
-    let mut events = Vec::with_capacity(replays.len());
-    for Replay { mut event, signer } in replays {
+async fn write_all(store: &Store, noted: Vec<Noted>) -> Result<(), StoreError> {
+    let mut events = Vec::with_capacity(noted.len());
+    for Noted { mut event, signer } in noted {
         // A message of a DID that was erased is no reason to write its name down again.
         if let Some(signer) = &signer
             && let Some(name) = store.signer_name(signer).await?
@@ -189,6 +247,33 @@ mod tests {
         assert_eq!(sampling.take("b", start), Sampled::Written);
         assert_eq!(sampling.take("c", start), Sampled::EnoughInAll);
         assert_eq!(sampling.take("a", start + MINUTE), Sampled::Written);
+    }
+
+    #[test]
+    fn a_peer_whose_tokens_are_refused_often_leaves_one_event_in_a_minute() {
+        let start = Instant::now();
+        let mut refusals = Refusals::new(start);
+        let peer = |number: u8| Peer::of_address([192, 0, 2, number].into());
+        let mut often =
+            |peer: Peer, at: Instant| (0..50).filter(|_| refusals.take(peer, at)).count();
+        assert_eq!([often(peer(1), start), often(peer(1), start)], [1, 0]);
+        for number in 2..=60 {
+            assert_eq!(often(peer(number), start), 1);
+        }
+        assert_eq!(often(peer(61), start), 0, "enough in all");
+        assert_eq!(often(peer(1), start + MINUTE), 1);
+        let seldom = (1..OFTEN).filter(|_| refusals.take(peer(2), start + MINUTE)).count();
+        assert_eq!(seldom, 0);
+    }
+
+    #[test]
+    fn the_peers_of_a_minute_take_bounded_memory() {
+        let start = Instant::now();
+        let mut refusals = Refusals::new(start);
+        for number in 0..2 * u32::try_from(SCOPES).unwrap() {
+            refusals.take(Peer::of_address(number.to_be_bytes().into()), start);
+        }
+        assert_eq!(refusals.peers.len(), SCOPES);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod queue;
 mod readiness;
 mod records;
 mod sealing;
+mod searches;
 mod sessions;
 mod statistics;
 mod tokens;
@@ -45,6 +46,7 @@ pub use sealing::{
     KEY_FILE, Rotation, Sealer, SealingError, SealingKeys, admit_keys, check_keys, generate_key,
     rotate,
 };
+pub use searches::Searches;
 pub use sessions::{OpenSession, Sessions, UpdateSession};
 pub use statistics::Statistics;
 pub use tokens::{ADMIN_TOKEN_FILE, AdminToken, Tokens};

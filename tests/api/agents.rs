@@ -107,6 +107,7 @@ async fn an_agent_may_do_nothing_else(#[values(Sqlite, Postgres)] on: Database) 
         ("POST", format!("/v1/dids/{me}/refresh"), None, "forbidden"),
         ("POST", format!("/v1/dids/{other}/revoke"), None, "forbidden"),
         ("POST", "/v1/verify".into(), Some(verify), "forbidden"),
+        ("GET", "/v1/search?q=example".into(), None, "forbidden"),
         ("GET", "/v1/stats".into(), None, "forbidden"),
         ("GET", "/v1/instances".into(), None, "forbidden"),
         ("GET", "/v1/events".into(), None, "forbidden"),

@@ -126,3 +126,30 @@ async fn events_have_the_id_of_the_call(#[values(Sqlite, Postgres)] on: Database
         assert_eq!(event.request_id.as_deref(), Some(id), "{kind}");
     }
 }
+
+/// The answers come while the lock is held: if one waited for its evidence, it would never come.
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_that_cannot_be_written_yet_holds_no_answer_up() {
+    let app = TestApp::start_with(Postgres, |config| {
+        config.database.statement_timeout = std::time::Duration::from_mins(10);
+    })
+    .await;
+    let path = format!("/v1/sessions/{}/nonces", app.session().await);
+    let body = json!({ "nonce": "n-1" });
+    app.post(&path, &body).await.is(201);
+    let raw = app.store().raw();
+    raw.execute("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE").await;
+    app.post(&path, &body).await.refused(409, "nonce_replayed");
+    let waits = "count(*) FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass \
+                 AND mode = 'RowExclusiveLock'";
+    wait_for("the evidence to wait for the lock", async || {
+        (raw.number(waits).await > 0).then_some(())
+    })
+    .await;
+    for _ in 0..5 {
+        app.post(&path, &body).await.refused(409, "nonce_replayed");
+    }
+    app.post(&path, &json!({ "nonce": "n-2" })).await.is(201);
+    raw.execute("COMMIT").await;
+    so_many(&app, "onceguard.claim.replayed", 6).await;
+}

@@ -8,7 +8,7 @@ use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{TestApp, send_bytes};
 
 /// Every path that asks for a credential, and the methods it takes.
-pub(crate) const PATHS: [(&str, &str); 30] = [
+pub(crate) const PATHS: [(&str, &str); 31] = [
     ("/v1/sessions", "GET, HEAD, POST"),
     ("/v1/sessions/end", "POST"),
     ("/v1/sessions/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55", "DELETE, GET, HEAD, PATCH"),
@@ -37,6 +37,7 @@ pub(crate) const PATHS: [(&str, &str); 30] = [
     ("/v1/webhooks/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55", "DELETE, PATCH"),
     ("/v1/webhooks/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/deliveries", "GET, HEAD"),
     ("/v1/webhooks/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55/replay", "POST"),
+    ("/v1/search", "GET, HEAD"),
     ("/v1/stats", "GET, HEAD"),
     ("/v1/instances", "GET, HEAD"),
 ];

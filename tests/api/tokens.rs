@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use onceguard::domain::{Actor, TokenScope};
+use onceguard::domain::{Actor, Event, TokenScope};
 use rstest::rstest;
 use serde_json::json;
 
 use crate::routing::PATHS;
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Answer, DEADLINE, TestApp, minutes};
+use crate::support::{Answer, DEADLINE, TestApp, minutes, wait_for};
 
 fn challenge(answer: &Answer) -> String {
     answer.headers["www-authenticate"].to_str().unwrap().to_owned()
@@ -187,4 +187,44 @@ async fn only_a_token_s_hash_is_stored(#[values(Sqlite, Postgres)] on: Database)
     let raw = app.store().raw();
     assert_eq!(raw.number(&format!("count(*) FROM api_tokens WHERE hash = {literal}")).await, 1);
     assert!(!app.data().await.contains(&text[3..]));
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_are_refused_again_and_again_leave_one_event(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let app = TestApp::start(on).await;
+    let text = format!("og_{}", "A".repeat(43));
+    let stranger = app.anybody().with_token(Some(&text));
+    // Evidence is written in its order: what came before the replay is there with it.
+    let evidence = async |nonce: &str| {
+        let path = format!("/v1/sessions/{}/nonces", app.session().await);
+        let body = json!({ "nonce": nonce });
+        app.post(&path, &body).await.is(201);
+        app.post(&path, &body).await.refused(409, "nonce_replayed");
+        wait_for("the evidence", async || {
+            let events = app.store().newest_events(500).await.unwrap();
+            let replays = events.iter().filter(|event| event.kind == "onceguard.claim.replayed");
+            let replayed = replays.count() == nonce.len();
+            replayed.then(|| {
+                let refused = |event: &Event| event.kind == "onceguard.token.refused";
+                events.into_iter().filter(refused).collect::<Vec<_>>()
+            })
+        })
+        .await
+    };
+    for _ in 0..19 {
+        stranger.get("/v1/sessions").await.refused(401, "unauthenticated");
+    }
+    assert_eq!(evidence("n").await, []);
+    // Wherever the minute ends, twenty of these are in one.
+    for _ in 0..20 {
+        stranger.get("/v1/sessions").await.refused(401, "unauthenticated");
+    }
+    let refused = evidence("nn").await;
+    let [event] = &refused[..] else { panic!("{refused:?}") };
+    assert_eq!((event.subject.as_deref(), &*event.outcome), (Some("127.0.0.1"), "unauthenticated"));
+    assert_eq!(event.data.to_value(), json!({ "refused": 20, "seconds": 60 }));
+    assert!(!format!("{event:?}").contains(&text));
 }

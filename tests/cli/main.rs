@@ -29,6 +29,7 @@ mod records;
 mod recover;
 mod restore;
 mod revocations;
+mod running;
 mod sealing;
 mod seed;
 mod serve;

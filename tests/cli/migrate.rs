@@ -3,8 +3,9 @@
 use rstest::rstest;
 
 use crate::support::{
+    Caller,
     Database::{self, Postgres, Sqlite},
-    Home, PostgresDatabase, wait_for,
+    Home, PostgresDatabase, http_client, unique, wait_for,
 };
 use crate::{assert_failed, json, migrated};
 
@@ -44,7 +45,7 @@ async fn up_applies_once_and_status_tells(#[values(Sqlite, Postgres)] on: Databa
 async fn down_does_nothing_without_a_yes(#[values(Sqlite, Postgres)] on: Database) {
     let home = migrated(on).await;
     let finished = home.run(&["migrate", "down"]).await;
-    assert_failed(&finished, 4, &["This deletes ", "pass --yes"]);
+    assert_failed(&finished, 4, &["_search. No data is deleted.", "pass --yes"]);
     // Down to the migration before this one.
     let status = json(home.run(&["migrate", "status", "--json"]).await);
     let names = status["migrations"].as_array().unwrap();
@@ -52,8 +53,11 @@ async fn down_does_nothing_without_a_yes(#[values(Sqlite, Postgres)] on: Databas
     let history = names.iter().position(is_history).unwrap();
     let to_history = (names.len() - history).to_string();
     let finished = home.run(&["migrate", "down", &to_history]).await;
-    let words =
-        ["what shows that the database went back in time", "when the database was last recovered"];
+    let words = [
+        "This deletes ",
+        "what shows that the database went back in time",
+        "when the database was last recovered",
+    ];
     assert_failed(&finished, 4, &words);
     let all = home.run(&["migrate", "down", "--all"]).await;
     let words = ["every session and its nonces", "every DID, revocations included", "API token"];
@@ -178,4 +182,53 @@ async fn nothing_is_reverted_below_an_instance_that_serves(
     assert_eq!(status["pending"], 0);
     serving.stop().await.success();
     home.run(&["migrate", "redo", "--yes"]).await.success();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rls_needs_postgresql() {
+    let home = migrated(Sqlite).await;
+    for arguments in [&["migrate", "rls"][..], &["migrate", "rls", "--drop"]] {
+        assert_failed(&home.run(arguments).await, 4, &["SQLite", "PostgreSQL"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rls_is_turned_on_and_off_while_an_instance_serves() {
+    let home = migrated(Postgres).await;
+    home.run(&["seed"]).await.success();
+    let process = home.start().await;
+    let (raw, role) = (home.raw().await, format!("reports_{}", unique()));
+    let told = home.run(&["migrate", "rls", "--reader", &role]).await.success();
+    assert!(told.contains(&role), "{told}");
+    let did = raw.text("client_did FROM sessions LIMIT 1").await;
+    raw.execute(&format!("SET ROLE {role}")).await;
+    assert_eq!(raw.number("count(*) FROM sessions").await, 0);
+    raw.execute(&format!("SET onceguard.did = '{did}'")).await;
+    let (all, own) = (
+        raw.number("count(*) FROM sessions").await,
+        raw.number(&format!("count(*) FROM sessions WHERE '{did}' IN (client_did, server_did)"))
+            .await,
+    );
+    assert!(all > 0 && all == own, "{all} {own}");
+    raw.execute("RESET ROLE").await;
+
+    // The service goes on, and so do commands.
+    let caller = Caller::new(
+        http_client().build().unwrap(),
+        format!("http://{}", process.api),
+        Some(&home.token()),
+    );
+    caller.session().await;
+    home.run(&["doctor"]).await.success();
+    raw.execute("DROP POLICY rows_of_a_did ON dids").await;
+    let doctor = home.run(&["doctor"]).await.success();
+    assert!(doctor.contains("not for dids: run `onceguard migrate rls` again"), "{doctor}");
+    home.run(&["migrate", "rls", "--reader", &role]).await.success();
+    let told = home.run(&["migrate", "rls", "--drop"]).await.success();
+    assert!(told.contains(&role), "{told}");
+    let again = home.run(&["migrate", "rls", "--drop"]).await;
+    assert!(again.stderr.contains("nothing to drop"), "{again:?}");
+    caller.session().await;
+    assert_eq!(process.stop().await.code(), 0);
+    raw.execute(&format!("DROP ROLE {role}")).await;
 }

@@ -275,13 +275,17 @@ async fn every_column_of_every_table_is_in_a_dump(#[values(Sqlite, Postgres)] on
     };
     let there = store.raw().text(columns).await;
     let archived = |column: &&str| column.split('.').next() != Some(NOT_ARCHIVED);
-    let there: BTreeSet<_> = there.split(',').filter(archived).map(str::to_owned).collect();
+    let of_search = |column: &&str| column.starts_with("search");
+    let there = there.split(',').filter(|column| archived(column) && !of_search(column));
+    let there: BTreeSet<_> = there.map(str::to_owned).collect();
     let told: BTreeSet<_> = TABLES
         .iter()
         .flat_map(|table| {
             table.columns.iter().map(|column| format!("{}.{}", table.name, column.name))
         })
         .chain(["history.only_row", "event_chain.only_row"].map(str::to_owned))
+        // The index of the search is made from the rest.
+        .chain(["dids.words", "sessions.words"].map(str::to_owned))
         // They mean something only on the server itself.
         .chain(there.iter().filter(|column| OF_THE_SERVER.contains(&column.as_str())).cloned())
         .collect();

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use onceguard::domain::{
-    Claim, Cursor, DidFilter, End, EndReason, Page, PageRequest, Scope, SessionFilter,
+    Claim, Cursor, DidFilter, End, EndReason, EventFilter, Page, PageRequest, Scope, SessionFilter,
     SessionState, StateFilter,
 };
 use onceguard::storage::{PurgeStep, StoreError};
@@ -226,4 +226,21 @@ async fn a_session_that_cannot_be_read_does_not_stop_the_purge() {
         matches!(state, SessionState::Over(End { reason: EndReason::Expired, .. })),
         "{state:?}"
     );
+}
+
+/// A log that leaves an event out would look whole. PostgreSQL's types have no event that cannot be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_cannot_be_read_fails_the_reading_of_the_log() {
+    let store = Sqlite.store().await;
+    for subject in ["one", "two", "three"] {
+        store.publish(vec![an_event("test", &subject)]).await.unwrap();
+    }
+    assert_eq!(store.newest_events(10).await.unwrap().len(), 3);
+    store.raw().execute("DROP TRIGGER events_are_append_only").await;
+    let broken = "UPDATE events SET at = -9223372036854775807 WHERE subject = 'two'";
+    break_rows(&store, Sqlite, broken).await;
+    let read = store.events(&EventFilter::default(), 0, 10).await;
+    assert!(matches!(read, Err(StoreError::Unexpected(_))), "{read:?}");
+    let before = store.events(&EventFilter::default(), 0, 1).await.unwrap();
+    assert_eq!(before[0].subject.as_deref(), Some("one"));
 }

@@ -84,7 +84,7 @@ OPERATIONS = {
     "list_did_methods": "identifiers.methods",
     "read_did_properties": "identifiers.properties",
 }
-#: Webhooks, which these clients do not call yet.
+#: Webhooks and the search, which these clients do not call yet.
 LATER = {
     "create_webhook",
     "list_webhooks",
@@ -92,6 +92,7 @@ LATER = {
     "delete_webhook",
     "list_webhook_deliveries",
     "replay_webhook",
+    "search",
 }
 #: What is for proxies, the document itself, and what is called later.
 NOT_CALLED = {"forward_auth", "openapi"} | LATER

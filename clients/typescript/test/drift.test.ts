@@ -103,14 +103,15 @@ test("filters are the parameters of the query", () => {
   same<Query<"read_events">, Omit<onceguard.EventFilter, "pageSize">>(true);
 });
 
-/** Webhooks, which these clients do not call yet. */
+/** Webhooks and the search, which these clients do not call yet. */
 type Later =
   | "create_webhook"
   | "list_webhooks"
   | "change_webhook"
   | "delete_webhook"
   | "list_webhook_deliveries"
-  | "replay_webhook";
+  | "replay_webhook"
+  | "search";
 
 test("each operation is a method", () => {
   const { sessions, claims, namespaces, dids, records, events, instances, identifiers } = client;

@@ -25,7 +25,7 @@ use super::problem::{Body, Problem};
 use super::words::{JsonObject, SessionStateFilter};
 use super::{
     claims, dids, erasure, events, forward_auth, identifiers, instances, namespaces, nonces,
-    operations, records, sessions, stats, verify, webhooks,
+    operations, records, search, sessions, stats, verify, webhooks,
 };
 
 const TOKEN: &str = "token";
@@ -56,10 +56,9 @@ const SIGNATURE: &str = "signature";
         records::put, records::read, records::delete, records::batch, records::feed, records::usage,
         records::delete_all, records::inactive, records::delete_inactive,
         identifiers::resolve, identifiers::methods, identifiers::properties,
-        verify::verify, forward_auth::forward_auth, events::publish, events::read, stats::stats,
+        verify::verify, forward_auth::forward_auth, events::publish, events::read, search::search,
         webhooks::create, webhooks::list, webhooks::change, webhooks::delete, webhooks::deliveries,
-        webhooks::replay,
-        instances::list, serve,
+        webhooks::replay, stats::stats, instances::list, serve,
     ),
     components(schemas(Body, FieldError, claims::NewClaim, SessionStateFilter)),
 )]
@@ -132,9 +131,10 @@ fn name_items(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
 }
 
 fn security(access: Access) -> Vec<SecurityRequirement> {
-    let token = SecurityRequirement::new(TOKEN, [access.scope.as_str()]);
+    let scopes = [access.scope].into_iter().chain(access.or);
+    let tokens = scopes.map(|scope| SecurityRequirement::new(TOKEN, [scope.as_str()]));
     let signature = access.agents.some_may().then(|| SecurityRequirement::new(SIGNATURE, [""; 0]));
-    [token].into_iter().chain(signature).collect()
+    tokens.chain(signature).collect()
 }
 
 fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {

@@ -81,7 +81,7 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn of(session: &'a Session) -> Self {
+    pub(super) fn of(session: &'a Session) -> Self {
         let state = session.state();
         let end = match state {
             SessionState::Active => None,

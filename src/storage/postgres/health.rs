@@ -14,7 +14,7 @@ use super::connection::errors::{InFlight, Trouble};
 use super::connection::run::Operation;
 use super::connection::statement::Prepared;
 use super::grants::lacking;
-use super::migrations;
+use super::{migrations, row_security};
 use crate::domain::Timestamp;
 use crate::storage::{Finding, PoolStatus, Result};
 
@@ -81,6 +81,7 @@ impl PostgresStore {
         if let Some(lacking) = lacking(&mut one).await.map_err(failed)? {
             findings.push(Finding::fatal(format!("the role lacks {lacking}: GRANT it")));
         }
+        findings.extend(row_security::findings(&mut one).await.map_err(failed)?);
         if !pending.is_empty() && seen.may_create != Some(true) {
             findings.push(Finding::fatal(
                 "the role may not create the tables that are missing: GRANT CREATE on the schema, \

@@ -3,14 +3,14 @@
 use diesel::dsl::now;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Integer, Nullable, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::PostgresStore;
 use super::connection::errors::{InFlight, Trouble};
 use super::connection::statement::Prepared;
-use super::dids::REVOKE;
+use super::dids::mark_revoked;
 use super::events::{Tip, link_all, lock_chain, record};
 use super::history::seconds;
 use super::schema::{api_tokens, dids, leases, sessions};
@@ -165,9 +165,7 @@ async fn do_again(c: &mut AsyncPgConnection, remembered: &[Remembered]) -> Query
     let mut done = Vec::new();
     for Remembered { at, act } in remembered {
         let changed = match act {
-            Act::RevokeDid(did) => {
-                Prepared(sql_query(REVOKE).bind::<Text, _>(did.as_str())).execute(c).await?
-            }
+            Act::RevokeDid(did) => usize::from(mark_revoked(c, did).await?.is_some()),
             Act::RevokeToken(id) => {
                 let valid = api_tokens::table.find(id).filter(api_tokens::revoked_at.is_null());
                 diesel::update(valid).set(api_tokens::revoked_at.eq(now)).execute(c).await?

@@ -26,6 +26,7 @@ mod recovery;
 mod restore;
 mod schema;
 mod sealing;
+mod search;
 mod sessions;
 mod statistics;
 mod threads;

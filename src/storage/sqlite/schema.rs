@@ -21,6 +21,7 @@ diesel::table! {
         ended_at -> Nullable<BigInt>,
         end_reason -> Nullable<Text>,
         version -> BigInt,
+        words -> Nullable<BigInt>,
     }
 }
 
@@ -60,6 +61,7 @@ diesel::table! {
         stale_at -> Nullable<BigInt>,
         created_at -> BigInt,
         updated_at -> BigInt,
+        words -> Nullable<BigInt>,
     }
 }
 

@@ -21,6 +21,7 @@ mod page;
 mod peer;
 mod publication;
 mod record;
+mod search;
 mod session;
 mod token;
 mod webhook;
@@ -62,6 +63,7 @@ pub use record::{
     RecordFilter, RecordId, RecordKey, RecordKind, RecordLimits, RecordQuota, RecordTag,
     RecordUsage, RecordWritten, RecordsChanged, SealedContent, StoredContent,
 };
+pub use search::{Found, FoundId, FoundPlace, InvalidSearch, Search, Searched, Words};
 pub use session::{
     Changed, End, EndReason, InvalidSessionId, Lifetime, NewSession, Opened, Parties, SealedKey,
     Session, SessionFilter, SessionId, SessionPatch, SessionState, StateFilter,

@@ -4,12 +4,14 @@
 pub(super) mod listen;
 mod readings;
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use diesel::dsl::{AsExprOf, now};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Bool, Bytea, Jsonb, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, Bool, Bytea, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
@@ -24,7 +26,7 @@ use super::sessions::row;
 use super::unreadable;
 use crate::domain::{
     Cursor, Did, DidDocument, DidFilter, DidForgotten, DidRecord, DidRevoked, DidStored, Gone,
-    InvalidCursor, KeyType, NewDid, NewEvent, Page, PageRequest, PublicKey, Timestamp,
+    InvalidCursor, KeyType, NewDid, NewEvent, Page, PageRequest, PublicKey, Timestamp, Words,
 };
 use crate::storage::Result;
 use crate::storage::readable::readable;
@@ -43,8 +45,8 @@ pub(super) use did_columns;
 /// A row that a statement has just inserted has no `xmax`. One that is revoked is locked all the
 /// same, which confirms it, see [`confirm`](super::connection::confirm).
 const PUT: &str = concat!(
-    "INSERT INTO dids (did, public_key, key_type, owner_address, source, fetched_at)
-    VALUES ($1, $2, $3, $4, 'stored', now())
+    "INSERT INTO dids (did, public_key, key_type, owner_address, source, fetched_at, words)
+    VALUES ($1, $2, $3, $4, 'stored', now(), array_to_tsvector($5))
     ON CONFLICT (did) DO UPDATE
     SET public_key = excluded.public_key, key_type = excluded.key_type,
         owner_address = excluded.owner_address, document = NULL, gone = NULL,
@@ -61,8 +63,9 @@ const LOCK_PARTY: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 
 /// Locks the row, which confirms it, whether or not this is the first time; see
 /// [`confirm`](super::connection::confirm).
-pub(super) const REVOKE: &str = "
-    INSERT INTO dids (did, revoked, revoked_at) VALUES ($1, true, clock_timestamp())
+const REVOKE: &str = "
+    INSERT INTO dids (did, revoked, revoked_at, words)
+    VALUES ($1, true, clock_timestamp(), array_to_tsvector($2))
     ON CONFLICT (did) DO UPDATE SET revoked = true, revoked_at = excluded.revoked_at
     WHERE NOT dids.revoked
     RETURNING revoked_at";
@@ -108,9 +111,9 @@ struct PutRow {
 }
 
 #[derive(QueryableByName)]
-struct Revocation {
+pub(super) struct Revocation {
     #[diesel(sql_type = Timestamptz)]
-    revoked_at: Timestamp,
+    pub(super) revoked_at: Timestamp,
 }
 
 impl DidRow {
@@ -161,7 +164,8 @@ impl PostgresStore {
                 .bind::<Text, _>(new.did.as_str())
                 .bind::<Bytea, _>(new.key.as_bytes())
                 .bind::<Text, _>(new.key.key_type().as_str())
-                .bind::<Nullable<Text>, _>(new.owner_address.as_deref());
+                .bind::<Nullable<Text>, _>(new.owner_address.as_deref())
+                .bind::<Array<Text>, _>(words(&new.did));
             let Some(row) = Prepared(query).get_result(c).await.optional()? else {
                 let revoked = find(c, &new.did).await?;
                 return revoked
@@ -197,8 +201,7 @@ impl PostgresStore {
     pub async fn revoke_did(&self, did: &Did, event: NewEvent) -> Result<DidRevoked> {
         self.transaction(Operation::even_if_cut("revoke_did"), async |c| {
             Prepared(sql_query(LOCK_PARTY).bind::<Text, _>(did.as_str())).execute(c).await?;
-            let revoke = Prepared(sql_query(REVOKE).bind::<Text, _>(did.as_str()));
-            if let Some(Revocation { revoked_at }) = revoke.get_result(c).await.optional()? {
+            if let Some(Revocation { revoked_at }) = mark_revoked(c, did).await? {
                 events::record(c, &event).await?;
                 return Ok(DidRevoked { revoked_at, first: true });
             }
@@ -246,6 +249,34 @@ impl PostgresStore {
 pub(super) async fn find(c: &mut AsyncPgConnection, did: &Did) -> QueryResult<Option<DidRecord>> {
     let row = dids::table.find(did.as_str()).select(WholeDidRow::as_select()).first(c).await;
     row.optional()?.map(WholeDidRow::read).transpose()
+}
+
+/// Those of these DIDs that are there, by their texts, as lists have them.
+pub(super) async fn listed(
+    c: &mut AsyncPgConnection,
+    dids: &[&str],
+) -> QueryResult<HashMap<String, DidRecord>> {
+    let rows = dids::table.filter(dids::did.eq_any(dids)).select(DidRow::as_select());
+    let rows: Vec<DidRow> = rows.load(c).await?;
+    let read = |row: DidRow| {
+        let did = row.did.clone();
+        Some((did.clone(), readable(row.read(), "DID", did)?))
+    };
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
+/// Revokes a DID without a word to the log. `None` if it was revoked before.
+pub(super) async fn mark_revoked(
+    c: &mut AsyncPgConnection,
+    did: &Did,
+) -> QueryResult<Option<Revocation>> {
+    let revoke = sql_query(REVOKE).bind::<Text, _>(did.as_str());
+    Prepared(revoke.bind::<Array<Text>, _>(words(did))).get_result(c).await.optional()
+}
+
+/// The words that a DID is found by.
+fn words(did: &Did) -> Vec<String> {
+    Words::of_did(did).iter().map(str::to_owned).collect()
 }
 
 fn position(cursor: &Cursor) -> std::result::Result<Did, InvalidCursor> {

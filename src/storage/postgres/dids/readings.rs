@@ -3,11 +3,11 @@
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bytea, Jsonb, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bytea, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
-use super::{WholeDidRow, did_columns, find};
+use super::{WholeDidRow, did_columns, find, words};
 use crate::domain::{DidDocument, DidRecord, Gone, PublicKey};
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::connection::statement::Prepared;
@@ -30,8 +30,8 @@ macro_rules! gives_way {
 
 const RECORD_DOCUMENT: &str = concat!(
     "INSERT INTO dids (did, source, version, fetched_at, stale_at, public_key, key_type,
-        owner_address, document)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        owner_address, document, words)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, array_to_tsvector($10))
     ON CONFLICT (did) DO UPDATE
     SET source = excluded.source, version = excluded.version, fetched_at = excluded.fetched_at,
         stale_at = excluded.stale_at, public_key = excluded.public_key,
@@ -88,7 +88,8 @@ async fn document_row(
         .bind::<Nullable<Bytea>, _>(key.map(PublicKey::as_bytes))
         .bind::<Nullable<Text>, _>(key.map(|key| key.key_type().as_str()))
         .bind::<Nullable<Text>, _>(owner_address)
-        .bind::<Jsonb, _>(Value::Object(document.json().clone()));
+        .bind::<Jsonb, _>(Value::Object(document.json().clone()))
+        .bind::<Array<Text>, _>(words(&reading.did));
     Prepared(query).get_result(c).await
 }
 

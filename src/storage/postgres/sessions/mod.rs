@@ -21,6 +21,7 @@ use self::together::{Failed, Refusal, together_or_each};
 use super::connection::statement::Prepared;
 use super::events;
 use super::purge::Count;
+use super::search::index_session;
 use super::{PostgresStore, of_its_row};
 use crate::domain::{
     Changed, Did, Metadata, SealedKey, Session, SessionId, SessionPatch, SessionState,
@@ -114,6 +115,11 @@ impl PostgresStore {
                 .bind::<Nullable<Text>, _>(key.map(|key| key.key_id.as_str()))
                 .bind::<Nullable<BigInt>, _>(patch.ttl_seconds.map(i64::from));
             let row: SessionRow = Prepared(query).get_result(c).await?;
+            // Another one's words have left with it.
+            if let Some(metadata) = patch.metadata.as_ref().filter(|new| **new != session.metadata)
+            {
+                index_session(c, id, metadata).await?;
+            }
             if let Some(event) = &patch.audit {
                 events::record(c, event).await?;
             }

@@ -24,6 +24,7 @@ use crate::storage::postgres::connection::confirm::confirm;
 use crate::storage::postgres::connection::run::Kind;
 use crate::storage::postgres::connection::statement::Prepared;
 use crate::storage::postgres::of_its_row;
+use crate::storage::postgres::search::spaced;
 use crate::storage::{Held, OnLock, Result, Tried};
 
 /// Shared locks on the parties, always in the same order. They hold until the transaction ends,
@@ -61,16 +62,18 @@ macro_rules! id_refusal {
 const OPEN: &str = concat!(
     "INSERT INTO sessions (
          id, client_did, server_did, session_key, key_id, created_at, expires_at, deadline,
-         last_activity, idle_timeout_seconds, max_claims, metadata, user_agent, ip_address
+         last_activity, idle_timeout_seconds, max_claims, metadata, user_agent, ip_address, words
      )
      SELECT a.id, a.client_did, a.server_did, a.session_key, a.key_id, now(),
          now() + least(a.ttl, a.max_ttl) * interval '1 second',
          now() + a.max_ttl * interval '1 second', now(), a.idle_timeout, a.max_claims,
-         a.metadata::jsonb, a.user_agent, a.ip_address
-     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) WITH ORDINALITY
+         a.metadata::jsonb, a.user_agent, a.ip_address,
+         array_to_tsvector(string_to_array(a.words, ' '))
+     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+     WITH ORDINALITY
      AS a (
          id, client_did, server_did, session_key, key_id, ttl, max_ttl, idle_timeout, max_claims,
-         metadata, user_agent, ip_address, id_is_chosen, made_at, retention, place
+         metadata, user_agent, ip_address, id_is_chosen, made_at, retention, words, place
      )
      CROSS JOIN history h
      WHERE NOT EXISTS (
@@ -249,7 +252,8 @@ async fn insert(
         .bind::<Array<Nullable<Inet>>, _>(column(new, |new| new.ip_address.map(IpNet::from)))
         .bind::<Array<Bool>, _>(column(new, |new| new.id_is_chosen))
         .bind::<Array<Nullable<Timestamptz>>, _>(column(new, |new| new.id.made_at()))
-        .bind::<Array<BigInt>, _>(column(new, |new| i64::from(new.retention_seconds)));
+        .bind::<Array<BigInt>, _>(column(new, |new| i64::from(new.retention_seconds)))
+        .bind::<Array<Nullable<Text>>, _>(column(new, |new| spaced(&new.metadata)));
     let rows: Vec<SessionRow> = Prepared(query).load(c).await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }

@@ -5,6 +5,7 @@ pub(super) mod readings;
 use diesel::prelude::*;
 
 use super::schema::dids;
+use super::search::index_did;
 use super::types::{self, number, optional_timestamp, timestamp, unreadable};
 use super::{SqliteStore, events};
 use crate::domain::{
@@ -120,6 +121,16 @@ pub(super) fn find(
     Ok(Some(DidRecord { document, ..row.read(now)? }))
 }
 
+/// A DID as lists have it.
+pub(super) fn listed(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    did: &str,
+) -> QueryResult<Option<DidRecord>> {
+    let row = dids::table.find(did).select(DidRow::as_select()).get_result(conn).optional()?;
+    Ok(row.and_then(|row: DidRow| readable(row.read(now), "DID", did)))
+}
+
 pub(super) fn is_revoked(conn: &mut SqliteConnection, did: &Did) -> QueryResult<bool> {
     let revoked =
         dids::table.find(did.as_str()).select(dids::revoked).get_result(conn).optional()?;
@@ -161,6 +172,7 @@ fn put(
         .do_update()
         .set(content())
         .execute(conn)?;
+    index_did(conn, &new.did)?;
     events::write(conn, now, event)?;
     let record = existing(conn, now, &new.did)?;
     Ok(if before.is_some() { DidStored::Replaced(record) } else { DidStored::Created(record) })
@@ -215,6 +227,7 @@ pub(super) fn mark_revoked(
         .do_update()
         .set(revocation)
         .execute(conn)?;
+    index_did(conn, did)?;
     Ok(DidRevoked { revoked_at: now, first: true })
 }
 

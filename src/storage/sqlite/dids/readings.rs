@@ -6,6 +6,7 @@ use super::find;
 use crate::domain::{DidRecord, PublicKey, Timestamp};
 use crate::storage::sqlite::SqliteStore;
 use crate::storage::sqlite::schema::dids;
+use crate::storage::sqlite::search::index_did;
 use crate::storage::sqlite::types::stored;
 use crate::storage::{Answer, Reading, Result, TAKEN_AHEAD};
 
@@ -56,6 +57,7 @@ fn record(
                 .do_update()
                 .set((read, content))
                 .execute(conn)?;
+            index_did(conn, &reading.did)?;
         }
         // What was read before is kept.
         Answer::Gone(gone) => {

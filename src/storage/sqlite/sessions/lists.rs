@@ -7,12 +7,13 @@ use diesel::sqlite::Sqlite;
 
 use super::row::SessionRow;
 use crate::domain::{
-    Cursor, InvalidCursor, Page, PageFiller, PageRequest, Session, SessionFilter, StateFilter,
-    Timestamp,
+    Cursor, InvalidCursor, Page, PageFiller, PageRequest, Session, SessionFilter, SessionId,
+    StateFilter, Timestamp,
 };
 use crate::storage::Result;
 use crate::storage::readable::readable;
 use crate::storage::sqlite::SqliteStore;
+use crate::storage::sqlite::schema::sessions;
 
 /// The session `s` is not over at the time of each `?`. The same rule as the domain's
 /// `Lifetime::state`.
@@ -32,6 +33,17 @@ impl SqliteStore {
         let list = move |conn: &mut _, now| list(conn, now, &filter, after.as_ref(), limit);
         self.0.read("list_sessions", list).await
     }
+}
+
+/// A session as lists have it.
+pub(crate) fn listed(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    id: SessionId,
+) -> QueryResult<Option<Session>> {
+    let row = sessions::table.find(id.0.as_bytes().as_slice()).select(SessionRow::as_select());
+    let row = row.get_result(conn).optional()?;
+    Ok(row.and_then(|row| readable(row.read(now), "session", id)))
 }
 
 /// Sessions, newest first.

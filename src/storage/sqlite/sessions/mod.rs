@@ -2,7 +2,7 @@
 //! writer's thread groups those that wait for it.
 
 pub(super) mod endings;
-mod lists;
+pub(super) mod lists;
 mod row;
 
 use chrono::Duration;
@@ -13,6 +13,7 @@ use self::row::SessionRow;
 use super::connection::errors::store_error;
 use super::dids::is_revoked;
 use super::schema::sessions;
+use super::search::index_session;
 use super::types::stored;
 use super::{SqliteStore, events, history};
 use crate::domain::{
@@ -111,6 +112,7 @@ fn open(conn: &mut SqliteConnection, now: Timestamp, new: &NewSession) -> QueryR
     if created == 0 {
         return Ok(Opened::Exists);
     }
+    index_session(conn, new.id.0.as_bytes(), &new.metadata)?;
     find(conn, now, new.id)?.map(Opened::Created).ok_or(diesel::result::Error::NotFound)
 }
 
@@ -188,6 +190,10 @@ fn update(
             sessions::version.eq(sessions::version + 1),
         ))
         .execute(conn)?;
+    // Another one's words have left with it.
+    if let Some(metadata) = patch.metadata.as_ref().filter(|new| **new != session.metadata) {
+        index_session(conn, id.0.as_bytes(), metadata)?;
+    }
     if let Some(event) = &patch.audit {
         events::write(conn, now, event)?;
     }

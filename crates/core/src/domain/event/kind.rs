@@ -41,6 +41,8 @@ own_types! {
     DidStored = "did.stored",
     /// What is left of an event that an erasure took the content from.
     Erased = "erased",
+    /// An instance started, with this configuration.
+    InstanceStarted = "instance.started",
     /// The purge removes the beginning of the log.
     LogCut = "log.cut",
     RecordsDeleted = "records.deleted",
@@ -52,6 +54,8 @@ own_types! {
     /// A signed message came again.
     SignatureReplayed = "signature.replayed",
     TokenCreated = "token.created",
+    /// Tokens that are not valid came from one place, again and again.
+    TokenRefused = "token.refused",
     TokenRevoked = "token.revoked",
     TransferBegan = "transfer.began",
     TransferCancelled = "transfer.cancelled",
