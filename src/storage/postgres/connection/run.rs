@@ -202,7 +202,7 @@ impl Pool {
         let trouble = match timeout(patience, performing).await {
             Ok(result) => {
                 pooled.busy = false;
-                if let (Ok(_), true, Some(guard), Some(mark)) =
+                if let (Ok(()), true, Some(guard), Some(mark)) =
                     (&result, kind.decides(), self.connector.guard(), &pooled.admission.mark)
                 {
                     guard.acknowledge(mark);
