@@ -63,4 +63,5 @@ mod tls;
 mod tokens;
 mod transfer;
 mod unreadable_rows;
+mod webhook_upkeep;
 mod webhooks;
