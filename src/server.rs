@@ -106,7 +106,8 @@ pub(crate) fn ops(state: &Data<State>, listener: TcpListener) -> io::Result<Serv
 
 /// Raises the limit on open files to what the connections need, where that is allowed.
 pub(crate) fn allow_files(config: &Config) {
-    let needed = config.limits.connections as u64 + OTHER_FILES;
+    let to_receivers = u64::from(config.webhooks.max_in_flight);
+    let needed = config.limits.connections as u64 + to_receivers + OTHER_FILES;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_none_or(|current| current >= needed) {
         return;

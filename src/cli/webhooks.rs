@@ -30,6 +30,7 @@ pub(super) struct Webhooks {
 #[derive(Debug, Subcommand)]
 enum Act {
     /// List webhooks, without their secrets
+    #[command(after_help = "Example:\n  onceguard webhooks list --json")]
     List,
     /// Make a webhook and print its secret; it cannot be shown again
     #[command(after_help = "Example:\n  \
@@ -45,12 +46,23 @@ enum Act {
         ed25519: bool,
     },
     /// Let events wait
+    #[command(
+        after_help = "Example:\n  onceguard webhooks pause 0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55"
+    )]
     Pause { id: Uuid },
     /// Send events, and those that waited
+    #[command(
+        after_help = "Example:\n  onceguard webhooks resume 0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55"
+    )]
     Resume { id: Uuid },
     /// Delete a webhook, and what is left to send to it
+    #[command(
+        after_help = "Example:\n  onceguard webhooks delete 0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55"
+    )]
     Delete { id: Uuid },
     /// Show what became of the newest events at a webhook
+    #[command(after_help = "Example:\n  \
+        onceguard webhooks deliveries 0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55 --state dead")]
     Deliveries {
         id: Uuid,
         /// pending, delivered or dead

@@ -15,7 +15,7 @@ async fn an_operator_says_where_events_are_sent(#[values(Sqlite, Postgres)] on: 
     let receiver = Receiver::start().await;
     let process = home.start().await;
     let url = receiver.url("/");
-    let types = "a.b,onceguard.token.created";
+    let types = "a.b,onceguard.token.revoked";
     let made = home.run(&["webhooks", "create", &url, "--type", types]).await;
     assert!(made.stderr.contains("not shown again"), "{made:?}");
     let secret = made.success();
@@ -26,7 +26,9 @@ async fn an_operator_says_where_events_are_sent(#[values(Sqlite, Postgres)] on: 
     let table = home.run(&["webhooks", "list"]).await.success();
     assert!(table.contains(&id) && table.contains(&url) && !table.contains("whsec"), "{table}");
 
-    home.run(&["token", "create", "--name", "x", "--scope", "nonces"]).await.success();
+    let token = ["token", "create", "--name", "x", "--scope", "nonces", "--json"];
+    let token = json(home.run(&token).await)["id"].as_str().unwrap().to_owned();
+    home.run(&["token", "revoke", &token]).await.success();
     wait_for("the event", async || (receiver.count() == 1).then_some(())).await;
     let deliveries = wait_for("the delivery", async || {
         let arguments = ["webhooks", "deliveries", &id, "--state", "delivered", "--json"];
@@ -39,6 +41,7 @@ async fn an_operator_says_where_events_are_sent(#[values(Sqlite, Postgres)] on: 
     wait_for("the event again", async || (receiver.count() == 2).then_some(())).await;
     home.run(&["webhooks", "replay", &id, "--since", "2026-01-02T03:04:05Z"]).await.success();
     wait_for("all events again", async || (receiver.count() == 3).then_some(())).await;
+    assert!(receiver.got().iter().all(|got| got.id() == event));
 
     let paused = home.run(&["webhooks", "pause", &id]).await.success();
     assert_eq!(paused, format!("{id}: paused\n"));

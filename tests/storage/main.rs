@@ -65,4 +65,5 @@ mod tls;
 mod tokens;
 mod transfer;
 mod unreadable_rows;
+mod webhook_upkeep;
 mod webhooks;

@@ -142,7 +142,7 @@ impl PostgresStore {
     ) -> Result<Option<Webhook>> {
         self.transaction("change_webhook", async |c| {
             let webhook = webhooks::table.find(id);
-            let there = webhook.select(webhooks::id).for_update();
+            let there = webhook.select(webhooks::id).for_no_key_update();
             if there.first::<Uuid>(c).await.optional()?.is_none() {
                 confirm(c).await?;
                 return Ok(None);
