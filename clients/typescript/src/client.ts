@@ -9,10 +9,12 @@ import { Identifiers } from "./resources/identifiers.js";
 import { Instances } from "./resources/instances.js";
 import { Namespaces } from "./resources/namespaces.js";
 import { Records } from "./resources/records.js";
+import { find } from "./resources/search.js";
 import { Sessions } from "./resources/sessions.js";
 import { judge } from "./resources/verdicts.js";
+import { Webhooks } from "./resources/webhooks.js";
 import { Transport } from "./transport.js";
-import type { ReceivedRequest, Stats, Verdict } from "./types.js";
+import type { Found, ReceivedRequest, Stats, Verdict } from "./types.js";
 import { read } from "./wire.js";
 
 export interface OnceguardOptions {
@@ -52,6 +54,8 @@ export class Onceguard {
   readonly records: Records;
   /** The log of events. */
   readonly events: Events;
+  /** Where events are sent. */
+  readonly webhooks: Webhooks;
   /** The processes that serve. */
   readonly instances: Instances;
   /** DIDs as a Universal Resolver gives them. */
@@ -73,6 +77,7 @@ export class Onceguard {
     this.dids = new Dids(this.#transport);
     this.records = new Records(this.#transport);
     this.events = new Events(this.#transport);
+    this.webhooks = new Webhooks(this.#transport);
     this.instances = new Instances(this.#transport);
     this.identifiers = new Identifiers(this.#transport);
   }
@@ -91,6 +96,18 @@ export class Onceguard {
     options: { readonly idempotencyKey?: string } = {},
   ): Promise<Verdict> {
     return judge(this.#transport, request, options.idempotencyKey ?? idempotencyKey());
+  }
+
+  /**
+   * Stored DIDs and sessions that have all these words, newest first. Pages are fetched as they are
+   * needed. A token finds what it may list.
+   *
+   * ```ts
+   * for await (const found of client.search("shop.example order")) console.log(found.kind, found.id);
+   * ```
+   */
+  search(q: string, options: { readonly pageSize?: number } = {}): AsyncGenerator<Found, void> {
+    return find(this.#transport, q, options.pageSize);
   }
 
   /** Counts, sizes, the busiest clients. */

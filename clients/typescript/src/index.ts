@@ -36,3 +36,4 @@ export { Key } from "./keys.js";
 export type * from "./records.js";
 export { signRequest, type Unsigned } from "./signatures.js";
 export type * from "./types.js";
+export type * from "./webhooks.js";

@@ -183,6 +183,21 @@ export interface Did {
   readonly updatedAt: string | null;
 }
 
+/** A stored DID that a search found. */
+export interface FoundDid extends Did {
+  readonly kind: "did";
+  /** The DID. */
+  readonly id: string;
+}
+
+/** A session that a search found. */
+export interface FoundSession extends Session {
+  readonly kind: "session";
+}
+
+/** What a search found; `kind` says which. */
+export type Found = FoundDid | FoundSession;
+
 /** A key to store for a DID. */
 export interface NewDid {
   readonly publicKey: Uint8Array;

@@ -78,6 +78,24 @@ test("events have the fields of the document", () => {
   same<Renamed<Schemas["Instance"]>, onceguard.Instance>(true);
 });
 
+test("webhooks have the fields of the document", () => {
+  same<Renamed<Schemas["Webhook"]>, onceguard.Webhook>(true);
+  same<Renamed<Schemas["CreatedWebhook"]>, onceguard.CreatedWebhook>(true);
+  same<Renamed<Schemas["WebhookDelivery"]>, onceguard.WebhookDelivery>(true);
+  same<Renamed<Schemas["NewWebhook"]>, onceguard.NewWebhook>(true);
+  same<Renamed<Schemas["WebhookChange"]>, onceguard.WebhookChange>(true);
+  same<keyof Schemas["WebhookReplay"], keyof onceguard.WebhookReplay>(true);
+});
+
+test("what a search finds has the fields of the document", () => {
+  type Kind<Name> = Extract<Bytes<Renamed<Schemas["Found"]>, "publicKey">, { kind: Name }>;
+  same<Schemas["Found"]["kind"], onceguard.Found["kind"]>(true);
+  same<Kind<"session">, Omit<onceguard.FoundSession, "etag">>(true);
+  type Did = Omit<onceguard.FoundDid, "verificationMethods">;
+  same<Omit<Kind<"did">, "verificationMethods">, Did>(true);
+  same<keyof Kind<"did">, keyof onceguard.FoundDid>(true);
+});
+
 test("a method takes the fields of its body", () => {
   same<Bytes<Renamed<Schemas["NewSession"]>, "sessionKey">, onceguard.NewSession>(true);
   same<Bytes<Renamed<Schemas["SessionChange"]>, "sessionKey">, onceguard.SessionChange>(true);
@@ -95,28 +113,23 @@ test("a method takes the fields of its body", () => {
 });
 
 test("filters are the parameters of the query", () => {
-  type Query<Name extends "list_sessions" | "list_dids" | "read_events"> = Renamed<
+  type Lists = "list_sessions" | "list_dids" | "read_events" | "list_webhook_deliveries" | "search";
+  type Query<Name extends Lists> = Renamed<
     Omit<NonNullable<operations[Name]["parameters"]["query"]>, "limit" | "cursor" | "since">
   >;
   same<Query<"list_sessions">, Omit<onceguard.SessionFilter, "pageSize">>(true);
   same<Query<"list_dids">, Omit<onceguard.DidFilter, "pageSize">>(true);
   same<Query<"read_events">, Omit<onceguard.EventFilter, "pageSize">>(true);
+  type Deliveries = Omit<onceguard.WebhookDeliveryFilter, "pageSize">;
+  same<Query<"list_webhook_deliveries">, Deliveries>(true);
+  same<Query<"search">, { readonly q: Parameters<typeof client.search>[0] }>(true);
 });
 
-/** Webhooks and the search, which these clients do not call yet. */
-type Later =
-  | "create_webhook"
-  | "list_webhooks"
-  | "change_webhook"
-  | "delete_webhook"
-  | "list_webhook_deliveries"
-  | "replay_webhook"
-  | "search";
-
 test("each operation is a method", () => {
-  const { sessions, claims, namespaces, dids, records, events, instances, identifiers } = client;
-  // All but what is for proxies, the document itself, and what is called later.
-  type NotCalled = "forward_auth" | "openapi" | Later;
+  const { sessions, claims, namespaces, dids, records, events, webhooks, instances, identifiers } =
+    client;
+  // All but what is for proxies, and the document itself.
+  type NotCalled = "forward_auth" | "openapi";
   const methods: Record<Exclude<keyof operations, NotCalled>, unknown> = {
     open_session: sessions.open,
     list_sessions: sessions.list,
@@ -150,8 +163,15 @@ test("each operation is a method", () => {
     delete_inactive_owners: records.deleteInactive,
     publish_events: events.publish,
     read_events: events.follow,
+    create_webhook: webhooks.create,
+    list_webhooks: webhooks.list,
+    change_webhook: webhooks.change,
+    delete_webhook: webhooks.delete,
+    list_webhook_deliveries: webhooks.deliveries,
+    replay_webhook: webhooks.replay,
     list_instances: instances.list,
     verify_request: client.verify,
+    search: client.search,
     stats: client.stats,
     resolve_did: identifiers.resolve,
     list_did_methods: identifiers.methods,

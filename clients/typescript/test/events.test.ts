@@ -11,15 +11,21 @@ import {
   Onceguard,
   OutcomeUnknownError,
 } from "../src/index.js";
-import { Cutting, client, collect, json, serving, TOKEN, thrown, URL, waits } from "./support.js";
+import {
+  Cutting,
+  client,
+  collect,
+  freshType,
+  json,
+  serving,
+  TOKEN,
+  thrown,
+  URL,
+  waits,
+} from "./support.js";
 
 const { events } = client;
 const SOME = 20;
-
-/** A type that no other test has. */
-async function freshType(): Promise<string> {
-  return `com.example.${(await Key.generate()).did.slice(-40)}`;
-}
 
 /** The subjects of so many events, which an instance links soon after they were published. */
 async function followed(count: number, filter: EventFilter & { since?: string }) {

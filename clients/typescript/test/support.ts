@@ -29,6 +29,11 @@ export async function parties(): Promise<{ clientDid: string; serverDid: string 
   return { clientDid: (await Key.generate()).did, serverDid: (await Key.generate()).did };
 }
 
+/** A type of events that no other test has. */
+export async function freshType(): Promise<string> {
+  return `com.example.${(await Key.generate()).did.slice(-40)}`;
+}
+
 export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
   const all: T[] = [];
   for await (const item of items) all.push(item);

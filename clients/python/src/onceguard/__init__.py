@@ -52,6 +52,9 @@ from .types import (
     ClaimResult,
     Did,
     Erased,
+    Found,
+    FoundDid,
+    FoundSession,
     Instance,
     Namespace,
     NamespaceClaim,
@@ -66,6 +69,7 @@ from .types import (
     Verdict,
     VerificationMethod,
 )
+from .webhooks import CreatedWebhook, Webhook, WebhookDelivery
 
 __all__ = [
     "AcceptedNonce",
@@ -74,6 +78,7 @@ __all__ = [
     "ClaimQuotaReached",
     "ClaimResult",
     "Code",
+    "CreatedWebhook",
     "CursorExpired",
     "Did",
     "DidRevoked",
@@ -82,6 +87,9 @@ __all__ = [
     "EventFeed",
     "FieldError",
     "Forbidden",
+    "Found",
+    "FoundDid",
+    "FoundSession",
     "HttpxSignature",
     "InactiveOwner",
     "InactiveRemoved",
@@ -126,5 +134,7 @@ __all__ = [
     "UsedNonce",
     "Verdict",
     "VerificationMethod",
+    "Webhook",
+    "WebhookDelivery",
     "sign_request",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 
 import httpx
@@ -15,11 +16,13 @@ from .resources.identifiers import AsyncIdentifiers, Identifiers
 from .resources.instances import AsyncInstances, Instances
 from .resources.namespaces import AsyncNamespaces, Namespaces
 from .resources.records import AsyncRecords, Records
+from .resources.search import find
 from .resources.sessions import AsyncSessions, Sessions
 from .resources.stats import read_stats
 from .resources.verdicts import Headers, judge
+from .resources.webhooks import AsyncWebhooks, Webhooks
 from .transport import AsyncTransport, Transport
-from .types import Stats, Verdict
+from .types import Found, Stats, Verdict
 
 
 class Onceguard:
@@ -61,6 +64,8 @@ class Onceguard:
         self.records = Records(self._transport)
         #: The log of events.
         self.events = Events(self._transport)
+        #: Where events are sent.
+        self.webhooks = Webhooks(self._transport)
         #: The processes that serve.
         self.instances = Instances(self._transport)
         #: DIDs as a Universal Resolver gives them.
@@ -90,6 +95,15 @@ class Onceguard:
         retries = self._transport.retries
         plan = judge(method, url, headers, body, profile, session_id, idempotency_key, retries)
         return self._transport.run(plan)
+
+    def search(self, q: str, *, page_size: int | None = None) -> Iterator[Found]:
+        """Stored DIDs and sessions that have all these words, newest first. Pages are fetched as
+        they are needed. A token finds what it may list.
+
+        >>> for found in client.search("shop.example order"):
+        ...     print(found.kind, found.id)
+        """
+        return find(q, page_size).on(self._transport)
 
     def stats(self) -> Stats:
         """Counts, sizes, the busiest clients."""
@@ -144,6 +158,8 @@ class AsyncOnceguard:
         self.records = AsyncRecords(self._transport)
         #: The log of events.
         self.events = AsyncEvents(self._transport)
+        #: Where events are sent.
+        self.webhooks = AsyncWebhooks(self._transport)
         #: The processes that serve.
         self.instances = AsyncInstances(self._transport)
         #: DIDs as a Universal Resolver gives them.
@@ -164,6 +180,10 @@ class AsyncOnceguard:
         retries = self._transport.retries
         plan = judge(method, url, headers, body, profile, session_id, idempotency_key, retries)
         return await self._transport.run(plan)
+
+    def search(self, q: str, *, page_size: int | None = None) -> AsyncIterator[Found]:
+        """Stored DIDs and sessions that have all these words; ``async for`` fetches the pages."""
+        return find(q, page_size).on_async(self._transport)
 
     async def stats(self) -> Stats:
         """Counts, sizes, the busiest clients."""

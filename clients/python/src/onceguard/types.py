@@ -182,6 +182,26 @@ class Did:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FoundDid(Did):
+    """A stored DID that a search found."""
+
+    kind: Literal["did"]
+    #: The DID.
+    id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundSession(Session):
+    """A session that a search found."""
+
+    kind: Literal["session"]
+
+
+#: What a search found; ``kind`` says which.
+Found = FoundDid | FoundSession
+
+
+@dataclass(frozen=True, kw_only=True)
 class Revocation:
     """A revocation, which is final."""
 

@@ -72,7 +72,7 @@ function path(did: string): string {
 
 type Wire<T> = Omit<T, "publicKey"> & { readonly publicKey: string };
 
-function didOf(body: unknown): Did {
+export function didOf(body: unknown): Did {
   const did = read<Omit<Did, "publicKey"> & { publicKey: string | null }>(body, "did");
   const methods = did.verificationMethods as readonly Wire<VerificationMethod>[] | undefined;
   return {

@@ -62,7 +62,7 @@ export class Sessions {
     const { clientDid, serverDid, state, pageSize } = filter;
     const query = { client_did: clientDid, server_did: serverDid, state, limit: pageSize };
     for await (const item of pages(this.#transport, "/v1/sessions", query)) {
-      yield read<Session>(item, ...REQUIRED);
+      yield listedSession(item);
     }
   }
 
@@ -152,9 +152,14 @@ function path(...parts: string[]): string {
   return ["/v1/sessions", ...parts.map(encodeURIComponent)].join("/");
 }
 
+/** A session as lists have it, without its ETag. */
+export function listedSession(item: unknown): Session {
+  return read<Session>(item, ...REQUIRED);
+}
+
 function sessionOf({ body, headers }: Answer): Session {
   const etag = headers.get("ETag");
-  return { ...read<Session>(body, ...REQUIRED), ...(etag !== null && { etag }) };
+  return { ...listedSession(body), ...(etag !== null && { etag }) };
 }
 
 /** A UUID that says when it was made (RFC 9562, section 5.7). */

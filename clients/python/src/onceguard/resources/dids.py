@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from urllib.parse import quote
 
-from ..transport import AsyncTransport, Plan, Request, Transport, exchange
+from ..transport import AsyncTransport, Plan, Request, Transport, exchange, read
 from ..types import Did, Erased, KeyType, Revocation
 from ..wire import without_none, write_bytes
 from .pages import Listing, filters
@@ -54,7 +55,7 @@ def _listing(
     query = filters(
         owner_address=owner_address, key_type=key_type, revoked=revoked, limit=page_size
     )
-    return Listing("/v1/dids", Did, query)
+    return Listing("/v1/dids", partial(read, Did), query)
 
 
 class Dids:

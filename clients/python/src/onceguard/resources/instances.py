@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
-from ..transport import AsyncTransport, Transport
+from ..transport import AsyncTransport, Transport, read
 from ..types import Instance
 from .pages import Listing, filters
 
 
 def _listing(page_size: int | None) -> Listing[Instance]:
-    return Listing("/v1/instances", Instance, filters(limit=page_size))
+    return Listing("/v1/instances", partial(read, Instance), filters(limit=page_size))
 
 
 class Instances:

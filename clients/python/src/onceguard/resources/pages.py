@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from ..transport import AsyncTransport, Plan, Request, Transport, exchange, read
+from ..transport import AsyncTransport, Plan, Request, Transport, exchange
 
 T = TypeVar("T")
 
@@ -22,13 +22,14 @@ class Listing(Generic[T]):
     """What is listed, and by which filter."""
 
     path: str
-    kind: type[T]
+    #: Reads an item of a page.
+    item: Callable[[Any], T]
     query: Mapping[str, str]
 
     def _page(self, cursor: str | None, retries: int) -> Plan[Page[T]]:
         query = self.query if cursor is None else {**self.query, "cursor": cursor}
         page = yield from exchange(Request("GET", self.path, query, repeatable=True), retries)
-        items = tuple(read(self.kind, item) for item in page.member("items"))
+        items = tuple(self.item(item) for item in page.member("items"))
         return Page(items, page.member("next_cursor"))
 
     def on(self, transport: Transport) -> Iterator[T]:

@@ -6,6 +6,7 @@ first try was made, the second is refused, and the record that is there has the 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -180,7 +181,7 @@ def delete_inactive(inactive_days: int, retries: int) -> Plan[InactiveRemoved]:
 
 def _inactive(inactive_days: int, page_size: int | None) -> Listing[InactiveOwner]:
     query = filters(inactive_days=inactive_days, limit=page_size)
-    return Listing("/v1/records", InactiveOwner, query)
+    return Listing("/v1/records", partial(read, InactiveOwner), query)
 
 
 class Records:

@@ -7,11 +7,12 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import quote
 
 from .. import errors
-from ..transport import AsyncTransport, Exchanged, Plan, Request, Transport, exchange
+from ..transport import AsyncTransport, Exchanged, Plan, Request, Transport, exchange, read
 from ..types import AcceptedNonce, Session, SessionState, UsedNonce
 from ..wire import without_none, write_bytes
 from .claims import fresh_key
@@ -112,7 +113,7 @@ def _listing(
     page_size: int | None,
 ) -> Listing[Session]:
     query = filters(client_did=client_did, server_did=server_did, state=state, limit=page_size)
-    return Listing("/v1/sessions", Session, query)
+    return Listing("/v1/sessions", partial(read, Session), query)
 
 
 def _fields(session_key: bytes | None, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
