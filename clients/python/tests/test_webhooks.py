@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 import pytest
 from standardwebhooks.webhooks import Webhook as Verifier
@@ -254,8 +253,8 @@ def test_the_asyncio_client_makes_every_call() -> None:
             await wait_until_sent(1)
             await webhooks.replay(made.id, event=event)
             await wait_until_sent(2)
-            since: Any = datetime.now(timezone.utc) - timedelta(hours=1)
-            await webhooks.replay(made.id, since=since)
+            an_hour_ago = datetime.now(timezone.utc) - timedelta(hours=1)
+            await webhooks.replay(made.id, since=an_hour_ago)
             await wait_until_sent(3)
             assert (await webhooks.change(made.id, paused=True)).state == "paused"
             assert made.id in {each.id for each in await webhooks.list()}
