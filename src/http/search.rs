@@ -11,19 +11,34 @@ use super::values::{PageView, json};
 use super::{dids, sessions};
 use crate::domain::{Code, Found, Search, Searched, TokenScope, Words};
 
-/// What was found.
+/// What was found: `kind` tells which. Each has its kind as a field, since generators of clients make
+/// nothing of a union whose parts have no name.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Found)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[serde(untagged)]
 pub(super) enum View<'a> {
     Did(DidView<'a>),
-    Session(sessions::View<'a>),
+    Session(SessionView<'a>),
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum DidKind {
+    Did,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum SessionKind {
+    Session,
 }
 
 /// A stored DID, as lists have it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = FoundDid)]
 pub(super) struct DidView<'a> {
+    #[schema(inline)]
+    kind: DidKind,
     /// The DID.
     #[schema(example = "did:web:client.example")]
     id: &'a str,
@@ -31,13 +46,28 @@ pub(super) struct DidView<'a> {
     did: dids::View<'a>,
 }
 
+/// A session, as lists have it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FoundSession)]
+pub(super) struct SessionView<'a> {
+    #[schema(inline)]
+    kind: SessionKind,
+    #[serde(flatten)]
+    session: sessions::View<'a>,
+}
+
 impl<'a> View<'a> {
     fn of(found: &'a Found) -> Self {
         match found {
-            Found::Did(record) => {
-                Self::Did(DidView { id: record.did.as_str(), did: dids::View::stored(record) })
-            }
-            Found::Session(session) => Self::Session(sessions::View::of(session)),
+            Found::Did(record) => Self::Did(DidView {
+                kind: DidKind::Did,
+                id: record.did.as_str(),
+                did: dids::View::stored(record),
+            }),
+            Found::Session(session) => Self::Session(SessionView {
+                kind: SessionKind::Session,
+                session: sessions::View::of(session),
+            }),
         }
     }
 }
