@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from typing import Literal
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from onceguard import (
@@ -56,11 +60,11 @@ class Receiver:
 
 @contextmanager
 def hearing(
-    client: Onceguard, receiver: Receiver, kind: str
+    client: Onceguard, receiver: Receiver, kind: str, signature: Literal["v1", "v1a"] = "v1"
 ) -> Iterator[tuple[CreatedWebhook, Callable[[str], str]]]:
     """A webhook of this receiver, and what publishes an event that it hears."""
     with serving(receiver) as server:
-        made = client.webhooks.create(url=url_of(server), types=[kind])
+        made = client.webhooks.create(url=url_of(server), types=[kind], signature=signature)
         try:
             yield made, lambda subject: client.events.publish(NewEvent(type=kind, subject=subject))
         finally:
@@ -69,6 +73,21 @@ def hearing(
 
 def states(found: Iterator[WebhookDelivery]) -> dict[str, str]:
     return {delivery.event: delivery.state for delivery in found}
+
+
+def test_a_receiver_verifies_ed25519_signatures(client: Onceguard) -> None:
+    receiver = Receiver()
+    with hearing(client, receiver, fresh_type(), "v1a") as (made, publish):
+        published = publish("one")
+        wait_for(lambda: receiver.ids == [published])
+        public = base64.b64decode(made.secret.removeprefix("whpk_"))
+        headers, body = receiver.got[0]
+        signature = base64.b64decode(headers["webhook-signature"].removeprefix("v1a,"))
+        signed = f"{published}.{headers['webhook-timestamp']}.".encode() + body
+        key = Ed25519PublicKey.from_public_bytes(public)
+        key.verify(signature, signed)
+        with pytest.raises(InvalidSignature):
+            key.verify(signature, signed + b" ")
 
 
 def test_a_receiver_verifies_what_it_gets(client: Onceguard) -> None:
