@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use actix_web::dev::ServiceResponse;
 use prometheus::IntCounter;
 
-use super::auth::Caller;
+use super::caller::Caller;
 use super::exchange::{Exchange, UNMATCHED};
 use super::{peer, routes};
 use crate::config::Server;

@@ -12,7 +12,7 @@ use actix_web::web::{self, Bytes, BytesMut};
 use futures_util::{StreamExt as _, poll};
 
 use super::State;
-use super::auth::Caller;
+use super::caller::Caller;
 use super::connection;
 use super::problem::Problem;
 use crate::budget::Hold;

@@ -6,10 +6,10 @@ use actix_web::http::header::{self, HeaderName};
 use actix_web::web::{self, Bytes};
 
 use super::State;
-use super::auth::Caller;
 use super::body::Incoming;
-use super::call::Entry;
+use super::caller::Caller;
 use super::code::Meaning;
+use super::entry::Entry;
 use super::exchange::Exchange;
 use super::problem::Problem;
 use super::{connection, peer, target};

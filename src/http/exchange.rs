@@ -7,7 +7,7 @@ use std::rc::Rc;
 use actix_web::http::header::{HeaderMap, HeaderName};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 
-use super::auth::Caller;
+use super::caller::Caller;
 use super::problem::Problem;
 use crate::budget::Serving;
 use crate::domain::Code;

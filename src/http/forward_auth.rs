@@ -7,8 +7,9 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::State;
-use super::auth::{Access, Caller};
+use super::auth::Access;
 use super::call;
+use super::caller::Caller;
 use super::connection;
 use super::credentials;
 use super::exchange::Exchange;
@@ -129,7 +130,7 @@ async fn admit_proxy(
 ) -> Result<Caller, Problem> {
     let asked = credentials::of_proxy(request, state).await.and_then(|proxy| {
         Exchange::of(request).set_caller(proxy.clone());
-        proxy.may(access, request).map(|()| proxy)
+        access.admits(&proxy, request).map(|()| proxy)
     });
     asked.map_err(|problem| {
         let code = problem.code();

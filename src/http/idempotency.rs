@@ -5,7 +5,7 @@ use actix_web::HttpResponse;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 
-use super::auth::Caller;
+use super::caller::Caller;
 use crate::domain::{IdempotencyDigest, is_word};
 
 pub(super) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::auth::{Access, Bound, either, in_namespace, or_agent, or_owner};
-use super::call::Entry;
+use super::entry::Entry;
 use super::path::Path;
 use super::{
     claims, dids, erasure, events, forward_auth, identifiers, instances, namespaces, nonces,

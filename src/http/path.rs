@@ -11,7 +11,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
 use super::auth::Access;
-use super::call::{Call, Entry};
+use super::call::Call;
+use super::entry::Entry;
 use super::exchange::Exchange;
 use super::problem::Problem;
 use crate::domain::Code;

@@ -162,7 +162,7 @@ async fn admit(
     };
     Exchange::of(request).set_caller(caller.clone());
     let asker = Asker::Trusted(caller.peer(request, server));
-    caller.may(access, request)?;
+    access.admits(&caller, request)?;
     Ok((state, asker))
 }
 

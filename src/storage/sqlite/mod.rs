@@ -34,6 +34,7 @@ mod tokens;
 mod transfer;
 mod types;
 mod webhooks;
+mod words;
 
 use std::sync::Arc;
 

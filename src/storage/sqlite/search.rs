@@ -1,17 +1,14 @@
-//! Search by words. A row of the table `search` has the words of one DID or session, which names it.
-//! Triggers remove it with what it is of.
+//! Search by words.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text};
 
 use super::SqliteStore;
 use super::dids::listed as listed_did;
-use super::schema::{dids, sessions};
 use super::sessions::lists::listed as listed_session;
-use super::types::{self, timestamp, uuid};
+use super::types::{number, timestamp, uuid};
 use crate::domain::{
-    Did, Found, FoundId, FoundPlace, Metadata, Page, PageRequest, Search, Searched, SessionId,
-    Timestamp, Words,
+    Found, FoundId, FoundPlace, Page, PageRequest, Search, Searched, SessionId, Timestamp, Words,
 };
 use crate::storage::Result;
 use crate::storage::search::{Place, page_of};
@@ -35,10 +32,6 @@ const FIND: &str = "
             AND (?4 IS NULL OR created_at < ?4 OR (created_at = ?4 AND (?6 IS NULL OR id < ?6)))
     )
     ORDER BY created_at DESC, id IS NOT NULL, did DESC, id DESC LIMIT ?7";
-
-const ADD: &str = "INSERT INTO search (words) VALUES (?)";
-const ADD_TO_DID: &str = "UPDATE dids SET words = last_insert_rowid() WHERE did = ?";
-const ADD_TO_SESSION: &str = "UPDATE sessions SET words = last_insert_rowid() WHERE id = ?";
 
 #[derive(QueryableByName)]
 pub(super) struct Pending {
@@ -64,10 +57,6 @@ impl SqliteStore {
         let (search, limit) = (search.clone(), page.limit);
         let find = move |conn: &mut _, now| find(conn, now, &search, after.as_ref(), limit);
         self.0.read("search", find).await
-    }
-
-    pub async fn index_words(&self, limit: u32) -> Result<u64> {
-        self.0.write("index_words", move |conn, _| index(conn, limit.into())).await
     }
 }
 
@@ -116,57 +105,11 @@ impl PlaceRow {
             (None, id) => FoundId::Session(SessionId(uuid(&id.unwrap_or_default())?)),
         };
         let created_at = timestamp(self.created_at)?;
-        Ok(Place { place: FoundPlace { created_at, id }, bytes: types::number(self.bytes)? })
+        Ok(Place { place: FoundPlace { created_at, id }, bytes: number(self.bytes)? })
     }
 }
 
 /// A query of FTS5 that asks for exactly these words. No word has a quote.
 fn all_of(words: &Words) -> String {
     words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" AND ")
-}
-
-/// Adds the words of a DID that may have been stored right now.
-pub(super) fn index_did(conn: &mut SqliteConnection, did: &Did) -> QueryResult<()> {
-    let row = dids::table.find(did.as_str()).filter(dids::words.is_null());
-    if row.select(dids::created_at).get_result::<i64>(conn).optional()?.is_some() {
-        add_did(conn, did.as_str(), &Words::of_did(did))?;
-    }
-    Ok(())
-}
-
-/// Adds the words of a session's metadata, which has none yet.
-pub(super) fn index_session(
-    conn: &mut SqliteConnection,
-    id: &[u8],
-    metadata: &Metadata,
-) -> QueryResult<()> {
-    let Some(words) = Words::of_metadata(metadata) else { return Ok(()) };
-    diesel::sql_query(ADD).bind::<Text, _>(words.spaced()).execute(conn)?;
-    diesel::sql_query(ADD_TO_SESSION).bind::<Binary, _>(id).execute(conn).map(drop)
-}
-
-fn add_did(conn: &mut SqliteConnection, did: &str, words: &Words) -> QueryResult<()> {
-    diesel::sql_query(ADD).bind::<Text, _>(words.spaced()).execute(conn)?;
-    diesel::sql_query(ADD_TO_DID).bind::<Text, _>(did).execute(conn).map(drop)
-}
-
-fn index(conn: &mut SqliteConnection, limit: i64) -> QueryResult<u64> {
-    let wordless = dids::table.filter(dids::words.is_null()).order(dids::did);
-    let names: Vec<String> = wordless.select(dids::did).limit(limit).load(conn)?;
-    for name in &names {
-        // A DID that this binary cannot read has no words, and is in no list.
-        let words = types::did(name).map(|did| Words::of_did(&did)).unwrap_or_default();
-        add_did(conn, name, &words)?;
-    }
-    let wordless = sessions::table.filter(sessions::words.is_null());
-    let wordless = wordless.filter(diesel::dsl::sql::<Bool>("metadata <> '{}'"));
-    let rows: Vec<(Vec<u8>, String)> = wordless
-        .order(sessions::id)
-        .select((sessions::id, sessions::metadata))
-        .limit(limit)
-        .load(conn)?;
-    for (id, metadata) in &rows {
-        index_session(conn, id, &Metadata::kept(metadata.clone()))?;
-    }
-    Ok((names.len() + rows.len()) as u64)
 }

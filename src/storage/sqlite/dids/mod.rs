@@ -5,8 +5,8 @@ pub(super) mod readings;
 use diesel::prelude::*;
 
 use super::schema::dids;
-use super::search::index_did;
 use super::types::{self, number, optional_timestamp, timestamp, unreadable};
+use super::words::index_did;
 use super::{SqliteStore, events};
 use crate::domain::{
     Cursor, Did, DidDocument, DidFilter, DidForgotten, DidRecord, DidRevoked, DidStored, Gone,

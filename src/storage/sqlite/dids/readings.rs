@@ -6,8 +6,8 @@ use super::find;
 use crate::domain::{DidRecord, PublicKey, Timestamp};
 use crate::storage::sqlite::SqliteStore;
 use crate::storage::sqlite::schema::dids;
-use crate::storage::sqlite::search::index_did;
 use crate::storage::sqlite::types::stored;
+use crate::storage::sqlite::words::index_did;
 use crate::storage::{Answer, Reading, Result, TAKEN_AHEAD};
 
 impl SqliteStore {

@@ -13,8 +13,8 @@ use self::row::SessionRow;
 use super::connection::errors::store_error;
 use super::dids::is_revoked;
 use super::schema::sessions;
-use super::search::index_session;
 use super::types::stored;
+use super::words::index_session;
 use super::{SqliteStore, events, history};
 use crate::domain::{
     Changed, Did, NewSession, Opened, SealedKey, Session, SessionId, SessionPatch, SessionState,
