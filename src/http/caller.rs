@@ -78,7 +78,7 @@ impl Caller {
         }
     }
 
-    /// Whoever acts in a session without being a party; an agent always is one.
+    /// The actor, where it acts in a session without being a party; an agent always is one.
     pub(super) fn outsider(&self) -> Option<Actor> {
         match self {
             Self::Token(_) => Some(self.actor()),

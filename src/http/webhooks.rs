@@ -152,7 +152,7 @@ pub(super) struct ChangeBody {
 #[schema(as = WebhookReplay)]
 #[allow(dead_code, reason = "the form of the body, for the OpenAPI document")]
 pub(super) struct ReplayBody {
-    /// The id of an event, whatever its type.
+    /// The id of an event of any type.
     #[schema(nullable = false)]
     event: Option<Uuid>,
     /// All events of this time or later that the webhook hears, also those that it took.

@@ -140,7 +140,7 @@ impl Store {
         on!(self, store => store.deliveries(id, state, before, page.limit).await)
     }
 
-    /// Sends one event again, whatever its type.
+    /// Sends one event of any type again.
     pub async fn replay_event(&self, id: Uuid, event: Uuid) -> Result<Replayed> {
         on!(self, store => store.replay_event(id, event).await)
     }

@@ -9,7 +9,7 @@ use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::TestApp;
 
 pub(crate) const PATH: &str = "/v1/webhooks";
-const NOBODY: &str = "/v1/webhooks/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55";
+const UNKNOWN: &str = "/v1/webhooks/0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55";
 
 fn webhook(url: &str) -> Value {
     // No event has this type: nothing is sent.
@@ -123,11 +123,11 @@ async fn what_is_no_webhook_is_refused_and_changes_nothing(
     app.refuses(request, 422, "validation_failed").await.names(&["id"]);
 
     for (method, path, body) in [
-        ("PATCH", NOBODY.to_owned(), Some(json!({"paused": true}))),
-        ("DELETE", NOBODY.to_owned(), None),
-        ("GET", format!("{NOBODY}/deliveries"), None),
-        ("POST", format!("{NOBODY}/replay"), Some(json!({"event": id}))),
-        ("POST", format!("{NOBODY}/replay"), Some(json!({"since": "2026-01-02T03:04:05Z"}))),
+        ("PATCH", UNKNOWN.to_owned(), Some(json!({"paused": true}))),
+        ("DELETE", UNKNOWN.to_owned(), None),
+        ("GET", format!("{UNKNOWN}/deliveries"), None),
+        ("POST", format!("{UNKNOWN}/replay"), Some(json!({"event": id}))),
+        ("POST", format!("{UNKNOWN}/replay"), Some(json!({"since": "2026-01-02T03:04:05Z"}))),
         // There is no such event.
         ("POST", format!("{path}/replay"), Some(json!({"event": id}))),
     ] {

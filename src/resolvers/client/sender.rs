@@ -68,7 +68,7 @@ impl Sender {
         let retry_after = response.headers().get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
         let status = response.status().as_u16();
-        // The status says all, whatever comes of the rest.
+        // The status says all: what comes of the rest does not matter.
         let _ = timeout(READ_FOR, read(response)).await;
         Ok(Sent { status, retry_after })
     }

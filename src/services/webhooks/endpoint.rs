@@ -98,7 +98,7 @@ impl Endpoint {
                 let done = endpoint.attempt(taken, &tools).await;
                 let failed = done.attempted.outcome != AttemptOutcome::Delivered;
                 endpoint.failing.store(failed, Ordering::Relaxed);
-                // Nobody listens any more only when the service stops.
+                // The listener is gone only when the service stops.
                 let _ = tools.done.send(done);
                 if failed && endpoint.workers() > 1 {
                     return;
