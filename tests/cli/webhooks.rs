@@ -6,7 +6,7 @@ use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{Receiver, wait_for};
 use crate::{assert_failed, json, migrated};
 
-const NOBODY: &str = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55";
+const UNKNOWN: &str = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55";
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -63,11 +63,11 @@ async fn what_cannot_be_is_refused_in_words(#[values(Sqlite, Postgres)] on: Data
         (&["webhooks", "create", "https://127.0.0.1/", "--type", "*"], 2, "public address"),
         (&["webhooks", "create", "https://a.example/", "--type", "onceguard.no"], 2, "must be `*`"),
         (&["webhooks", "create", "https://a.example/"], 2, "--type"),
-        (&["webhooks", "pause", NOBODY], 1, "there is no webhook"),
-        (&["webhooks", "delete", NOBODY], 1, "there is no webhook"),
-        (&["webhooks", "deliveries", NOBODY], 1, "there is no webhook"),
-        (&["webhooks", "replay", NOBODY, "--event", NOBODY], 1, "there is no webhook"),
-        (&["webhooks", "replay", NOBODY], 2, "--since"),
+        (&["webhooks", "pause", UNKNOWN], 1, "there is no webhook"),
+        (&["webhooks", "delete", UNKNOWN], 1, "there is no webhook"),
+        (&["webhooks", "deliveries", UNKNOWN], 1, "there is no webhook"),
+        (&["webhooks", "replay", UNKNOWN, "--event", UNKNOWN], 1, "there is no webhook"),
+        (&["webhooks", "replay", UNKNOWN], 2, "--since"),
     ] {
         assert_failed(&home.run(arguments).await, code, &[word]);
     }

@@ -257,11 +257,11 @@ async fn events_are_sent_again_one_or_all_since_a_time(#[values(Sqlite, Postgres
     );
     assert_eq!(settle().await, BTreeSet::new());
 
-    let nobody = Uuid::now_v7();
+    let no_id = Uuid::now_v7();
     let unknown = Replayed::UnknownWebhook;
-    assert_eq!(store.replay_event(nobody, old[0]).await.unwrap(), unknown);
-    assert_eq!(store.replay_since(nobody, since).await.unwrap(), unknown);
-    assert_eq!(store.replay_event(id, nobody).await.unwrap(), Replayed::UnknownEvent);
+    assert_eq!(store.replay_event(no_id, old[0]).await.unwrap(), unknown);
+    assert_eq!(store.replay_since(no_id, since).await.unwrap(), unknown);
+    assert_eq!(store.replay_event(id, no_id).await.unwrap(), Replayed::UnknownEvent);
 }
 
 #[rstest]
