@@ -15,7 +15,7 @@ use crate::wire::Reply;
 
 const ROW_HEIGHT: u32 = 26;
 const HEADING: u32 = 60;
-const LABELS: u32 = 520;
+const LABELS: u32 = 560;
 const PANEL: u32 = 420;
 const OURS: RGBColor = RGBColor(31, 119, 180);
 const OTHERS: RGBColor = RGBColor(170, 170, 170);
@@ -24,6 +24,12 @@ const LIVEZ: RGBColor = RGBColor(44, 160, 44);
 const METRICS: RGBColor = RGBColor(255, 127, 14);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// What an axis says at a value.
+#[allow(clippy::trivially_copy_pass_by_ref)] // As plotters hands it over.
+fn tick(value: &f64) -> String {
+    if *value == 0.0 { "0".to_owned() } else { short(*value) }
+}
 
 /// Throughput, from the least to the most round, and latency from p50 to p99, of every claim row.
 pub fn claims(file: &Path, rows: &[Row], results: &Results) -> Result<()> {
@@ -59,7 +65,7 @@ pub fn claims(file: &Path, rows: &[Row], results: &Results) -> Result<()> {
             .disable_y_mesh()
             .disable_y_axis()
             .x_labels(6)
-            .x_label_formatter(&|value| short(*value))
+            .x_label_formatter(&tick)
             .label_style(("sans-serif", 13))
             .draw()?;
         for (place, ([low, value, high], row)) in values.iter().zip(&rows).enumerate() {
@@ -118,7 +124,7 @@ pub fn course(file: &Path, title: &str, course: &Course) -> Result<()> {
         .configure_mesh()
         .light_line_style(TRANSPARENT)
         .y_desc("requests a second")
-        .y_label_formatter(&|value| short(*value))
+        .y_label_formatter(&tick)
         .x_label_formatter(&|value| format!("{value:.0}"))
         .label_style(("sans-serif", 14))
         .draw()?;
