@@ -3,6 +3,7 @@
 
 mod listening;
 mod marks;
+mod start_error;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,74 +18,32 @@ use uuid::Uuid;
 use crate::budget::{Connections, Shares};
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, Setting};
-use crate::data_dir::{self, API_ADDRESS_FILE, DataDirError, DataDirLock, OPS_ADDRESS_FILE};
-use crate::http::State;
-use crate::http::access_log::StrangersLines;
-use crate::jobs::heartbeat::{self, UnreadableMark};
+use crate::data_dir::{self, API_ADDRESS_FILE, DataDirLock, OPS_ADDRESS_FILE};
+use crate::http::{State, StrangersLines};
+use crate::jobs::heartbeat;
 use crate::jobs::{Jobs, OfEvents};
 use crate::metrics::Metrics;
-use crate::resolvers::{InvalidResolver, Resolvers};
+use crate::resolvers::Resolvers;
 use crate::server;
 use crate::services::{
     AdminToken, Agents, Claims, Deliverer, Dids, Erasure, Events, Evidence, Heads, Instances,
-    Journal, Readiness, Records, Sealer, SealingError, SealingKeys, Searches, ServiceError,
-    Sessions, Statistics, Tokens, Verdicts, Webhooks, admit_keys,
+    Journal, Readiness, Records, Sealer, SealingKeys, Searches, ServiceError, Sessions, Statistics,
+    Tokens, Verdicts, Webhooks, admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
-use crate::storage::{self, ClaimLimits, Departure, Finding, Store, StoreError};
-use crate::tls::{Certificates, InvalidCertificate};
+use crate::storage::{self, ClaimLimits, Finding, Store, StoreError};
+use crate::tls::Certificates;
 
 use self::listening::{Listening, bind, local_address};
 pub use self::marks::lost_database;
+pub use self::start_error::StartError;
+use self::start_error::setting;
 
 /// A stop closes idle connections after no request has been in flight for this long.
 const QUIET: Duration = Duration::from_millis(500);
 /// How long a stop waits for the database once no caller waits for an answer any more. Transactions
 /// that are cut off then are rolled back.
 const LEFTOVERS: Duration = Duration::from_secs(10);
-
-/// Why the service does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error(transparent)]
-    DataDir(#[from] DataDirError),
-    #[error(transparent)]
-    Mark(#[from] UnreadableMark),
-    #[error(transparent)]
-    DatabaseLock(#[from] DatabaseLockError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The database's schema is not this version's, and a start does not change it.
-    #[error("{0}")]
-    Schema(String),
-    /// The database is being moved to another one, or was.
-    #[error("{0}")]
-    Moved(Departure),
-    /// There was a database, and now it is missing or empty.
-    #[error("{0}")]
-    Lost(String),
-    /// The database lacks what an earlier process of this data folder knew of.
-    #[error("{0}")]
-    WentBack(String),
-    #[error(transparent)]
-    Sealing(#[from] SealingError),
-    #[error(transparent)]
-    Service(#[from] ServiceError),
-    #[error("{key}: {message}")]
-    Setting { key: &'static str, message: String },
-}
-
-impl From<InvalidResolver> for StartError {
-    fn from(InvalidResolver { key, message }: InvalidResolver) -> Self {
-        Self::Setting { key, message }
-    }
-}
-
-impl From<InvalidCertificate> for StartError {
-    fn from(InvalidCertificate { key, message }: InvalidCertificate) -> Self {
-        Self::Setting { key, message }
-    }
-}
 
 /// The running service.
 pub struct Application {
@@ -387,8 +346,4 @@ async fn bring_schema_up_to_date(store: &Store, config: &Config) -> Result<(), S
         tracing::info!(migration = name, "migrated");
     }
     Ok(())
-}
-
-fn setting(key: &'static str, error: &impl std::fmt::Display) -> StartError {
-    StartError::Setting { key, message: error.to_string() }
 }

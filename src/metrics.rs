@@ -6,13 +6,14 @@
 mod events;
 mod log_lines;
 mod records;
+mod register;
 mod webhooks;
 
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
 use crate::domain::{EndReason, Outcome};
@@ -20,6 +21,7 @@ use crate::domain::{EndReason, Outcome};
 pub use events::{EventMetrics, UnrecordedReplays};
 pub use log_lines::LogLinesDropped;
 pub use records::RecordMetrics;
+use register::{counter, counters, gauge, gauges, histogram, histograms};
 pub use webhooks::WebhookMetrics;
 
 /// Seconds, from a fast cache hit to a slow request.
@@ -39,7 +41,7 @@ pub struct Metrics {
     pub in_use: IntGaugeVec,
     refused: IntCounterVec,
     pub http_connections_broken: IntCounter,
-    pub verdicts: IntCounterVec,
+    verdicts: IntCounterVec,
     pub forward_auth_refused: IntCounter,
     claims: Vec<(&'static str, IntCounter)>,
     pub claims_refused_overloaded: IntCounter,
@@ -333,6 +335,11 @@ impl Metrics {
         }
     }
 
+    /// Counts a verdict.
+    pub fn verdict(&self, code: &str, profile: &str) {
+        self.verdicts.with_label_values(&[code, profile]).inc();
+    }
+
     /// Counts what was refused because a bound was reached.
     pub fn refused(&self, resource: &str, reason: &str) {
         self.refused.with_label_values(&[resource, reason]).inc();
@@ -358,59 +365,4 @@ impl Metrics {
         families.extend(prometheus::gather());
         TextEncoder::new().encode_to_string(&families)
     }
-}
-
-fn register<C: prometheus::core::Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: C,
-) -> prometheus::Result<C> {
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-    register(registry, IntCounter::new(name, help)?)
-}
-
-fn counters(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> prometheus::Result<IntCounterVec> {
-    register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-    register(registry, IntGauge::new(name, help)?)
-}
-
-fn gauges(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> prometheus::Result<IntGaugeVec> {
-    register(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
-}
-
-fn histogram(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    buckets: &[f64],
-) -> prometheus::Result<Histogram> {
-    let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    register(registry, Histogram::with_opts(opts)?)
-}
-
-fn histograms(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-    buckets: &[f64],
-) -> prometheus::Result<HistogramVec> {
-    let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    register(registry, HistogramVec::new(opts, labels)?)
 }

@@ -6,7 +6,7 @@ use actix_web::dev::{Server, ServerHandle};
 use socket2::SockRef;
 use tokio::task::JoinHandle;
 
-use super::{StartError, setting};
+use super::start_error::{StartError, setting};
 
 /// New connections that the kernel keeps until they are accepted, as far as it allows.
 const WAITING_CONNECTIONS: i32 = 4096;

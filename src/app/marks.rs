@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use rustix::system::uname;
 
-use super::StartError;
+use super::start_error::StartError;
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, OnCut, Replication, SqliteLocation};
 use crate::jobs::heartbeat;

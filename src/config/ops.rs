@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::Server;
 use super::reader::Reader;
+use super::server::Server;
 
 /// `[ops]`.
 #[derive(Debug, Clone)]

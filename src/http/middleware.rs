@@ -20,8 +20,9 @@ use futures_util::future::LocalBoxFuture;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::State;
-use super::access_log::{self, Listener, StrangersLines};
+use super::access_log::{self, Listener};
 use super::exchange::{Exchange, PROBLEMS, REQUEST_ID};
+use super::strangers_lines::StrangersLines;
 use crate::budget::Place;
 use crate::config::Config;
 use crate::metrics::Metrics;

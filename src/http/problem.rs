@@ -3,57 +3,27 @@
 //!
 //! A 5xx says nothing about the inside: its cause goes to the log, beside the request id, once.
 
+mod body;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::code::Meaning;
 use super::fields::FieldError;
 use super::time::Time;
-use super::words::EndReason;
 use crate::domain::{Binding, Code, Did, End, Session, SessionState, Timestamp};
 use crate::services::{Denied, ServiceError};
+
+pub(super) use self::body::Body;
 
 /// The challenge of every 401 that does not make it more exact; one for signatures comes with it.
 const BEARER: HeaderValue = HeaderValue::from_static(r#"Bearer realm="onceguard""#);
 /// `Retry-After` in seconds, where the code has none of its own.
 const RETRY_AFTER: u32 = 5;
-
-/// The body of every error.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub(super) struct Body<'a> {
-    /// The page of the code: absolute where the service knows its URL, `server.public_url`.
-    #[serde(rename = "type")]
-    #[schema(example = "/problems/validation_failed")]
-    kind: String,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-    code: &'a str,
-    request_id: &'a str,
-    /// With `validation_failed`, and with `precondition_failed` of a batch.
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    #[schema(value_type = Vec<FieldError>, required = false)]
-    errors: &'a [FieldError],
-    /// With `nonce_replayed` and `signature_replayed`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    first_used_at: Option<Time>,
-    /// With `session_ended` and `session_expired`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    ended_at: Option<Time>,
-    /// With `session_ended` and `session_expired`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<EndReason>, nullable = false)]
-    end_reason: Option<&'a str>,
-}
 
 /// A refused or failed call.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{JobError, LeaseKeeper};
+use super::scheduler::{JobError, LeaseKeeper};
 use crate::archive::{DRAFT_SUFFIX, Draft, Manifest, Origin, Output, Writer};
 use crate::clock::Clock;
 use crate::config;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::JobError;
+use super::scheduler::JobError;
 use crate::metrics::Metrics;
 use crate::storage::{LINK_BATCH, Store, StoreError};
 

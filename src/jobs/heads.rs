@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::JobError;
+use super::scheduler::JobError;
 use crate::services::Heads;
 
 pub(super) const NAME: &str = "heads";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{JobError, LeaseKeeper};
+use super::scheduler::{JobError, LeaseKeeper};
 use crate::clock::{BELIEVED_AFTER, Clock, TOLERANCE};
 use crate::config;
 use crate::domain::{Actor, Cursor, EndReason, NewEvent, OwnType, PUBLICATION_KEPT_SECONDS};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::JobError;
+use super::scheduler::JobError;
 use crate::domain::Actor;
 use crate::metrics::Metrics;
 use crate::services::end_revoked_sessions;

@@ -1,6 +1,7 @@
 //! Samples the gauges that would cost too much to keep exact.
 
-use super::{JobError, purge};
+use super::purge;
+use super::scheduler::JobError;
 use crate::metrics::Metrics;
 use crate::storage::Store;
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{JobError, LeaseKeeper};
+use super::scheduler::{JobError, LeaseKeeper};
 use crate::storage::Store;
 
 pub(super) const NAME: &str = "words";

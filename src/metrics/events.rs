@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
-use super::{counter, counters, gauge};
+use super::register::{counter, counters, gauge};
 
 /// Of the log of events.
 #[derive(Debug, Clone)]

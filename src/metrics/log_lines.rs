@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, Registry};
 
-use super::counters;
+use super::register::counters;
 
 /// Lines that are missing in the log, by reason.
 #[derive(Debug, Clone)]

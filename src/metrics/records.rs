@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
-use super::{counter, counters, gauge};
+use super::register::{counter, counters, gauge};
 
 /// The gauges are sampled.
 pub struct RecordMetrics {

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
-use super::{counters, gauge, gauges};
+use super::register::{counters, gauge, gauges};
 
 /// The gauges are sampled.
 #[derive(Debug, Clone)]

@@ -5,15 +5,6 @@ use crate::domain::{
     Ask, Claim, Facts, Namespace, Nonce, Scope, SessionId, SignerKey, Timestamp, UsedNonce,
 };
 
-/// The limits that the claim statement applies.
-#[derive(Debug, Clone, Copy)]
-pub struct ClaimLimits {
-    /// The most live nonces of one signer.
-    pub quota_per_signer: u64,
-    /// The most live nonces of one namespace.
-    pub quota_per_namespace: u64,
-}
-
 /// Claims that are worth asking together. On PostgreSQL claims of one kind take the same locks,
 /// so that what holds up one kind holds up no other; on SQLite, which has one writer, all claims
 /// are of the first kind.

@@ -3,6 +3,9 @@
 
 use crate::domain::InvalidCursor;
 
+/// The result of every call to a store.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
 /// Why a store could not do what was asked. The texts are for logs and operators; they hold no
 /// row's content and never reach a caller of the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,17 +1,8 @@
 //! Whether the database answers and can be written, and what an operator should know of it.
 
+use super::pool::PoolStatus;
 use super::{Result, Store, on};
 use crate::domain::Timestamp;
-
-/// The general pool, for `doctor`, `/readyz` and the metrics.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PoolStatus {
-    pub max: u32,
-    pub open: u32,
-    pub in_use: u32,
-    /// Why the last connection could not be opened, when that will not pass by itself.
-    pub refusal: Option<&'static str>,
-}
 
 /// What an operator should know of a database before it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::marks::covers;
 use super::{Result, Store, on};
 use crate::domain::Timestamp;
 
@@ -36,16 +37,6 @@ impl History {
         let Self { not_before, ahead_until, skew, .. } = self;
         covers(*not_before, *ahead_until, until + *skew, issued_until)
     }
-}
-
-/// The same, of a time that has the skew in it.
-pub(super) fn covers(
-    not_before: Option<Timestamp>,
-    ahead_until: Option<Timestamp>,
-    until: Timestamp,
-    issued_until: Option<Timestamp>,
-) -> bool {
-    not_before.max(ahead_until) >= Some(until) && not_before >= issued_until
 }
 
 impl Store {

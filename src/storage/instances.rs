@@ -1,61 +1,18 @@
-//! The processes that serve, and what each remembers of the database: marks. A database that lacks
-//! what an instance remembers went back in time.
+//! The processes that serve. A database that lacks what one of them remembers went back in time.
 //!
 //! Why this notices every loss that anybody who is left knows of is written in `docs/cuts.md`.
 
-use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Memory, Result, Store, on};
-use crate::clock::Clock;
-use crate::config::{OnCut, Replication};
-use crate::domain::{
-    Actor, Cursor, Instance, InstanceState, InvalidCursor, Page, PageRequest, Timestamp,
-};
+use super::marks::{Joining, Mark, Stage};
+use super::{Result, Store, on};
+use crate::domain::{Actor, Cursor, Instance, InvalidCursor, Page, PageRequest, Timestamp};
 
 /// How long an instance is known after its last heartbeat. Heartbeats tell how long that is, and no
 /// clock does.
 pub(super) const KEPT: Duration = Duration::from_hours(7 * 24);
-/// An instance that served, and whose last heartbeat is older than this, is taken for gone.
-const GONE: chrono::Duration = chrono::Duration::seconds(60);
-
-/// How far an instance has come, as its row says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    Serving,
-    Stopped,
-    Failed,
-}
-
-impl Stage {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Serving => "serving",
-            Self::Stopped => "stopped",
-            Self::Failed => "failed",
-        }
-    }
-
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        [Self::Serving, Self::Stopped, Self::Failed].into_iter().find(|one| one.as_str() == text)
-    }
-
-    /// What operators are told, by the database's clock.
-    pub(super) fn state(self, heartbeat_at: Timestamp, now: Timestamp) -> InstanceState {
-        match self {
-            Self::Serving if now - heartbeat_at > GONE => InstanceState::Terminated,
-            Self::Serving => InstanceState::Active,
-            Self::Stopped => InstanceState::Ended,
-            Self::Failed => InstanceState::Failed,
-        }
-    }
-}
-
 /// Where the next page of instances starts: after the last one of this page.
 pub(super) fn place(started_at: Timestamp, id: Uuid) -> Vec<u8> {
     [started_at.timestamp_micros().to_be_bytes().as_slice(), id.as_bytes()].concat()
@@ -69,62 +26,6 @@ pub(super) fn position(cursor: &Cursor) -> std::result::Result<(Timestamp, Uuid)
     Ok((at, Uuid::from_slice(id).map_err(|_| InvalidCursor)?))
 }
 
-/// What an instance that begins to serve tells of itself, and how it takes a cut.
-#[derive(Debug, Clone)]
-pub struct Joining {
-    /// The address of its API.
-    pub name: String,
-    pub host: String,
-    pub replication: Replication,
-    pub on_cut: OnCut,
-    /// How far a signer's clock may be ahead, by the configuration.
-    pub skew: Duration,
-    /// The latest time of the database that an earlier process of this data folder knew.
-    pub known_until: Option<Timestamp>,
-    /// The latest time that a message which it accepted states as its own.
-    pub issued_until: Option<Timestamp>,
-    pub clock: Clock,
-    /// What a recovery is to do again.
-    pub memory: Memory,
-    /// Where the marks go.
-    pub marks: Marks,
-}
-
-/// What an instance remembers of the last heartbeat that the database acknowledged. Everything that
-/// was acknowledged before that heartbeat was sent is in the database if the heartbeat is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    pub generation: Uuid,
-    pub instance: Uuid,
-    pub counter: u64,
-    /// The database's clock then.
-    pub at: Timestamp,
-    /// The latest time that an accepted message states as its own.
-    #[serde(default)]
-    pub issued_until: Option<Timestamp>,
-}
-
-/// Where an instance keeps its marks outside of the database. The last one counts.
-#[derive(Clone)]
-pub struct Marks(Arc<dyn Fn(&Mark) + Send + Sync>);
-
-impl Marks {
-    #[must_use]
-    pub fn new(keep: impl Fn(&Mark) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(keep))
-    }
-
-    pub(super) fn keep(&self, mark: &Mark) {
-        (self.0)(mark);
-    }
-}
-
-impl fmt::Debug for Marks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Marks")
-    }
-}
-
 /// What the database says to a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compared {
@@ -135,29 +36,6 @@ pub enum Compared {
     /// The database's past does not include the generation of the mark: it is another database, or
     /// this one before a recovery.
     Foreign,
-}
-
-/// The latest time that an accepted message states as its own, as far as this process knows. It may
-/// be ahead of every right clock: the database takes it while its own clock is.
-#[derive(Debug)]
-pub(super) struct LatestIssue(AtomicI64);
-
-impl Default for LatestIssue {
-    fn default() -> Self {
-        Self(AtomicI64::new(i64::MIN))
-    }
-}
-
-impl LatestIssue {
-    pub(super) fn note(&self, issued_at: Timestamp) {
-        self.0.fetch_max(issued_at.timestamp_micros(), Ordering::Relaxed);
-    }
-
-    /// `None` if no message stated any.
-    pub(super) fn get(&self) -> Option<Timestamp> {
-        let micros = self.0.load(Ordering::Relaxed);
-        if micros == i64::MIN { None } else { Timestamp::from_timestamp_micros(micros) }
-    }
 }
 
 impl Store {

@@ -1,6 +1,4 @@
-//! Migrations: what is known of them, applying and reverting them.
-
-use super::{Result, Store, on};
+//! Migrations, and what reverting them deletes.
 
 /// One migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,33 +95,6 @@ pub fn lost_by_reverting(name: &str) -> Option<&'static str> {
     match LOSSES.iter().find(|(known, _)| *known == name) {
         Some((_, lost)) => *lost,
         None => Some("everything in the tables that it made"),
-    }
-}
-
-impl Store {
-    /// Every migration this binary knows or the database has, oldest first.
-    pub async fn migrations(&self) -> Result<Vec<MigrationStatus>> {
-        on!(self, store => store.migrations().await)
-    }
-
-    /// The instances that serve on this database now, each by where it is connected from. On SQLite
-    /// the lock of the database tells, and this is empty.
-    pub async fn serving(&self) -> Result<Vec<String>> {
-        match self {
-            Self::Postgres(store) => store.serving().await,
-            Self::Sqlite(_) => Ok(Vec::new()),
-        }
-    }
-
-    /// Applies all pending migrations, one transaction each, and returns their names. Two
-    /// instances that start at once take turns.
-    pub async fn migrate_up(&self) -> Result<Vec<String>> {
-        on!(self, store => store.migrate_up().await)
-    }
-
-    /// Reverts the newest `count` migrations (`None`: all), and returns their names.
-    pub async fn migrate_down(&self, count: Option<u32>) -> Result<Vec<String>> {
-        on!(self, store => store.migrate_down(count).await)
     }
 }
 

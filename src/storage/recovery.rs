@@ -4,63 +4,14 @@
 //! Each store has a `recover_in`, which does the work inside a transaction of the caller's, so that
 //! a database can be filled and recovered in one commit.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use uuid::Uuid;
 
+use super::acts::{Act, Remembered};
 use super::{Result, Store, on};
-use crate::domain::{Actor, Did, Hash, NewDid, NewEvent, OwnType, Timestamp};
-
-/// Something that a database which went back in time may have forgotten, and must not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Act {
-    RevokeDid(Did),
-    RevokeToken(Uuid),
-    /// The key of a DID that no resolver reads was replaced by this one.
-    ReplaceKey(NewDid),
-}
-
-impl fmt::Display for Act {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::RevokeDid(did) => write!(f, "DID {did}"),
-            Self::RevokeToken(id) => write!(f, "token {id}"),
-            Self::ReplaceKey(new) => write!(f, "key of {}", new.did),
-        }
-    }
-}
-
-/// An act that is remembered outside of the database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remembered {
-    pub at: Timestamp,
-    pub act: Act,
-}
-
-/// Where an instance looks for what is remembered outside of the database, when it has to recover
-/// that by itself.
-#[derive(Clone)]
-pub struct Memory(Arc<dyn Fn() -> Vec<Remembered> + Send + Sync>);
-
-impl Memory {
-    #[must_use]
-    pub fn new(look: impl Fn() -> Vec<Remembered> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(look))
-    }
-
-    pub(super) fn remembered(&self) -> Vec<Remembered> {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for Memory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Memory")
-    }
-}
+use crate::domain::{Actor, Did, Hash, NewEvent, OwnType, Timestamp};
 
 /// Of what a recovery did again, its event tells so many. `recover` lists all.
 const TOLD: usize = 50;

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::super::{Failure, format, out};
-use super::{Log, Which};
+use super::log::{Log, Which};
 use crate::domain::Event;
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::super::serve::StopSignal;
 use super::super::{Failure, format, out};
-use super::{Log, Which, describe};
+use super::log::{Log, Which, describe};
 use crate::domain::{Event, EventCursor, EventFilter};
 
 /// How often it looks for new events.

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::{Failure, format, out};
-use super::{Log, Which, describe};
+use super::log::{Log, Which, describe};
 use crate::domain::{Event, MAX_PAGE};
 
 #[derive(Debug, Args)]

@@ -4,16 +4,16 @@
 mod export;
 mod follow;
 mod list;
+mod log;
 mod verify;
 
 use std::sync::Arc;
 
-use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use clap::Subcommand;
 
-use super::{Failure, database, format, quiet};
+use self::log::Log;
+use super::{Failure, database, quiet};
 use crate::config::{Need, Sources};
-use crate::domain::{Event, EventCursor, EventFilter, EventPage, MAX_PAGE, Timestamp};
 use crate::metrics::Metrics;
 use crate::services::Events;
 
@@ -42,43 +42,6 @@ pub(super) enum Audit {
     Verify(verify::Verify),
 }
 
-/// Which events.
-#[derive(Debug, Args)]
-struct Which {
-    /// Only this type, such as onceguard.did.revoked
-    #[arg(long = "type", value_name = "TYPE")]
-    kind: Option<String>,
-    /// Only about this: a session id, a DID, a token id
-    #[arg(long)]
-    subject: Option<String>,
-    /// Only of this actor, as the list shows it
-    #[arg(long)]
-    actor: Option<String>,
-    /// Only with this outcome: success, or a code
-    #[arg(long)]
-    outcome: Option<String>,
-    /// Not before this time
-    #[arg(long, value_name = "TIME", value_parser = format::parse_time)]
-    from: Option<Timestamp>,
-    /// Before this time
-    #[arg(long, value_name = "TIME", value_parser = format::parse_time)]
-    to: Option<Timestamp>,
-    /// Go on after this: the next_cursor of an earlier list
-    #[arg(long, value_name = "CURSOR", value_parser = parse_cursor)]
-    since: Option<EventCursor>,
-}
-
-impl Which {
-    fn filter(self) -> EventFilter {
-        let Self { kind, subject, actor, outcome, from, to, since: _ } = self;
-        EventFilter { kind, subject, actor, outcome, from, to }
-    }
-}
-
-fn parse_cursor(text: &str) -> Result<EventCursor, String> {
-    EventCursor::parse(text).map_err(|error| error.to_string())
-}
-
 impl Audit {
     pub(super) async fn run(self, sources: &Sources) -> Result<(), Failure> {
         match self {
@@ -101,50 +64,4 @@ async fn read(
     let done = command(&Log(Events::new(store.clone(), &config.events, metrics))).await;
     store.close().await;
     done
-}
-
-/// The log, page by page.
-struct Log(Events);
-
-impl Log {
-    async fn page(
-        &self,
-        filter: &EventFilter,
-        since: Option<EventCursor>,
-        limit: u32,
-    ) -> Result<(Vec<Event>, EventCursor), Failure> {
-        match self.0.read(filter, since, limit).await? {
-            EventPage::Page { events, next } => Ok((events, next)),
-            EventPage::CursorExpired => Err(Failure::Failed(
-                "events after --since are past their retention, and removed; leave it out to begin \
-                 with the oldest that is left"
-                    .to_owned(),
-            )),
-        }
-    }
-
-    /// The largest page.
-    async fn next(
-        &self,
-        filter: &EventFilter,
-        since: Option<EventCursor>,
-    ) -> Result<(Vec<Event>, EventCursor), Failure> {
-        self.page(filter, since, MAX_PAGE).await
-    }
-}
-
-/// In the words of `GET /v1/events`.
-fn describe(event: &Event) -> Value {
-    json!({
-        "id": event.id,
-        "sequence": event.sequence,
-        "type": event.kind,
-        "source": event.source,
-        "subject": event.subject,
-        "actor": event.actor,
-        "outcome": event.outcome,
-        "request_id": event.request_id,
-        "at": format::time(event.at),
-        "data": event.data,
-    })
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Check;
+use super::check::Check;
 use crate::cli::health;
 use crate::config::Config;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{Access, access, statvfs};
 
-use super::Check;
+use super::check::Check;
 use crate::cli::{format, health};
 use crate::config::{Config, DatabaseUrl, SqliteLocation};
 use crate::services::{ADMIN_TOKEN_FILE, KEY_FILE};

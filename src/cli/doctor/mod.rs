@@ -1,6 +1,7 @@
 //! `onceguard doctor`: checks what serving needs, changes nothing, and says what to do. It asks the
 //! running instance for what only that can see.
 
+mod check;
 mod instance;
 mod machine;
 pub(super) mod settings;
@@ -9,6 +10,7 @@ mod storage;
 use clap::Args;
 use serde_json::json;
 
+use self::check::{Check, Verdict};
 use super::{Failure, out, quiet};
 use crate::config::{Config, InvalidConfig, Need, Sources};
 
@@ -19,45 +21,6 @@ pub(super) struct Doctor {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Ok,
-    Warn,
-    Fail,
-}
-
-impl Verdict {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Check {
-    name: &'static str,
-    verdict: Verdict,
-    /// What was found, and what to do about it.
-    detail: String,
-}
-
-impl Check {
-    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Ok, detail: detail.into() }
-    }
-
-    fn warn(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Warn, detail: detail.into() }
-    }
-
-    fn fail(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Fail, detail: detail.into() }
-    }
 }
 
 impl Doctor {

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::{Check, Verdict};
+use super::check::{Check, Verdict};
 use crate::cli::{Failure, format, out};
 use crate::clock::Clock;
 use crate::config::{Config, Tls};

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::Check;
+use super::check::Check;
 use crate::app;
 use crate::cli::{database, format};
 use crate::clock::Clock;

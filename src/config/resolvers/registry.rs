@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 
-use super::Endpoint;
+use super::endpoint::Endpoint;
 use crate::config::reader::{Given, Reader, Show};
 
 /// A reading waits for each endpoint that fails, so there must not be many.

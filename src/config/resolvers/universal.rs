@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Endpoint;
+use super::endpoint::Endpoint;
 use crate::config::reader::{Given, Reader, Show};
 
 /// `[resolvers.universal]`, when it has a URL.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::config::Host;
+use crate::config::host::Host;
 use crate::config::reader::{Given, Reader, Show};
 
 /// `[resolvers.web]`.

@@ -15,7 +15,7 @@ use super::super::problem::Problem;
 use super::super::values::json;
 use super::one::Body;
 use super::read::{Parts, if_match, if_none_match, record};
-use super::{WrittenView, quota_reached, revoked};
+use super::view::{WrittenView, quota_reached, revoked};
 use crate::domain::{
     Code, Did, Precondition, RecordId, RecordKey, RecordKind, RecordsChanged, Timestamp,
 };

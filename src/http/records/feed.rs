@@ -9,7 +9,7 @@ use super::super::call::Call;
 use super::super::code::Meaning;
 use super::super::problem::Problem;
 use super::super::values::json;
-use super::View;
+use super::view::View;
 use crate::domain::{Code, RecordCursor, RecordFeed, RecordFilter, RecordKind};
 
 /// The most conditions on metadata.

@@ -17,7 +17,9 @@ use super::super::problem::Problem;
 use super::super::time::Time;
 use super::super::values::json;
 use super::read::{Parts, path, precondition, record};
-use super::{View, WrittenView, not_found, precondition_failed, quota_reached, revoked, set_etag};
+use super::view::{
+    View, WrittenView, not_found, precondition_failed, quota_reached, revoked, set_etag,
+};
 use crate::domain::{
     Code, Did, Metadata, NewRecord, Precondition, RecordKey, RecordWritten, RecordsChanged,
 };

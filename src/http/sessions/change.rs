@@ -11,7 +11,8 @@ use super::super::etag::IfMatch;
 use super::super::fields::{text, whole};
 use super::super::problem::Problem;
 use super::super::values::{json, session_key};
-use super::{View, answer, done, precondition_failed, words};
+use super::super::words;
+use super::view::{View, answer, done, precondition_failed};
 use crate::domain::{Did, Metadata, Parties, SessionId};
 use crate::services::UpdateSession;
 

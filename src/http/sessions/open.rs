@@ -11,7 +11,8 @@ use super::super::fields::{text, whole};
 use super::super::peer;
 use super::super::problem::Problem;
 use super::super::values::{MAX_CLAIMS, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, session_key};
-use super::{View, answer, words};
+use super::super::words;
+use super::view::{View, answer};
 use crate::domain::{Code, Did, Metadata, Opened, SessionId};
 use crate::services::OpenSession;
 

@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 use super::super::call::Call;
 use super::super::problem::Problem;
 use super::super::values::{PageView, base64, json};
-use super::{View, answer, words};
+use super::super::words;
+use super::view::{View, answer};
 use crate::domain::{Code, Did, SessionFilter, SessionId, StateFilter};
 
 /// Read a session.

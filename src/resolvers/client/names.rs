@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use super::Failure;
 use super::address::is_global_unicast;
+use super::failure::Failure;
 
 /// The most addresses of one name that are dialled.
 const MAX_ADDRESSES: usize = 8;

@@ -27,8 +27,9 @@ use backon::{ConstantBuilder, Retryable as _};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream, try_join};
 use recloser::{AsyncRecloser, Recloser};
 
+use super::answer::{Answer, InvalidResolver, Resolution, Unreachable, Unusable};
+use super::operated;
 use super::places::{Account, Of, Places};
-use super::{Answer, InvalidResolver, Resolution, Unreachable, Unusable, operated};
 use crate::config;
 use crate::domain::{Did, DidDocument, KeyAgreement, VerificationMethod};
 

@@ -4,6 +4,7 @@
 //! It is trusted to say what a document is, but not to be in order: an answer that is no statement
 //! about the DID counts as no answer.
 
+mod fault;
 mod result;
 
 use std::sync::Arc;
@@ -16,9 +17,11 @@ use reqwest::StatusCode;
 use reqwest::header::ACCEPT;
 use url::Url;
 
+use self::fault::Fault;
+use super::answer::{Answer, InvalidResolver, Resolution, Unreachable, Unusable};
 use super::body::{self, BadBody};
+use super::operated;
 use super::places::{Account, Of, Places};
-use super::{Answer, InvalidResolver, Resolution, Unreachable, Unusable, operated};
 use crate::config;
 use crate::domain::Did;
 
@@ -49,33 +52,6 @@ pub(super) struct Universal {
     client: reqwest::Client,
     breaker: AsyncRecloser,
     places: Arc<Places>,
-}
-
-/// Why there is no answer. The text follows "the Universal Resolver".
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum Fault {
-    #[error("cannot be connected to: {0}")]
-    NoConnection(String),
-    #[error("broke off its answer: {0}")]
-    BrokenOff(String),
-    #[error("answers with an error (HTTP status {0})")]
-    Status(u16),
-    #[error("says in `deactivated` neither true nor false")]
-    Deactivated,
-    #[error("does not answer within {} s", .0.as_secs())]
-    Late(Duration),
-}
-
-impl Fault {
-    /// Whether the circuit breaker counts this failure. A slow answer or a 500 may be the fault of
-    /// one DID. Strangers choose DIDs, and must not be able to switch the resolver off.
-    const fn is_failure(&self) -> bool {
-        match self {
-            Self::NoConnection(_) | Self::BrokenOff(_) => true,
-            Self::Status(status) => matches!(status, 429 | 502 | 503),
-            Self::Deactivated | Self::Late(_) => false,
-        }
-    }
 }
 
 impl Universal {

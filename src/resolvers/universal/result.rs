@@ -4,9 +4,9 @@
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use super::Fault;
+use super::fault::Fault;
 use crate::domain::{Did, DidDocument};
-use crate::resolvers::{Answer, Unusable};
+use crate::resolvers::answer::{Answer, Unusable};
 
 /// What the answer says about the DID.
 ///

@@ -10,10 +10,10 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_ENCODING;
 
+use super::answer::{Answer, InvalidResolver, Resolution, Unreachable, Unusable};
 use super::body;
 use super::client::{Client, Failure, Names};
 use super::places::{Account, Of, Place, Places};
-use super::{Answer, InvalidResolver, Resolution, Unreachable, Unusable};
 use crate::config::{self, Host};
 use crate::domain::{Did, DidDocument};
 

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use moka::Expiry;
 use moka::future::Cache;
 
-use super::{Lookup, ServiceError};
+use super::resolved::Lookup;
 use crate::config;
 use crate::domain::Did;
 use crate::metrics::Metrics;
 use crate::resolvers::Full;
+use crate::services::ServiceError;
 
 /// Writes invalidate by slots of DIDs rather than one by one: see [`Epochs`].
 const EPOCHS: usize = 1024;

@@ -9,6 +9,7 @@
 //! of the cache. What has no row has no say either: a DID of which nothing is stored is not
 //! revoked here because its home says so, since it has signed nothing here.
 
+mod asker;
 mod cache;
 mod load;
 mod resolved;
@@ -26,12 +27,13 @@ use crate::clock::Clock;
 use crate::config;
 use crate::domain::{
     Actor, Did, DidFilter, DidForgotten, DidRecord, DidStored, EndReason, NewDid, OwnType, Page,
-    PageRequest, Peer, Timestamp,
+    PageRequest, Timestamp,
 };
 use crate::metrics::Metrics;
 use crate::resolvers::{Reader, Resolvers, did_key};
 use crate::storage::{Act, Store};
 
+pub use asker::Asker;
 use cache::{DidCache, Freshness, Loaded};
 use load::{Found, Loader};
 pub use resolved::{Lookup, ResolvedDid, VerificationMethod};
@@ -48,23 +50,6 @@ pub struct Dids {
     loader: Loader,
     /// Without one, a recovery cannot learn again what was revoked here.
     journal: Option<Journal>,
-}
-
-/// Who asks for a DID, and on whose account it is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asker {
-    /// A message named it, whose signature is not verified yet: nothing is stored.
-    Stranger(Peer),
-    /// A caller with a credential for this asked for it by name: what is read is stored.
-    Trusted(Peer),
-}
-
-impl Asker {
-    const fn peer(self) -> Peer {
-        match self {
-            Self::Stranger(peer) | Self::Trusted(peer) => peer,
-        }
-    }
 }
 
 /// What came of storing a DID by hand.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use super::ServiceError;
 use crate::domain::{Did, DidDocument, DidRecord, Gone, PublicKey, Timestamp, UnusableMethod};
 use crate::resolvers::{Unusable, did_key};
+use crate::services::ServiceError;
 use crate::signatures::VerifyingKey;
 use crate::storage::Answer;
 

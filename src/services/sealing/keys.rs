@@ -8,7 +8,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::SealingError;
+use super::error::SealingError;
 use crate::config;
 use crate::config::SealingKeyBytes;
 use crate::data_dir;

@@ -5,6 +5,7 @@
 //! onto another one cannot be opened there.
 
 mod admission;
+mod error;
 mod keys;
 mod rotation;
 
@@ -19,25 +20,15 @@ use zeroize::Zeroizing;
 use super::ServiceError;
 use crate::config::SealingKeyBytes;
 use crate::domain::{Did, SealedKey, SessionId};
-use crate::storage::StoreError;
 
 pub use admission::{admit_keys, check_keys};
+pub use error::SealingError;
 pub use keys::{KEY_FILE, SealingKeys, generate_key};
 pub use rotation::{Rotation, rotate};
 
 const SESSION_KEY: &[u8] = b"onceguard/session_key/v1";
 const WEBHOOK_SECRET: &[u8] = b"onceguard/webhook_secret/v1";
 const NONCE_BYTES: usize = 24;
-
-/// Why sealing is not possible as configured.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SealingError {
-    /// A key is missing, malformed or the wrong one.
-    #[error("{0}")]
-    Key(String),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// Seals with one key and opens with any of several. Clones share the keys.
 #[derive(Clone)]

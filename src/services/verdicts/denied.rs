@@ -1,7 +1,6 @@
 //! Why a request does not pass.
 
 use super::super::ServiceError;
-use super::count;
 use crate::domain::{Code, Did, End, Refusal, Timestamp};
 use crate::metrics::Metrics;
 use crate::signatures::{Profile, Refused};
@@ -114,7 +113,7 @@ impl Stop {
     /// Counts the check that failed; what cannot be said is no verdict.
     pub(super) fn count(&self, metrics: &Metrics, profile: &Profile) {
         if let Self::Denied(denied) = self {
-            count(metrics, Code::from(denied).as_str(), profile);
+            metrics.verdict(Code::from(denied).as_str(), &profile.name);
         }
     }
 

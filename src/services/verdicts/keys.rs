@@ -1,6 +1,6 @@
 //! Step 7: the key that a keyid names.
 
-use super::Denied;
+use super::denied::Denied;
 use crate::domain::DidUrl;
 use crate::services::ResolvedDid;
 use crate::signatures::VerifyingKey;

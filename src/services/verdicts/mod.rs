@@ -105,7 +105,7 @@ impl Verdicts {
         let verdict = self.claim(verified).await;
         let verdict = verdict.inspect_err(|stop| stop.count(&self.metrics, profile))?;
         let _ = verified.seen.accepted.set(());
-        count(&self.metrics, ACCEPTED, profile);
+        self.metrics.verdict(ACCEPTED, &profile.name);
         Ok(verdict)
     }
 
@@ -242,8 +242,4 @@ impl Verdicts {
             SessionState::Over(end) => Err(Denied::SessionOver(end).into()),
         }
     }
-}
-
-fn count(metrics: &Metrics, code: &str, profile: &Profile) {
-    metrics.verdicts.with_label_values(&[code, &profile.name]).inc();
 }

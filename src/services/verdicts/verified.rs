@@ -1,7 +1,7 @@
 //! A request of which all but the last two checks are done, and one that passed them all.
 
+use super::case::Seen;
 use super::denied::Denied;
-use super::{Seen, count};
 use crate::domain::{Code, Did, DidUrl, IdempotencyDigest, SessionId, Timestamp};
 use crate::metrics::Metrics;
 use crate::signatures::{Checked, ContentDigest, NamedSession};
@@ -32,7 +32,8 @@ impl Verified<'_> {
     /// The check that it did not pass.
     pub fn check_content(&self, content: &[u8]) -> Result<(), Denied> {
         self.checked.check_content(content).map_err(|refused| {
-            count(self.metrics, Code::from(&refused).as_str(), self.checked.profile());
+            let profile = &self.checked.profile().name;
+            self.metrics.verdict(Code::from(&refused).as_str(), profile);
             refused.into()
         })
     }

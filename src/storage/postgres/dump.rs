@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::connection::errors::{InFlight, Trouble};
 use super::schema::history;
-use super::{PostgresStore, health, migrations};
+use super::{PostgresStore, applied, health};
 use crate::storage::dump::{self, Dump, Feed, Gathering, PAGE, Pace};
 use crate::storage::tables::{Column, Kind, TABLES, Table};
 use crate::storage::{Fingerprints, Result, StoreError};
@@ -40,7 +40,7 @@ impl PostgresStore {
             let mut connection = connector.connect().await?;
             let failed = |error| Trouble::of(&error).into_error(InFlight::NoCommit);
             connection.batch_execute(BEGIN).await.map_err(failed)?;
-            let all = migrations::status(&mut connection).await.map_err(failed)?;
+            let all = applied::status(&mut connection).await.map_err(failed)?;
             let now = health::now(&mut connection).await.map_err(failed)?;
             let schema = dump::schema(&all)?;
             let generation = history::table.select(history::generation);

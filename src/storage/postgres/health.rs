@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use super::PostgresStore;
 use super::connection::confirm::confirm;
 use super::connection::errors::{InFlight, Trouble};
-use super::connection::run::Operation;
+use super::connection::operation::Operation;
 use super::connection::statement::Prepared;
 use super::grants::lacking;
-use super::{migrations, row_security};
+use super::{applied, row_security};
 use crate::domain::Timestamp;
 use crate::storage::{Finding, PoolStatus, Result};
 
@@ -70,7 +70,7 @@ impl PostgresStore {
             |error: diesel::result::Error| Trouble::of(&error).into_error(InFlight::NoCommit);
         let pooled = takes_turns(&mut one, &mut other).await.map_err(failed)?;
         let seen: Seen = sql_query(LOOK).get_result(&mut one).await.map_err(failed)?;
-        let pending = migrations::pending(&mut one).await.map_err(failed)?;
+        let pending = applied::pending(&mut one).await.map_err(failed)?;
         let mut findings = Vec::new();
         if pooled {
             findings.push(Finding::fatal(

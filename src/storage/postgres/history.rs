@@ -10,7 +10,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::PostgresStore;
-use super::connection::run::Operation;
+use super::connection::operation::Operation;
 use super::connection::statement::Prepared;
 use super::schema::history;
 use super::sessions::row::unsigned;

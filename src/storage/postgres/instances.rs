@@ -7,52 +7,24 @@ use diesel::dsl::{max, sql};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Double, Timestamptz};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::connection::connect::ConnectError;
 use super::connection::errors::{InFlight, Trouble};
+use super::connection::failure::ConnectError;
 use super::connection::statement::Prepared;
-use super::guard::{ADOPT, Beat, Guard, Heartbeat, check_server};
+use super::guard::{ADOPT, Guard, check_server};
 use super::schema::instances;
 use super::sessions::lists::cut;
 use super::sessions::row::unsigned;
 use super::{PostgresStore, events, unreadable};
 use crate::domain::{Actor, Instance, NewEvent, OwnType, Page, PageRequest, Timestamp};
-use crate::storage::instances::{KEPT, Stage, place, position};
+use crate::storage::instances::{KEPT, place, position};
+use crate::storage::marks::Stage;
 use crate::storage::readable::readable;
 use crate::storage::{Joining, Mark, Result, StoreError};
-
-/// The answer is the heartbeats of every instance that lives, this one's included. The database has
-/// theirs on disk when it has this one's: it comes later in the WAL. A mark that a transaction still
-/// holds is left for the next heartbeat.
-const HEARTBEAT: &str = "
-    WITH beat AS (
-        INSERT INTO instances (
-            id, name, host, version, started_at, heartbeat_at, ended_at, state, counter, issued_until
-        )
-        VALUES (
-            $1, $2, $3, $4, now(), now(), CASE WHEN $5 <> 'serving' THEN now() END, $5, 1, $7
-        )
-        ON CONFLICT (id) DO UPDATE
-        SET heartbeat_at = excluded.heartbeat_at, ended_at = excluded.ended_at,
-            state = excluded.state, counter = instances.counter + 1,
-            issued_until = excluded.issued_until
-        RETURNING id, counter
-    ),
-    forgotten AS (
-        DELETE FROM marks WHERE id = ANY (ARRAY(
-            SELECT id FROM marks WHERE id = ANY ($6) FOR UPDATE SKIP LOCKED
-        ))
-    )
-    SELECT id, counter, now() AS at, (SELECT generation FROM history) AS generation,
-        ARRAY(SELECT id FROM marks WHERE instance = $1 AND id <> ALL ($6)) AS marks
-    FROM beat
-    UNION ALL
-    SELECT id, counter, now(), (SELECT generation FROM history), '{}' FROM instances
-    WHERE id <> $1 AND state = 'serving' AND heartbeat_at > now() - interval '1 hour'";
 
 /// Two heartbeats say what time it is: the newest alone may be of a clock that leapt. A mark without
 /// an instance is of one that is forgotten: an instance has a row before it decides.
@@ -72,20 +44,6 @@ const FORGET: &str = "
     DELETE FROM marks USING since WHERE NOT EXISTS (
         SELECT FROM instances i WHERE i.id = marks.instance AND i.heartbeat_at >= since.at
     )";
-
-#[derive(QueryableByName)]
-struct BeatRow {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
-    #[diesel(sql_type = BigInt)]
-    counter: i64,
-    #[diesel(sql_type = Timestamptz)]
-    at: Timestamp,
-    #[diesel(sql_type = SqlUuid)]
-    generation: Uuid,
-    #[diesel(sql_type = Array<SqlUuid>)]
-    marks: Vec<Uuid>,
-}
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = instances)]
@@ -175,7 +133,7 @@ impl PostgresStore {
             self.look_again().await?;
         }
         let heartbeat = guard.begin_heartbeat();
-        let sent = self.transaction("heartbeat", async |c| beat(c, guard, &heartbeat, stage).await);
+        let sent = self.transaction("heartbeat", async |c| guard.beat(c, &heartbeat, stage).await);
         let (mark, beat) = sent.await?;
         guard.end_heartbeat(&heartbeat, beat);
         guard.keep(&mark);
@@ -242,32 +200,6 @@ impl PostgresStore {
         let aborted = |error| StoreError::OutcomeUnknown(format!("{what} was given up: {error}"));
         self.runtime.spawn(work).await.unwrap_or_else(|error| Err(aborted(error)))
     }
-}
-
-/// Sends a heartbeat, and returns what is to be remembered once it is acknowledged.
-pub(super) async fn beat(
-    c: &mut AsyncPgConnection,
-    guard: &Guard,
-    heartbeat: &Heartbeat,
-    stage: Stage,
-) -> QueryResult<(Mark, Beat)> {
-    let (joining, instance) = (guard.joining(), guard.instance());
-    let issued_until = guard.issued_until();
-    let beat = sql_query(HEARTBEAT)
-        .bind::<SqlUuid, _>(instance)
-        .bind::<Text, _>(&joining.name)
-        .bind::<Text, _>(&joining.host)
-        .bind::<Text, _>(env!("CARGO_PKG_VERSION"))
-        .bind::<Text, _>(stage.as_str())
-        .bind::<Array<SqlUuid>, _>(&heartbeat.forgotten)
-        .bind::<Nullable<Timestamptz>, _>(issued_until);
-    let beats: Vec<BeatRow> = Prepared(beat).load(c).await?;
-    let heartbeats = beats.iter().map(|beat| (beat.id, beat.counter)).collect();
-    let own = beats.into_iter().find(|beat| beat.id == instance);
-    let BeatRow { counter, at, generation, marks, .. } =
-        own.ok_or_else(|| unreadable("a heartbeat that was not counted"))?;
-    let mark = Mark { generation, instance, counter: unsigned(counter)?, at, issued_until };
-    Ok((mark, Beat { generation, at, heartbeats, marks }))
 }
 
 async fn adopt_in(c: &mut AsyncPgConnection, actor: &Actor) -> QueryResult<()> {

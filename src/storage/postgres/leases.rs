@@ -8,7 +8,7 @@ use diesel::sql_types::{Bool, Double, Text};
 use diesel_async::RunQueryDsl;
 
 use super::PostgresStore;
-use super::connection::run::Operation;
+use super::connection::operation::Operation;
 use super::connection::statement::Prepared;
 use super::schema::leases;
 use crate::domain::Timestamp;

@@ -3,36 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use diesel::migration::{Migration, MigrationSource, MigrationVersion};
-use diesel::pg::Pg;
-use diesel::sql_types::{BigInt, Bool, Text};
+use diesel::sql_types::{BigInt, Text};
 use diesel::{QueryResult, QueryableByName, sql_query};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use diesel_migrations::MigrationHarness;
 
 use super::PostgresStore;
+use super::applied::{MIGRATIONS, embedded, status, version};
 use super::connection::errors::{InFlight, Trouble};
-use super::connection::run::Operation;
+use super::connection::operation::Operation;
 use super::connection::statement::Prepared;
 use super::dids::listen::SERVING;
 use crate::storage::{MigrationStatus, Result, StoreError};
 
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
-
 /// Any number that nobody else uses for an advisory lock in the same database.
 const TAKE_TURNS: &str = "SELECT pg_advisory_lock(7164920183550214)";
-
-#[derive(QueryableByName)]
-struct Present {
-    #[diesel(sql_type = Bool)]
-    present: bool,
-}
-
-#[derive(QueryableByName)]
-struct Applied {
-    #[diesel(sql_type = Text)]
-    version: String,
-}
 
 /// Who holds the lock of those who serve.
 const WHO_SERVES: &str = "
@@ -128,55 +113,6 @@ pub(super) async fn serving(c: &mut AsyncPgConnection) -> QueryResult<Vec<String
     let found: Vec<Serving> =
         Prepared(sql_query(WHO_SERVES).bind::<BigInt, _>(SERVING)).load(c).await?;
     Ok(found.into_iter().map(|found| found.place).collect())
-}
-
-/// The names of this binary's migrations that the database lacks.
-pub(super) async fn pending(connection: &mut AsyncPgConnection) -> QueryResult<Vec<String>> {
-    let status = status(connection).await?;
-    Ok(status.into_iter().filter(|m| !m.applied).map(|m| m.name).collect())
-}
-
-/// Both the migrations of this binary and those of the database, oldest first.
-pub(super) async fn status(
-    connection: &mut AsyncPgConnection,
-) -> QueryResult<Vec<MigrationStatus>> {
-    let present: Present = Prepared(sql_query(
-        "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS present",
-    ))
-    .get_result(connection)
-    .await?;
-    let applied: Vec<Applied> = if present.present {
-        Prepared(sql_query("SELECT version::text FROM __diesel_schema_migrations"))
-            .load(connection)
-            .await?
-    } else {
-        Vec::new()
-    };
-    let mut all: BTreeMap<String, MigrationStatus> = applied
-        .into_iter()
-        .map(|Applied { version }| {
-            let status = MigrationStatus { name: version.clone(), applied: true, known: false };
-            (version, status)
-        })
-        .collect();
-    for migration in embedded().map_err(diesel::result::Error::DeserializationError)? {
-        let status = all.entry(version(&migration).to_string()).or_insert(MigrationStatus {
-            name: String::new(),
-            applied: false,
-            known: true,
-        });
-        status.name = migration.name().to_string();
-        status.known = true;
-    }
-    Ok(all.into_values().collect())
-}
-
-fn embedded() -> diesel::migration::Result<Vec<Box<dyn Migration<Pg>>>> {
-    MIGRATIONS.migrations()
-}
-
-fn version(migration: &dyn Migration<Pg>) -> MigrationVersion<'static> {
-    migration.name().version().as_owned()
 }
 
 fn failed(error: impl std::fmt::Display) -> StoreError {

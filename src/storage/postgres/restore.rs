@@ -9,7 +9,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncC
 use super::connection::errors::{InFlight, Trouble};
 use super::recovery::recover_in;
 use super::schema::{api_tokens, leases, sealing_keys};
-use super::{PostgresStore, migrations};
+use super::{PostgresStore, applied, migrations};
 use crate::storage::restore::{Restore, RestoreChunk, RestoreRows};
 use crate::storage::tables::{Column, Kind, TABLES};
 use crate::storage::{BACKUP_LEASE, Recovered, Result, StoreError, dump};
@@ -110,7 +110,7 @@ pub(super) async fn fill(
         let why = "an instance serves on this database; stop it first";
         return Err(StoreError::Unsuitable(why.to_owned()).into());
     }
-    dump::schema(&migrations::status(c).await?)?;
+    dump::schema(&applied::status(c).await?)?;
     while let Some(chunk) = rows.next().await? {
         sql_query(insert(&chunk)).bind::<Text, _>(chunk.rows).execute(c).await?;
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::PostgresStore;
 use super::connection::confirm::confirm;
-use super::connection::run::Operation;
+use super::connection::operation::Operation;
 use super::connection::statement::Prepared;
 use super::events;
 use super::schema::api_tokens;

@@ -9,7 +9,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncC
 use uuid::Uuid;
 
 use super::connection::errors::{InFlight, Trouble};
-use super::connection::run::Operation;
+use super::connection::operation::Operation;
 use super::connection::statement::Prepared;
 use super::guard::ADOPT;
 use super::restore::{Failure, LOCK_TIMEOUT, TELL_AGAIN, fill};

@@ -11,30 +11,19 @@ use diesel::upsert::excluded;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::purge::before;
 use super::schema::{history, instances};
-use super::types::{number, optional_timestamp, stored, timestamp, unreadable, uuid};
+use super::serving::Serving;
+use super::types::{before, number, optional_timestamp, stored, timestamp, unreadable, uuid};
 use super::{SqliteStore, events};
 use crate::domain::{Actor, Cursor, Instance, NewEvent, OwnType, Page, PageRequest, Timestamp};
-use crate::storage::instances::{KEPT, Stage, place, position};
+use crate::storage::instances::{KEPT, place, position};
+use crate::storage::marks::Stage;
 use crate::storage::readable::readable;
-use crate::storage::{Joining, Mark, Marks, Result, StoreError};
+use crate::storage::{Joining, Mark, Result, StoreError};
 
 /// A heartbeat without a change is written only so often: it would wake the disk each second. An
 /// instance that says nothing for a minute is taken for gone.
 const IDLE: Duration = Duration::from_secs(30);
-
-/// The instance that serves on this store.
-#[derive(Debug, Clone)]
-pub(super) struct Serving {
-    id: Uuid,
-    name: String,
-    host: String,
-    recovered_at: Option<Timestamp>,
-    marks: Marks,
-    /// The last heartbeat, and how many rows the writer had changed after it.
-    last: Option<(Mark, i64)>,
-}
 
 impl SqliteStore {
     pub async fn heartbeats(&self, instance: Uuid) -> Result<(Option<u64>, Option<Timestamp>)> {

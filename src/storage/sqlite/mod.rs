@@ -27,8 +27,10 @@ mod restore;
 mod schema;
 mod sealing;
 mod search;
+mod serving;
 mod sessions;
 mod statistics;
+mod store;
 mod threads;
 mod tokens;
 mod transfer;
@@ -36,46 +38,7 @@ mod types;
 mod webhooks;
 mod words;
 
-use std::sync::Arc;
-
-use self::threads::Threads;
-use super::instances::LatestIssue;
-use super::{ClaimLimits, Result, StoreError};
-use crate::clock::Clock;
-use crate::config::{Database, SqliteLocation};
-use crate::metrics::Metrics;
-
 pub use connection::lock::{DatabaseLock, DatabaseLockError};
 pub use restore::restore;
+pub use store::SqliteStore;
 pub use transfer::receive;
-
-/// An SQLite database. Clones share its threads, which end with the last clone.
-#[derive(Clone)]
-pub struct SqliteStore(Arc<Threads>);
-
-impl SqliteStore {
-    /// Opens the database, and creates an empty file if there is none. Does not migrate it.
-    pub async fn open(
-        location: &SqliteLocation,
-        config: &Database,
-        limits: ClaimLimits,
-        metrics: Arc<Metrics>,
-        clock: Clock,
-    ) -> Result<Self> {
-        let (location, readers) = (location.clone(), config.sqlite_readers);
-        let slow = config.slow_statement;
-        let start = move || Threads::start(&location, readers, slow, limits, metrics, clock);
-        match tokio::task::spawn_blocking(start).await {
-            Ok(threads) => Ok(Self(Arc::new(threads?))),
-            Err(error) => Err(StoreError::Unavailable(error.to_string())),
-        }
-    }
-
-    pub(super) fn latest_issue(&self) -> &LatestIssue {
-        &self.0.latest_issue
-    }
-
-    pub async fn close(&self) {
-        self.0.close().await;
-    }
-}

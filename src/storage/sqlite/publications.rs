@@ -7,9 +7,8 @@ use uuid::Uuid;
 
 use super::SqliteStore;
 use super::events::write;
-use super::purge::before;
 use super::schema::publications;
-use super::types::{number, stored, uuid};
+use super::types::{before, number, stored, uuid};
 use crate::domain::{NewEvent, PublicationKey, Published, Timestamp};
 use crate::storage::Result;
 

@@ -1,6 +1,8 @@
 //! Converts between SQLite's types and the domain's: microseconds and times, bytes and ids. A value
 //! that this binary cannot read is an error that names it, never a default.
 
+use std::time::Duration;
+
 use chrono::DateTime;
 use diesel::result::{Error, QueryResult};
 use uuid::Uuid;
@@ -49,6 +51,11 @@ where
 }
 
 /// A length of time in microseconds. A longer one becomes the type's largest.
-pub(super) fn micros(duration: std::time::Duration) -> i64 {
+pub(super) fn micros(duration: Duration) -> i64 {
     stored(duration.as_micros())
+}
+
+/// The moment `age` ago.
+pub(super) fn before(now: Timestamp, age: Duration) -> i64 {
+    now.timestamp_micros().saturating_sub(micros(age))
 }

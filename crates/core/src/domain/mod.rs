@@ -9,6 +9,7 @@ mod claim;
 mod code;
 mod did;
 mod did_document;
+mod did_record;
 mod did_url;
 mod event;
 mod instance;
@@ -32,13 +33,11 @@ pub use claim::{
     MAX_EXPIRY_AHEAD_SECONDS, Outcome, Refusal, Scope, UsedNonce, judge,
 };
 pub use code::Code;
-pub use did::{
-    Did, DidFilter, DidForgotten, DidRecord, DidRevoked, DidStored, Gone, InvalidDid, NewDid,
-    SignerKey,
-};
+pub use did::{Did, InvalidDid, SignerKey};
 pub use did_document::{
     DidDocument, InvalidDocument, KeyAgreement, UnusableMethod, VerificationMethod,
 };
+pub use did_record::{DidFilter, DidForgotten, DidRecord, DidRevoked, DidStored, Gone, NewDid};
 pub use did_url::{DidUrl, InvalidDidUrl};
 pub use event::{
     Actor, CallersType, ERASED_BATCH, Event, EventData, EventFilter, EventType, Finding, Hash,

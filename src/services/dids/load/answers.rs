@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 
+use super::super::asker::Asker;
 use super::super::cache::{Freshness, Loaded};
-use super::super::{Asker, Lookup, ResolvedDid, ServiceError};
-use super::silence::Silence;
+use super::super::resolved::{Lookup, ResolvedDid};
 use super::times::{holds_document, times};
-use super::{Found, Loader, loaded};
+use super::{Found, Loader, Silence, loaded};
 use crate::domain::{Did, DidRecord, Gone, Timestamp};
 use crate::resolvers::{self, Home, Resolution, Unusable};
+use crate::services::ServiceError;
 use crate::storage::{Answer, Reading};
 
 impl Loader {

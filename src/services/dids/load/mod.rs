@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use moka::future::Cache;
 
-use self::silence::Silence;
 use self::times::{age, is_current, since, times};
+use super::asker::Asker;
 use super::cache::{Freshness, Loaded};
-use super::resolved::Times;
+use super::resolved::{Lookup, ResolvedDid, Times};
 use super::seldom::Seldom;
-use super::{Asker, Lookup, ResolvedDid, ServiceError};
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::{Did, DidRecord, Gone};
 use crate::resolvers::{Account, Home, Reader, Resolvers, Unreachable, did_key};
+use crate::services::ServiceError;
 use crate::storage::Store;
 
 /// What the DIDs take in memory whose forced reads, and their failures, are remembered, in bytes.
@@ -48,6 +48,14 @@ pub(super) enum Found {
     Loaded(Loaded),
     /// Its home has taken the DID out of use for good: it is to be revoked here, too.
     RevokedAtHome(Home),
+}
+
+/// Why a DID's home gave nothing that can be used.
+enum Silence {
+    /// It was asked now: the log does not say so yet.
+    New(String),
+    /// It was asked a moment ago.
+    Remembered(String),
 }
 
 impl Loader {

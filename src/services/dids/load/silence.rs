@@ -3,23 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::asker::Asker;
 use super::super::cache::{Freshness, Loaded};
-use super::super::resolved::Times;
-use super::super::{Asker, Lookup, ResolvedDid, ServiceError};
+use super::super::resolved::{Lookup, ResolvedDid, Times};
 use super::times::{age, holds_document, since};
-use super::{Loader, loaded};
+use super::{Loader, Silence, loaded};
 use crate::domain::{Did, DidRecord};
 use crate::resolvers::Full;
+use crate::services::ServiceError;
 
 /// How soon a home that could not be asked is asked again, while what was read last is served.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
-/// Why a DID's home gave nothing that can be used.
-pub(super) enum Silence {
-    /// It was asked now: the log does not say so yet.
-    New(String),
-    /// It was asked a moment ago.
-    Remembered(String),
-}
 
 impl Loader {
     /// What was read last, however long ago, if the caller did not ask for better.

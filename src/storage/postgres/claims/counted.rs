@@ -7,7 +7,8 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, Bool, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::facts::{SessionNow, UsedBefore, earlier_digest, inserted, session_now};
+use super::columns::SessionColumns;
+use super::facts::{SessionNow, UsedBefore, earlier_digest, fitting, inserted, session_now};
 use super::locks::lock_sessions;
 use super::{Answers, SessionAsk, of_its_row};
 use crate::domain::{Facts, Refusal, Timestamp};
@@ -25,9 +26,6 @@ const CLAIM: &str = concat!(
             s.max_claims - s.claims AS room, ",
     session_now!("clock.at"),
     ",
-            EXISTS (
-                SELECT FROM dids d WHERE d.revoked AND d.did IN (s.client_did, s.server_did)
-            ) AS revoked,
             n.used_at, n.expires_at, ",
     earlier_digest!("(SELECT recovered_at FROM history)"),
     "
@@ -37,15 +35,9 @@ const CLAIM: &str = concat!(
         LEFT JOIN sessions s ON s.id = a.session_id
         LEFT JOIN nonces n ON n.session_id = a.session_id AND n.nonce = a.nonce
     ),
-    free AS (
-        SELECT *, locked AND over_at IS NULL AND NOT revoked AND used_at IS NULL AS free
-        FROM judged
-    ),
-    placed AS MATERIALIZED (
-        SELECT *, free AND row_number() OVER (PARTITION BY session_id, free ORDER BY place) <= room
-            AS fits
-        FROM free
-    ),
+    ",
+    fitting!("locked AND over_at IS NULL AND NOT revoked AND used_at IS NULL", "session_id"),
+    ",
     inserted AS (
         INSERT INTO nonces (session_id, nonce, used_at, expires_at, idempotency)
         SELECT session_id, nonce, at, deadline, idempotency FROM placed WHERE fits
@@ -63,8 +55,7 @@ const CLAIM: &str = concat!(
         ) AS new
         WHERE sessions.id = new.session_id
     )
-    SELECT at, found, deadline, over_at, over_reason, revoked, coalesce(fits, false) AS fits,
-        used_at, expires_at, earlier
+    SELECT at, found, deadline, over_at, over_reason, revoked, fits, used_at, expires_at, earlier
     FROM placed ORDER BY place"
 );
 
@@ -107,10 +98,7 @@ impl PostgresStore {
         asks: &[SessionAsk<'_>],
         on_lock: OnLock,
     ) -> Result<Vec<Result<Asked>>> {
-        let sessions: Vec<_> = asks.iter().map(|ask| ask.session).collect();
-        let nonces: Vec<_> = asks.iter().map(|ask| ask.nonce).collect();
-        let digests: Vec<_> =
-            asks.iter().map(|ask| ask.idempotency.map(<[u8; 16]>::as_slice)).collect();
+        let SessionColumns { sessions, nonces, digests } = SessionColumns::of(asks);
         let work = async |c: &mut AsyncPgConnection| {
             let locked = lock_sessions(c, &sessions, on_lock).await?;
             let locked: Vec<_> = sessions.iter().map(|session| locked.contains(session)).collect();

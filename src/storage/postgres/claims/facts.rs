@@ -26,7 +26,10 @@ macro_rules! session_now {
             CASE
                 WHEN s.ended_at IS NOT NULL THEN s.end_reason
                 ELSE session_over_reason(s.expires_at, s.last_activity, s.idle_timeout_seconds)
-            END AS over_reason"
+            END AS over_reason,
+            EXISTS (
+                SELECT FROM dids d WHERE d.revoked AND d.did IN (s.client_did, s.server_did)
+            ) AS revoked"
         )
     };
 }
@@ -73,7 +76,31 @@ macro_rules! earlier_digest {
     };
 }
 
-pub(super) use {clock, earlier_digest, untimely};
+/// Which of the `judged` asks fit: those that nothing else refuses, as long as their session or signer
+/// has room, in the order of the asks. A lock keeps the room as it was found.
+macro_rules! fitting {
+    ($free:literal, $whose:literal) => {
+        concat!(
+            "free AS (
+                SELECT *, ",
+            $free,
+            " AS free FROM judged
+            ),
+            placed AS MATERIALIZED (
+                SELECT *,
+                    coalesce(
+                        free AND row_number() OVER (PARTITION BY ",
+            $whose,
+            ", free ORDER BY place) <= room,
+                        false
+                    ) AS fits
+                FROM free
+            )"
+        )
+    };
+}
+
+pub(super) use {clock, earlier_digest, fitting, untimely};
 
 /// What the word of [`untimely!`] says.
 pub(super) fn time_refusal(word: Option<&str>) -> QueryResult<Option<Refusal>> {
@@ -134,8 +161,13 @@ impl UsedBefore {
 
     /// Of an ask that inserted nothing.
     pub(super) fn facts(self, at: Timestamp, refusal: Option<Refusal>) -> QueryResult<Facts> {
-        self.row().map(|row| Facts { at, row, inserted: false, refusal })
+        self.row().map(|row| Facts { row, ..not_inserted(at, refusal) })
     }
+}
+
+/// Of an ask that inserted nothing, without the row that may be there.
+pub(super) const fn not_inserted(at: Timestamp, refusal: Option<Refusal>) -> Facts {
+    Facts { at, row: None, inserted: false, refusal }
 }
 
 /// Of an ask that inserted its nonce.

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::facts::{SessionNow, UsedBefore, earlier_digest, inserted, session_now};
+use super::columns::SessionColumns;
+use super::facts::{SessionNow, UsedBefore, earlier_digest, inserted, not_inserted, session_now};
 use super::{Answers, SessionAsk, of_its_row};
 use crate::domain::{Facts, Refusal, Timestamp, UsedNonce};
 use crate::storage::postgres::PostgresStore;
@@ -34,10 +35,7 @@ const CLAIM: &str = concat!(
         SELECT a.place, a.session_id, a.nonce, a.idempotency, s.deadline,
             s.max_claims IS NOT NULL AS counted, ",
     session_now!("now()"),
-    ",
-            EXISTS (
-                SELECT FROM dids d WHERE d.revoked AND d.did IN (s.client_did, s.server_did)
-            ) AS revoked
+    "
         FROM marked
         CROSS JOIN unnest($1, $2, $3) WITH ORDINALITY AS a (session_id, nonce, idempotency, place)
         LEFT JOIN sessions s ON s.id = a.session_id
@@ -170,12 +168,10 @@ impl PostgresStore {
                     continue;
                 }
                 Judged::Used { at } => {
-                    unsettled.push((ask, Facts { at, row: None, inserted: false, refusal: None }));
+                    unsettled.push((ask, not_inserted(at, None)));
                     continue;
                 }
-                Judged::Refused { at, refusal } => {
-                    Facts { at, row: None, inserted: false, refusal: Some(refusal) }
-                }
+                Judged::Refused { at, refusal } => not_inserted(at, Some(refusal)),
                 Judged::Inserted { at, expires_at } => inserted(at, expires_at, ask.idempotency),
             };
             if settled.refusal.is_some() && ask.wants_row {
@@ -191,16 +187,9 @@ impl PostgresStore {
 
     /// What the statement says of each of the sorted asks.
     async fn judge_in_sessions(&self, asks: &[SessionAsk<'_>]) -> Result<Vec<Judged>> {
-        let sessions: Vec<_> = asks.iter().map(|ask| ask.session).collect();
-        let nonces: Vec<_> = asks.iter().map(|ask| ask.nonce).collect();
-        let digests: Vec<_> =
-            asks.iter().map(|ask| ask.idempotency.map(<[u8; 16]>::as_slice)).collect();
+        let columns = SessionColumns::of(asks);
         let work = async |c: &mut _| {
-            let query = sql_query(CLAIM)
-                .bind::<Array<SqlUuid>, _>(&sessions)
-                .bind::<Array<Text>, _>(&nonces)
-                .bind::<Array<Nullable<Bytea>>, _>(&digests);
-            let rows: Vec<ClaimRow> = Prepared(query).load(c).await?;
+            let rows: Vec<ClaimRow> = columns.bound_to(CLAIM).load(c).await?;
             judge(rows, asks)
         };
         self.pools()?.claims.run(Kind::Decision, "claim_in_sessions", work).await

@@ -1,6 +1,15 @@
-//! Claims: which asks go to which statement. Asks in sessions without a limit, in sessions with
-//! one, by signers, and by signers who name a session take different locks, so each of the four
-//! has a transaction of its own and fails alone.
+//! Claims: which asks go to which statement.
+//!
+//! Asks in sessions without a limit, in sessions with one, by signers, and by signers who name a
+//! session take different locks, so each of the four has a transaction of its own and fails alone.
+//! Where nothing is counted, no row is locked, and one statement decides and commits: [`quick`]
+//! accepts what needs nothing but its row, and [`in_sessions`] judges what that left over. Where
+//! something is counted, its row is locked first, and a second statement, whose snapshot is newer
+//! than the lock, judges, counts the room and writes: [`counted`] does so for sessions, [`signers`]
+//! for signers and namespaces. [`signers_in_sessions`] has two limits to meet, and a claim that one
+//! of them refuses must take no room of the other. So nothing is written before both are known,
+//! which takes a third statement; the other ways do without that round trip. What they have in
+//! common is in [`facts`], [`locks`] and [`columns`].
 //!
 //! A transaction of claims waits for no row while it holds another one: it locks what nobody has
 //! locked ([`OnLock::Skip`]), or begins by waiting for one kind of row. So a row that stays locked

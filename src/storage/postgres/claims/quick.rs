@@ -6,18 +6,17 @@
 //! other statement. [`Detour`](super::detour::Detour) says when it is not tried.
 
 use diesel::prelude::*;
-use diesel::sql_query;
-use diesel::sql_types::{Array, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use super::columns::SessionColumns;
 use super::facts::inserted;
 use super::{Answers, SessionAsk};
 use crate::domain::Timestamp;
 use crate::storage::Result;
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::connection::run::Kind;
-use crate::storage::postgres::connection::statement::Prepared;
 
 /// Inserts in the order of the keys, as every batch does, so that batches wait for each other in
 /// one direction only. A session does not idle before its timeout has passed since its last
@@ -107,17 +106,8 @@ impl PostgresStore {
     }
 
     async fn insert_quickly(&self, asks: &[SessionAsk<'_>]) -> Result<Vec<InsertedRow>> {
-        let sessions: Vec<_> = asks.iter().map(|ask| ask.session).collect();
-        let nonces: Vec<_> = asks.iter().map(|ask| ask.nonce).collect();
-        let digests: Vec<_> =
-            asks.iter().map(|ask| ask.idempotency.map(<[u8; 16]>::as_slice)).collect();
-        let work = async |c: &mut _| {
-            let query = sql_query(CLAIM)
-                .bind::<Array<SqlUuid>, _>(&sessions)
-                .bind::<Array<Text>, _>(&nonces)
-                .bind::<Array<Nullable<Bytea>>, _>(&digests);
-            Prepared(query).load(c).await
-        };
+        let columns = SessionColumns::of(asks);
+        let work = async |c: &mut _| columns.bound_to(CLAIM).load(c).await;
         self.pools()?.claims.run(Kind::Decision, "claim_quickly", work).await
     }
 }

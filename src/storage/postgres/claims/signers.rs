@@ -7,7 +7,8 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::facts::{UsedBefore, clock, earlier_digest, inserted, time_refusal, untimely};
+use super::columns::{SignerColumns, bytes};
+use super::facts::{UsedBefore, clock, earlier_digest, fitting, inserted, time_refusal, untimely};
 use super::locks::lock_signers;
 use super::{Answers, SignerAsk, of_its_row};
 use crate::domain::{Facts, Refusal, Timestamp};
@@ -60,18 +61,9 @@ const CLAIM: &str = concat!(
         LEFT JOIN signers g ON g.signer = a.signer
         LEFT JOIN signer_nonces n ON n.signer = a.signer AND n.nonce = a.nonce
     ),
-    free AS (
-        SELECT *, locked AND NOT revoked AND untimely IS NULL AND used_at IS NULL AS free
-        FROM judged
-    ),
-    placed AS MATERIALIZED (
-        SELECT *,
-            coalesce(
-                free AND row_number() OVER (PARTITION BY signer, free ORDER BY place) <= room,
-                false
-            ) AS fits
-        FROM free
-    ),
+    ",
+    fitting!("locked AND NOT revoked AND untimely IS NULL AND used_at IS NULL", "signer"),
+    ",
     inserted AS (
         INSERT INTO signer_nonces (signer, nonce, used_at, expires_at, idempotency)
         SELECT signer, nonce, at, asked, idempotency FROM placed WHERE fits
@@ -112,11 +104,12 @@ impl PostgresStore {
     ) {
         // Almost always every signer has a counter.
         for adding in 0..=ADDINGS {
+            let columns = SignerColumns::of(asks.iter());
             let judged = if adding == 0 {
-                self.judge_by_signers(&asks, on_lock, true).await
+                self.judge_by_signers(&asks, &columns, on_lock, true).await
             } else {
-                match self.add_signers(&asks).await {
-                    Ok(()) => self.judge_by_signers(&asks, on_lock, false).await,
+                match self.add_signers(&columns).await {
+                    Ok(()) => self.judge_by_signers(&asks, &columns, on_lock, false).await,
                     Err(error) => Err(error),
                 }
             };
@@ -140,17 +133,13 @@ impl PostgresStore {
         answers.fail(asks.iter().map(|ask| ask.place), &gone);
     }
 
-    async fn add_signers(&self, asks: &[SignerAsk<'_>]) -> Result<()> {
-        let signers: Vec<_> = asks.iter().map(|ask| ask.signer.0.as_slice()).collect();
-        let dids: Vec<_> = asks.iter().map(|ask| ask.did).collect();
-        let expiries: Vec<_> = asks.iter().map(|ask| ask.expires_at).collect();
-        let issues: Vec<_> = asks.iter().map(|ask| ask.issued_at).collect();
+    async fn add_signers(&self, columns: &SignerColumns<'_>) -> Result<()> {
         let work = async |c: &mut AsyncPgConnection| {
             let query = sql_query(ADD_SIGNERS)
-                .bind::<Array<Bytea>, _>(&signers)
-                .bind::<Array<Text>, _>(&dids)
-                .bind::<Array<Timestamptz>, _>(&expiries)
-                .bind::<Array<Nullable<Timestamptz>>, _>(&issues);
+                .bind::<Array<Bytea>, _>(&columns.signers)
+                .bind::<Array<Text>, _>(&columns.dids)
+                .bind::<Array<Timestamptz>, _>(&columns.expiries)
+                .bind::<Array<Nullable<Timestamptz>>, _>(&columns.issues);
             Prepared(query).execute(c).await
         };
         self.pools()?.claims.run(Kind::Repeatable, "add_signers", work).await.map(drop)
@@ -161,30 +150,26 @@ impl PostgresStore {
     async fn judge_by_signers(
         &self,
         asks: &[SignerAsk<'_>],
+        columns: &SignerColumns<'_>,
         on_lock: OnLock,
         new: bool,
     ) -> Result<Vec<Option<Result<Asked>>>> {
-        let signers: Vec<_> = asks.iter().map(|ask| ask.signer.0.as_slice()).collect();
-        let dids: Vec<_> = asks.iter().map(|ask| ask.did).collect();
-        let nonces: Vec<_> = asks.iter().map(|ask| ask.nonce).collect();
-        let expiries: Vec<_> = asks.iter().map(|ask| ask.expires_at).collect();
-        let issues: Vec<_> = asks.iter().map(|ask| ask.issued_at).collect();
-        let digests: Vec<_> =
-            asks.iter().map(|ask| ask.idempotency.map(<[u8; 16]>::as_slice)).collect();
+        let SignerColumns { signers, dids, nonces, expiries, issues } = columns;
+        let digests: Vec<_> = asks.iter().map(|ask| bytes(ask.idempotency)).collect();
         let quotas: Vec<_> =
             asks.iter().map(|ask| i64::try_from(ask.quota).unwrap_or(i64::MAX)).collect();
         let work = async |c: &mut AsyncPgConnection| {
-            let locked = lock_signers(c, &signers, on_lock).await?;
+            let locked = lock_signers(c, signers, on_lock).await?;
             if new && locked.is_empty() {
                 return Ok(asks.iter().map(|_| None).collect());
             }
             let locked: Vec<_> = signers.iter().map(|signer| locked.contains(*signer)).collect();
             let query = sql_query(CLAIM)
-                .bind::<Array<Bytea>, _>(&signers)
-                .bind::<Array<Text>, _>(&dids)
-                .bind::<Array<Text>, _>(&nonces)
-                .bind::<Array<Timestamptz>, _>(&expiries)
-                .bind::<Array<Nullable<Timestamptz>>, _>(&issues)
+                .bind::<Array<Bytea>, _>(signers)
+                .bind::<Array<Text>, _>(dids)
+                .bind::<Array<Text>, _>(nonces)
+                .bind::<Array<Timestamptz>, _>(expiries)
+                .bind::<Array<Nullable<Timestamptz>>, _>(issues)
                 .bind::<Array<Nullable<Bytea>>, _>(&digests)
                 .bind::<Array<Bool>, _>(&locked)
                 .bind::<Array<BigInt>, _>(&quotas);

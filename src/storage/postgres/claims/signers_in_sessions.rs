@@ -12,7 +12,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz,
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::columns::Columns;
+use super::columns::{NamedColumns, SignerColumns, bytes};
 use super::facts::{
     SessionNow, UsedBefore, clock, earlier_digest, inserted, session_now, time_refusal, untimely,
 };
@@ -40,9 +40,6 @@ macro_rules! judged {
             session_now!("clock.at"),
             ",
                     coalesce(a.did IN (s.client_did, s.server_did), false) AS is_party,
-                    EXISTS (
-                        SELECT FROM dids d WHERE d.revoked AND d.did IN (s.client_did, s.server_did)
-                    ) AS revoked,
                     g.live, n.used_at, n.expires_at, ",
             earlier_digest!("clock.recovered_at"),
             "
@@ -209,8 +206,8 @@ impl PostgresStore {
         wait_for: WaitFor,
     ) -> Result<Vec<Result<Asked>>> {
         let quota = i64::try_from(self.limits.quota_per_signer).unwrap_or(i64::MAX);
-        let columns = Columns::of(asks);
-        let wanted = columns.signers.iter().collect::<HashSet<_>>().len();
+        let columns = NamedColumns::of(asks);
+        let wanted = columns.by.signers.iter().collect::<HashSet<_>>().len();
         let work = async |c: &mut AsyncPgConnection| {
             let (sessions, mut signers) = wait_for.lock(c, &columns).await?;
             let mut added = Vec::new();
@@ -245,7 +242,7 @@ impl WaitFor {
     async fn lock(
         self,
         c: &mut AsyncPgConnection,
-        Columns { sessions, signers, dids, .. }: &Columns<'_>,
+        NamedColumns { sessions, by: SignerColumns { signers, dids, .. } }: &NamedColumns<'_>,
     ) -> QueryResult<(HashSet<Uuid>, HashSet<Vec<u8>>)> {
         match self {
             Self::Signers => {
@@ -282,7 +279,7 @@ const fn new_facts(asked: &Result<Asked>) -> Option<&Facts> {
 async fn spend(
     c: &mut AsyncPgConnection,
     asks: &[NamedAsk<'_>],
-    columns: &Columns<'_>,
+    columns: &NamedColumns<'_>,
     locked: &Locked,
     quota: i64,
 ) -> QueryResult<Vec<Result<Asked>>> {
@@ -300,8 +297,7 @@ async fn spend(
     let signers: Vec<_> = new.iter().map(|(ask, _)| ask.by.signer.0.as_slice()).collect();
     let nonces: Vec<_> = new.iter().map(|(ask, _)| ask.by.nonce).collect();
     let expiries: Vec<_> = new.iter().map(|(ask, _)| ask.by.expires_at).collect();
-    let digests: Vec<_> =
-        new.iter().map(|(ask, _)| ask.by.idempotency.map(<[u8; 16]>::as_slice)).collect();
+    let digests: Vec<_> = new.iter().map(|(ask, _)| bytes(ask.by.idempotency)).collect();
     let write = sql_query(WRITE)
         .bind::<Timestamptz, _>(*at)
         .bind::<Array<SqlUuid>, _>(sessions)

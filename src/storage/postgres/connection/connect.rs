@@ -15,11 +15,11 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 
-use super::assumptions::{Assumptions, Unmet};
+use super::assumptions::Assumptions;
+use super::failure::{ConnectError, SETUP_TIMEOUT};
 use super::tls::Tls;
 use crate::config::PostgresOptions;
 use crate::metrics::Metrics;
-use crate::storage::StoreError;
 use crate::storage::postgres::guard::{Admission, Guard, check_server};
 
 /// The wait before the second try, which grows from try to try, and the longest: a server that is
@@ -30,8 +30,6 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 const GIVING_UP: Duration = Duration::from_secs(1);
 /// For one address, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For TCP, TLS, log-in and set-up together, and for each part of the check that follows.
-pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(15);
 /// A peer that vanished is noticed after this and a few probes.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -53,100 +51,6 @@ pub(crate) struct Connector {
 pub(crate) struct Opened {
     pub(super) connection: AsyncPgConnection,
     pub(super) admission: Admission,
-}
-
-/// Why a connection could not be opened.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{reason}")]
-pub(crate) struct ConnectError {
-    reason: String,
-    obstacle: Obstacle,
-}
-
-/// What must happen before a connection can be opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Obstacle {
-    /// The server answers again: that may be in a moment.
-    Passing,
-    /// The server takes writes again, or another one does, at this address.
-    ReadOnly(&'static str),
-    /// Somebody changes a certificate, a password, …
-    Lasting,
-    /// Somebody changes the database or its role.
-    Unsuitable,
-    /// The database is recovered, or the address leads to the one that was served.
-    WentBack,
-}
-
-impl ConnectError {
-    pub(crate) fn passing(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), obstacle: Obstacle::Passing }
-    }
-
-    fn lasting(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), obstacle: Obstacle::Lasting }
-    }
-
-    /// The role of the connection lacks these privileges.
-    pub(crate) fn unsuitable(lacking: &str) -> Self {
-        let reason = format!("the role lacks {lacking}: GRANT it");
-        Self { reason, obstacle: Obstacle::Unsuitable }
-    }
-
-    pub(crate) fn went_back(reason: &str) -> Self {
-        Self { reason: reason.into(), obstacle: Obstacle::WentBack }
-    }
-
-    pub(super) fn read_only(reason: &'static str) -> Self {
-        Self { reason: reason.into(), obstacle: Obstacle::ReadOnly(reason) }
-    }
-
-    /// What may be told to those who may not see the reason.
-    pub(crate) fn refusal(&self) -> Option<&'static str> {
-        match self.obstacle {
-            Obstacle::Passing => None,
-            Obstacle::ReadOnly(why) => Some(why),
-            Obstacle::Lasting => Some("the database refuses the connection"),
-            Obstacle::Unsuitable => {
-                Some("the database cannot be used as it is: `onceguard doctor` says why")
-            }
-            Obstacle::WentBack => Some("the database went back in time: the log says what to do"),
-        }
-    }
-
-    /// The connection is closed, or leads where the database is no more.
-    pub(super) fn outdated() -> Self {
-        Self::passing("the connection was closed")
-    }
-
-    /// The runtime that connections are driven by is ending.
-    pub(super) fn aborted(error: &tokio::task::JoinError) -> Self {
-        Self::lasting(format!("connecting was given up: {error}"))
-    }
-}
-
-impl From<ConnectError> for StoreError {
-    fn from(error: ConnectError) -> Self {
-        match error.obstacle {
-            Obstacle::Unsuitable => Self::Unsuitable(error.reason),
-            Obstacle::WentBack => Self::WentBack(error.reason),
-            Obstacle::Passing | Obstacle::ReadOnly(_) | Obstacle::Lasting => {
-                Self::Unavailable(error.reason)
-            }
-        }
-    }
-}
-
-impl From<Unmet> for ConnectError {
-    fn from(unmet: Unmet) -> Self {
-        match unmet {
-            Unmet::Lost(error) => {
-                Self::passing(format!("the connection could not be set up: {error}"))
-            }
-            Unmet::ReadOnly(why) => Self::read_only(why),
-            Unmet::Unsuitable(reason) => Self { reason, obstacle: Obstacle::Unsuitable },
-        }
-    }
 }
 
 impl Connector {
@@ -237,8 +141,7 @@ impl Connector {
                 Ok(opened) => return Ok(opened),
                 Err(error) => error,
             };
-            let passes = matches!(error.obstacle, Obstacle::Passing | Obstacle::ReadOnly(_));
-            if !passes || began.elapsed() >= self.patience {
+            if !error.may_pass() || began.elapsed() >= self.patience {
                 return Err(error);
             }
             if !told {

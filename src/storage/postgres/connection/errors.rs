@@ -85,6 +85,16 @@ impl Trouble {
     }
 }
 
+/// A row that this binary cannot read, as Diesel's error.
+pub(in crate::storage::postgres) fn unreadable(what: impl std::fmt::Display) -> Error {
+    Error::DeserializationError(what.to_string().into())
+}
+
+/// The error of the call that met a row which cannot be read. It is no other call's.
+pub(in crate::storage::postgres) fn of_its_row(error: &Error) -> StoreError {
+    Trouble::of(error).into_error(InFlight::NoCommit)
+}
+
 /// Whether this is the detail of a deadlock (40P01): it lists who waits for which lock, and the
 /// names of lock modes are not translated.
 fn names_lock_modes(details: Option<&str>) -> bool {

@@ -5,6 +5,8 @@ pub(super) mod assumptions;
 pub(super) mod confirm;
 pub(super) mod connect;
 pub(super) mod errors;
+pub(super) mod failure;
+pub(super) mod operation;
 pub(super) mod pool;
 pub(super) mod run;
 pub(super) mod statement;

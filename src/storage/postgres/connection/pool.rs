@@ -16,7 +16,8 @@ use diesel_async::pooled_connection::PoolableConnection;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::connect::{ConnectError, Connector, Opened};
+use super::connect::{Connector, Opened};
+use super::failure::ConnectError;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::storage::postgres::guard::{Admission, Guard};

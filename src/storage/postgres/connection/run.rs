@@ -15,9 +15,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::context::TokioContext;
 
 use super::errors::{InFlight, Trouble};
+use super::operation::Operation;
 use super::pool::{Manager, Pool, Pooled};
 use super::work::{AnyWork, Keeping, Work};
-use crate::storage::postgres::migrations;
+use crate::storage::postgres::applied;
 use crate::storage::{Result, StoreError, milliseconds};
 
 /// Further tries of an operation that the server rolled back because of others.
@@ -37,27 +38,6 @@ pub(crate) enum Kind {
     Transaction,
     /// Several statements in one transaction that decides nothing, and that a crash may take back.
     Errand,
-}
-
-/// What is done, for logs, and whether it may be done in a database that was cut.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Operation {
-    pub(crate) name: &'static str,
-    pub(crate) even_if_cut: bool,
-}
-
-impl Operation {
-    /// Tells the state of a database that was cut, or revokes in it, with what that needs to know of
-    /// who asks.
-    pub(crate) const fn even_if_cut(name: &'static str) -> Self {
-        Self { name, even_if_cut: true }
-    }
-}
-
-impl From<&'static str> for Operation {
-    fn from(name: &'static str) -> Self {
-        Self { name, even_if_cut: false }
-    }
 }
 
 impl Kind {
@@ -249,7 +229,7 @@ impl Pool {
         pooled.busy = true;
         let looking = async {
             let connection = pooled.connection.as_mut().ok_or(Error::BrokenTransactionManager)?;
-            migrations::pending(connection).await
+            applied::pending(connection).await
         };
         let pending = timeout(self.limits.statement_timeout, looking).await;
         pooled.busy = pending.is_err();

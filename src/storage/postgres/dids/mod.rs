@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::PostgresStore;
 use super::connection::confirm::confirm;
-use super::connection::run::Operation;
+use super::connection::operation::Operation;
 use super::connection::statement::Prepared;
 use super::events;
 use super::schema::dids;

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use super::known::{Known, Remembered};
+use super::known::Known;
+use super::remembered::Remembered;
 use super::seen::Seen;
 use crate::config::Replication;
 use crate::domain::Timestamp;
-use crate::storage::history::covers;
+use crate::storage::marks::covers;
 
 /// What is to be done before a connection may be used.
 #[derive(Debug, PartialEq, Eq)]

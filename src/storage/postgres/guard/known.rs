@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::remembered::Remembered;
 use super::seen::{Seen, Server};
 use crate::domain::Timestamp;
 
@@ -61,17 +62,6 @@ impl LastAcknowledged {
     pub(super) fn at(&self) -> Instant {
         self.made + Duration::from_micros(self.micros.load(Ordering::Relaxed))
     }
-}
-
-/// What must be there: ids, and the least number for each.
-#[derive(Debug, Default)]
-pub(super) struct Remembered {
-    /// Of which generation that is.
-    pub(super) generation: Uuid,
-    /// Of which state of the memory. In a later one, some of this may be removed from the database.
-    pub(super) epoch: u64,
-    pub(super) connections: (Vec<Uuid>, Vec<i64>),
-    pub(super) instances: (Vec<Uuid>, Vec<i64>),
 }
 
 /// A heartbeat that is being sent.

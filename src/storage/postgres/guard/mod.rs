@@ -5,8 +5,10 @@
 //! It never lets a connection decide that it has not checked: `mark_commit()`, which every
 //! transaction that decides calls, fails there. `docs/cuts.md` says why that is enough.
 
+mod heartbeat;
 mod judge;
 mod known;
+mod remembered;
 mod repair;
 mod seen;
 
@@ -20,18 +22,17 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use self::judge::{Acknowledged, Verdict, elsewhere, judge};
-pub(super) use self::known::{Beat, ConnectionMark, Heartbeat};
-use self::known::{Known, LastAcknowledged, Remembered};
+use self::known::{Beat, ConnectionMark, Heartbeat, Known, LastAcknowledged};
+use self::remembered::Remembered;
 pub(super) use self::repair::ADOPT;
 use self::seen::{Seen, is_present, look};
-use super::connection::connect::{ConnectError, SETUP_TIMEOUT};
-use super::connection::run::Operation;
+use super::connection::failure::{ConnectError, SETUP_TIMEOUT};
+use super::connection::operation::Operation;
 use super::grants::lacking;
-use super::instances::beat;
 use crate::config::OnCut;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
-use crate::storage::instances::{LatestIssue, Stage};
+use crate::storage::marks::{LatestIssue, Stage};
 use crate::storage::{Joining, Mark, StoreError};
 
 /// How often a connection looks before it gives up: another one may be putting the database right.
@@ -100,16 +101,8 @@ impl Guard {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) const fn joining(&self) -> &Joining {
-        &self.joining
-    }
-
-    pub(super) const fn instance(&self) -> Uuid {
-        self.instance
-    }
-
     /// The latest time that an accepted message states as its own.
-    pub(super) fn issued_until(&self) -> Option<Timestamp> {
+    fn issued_until(&self) -> Option<Timestamp> {
         self.latest_issue.get()
     }
 
@@ -131,6 +124,17 @@ impl Guard {
     /// The heartbeat that is sent now.
     pub(super) fn begin_heartbeat(&self) -> Heartbeat {
         self.known().begin_heartbeat()
+    }
+
+    /// Sends it, and returns what is to be remembered once it is acknowledged.
+    pub(super) async fn beat(
+        &self,
+        c: &mut AsyncPgConnection,
+        heartbeat: &Heartbeat,
+        stage: Stage,
+    ) -> QueryResult<(Mark, Beat)> {
+        let issued_until = self.issued_until();
+        heartbeat::send(c, self.instance, &self.joining, issued_until, heartbeat, stage).await
     }
 
     /// It is acknowledged.
@@ -158,7 +162,7 @@ impl Guard {
         let is_kept = || *self.kept.lock().unwrap_or_else(PoisonError::into_inner) == generation;
         if !is_kept() {
             let heartbeat = self.begin_heartbeat();
-            let (mark, answer) = in_time(beat(c, self, &heartbeat, Stage::Serving)).await?;
+            let (mark, answer) = in_time(self.beat(c, &heartbeat, Stage::Serving)).await?;
             self.end_heartbeat(&heartbeat, answer);
             self.keep(&mark);
         }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::Guard;
 use super::judge::Verdict;
-use super::known::Remembered;
+use super::remembered::Remembered;
 use super::seen::{Seen, Server, look};
 use crate::domain::{Actor, Timestamp};
 use crate::storage::postgres::recovery::recover_in;

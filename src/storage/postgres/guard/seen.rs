@@ -6,7 +6,7 @@ use diesel::{QueryResult, QueryableByName, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::known::Remembered;
+use super::remembered::Remembered;
 use crate::domain::Timestamp;
 
 const PRESENT: &str = "SELECT to_regprocedure('server_identity()') IS NOT NULL AS present";

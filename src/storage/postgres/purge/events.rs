@@ -7,10 +7,10 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bytea, Double};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::Count;
 use crate::storage::Result;
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::connection::statement::Prepared;
+use crate::storage::postgres::count::Count;
 use crate::storage::postgres::events::{link_all, lock_chain, record};
 use crate::storage::postgres::schema::{event_chain, event_heads};
 use crate::storage::postgres::sessions::row::unsigned;

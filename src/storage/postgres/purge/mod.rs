@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::PostgresStore;
 use super::connection::statement::Prepared;
+use super::count::Count;
 use super::sessions::row::unsigned;
 use crate::domain::Cursor;
 use crate::storage::{PurgeBatch, PurgeStep, Purged, Result};
@@ -164,12 +165,6 @@ struct Pair {
     first: i64,
     #[diesel(sql_type = BigInt)]
     second: i64,
-}
-
-#[derive(QueryableByName)]
-pub(super) struct Count {
-    #[diesel(sql_type = BigInt)]
-    pub(super) count: i64,
 }
 
 #[derive(QueryableByName)]

@@ -19,8 +19,8 @@ use uuid::Uuid;
 use self::row::{KeyedSessionRow, SessionRow, session_columns};
 use self::together::{Failed, Refusal, together_or_each};
 use super::connection::statement::Prepared;
+use super::count::Count;
 use super::events;
-use super::purge::Count;
 use super::search::index_session;
 use super::{PostgresStore, of_its_row};
 use crate::domain::{

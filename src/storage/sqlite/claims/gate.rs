@@ -3,10 +3,10 @@
 
 use diesel::prelude::*;
 
+use super::ask::{OwnedAsk, OwnedScope, Signed};
 use super::sessions::LiveSession;
 use super::statements::{AddToSigner, FindSigner};
 use super::times::Times;
-use super::{OwnedAsk, OwnedScope, Signed};
 use crate::domain::{Refusal, Timestamp};
 use crate::storage::ClaimLimits;
 use crate::storage::sqlite::types::{number, stored};

@@ -5,7 +5,6 @@ use std::time::Duration;
 use diesel::dsl::min;
 use diesel::prelude::*;
 
-use super::before;
 use crate::domain::{DeliveryState, Timestamp};
 use crate::storage::Purged;
 use crate::storage::purge::log_cut;
@@ -13,7 +12,7 @@ use crate::storage::sqlite::events::{chain_tip, link_all, write};
 use crate::storage::sqlite::schema::{
     event_chain, event_heads, events, webhook_deliveries, webhooks,
 };
-use crate::storage::sqlite::types::number;
+use crate::storage::sqlite::types::{before, number};
 
 /// Deletes up to `limit` events of what is cut off.
 pub(super) fn cut(

@@ -13,7 +13,7 @@ use diesel::sql_types::{BigInt, Binary};
 use super::claims::sessions::ClaimedSession;
 use super::schema::{dids, sessions};
 use super::sessions::endings::record_end;
-use super::types::{micros, number, stored};
+use super::types::{before, number, stored};
 use super::{SqliteStore, publications, webhooks};
 use crate::domain::{Cursor, End, EndReason, SessionState, Timestamp};
 use crate::storage::readable::readable;
@@ -137,11 +137,6 @@ fn end_overdue(
         }
     }
     Ok(purged)
-}
-
-/// The moment `age` ago.
-pub(super) fn before(now: Timestamp, age: Duration) -> i64 {
-    now.timestamp_micros().saturating_sub(micros(age))
 }
 
 /// Deletes sessions that ended more than `retention` ago. Their nonces count as rows, too. A

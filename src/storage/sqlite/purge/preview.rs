@@ -2,14 +2,14 @@
 
 use diesel::prelude::*;
 
-use super::{before, events, overdue, unused_dids};
+use super::{events, overdue, unused_dids};
 use crate::domain::{End, EndReason, SessionState, Timestamp};
 use crate::storage::sqlite::SqliteStore;
 use crate::storage::sqlite::claims::sessions::ClaimedSession;
 use crate::storage::sqlite::schema::{
     nonces, publications, record_blobs, record_owners, records, sessions, signer_nonces,
 };
-use crate::storage::sqlite::types::number;
+use crate::storage::sqlite::types::{before, number};
 use crate::storage::sqlite::webhooks;
 use crate::storage::{PurgeStep, Purged, Result};
 

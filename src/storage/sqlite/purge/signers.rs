@@ -12,10 +12,9 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::{BigInt, Binary, Text};
 
-use super::before;
 use crate::domain::{Cursor, Timestamp};
 use crate::storage::sqlite::schema::{signer_nonces, signers};
-use crate::storage::sqlite::types::{number, stored};
+use crate::storage::sqlite::types::{before, number, stored};
 use crate::storage::sqlite::{SqliteStore, history};
 use crate::storage::{PurgeBatch, Purged, Result};
 

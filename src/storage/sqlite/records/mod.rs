@@ -11,9 +11,8 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text};
 
 use super::SqliteStore;
-use super::purge::before;
 use super::schema::{record_owners, records};
-use super::types::{did, number, optional_timestamp, timestamp, unreadable, uuid};
+use super::types::{before, did, number, optional_timestamp, timestamp, unreadable, uuid};
 use crate::domain::{
     Cursor, Did, InactiveOwner, InvalidCursor, Page, PageRequest, Record, RecordFeed, RecordKey,
     RecordKind, RecordUsage, Timestamp,

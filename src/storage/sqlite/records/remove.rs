@@ -11,9 +11,8 @@ use crate::domain::{Did, NewEvent, Precondition, RecordChange, Timestamp};
 use crate::storage::Result;
 use crate::storage::records::plan;
 use crate::storage::records::row::key;
-use crate::storage::sqlite::purge::before;
 use crate::storage::sqlite::schema::{record_owners, records};
-use crate::storage::sqlite::types::{number, stored, unreadable};
+use crate::storage::sqlite::types::{before, number, stored, unreadable};
 use crate::storage::sqlite::{SqliteStore, events};
 
 /// What is left of erased owners, in the order in which it goes.

@@ -22,16 +22,16 @@ use self::opening::make_durable;
 use self::readers::{Read, spawn};
 pub(super) use self::writer::changes;
 use self::writer::{Claims, Job, Writer};
-use super::claims::OwnedAsk;
+use super::claims::ask::OwnedAsk;
 use super::connection::errors::store_error;
 use super::connection::target::{Role, Target};
-use super::instances::Serving;
+use super::serving::Serving;
 use super::statistics::tally::NonceTally;
 use crate::clock::Clock;
 use crate::config::SqliteLocation;
 use crate::domain::{Ask, Facts, Timestamp};
 use crate::metrics::Metrics;
-use crate::storage::instances::LatestIssue;
+use crate::storage::marks::LatestIssue;
 use crate::storage::{ClaimLimits, PoolStatus, Result, StoreError, milliseconds};
 
 /// The most jobs that wait for the writer. One more is refused at once.

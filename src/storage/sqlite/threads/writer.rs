@@ -15,7 +15,8 @@ use tokio::sync::{oneshot, watch};
 use super::checkpoints::Checkpointer;
 use super::clock::DatabaseClock;
 use crate::domain::{Facts, Timestamp};
-use crate::storage::sqlite::claims::{self, OwnedAsk};
+use crate::storage::sqlite::claims::ask::OwnedAsk;
+use crate::storage::sqlite::claims::decide::decide;
 use crate::storage::sqlite::connection::errors::{commit_error, is_isolated, store_error};
 use crate::storage::sqlite::statistics::tally::NonceTally;
 use crate::storage::{ClaimLimits, Result, StoreError};
@@ -232,7 +233,7 @@ impl Writer {
         conn.batch_execute("BEGIN IMMEDIATE").map_err(|e| store_error(&e))?;
         let now = self.clock.now();
         let asks = group.claims.iter().flat_map(|claims| &claims.asks);
-        let decided = claims::decide(conn, self.limits, now, asks).map_err(|e| store_error(&e))?;
+        let decided = decide(conn, self.limits, now, asks).map_err(|e| store_error(&e))?;
         for write in &mut group.writes {
             in_savepoint(conn, write.as_mut(), now).map_err(|e| store_error(&e))?;
         }

@@ -10,10 +10,9 @@ use uuid::Uuid;
 
 use super::super::SqliteStore;
 use super::super::events::EventRow;
-use super::super::purge::before;
 use super::super::schema::{event_chain, events, webhook_deliveries, webhooks};
 use super::super::types::{
-    micros, number, optional_timestamp, stored, timestamp, unreadable, uuid,
+    before, micros, number, optional_timestamp, stored, timestamp, unreadable, uuid,
 };
 use super::types;
 use crate::domain::{Delivery, DeliveryState, Event, Page, Timestamp, WebhookState, hears};

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    ASSERTION, AUTHENTICATION, DELEGATION, DidDocument, INVOCATION, KEY_AGREEMENT,
-    VERIFICATION_METHOD, VerificationMethod, methods,
+use super::method::{
+    ASSERTION, AUTHENTICATION, DELEGATION, INVOCATION, KEY_AGREEMENT, VERIFICATION_METHOD,
+    VerificationMethod,
 };
+use super::{DidDocument, methods};
 use crate::domain::{Did, PublicKey, multikey};
 
 /// An X25519 key by its DID URL. It signs nothing.

@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::{
-    ASSERTION, AUTHENTICATION, DELEGATION, DidDocument, INVOCATION, KEY_AGREEMENT, UnusableMethod,
-    VERIFICATION_METHOD, VerificationMethod, key,
+use super::key;
+use super::method::{
+    ASSERTION, AUTHENTICATION, DELEGATION, INVOCATION, KEY_AGREEMENT, MAX_METHODS, UnusableMethod,
+    VERIFICATION_METHOD, VerificationMethod,
 };
 use crate::domain::{Did, DidUrl};
 
@@ -34,7 +35,7 @@ enum Reason {
     /// Controlled Identifiers 1.0, section 2.2: also when the time that it states is still to come.
     #[error("the document says that it is revoked")]
     Revoked,
-    #[error("more than {max} keys of a document are not read", max = DidDocument::MAX_METHODS)]
+    #[error("more than {max} keys of a document are not read", max = MAX_METHODS)]
     TooMany,
     #[error(transparent)]
     Key(#[from] key::Unusable),
@@ -67,7 +68,7 @@ pub(super) fn read(
     // Those that may sign are read before the bound is reached.
     places.sort_by_key(|&place| methods.get(place).is_none_or(|method| !method.authentication));
     let mut usable = Vec::new();
-    let mut left = DidDocument::MAX_METHODS;
+    let mut left = MAX_METHODS;
     for place in places {
         let Some(method) = methods.get(place) else { continue };
         match read_key(did, method, &mut left) {
@@ -79,7 +80,7 @@ pub(super) fn read(
         }
     }
     usable.sort_by_key(|&(place, _)| place);
-    unusable.truncate(DidDocument::MAX_METHODS);
+    unusable.truncate(MAX_METHODS);
     (usable.into_iter().map(|(_, method)| method).collect(), unusable)
 }
 

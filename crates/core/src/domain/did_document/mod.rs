@@ -4,6 +4,7 @@
 mod build;
 mod jwk;
 mod key;
+mod method;
 mod methods;
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ use serde_json::{Map, Value};
 use super::{Did, PublicKey};
 
 pub use build::KeyAgreement;
+pub use method::{UnusableMethod, VerificationMethod};
 
 /// A DID document that was checked: it is the DID's own. What it holds beyond keys stays in
 /// [`Self::json`].
@@ -22,27 +24,6 @@ pub struct DidDocument {
     json: Map<String, Value>,
     methods: Vec<VerificationMethod>,
     unusable: Vec<UnusableMethod>,
-}
-
-/// A key of a DID, by its DID URL (DID Core 1.0, section 5.2).
-#[derive(Debug, Clone, PartialEq)]
-pub struct VerificationMethod {
-    /// Absolute: the DID, `#`, and the fragment.
-    pub id: String,
-    pub key: PublicKey,
-    /// Whether the key is in the `authentication` relationship: only these may sign.
-    pub authentication: bool,
-}
-
-/// What a document has among its verification methods that this service cannot use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnusableMethod {
-    /// Absolute; `None` where no key of the DID is named.
-    pub id: Option<String>,
-    /// Where in the document it is (JSON Pointer, RFC 6901).
-    pub pointer: String,
-    /// Why it cannot be used. Safe to show: nothing of the document is in it.
-    pub reason: String,
 }
 
 /// The JSON is no document of the DID.
@@ -56,17 +37,10 @@ pub enum InvalidDocument {
     NullCharacter,
 }
 
-const VERIFICATION_METHOD: &str = "verificationMethod";
-const AUTHENTICATION: &str = "authentication";
-const ASSERTION: &str = "assertionMethod";
-const KEY_AGREEMENT: &str = "keyAgreement";
-const INVOCATION: &str = "capabilityInvocation";
-const DELEGATION: &str = "capabilityDelegation";
-
 impl DidDocument {
     /// The most keys of a document that are read, and the most methods that are named as
     /// unusable.
-    pub const MAX_METHODS: usize = 20;
+    pub const MAX_METHODS: usize = method::MAX_METHODS;
 
     /// Reads a document. A key that cannot be used is left out, and named in
     /// [`Self::unusable`]: the others stay usable.
