@@ -1,6 +1,7 @@
 //! The purge, in bounded steps. It takes its locks in the order that claims do, and passes over
 //! sessions that somebody else holds.
 
+mod callers;
 mod events;
 mod signers;
 
@@ -187,6 +188,9 @@ impl PostgresStore {
             PurgeStep::DeleteSignerNonces { margin } => {
                 return self.purge_signer_nonces(margin, from, limit).await;
             }
+            PurgeStep::EmptyEvents { retention, undelivered } => {
+                return self.empty_events(retention, undelivered, from, limit).await;
+            }
             PurgeStep::EndOverdueSessions => {
                 self.write("end_overdue_sessions", async |c| {
                     let query = Prepared(sql_query(END_OVERDUE).bind::<BigInt, _>(rows));
@@ -248,6 +252,7 @@ impl PostgresStore {
     pub async fn purge_preview(&self, steps: &[PurgeStep]) -> Result<Purged> {
         self.read("purge_preview", async |c| {
             let mut all = Purged::default();
+            let mut cut = 0;
             let ending = steps.contains(&PurgeStep::EndOverdueSessions);
             for step in steps {
                 match *step {
@@ -268,7 +273,12 @@ impl PostgresStore {
                         all.signer_nonces_deleted = count(c, PREVIEW_SIGNER_NONCES, margin).await?;
                     }
                     PurgeStep::DeleteEvents { retention, undelivered } => {
-                        all.events_deleted = events::preview(c, retention, undelivered).await?;
+                        (all.events_deleted, cut) =
+                            events::preview(c, retention, undelivered).await?;
+                    }
+                    PurgeStep::EmptyEvents { retention, undelivered } => {
+                        all.events_emptied =
+                            callers::preview(c, retention, undelivered, cut).await?;
                     }
                     PurgeStep::DeleteUnusedDids { unused } => {
                         all.dids_deleted = count(c, PREVIEW_UNUSED_DIDS, unused).await?;
