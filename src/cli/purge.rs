@@ -45,6 +45,7 @@ impl Purge {
             ("session_nonces_deleted", "nonces of sessions deleted", purged.session_nonces_deleted),
             ("signer_nonces_deleted", "nonces of signers deleted", purged.signer_nonces_deleted),
             ("events_deleted", "events deleted", purged.events_deleted),
+            ("events_emptied", "events of callers emptied", purged.events_emptied),
             ("dids_deleted", "unused DIDs deleted", purged.dids_deleted),
             ("records_expired", "records expired", purged.records_expired),
             ("tombstones_deleted", "tombstones of records deleted", purged.tombstones_deleted),

@@ -1,5 +1,7 @@
 //! `[events]`: what the log of events takes.
 
+use std::time::Duration;
+
 use super::reader::Reader;
 
 /// `[events]`.
@@ -12,6 +14,9 @@ pub struct Events {
     /// The most replays of one scope in a minute that become events, and of all scopes together.
     pub replays_per_scope_per_minute: u32,
     pub replays_per_minute: u32,
+    /// How long what callers published is kept. The service's own events are kept for
+    /// `jobs.audit_retention`.
+    pub retention: Duration,
 }
 
 impl Events {
@@ -28,6 +33,7 @@ impl Events {
                 0..=10_000,
             ),
             replays_per_minute: reader.number("events.replays_per_minute", 600, 0..=100_000),
+            retention: reader.days("events.retention_days", 30, 1..=3650),
         }
     }
 }

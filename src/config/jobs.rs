@@ -12,6 +12,7 @@ pub struct Jobs {
     pub purge_batch: u32,
     /// How long the purge rests between two batches.
     pub purge_pause: Duration,
+    /// Of the log of events.
     pub audit_retention: Duration,
     /// How often the gauges of sessions and nonces are sampled.
     pub sample_interval: Duration,

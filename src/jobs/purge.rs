@@ -24,6 +24,7 @@ pub struct Limits {
     session_retention: Duration,
     signer_margin: Duration,
     audit_retention: Duration,
+    event_retention: Duration,
     unused_dids: Duration,
     tombstone_retention: Duration,
     delivered_retention: Duration,
@@ -39,6 +40,7 @@ impl Limits {
             session_retention: config.sessions.retention,
             signer_margin: config.claims.purge_margin,
             audit_retention: config.jobs.audit_retention,
+            event_retention: config.events.retention,
             unused_dids: config.dids.unused_retention,
             tombstone_retention: config.records.tombstone_retention,
             delivered_retention: config.webhooks.delivered_retention,
@@ -50,7 +52,7 @@ impl Limits {
 
     /// The steps, in order.
     #[must_use]
-    pub fn steps(&self) -> [PurgeStep; 10] {
+    pub fn steps(&self) -> [PurgeStep; 11] {
         [
             PurgeStep::EndOverdueSessions,
             PurgeStep::DeleteEndedSessions { retention: self.session_retention },
@@ -61,6 +63,10 @@ impl Limits {
             },
             PurgeStep::DeleteEvents {
                 retention: self.audit_retention,
+                undelivered: self.undelivered_retention,
+            },
+            PurgeStep::EmptyEvents {
+                retention: self.event_retention,
                 undelivered: self.undelivered_retention,
             },
             PurgeStep::DeleteUnusedDids { unused: self.unused_dids },
@@ -146,6 +152,7 @@ fn event(actor: Actor, purged: &Purged) -> NewEvent {
         session_nonces_deleted,
         signer_nonces_deleted,
         events_deleted,
+        events_emptied,
         dids_deleted,
         records_expired,
         tombstones_deleted,
@@ -164,6 +171,7 @@ fn event(actor: Actor, purged: &Purged) -> NewEvent {
             "session_nonces_deleted": session_nonces_deleted,
             "signer_nonces_deleted": signer_nonces_deleted,
             "events_deleted": events_deleted,
+            "events_emptied": events_emptied,
             "dids_deleted": dids_deleted,
             "records_expired": records_expired,
             "tombstones_deleted": tombstones_deleted,
@@ -184,6 +192,7 @@ pub(super) fn log(purged: &Purged) {
         session_nonces_deleted = purged.session_nonces_deleted,
         signer_nonces_deleted = purged.signer_nonces_deleted,
         events_deleted = purged.events_deleted,
+        events_emptied = purged.events_emptied,
         dids_deleted = purged.dids_deleted,
         records_expired = purged.records_expired,
         tombstones_deleted = purged.tombstones_deleted,
@@ -202,6 +211,7 @@ fn count(metrics: &Metrics, batch: &Purged) {
         ("session_nonces", batch.session_nonces_deleted),
         ("signer_nonces", batch.signer_nonces_deleted),
         ("events", batch.events_deleted),
+        ("events_emptied", batch.events_emptied),
         ("dids", batch.dids_deleted),
         ("records_expired", batch.records_expired),
         ("record_tombstones", batch.tombstones_deleted),

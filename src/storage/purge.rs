@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Result, Store, on};
-use crate::domain::{Actor, Cursor, NewEvent, OwnType};
+use crate::domain::{Actor, Cursor, LinkedEvent, NewEvent, OwnType, Places};
 
 /// What one batch of the purge ended or removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,6 +16,7 @@ pub struct Purged {
     pub session_nonces_deleted: u64,
     pub signer_nonces_deleted: u64,
     pub events_deleted: u64,
+    pub events_emptied: u64,
     pub dids_deleted: u64,
     pub records_expired: u64,
     pub tombstones_deleted: u64,
@@ -34,6 +35,7 @@ impl Purged {
             + self.session_nonces_deleted
             + self.signer_nonces_deleted
             + self.events_deleted
+            + self.events_emptied
             + self.dids_deleted
             + self.records_expired
             + self.tombstones_deleted
@@ -51,6 +53,7 @@ impl std::ops::AddAssign for Purged {
         self.session_nonces_deleted += more.session_nonces_deleted;
         self.signer_nonces_deleted += more.signer_nonces_deleted;
         self.events_deleted += more.events_deleted;
+        self.events_emptied += more.events_emptied;
         self.dids_deleted += more.dids_deleted;
         self.records_expired += more.records_expired;
         self.tombstones_deleted += more.tombstones_deleted;
@@ -92,6 +95,10 @@ pub enum PurgeStep {
     /// That head stays, and so do all events after it, and events younger than `undelivered` that a
     /// webhook is still to be sent.
     DeleteEvents { retention: Duration, undelivered: Duration },
+    /// Empties events of callers older than `retention`: what they said goes, their places and what
+    /// binds them stay. Those stay whole that a webhook hears and is still to be sent, or that it can be
+    /// sent again because it was never delivered, until either is older than `undelivered`.
+    EmptyEvents { retention: Duration, undelivered: Duration },
     /// Deletes DIDs that a resolver read, are not revoked, and were not read for `unused`.
     DeleteUnusedDids { unused: Duration },
     /// Replaces records that expired by tombstones.
@@ -113,6 +120,80 @@ pub(super) fn log_cut(sequence: i64, hash: &[u8]) -> NewEvent {
     NewEvent::own(OwnType::LogCut, Actor::Job("purge"), "log", &data)
 }
 
+/// Says which events were emptied, so that one which was emptied by another hand shows.
+pub(super) fn events_purged(places: &Places) -> NewEvent {
+    let runs: Vec<_> = places.runs().collect();
+    let count: u64 = runs.iter().map(|(first, last)| last - first + 1).sum();
+    let data = json!({ "purged": runs, "count": count });
+    NewEvent::own(OwnType::EventsPurged, Actor::Job("purge"), "log", &data)
+}
+
+/// The places, in order, of the events that say what they said when they were linked. The others are
+/// left as they are: emptied, none would tell that it was changed.
+pub(super) fn as_linked(events: &[LinkedEvent]) -> Places {
+    let (whole, changed): (Vec<_>, Vec<_>) =
+        events.iter().partition(|linked| linked.is_as_linked());
+    if !changed.is_empty() {
+        tracing::error!(
+            events = changed.len(),
+            "events of callers were changed by another hand, and stay; `onceguard audit verify` \
+             names them"
+        );
+    }
+    whole.into_iter().map(|linked| linked.event.sequence).collect()
+}
+
+/// How far the walk along the old events of callers has come: an event's time, in microseconds, and its
+/// place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct OldPlace {
+    pub(super) at: i64,
+    pub(super) sequence: i64,
+}
+
+impl OldPlace {
+    /// The beginning, before all events, where the cursor says nothing.
+    pub(super) fn of(cursor: &Cursor) -> Self {
+        let position = cursor.position();
+        let number = |bytes: &[u8]| bytes.try_into().map(i64::from_be_bytes).unwrap_or_default();
+        let (at, sequence) = position.split_at_checked(8).unwrap_or_default();
+        Self { at: number(at), sequence: number(sequence) }
+    }
+
+    pub(super) fn into_cursor(self) -> Cursor {
+        Cursor::new([self.at.to_be_bytes(), self.sequence.to_be_bytes()].concat())
+    }
+}
+
+/// The most events of callers that one read looks at.
+pub(super) const LOOKED_AT: u32 = 500;
+
+/// Events of callers that are past their retention: the places of those to empty, and how far the walk
+/// came.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct OldEvents {
+    pub(super) due: Vec<i64>,
+    /// `None` when there are no more.
+    pub(super) next: Option<Cursor>,
+}
+
+impl OldEvents {
+    /// Up to `limit` of the next [`LOOKED_AT`] events, each with whether a webhook still needs it.
+    pub(super) fn of(events: &[(OldPlace, bool)], limit: u32) -> Self {
+        let (limit, most) = (limit as usize, LOOKED_AT as usize);
+        let mut due = Vec::new();
+        for (number, (place, needed)) in events.iter().enumerate() {
+            if !needed {
+                due.push(place.sequence);
+            }
+            if due.len() == limit || number + 1 == most {
+                return Self { due, next: Some(place.into_cursor()) };
+            }
+        }
+        Self { due, next: None }
+    }
+}
+
 impl Store {
     /// Runs one batch of at most `limit` rows, from `from` on: the beginning, or where the batch
     /// before says. A batch that found nothing to do returns zeros.
@@ -123,5 +204,37 @@ impl Store {
     /// What [`Self::purge`] would end or remove now, over all steps.
     pub async fn purge_preview(&self, steps: &[PurgeStep]) -> Result<Purged> {
         on!(self, store => store.purge_preview(steps).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::PURGED_BATCH;
+
+    #[test]
+    fn a_purge_names_a_whole_batch_in_one_event() {
+        let last = u64::try_from(i64::MAX).unwrap();
+        let apart: Places = (0..u64::from(PURGED_BATCH)).map(|n| last - 1_000 + 2 * n).collect();
+        let data = events_purged(&apart).data.to_value();
+        assert_eq!(data["count"], PURGED_BATCH);
+        assert_eq!(data["purged"].as_array().unwrap().len(), PURGED_BATCH as usize);
+        let beside: Places = (7..=9).collect();
+        let data = events_purged(&beside).data.to_value();
+        assert_eq!(data, json!({ "purged": [[7, 9]], "count": 3 }));
+    }
+
+    #[test]
+    fn a_walk_goes_on_after_what_it_saw_last() {
+        let place = |sequence| OldPlace { at: 5, sequence };
+        let all: Vec<_> = (1..=500).map(|sequence| (place(sequence), sequence % 2 == 0)).collect();
+        let after = |found: &OldEvents| found.next.as_ref().map(OldPlace::of);
+        let full = OldEvents::of(&all, 3);
+        assert_eq!((&full.due, after(&full)), (&vec![1, 3, 5], Some(place(5))));
+        let needed = OldEvents::of(&all, 300);
+        assert_eq!((needed.due.len(), after(&needed)), (250, Some(place(500))));
+        let last = OldEvents::of(&all[..4], 3);
+        assert_eq!((&last.due, after(&last)), (&vec![1, 3], None));
+        assert_eq!(OldPlace::of(&Cursor::default()), OldPlace::default());
     }
 }

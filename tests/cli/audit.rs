@@ -8,11 +8,12 @@ use onceguard::metrics::Metrics;
 use onceguard::services::{Heads, SealingKeys};
 use onceguard::storage::Store;
 use rstest::rstest;
+use serde_json::Value;
 
 use crate::sealing::sealing_key;
 use crate::support::{
     Database::{self, Postgres, Sqlite},
-    Finished, Home, RawSql, database_url, hex, store_at,
+    Finished, Home, RawSql, an_event, database_url, hex, store_at,
 };
 use crate::{assert_failed, json, migrated};
 
@@ -121,7 +122,7 @@ async fn a_log_as_it_was_written_passes(#[values(Sqlite, Postgres)] on: Database
 #[case::emptied(
     &["UPDATE events SET type = 'onceguard.erased', subject = NULL, actor = NULL, data = '{}', \
        request_id = NULL, salt = NULL WHERE sequence = 3"],
-    &["event 3 (", "was emptied, and no erasure says so"]
+    &["event 3 was emptied, and no erasure and no purge says so"]
 )]
 #[case::beginning(
     &["UPDATE event_chain SET cut_sequence = 3, cut_hash = (SELECT hash FROM events WHERE \
@@ -147,6 +148,77 @@ async fn what_was_done_to_the_log_is_found_and_named(
     for sql in done {
         raw.execute(sql).await;
     }
+    let verified = verify(&home).await;
+    for text in named {
+        assert!(verified.stdout.contains(text), "{text}: {verified:?}");
+    }
+    assert_found(&verified);
+}
+
+/// A log in which `onceguard purge` emptied what callers published long ago: the events 6, 7, 9 and 10.
+/// Event 8 is one of the service's own, and event 11 a caller's that is younger. Event 12 names those
+/// that were emptied. The triggers are off.
+async fn purged(on: Database) -> (Home, RawSql) {
+    let (home, raw) = logged(on).await;
+    let store = opened(&home).await;
+    let of_caller = || an_event("com.example.paid", &"order 7");
+    store.publish(vec![of_caller(), of_caller()]).await.unwrap();
+    store.publish(vec![an_event("onceguard.did.revoked", &"did:web:a.example")]).await.unwrap();
+    store.publish(vec![of_caller(), of_caller()]).await.unwrap();
+    let long_ago = match on {
+        Postgres => "now() - interval '31 days'",
+        _ => "(unixepoch() - 31 * 86400) * 1000000",
+    };
+    raw.execute(&format!("UPDATE events SET at = {long_ago} WHERE sequence IS NULL")).await;
+    store.publish(vec![of_caller()]).await.unwrap();
+    link_all(&store).await;
+    sign(&home, on, &store).await;
+    let done = json(home.run(&["purge", "--json"]).await);
+    assert_eq!((&done["events_emptied"], &done["events_deleted"]), (&4.into(), &0.into()));
+    link_all(&store).await;
+    sign(&home, on, &store).await;
+    store.close().await;
+    (home, raw)
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_purge_emptied_is_told_from_what_another_hand_did(
+    #[values(Sqlite, Postgres)] on: Database,
+) {
+    let (home, raw) = purged(on).await;
+    let told = json(home.run(&["audit", "verify", "--json"]).await);
+    assert_eq!((&told["purged"], &told["erased"]), (&4.into(), &0.into()));
+    assert_eq!(told["findings"], serde_json::json!([]));
+    assert!(verify(&home).await.success().contains("0 are erased and 4 purged"));
+    let listed = json(home.run(&["audit", "list", "--type", "onceguard.erased", "--json"]).await);
+    let items = listed["items"].as_array().unwrap();
+    assert_eq!(items.iter().map(|item| &item["sequence"]).collect::<Vec<_>>(), [6, 7, 9, 10]);
+    assert_eq!((&items[0]["subject"], &items[0]["data"]), (&Value::Null, &serde_json::json!({})));
+    // A later purge finds nothing, and the log stays whole.
+    let again = json(home.run(&["purge", "--json"]).await);
+    assert_eq!(again["events_emptied"], 0);
+    assert_eq!(raw.number("count(*) FROM events WHERE type = 'onceguard.events.purged'").await, 1);
+}
+
+#[rstest]
+#[case::own("type = 'onceguard.erased', subject = NULL, actor = NULL, data = '{}', salt = NULL", 8,
+    &["event 8 was emptied, and no erasure and no purge says so"])]
+#[case::younger("type = 'onceguard.erased', source = 'onceguard', subject = NULL, actor = NULL, \
+    data = '{}', salt = NULL", 11, &["event 11 was emptied, and no erasure and no purge says so"])]
+#[case::refilled("subject = 'order 8'", 9, &["event 9 (", "was changed"])]
+#[case::other_commitment("commitment = hash", 9, &["event 9 (", "does not follow the one before it"])]
+#[case::other_purge("data = '{\"count\": 6, \"purged\": [[6, 11]]}'", 12,
+    &["event 12 (", "was changed", "events 6 to 7 were emptied", "events 9 to 10 were emptied"])]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_to_a_purged_log_is_found_and_named(
+    #[values(Sqlite, Postgres)] on: Database,
+    #[case] set: &str,
+    #[case] sequence: u64,
+    #[case] named: &[&str],
+) {
+    let (home, raw) = purged(on).await;
+    raw.execute(&format!("UPDATE events SET {set} WHERE sequence = {sequence}")).await;
     let verified = verify(&home).await;
     for text in named {
         assert!(verified.stdout.contains(text), "{text}: {verified:?}");

@@ -27,6 +27,7 @@ mod did_readings;
 mod dids;
 mod dump;
 mod durability;
+mod event_retention;
 mod events;
 mod guard;
 mod guard_marks;

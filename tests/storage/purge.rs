@@ -16,11 +16,13 @@ const END: PurgeStep = PurgeStep::EndOverdueSessions;
 const DELETE: PurgeStep = PurgeStep::DeleteEndedSessions { retention: days(7) };
 const NONCES: PurgeStep = PurgeStep::DeleteSignerNonces { margin: minutes(1) };
 const AUDIT: PurgeStep = PurgeStep::DeleteEvents { retention: days(180), undelivered: days(90) };
+const CALLERS: PurgeStep = PurgeStep::EmptyEvents { retention: days(30), undelivered: days(90) };
 const DIDS: PurgeStep = PurgeStep::DeleteUnusedDids { unused: days(7) };
 const RECORDS: PurgeStep = PurgeStep::ExpireRecords;
 const TOMBSTONES: PurgeStep = PurgeStep::DeleteTombstones { retention: days(180) };
 const ERASED: PurgeStep = PurgeStep::DeleteErasedRecords;
-const STEPS: [PurgeStep; 8] = [END, DELETE, NONCES, AUDIT, DIDS, RECORDS, TOMBSTONES, ERASED];
+const STEPS: [PurgeStep; 9] =
+    [END, DELETE, NONCES, AUDIT, CALLERS, DIDS, RECORDS, TOMBSTONES, ERASED];
 
 /// Runs a step to its end; returns the sum, and checks each batch's bounds.
 async fn run(store: &Store, step: PurgeStep, limit: u32) -> Purged {
@@ -400,6 +402,7 @@ async fn fill(store: &TestStore) {
     claim_all(store, &claims).await;
     store.publish(vec![an_event("test.old", &"x")]).await.unwrap();
     store.sign_head().await;
+    store.publish(vec![an_event("test.unsigned", &"x")]).await.unwrap();
     store.pass(days(200)).await;
     ended_session(store, 4).await;
     store.publish(vec![an_event("test.new", &"x")]).await.unwrap();
@@ -414,6 +417,7 @@ async fn fill(store: &TestStore) {
     claim(store, &by_signer(&signer, a_nonce(), late)).await;
     store.record_did(a_reading(store, &used, 1).await).await.unwrap();
     opened(store, a_session()).await;
+    store.link_events().await.unwrap();
 }
 
 #[rstest]
@@ -434,6 +438,7 @@ async fn the_preview_is_what_the_purge_then_does(#[values(Sqlite, Memory, Postgr
         session_nonces_deleted: 13,
         signer_nonces_deleted: 5,
         events_deleted: 1,
+        events_emptied: 1,
         dids_deleted: 1,
         records_expired: 0,
         tombstones_deleted: 0,

@@ -23,9 +23,9 @@ export interface Event {
   readonly type: string;
   /** `onceguard`, or the token that published it. */
   readonly source: string;
-  /** Null once it is erased. */
+  /** Null once the event is emptied. */
   readonly subject: string | null;
-  /** Null once it is erased. */
+  /** Null once the event is emptied. */
   readonly actor: string | null;
   /** `success`, or the code of a refusal. */
   readonly outcome: string;

@@ -64,6 +64,7 @@ impl Verify {
             out::json(&json!({
                 "events": verified.events,
                 "erased": verified.erased,
+                "purged": verified.purged,
                 "heads": verified.heads,
                 "heads_of_other_keys": known.of_other_keys,
                 "signed_until": verified.signed,
@@ -87,9 +88,11 @@ impl Verify {
                 ))?;
             }
             out::line(format!(
-                "{} events, of which {} are erased; {} signed heads fit, the last of event {}",
+                "{} events, of which {} are erased and {} purged; {} signed heads fit, the last of \
+                 event {}",
                 verified.events,
                 verified.erased,
+                verified.purged,
                 verified.heads,
                 verified.signed.map_or_else(|| "none".to_owned(), |place| place.to_string()),
             ))?;

@@ -30,10 +30,10 @@ pub(super) struct View<'a> {
     /// `onceguard`, or the token that published it.
     #[schema(example = "onceguard")]
     source: &'a str,
-    /// Null once it is erased.
+    /// Null once the event is emptied.
     #[schema(required = true, example = "did:web:client.example")]
     subject: Option<&'a str>,
-    /// Null once it is erased.
+    /// Null once the event is emptied.
     #[schema(required = true, example = "operator")]
     actor: Option<&'a str>,
     /// `success`, or the code of a refusal.

@@ -104,8 +104,13 @@ async fn empty_events(c: &mut AsyncPgConnection, did: &Did) -> QueryResult<(Vec<
     let rows: Vec<Named> = query.load(c).await?;
     let named = rows.into_iter().filter(|row| names(&row.text, did));
     let places: Vec<i64> = named.map(|row| row.sequence).collect();
-    Prepared(sql_query(EMPTY).bind::<Array<BigInt>, _>(&places)).execute(c).await?;
+    empty(c, &places).await?;
     Ok((places.into_iter().map(unsigned).collect::<QueryResult<_>>()?, tip))
+}
+
+/// Empties the events of these places, while the chain's row is locked.
+pub(super) async fn empty(c: &mut AsyncPgConnection, places: &[i64]) -> QueryResult<()> {
+    Prepared(sql_query(EMPTY).bind::<Array<BigInt>, _>(places)).execute(c).await.map(drop)
 }
 
 /// A revocation stays, and nothing else of the row.

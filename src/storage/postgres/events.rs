@@ -68,6 +68,28 @@ impl EventRow {
     }
 }
 
+/// An event that is linked.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = events, check_for_backend(Pg))]
+pub(super) struct LinkedRow {
+    #[diesel(embed)]
+    event: EventRow,
+    salt: Option<Vec<u8>>,
+    commitment: Option<Vec<u8>>,
+    hash: Option<Vec<u8>>,
+}
+
+impl LinkedRow {
+    pub(super) fn read(self) -> QueryResult<LinkedEvent> {
+        Ok(LinkedEvent {
+            event: self.event.read()?,
+            salt: self.salt,
+            commitment: self.commitment.unwrap_or_default(),
+            hash: self.hash.unwrap_or_default(),
+        })
+    }
+}
+
 /// The chain's end, while its row is locked.
 pub(super) struct Tip {
     pub(super) sequence: u64,
@@ -186,23 +208,14 @@ impl PostgresStore {
     pub async fn linked_events(&self, after: u64, limit: u32) -> Result<Vec<LinkedEvent>> {
         let after = i64::try_from(after).unwrap_or(i64::MAX);
         self.read("linked_events", async |c| {
-            type Row = (EventRow, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
-            let rows: Vec<Row> = events::table
+            let rows: Vec<LinkedRow> = events::table
                 .filter(events::sequence.gt(after))
                 .order(events::sequence)
                 .limit(i64::from(limit))
-                .select((EventRow::as_select(), events::salt, events::commitment, events::hash))
+                .select(LinkedRow::as_select())
                 .load(c)
                 .await?;
-            let linked = rows.into_iter().map(|(row, salt, commitment, hash)| {
-                Ok(LinkedEvent {
-                    event: row.read()?,
-                    salt,
-                    commitment: commitment.unwrap_or_default(),
-                    hash: hash.unwrap_or_default(),
-                })
-            });
-            linked.collect()
+            rows.into_iter().map(LinkedRow::read).collect()
         })
         .await
     }
@@ -308,6 +321,26 @@ async fn link_batch(c: &mut AsyncPgConnection, tip: Tip) -> QueryResult<(u64, Ti
         .select(EventRow::as_select())
         .load(c)
         .await?;
+    link_rows(c, tip, rows).await
+}
+
+/// Records an event, and links it before those that wait for that. The chain's row is locked.
+pub(super) async fn record_linked(
+    c: &mut AsyncPgConnection,
+    tip: Tip,
+    event: &NewEvent,
+) -> QueryResult<()> {
+    let ids = record_all(c, &[event]).await?;
+    let written = events::table.filter(events::id.eq_any(&ids)).select(EventRow::as_select());
+    let rows: Vec<EventRow> = written.load(c).await?;
+    link_rows(c, tip, rows).await.map(drop)
+}
+
+async fn link_rows(
+    c: &mut AsyncPgConnection,
+    tip: Tip,
+    rows: Vec<EventRow>,
+) -> QueryResult<(u64, Tip)> {
     let unlinked = rows.into_iter().map(EventRow::read).collect::<QueryResult<_>>()?;
     let links = links(tip.sequence, tip.hash, unlinked);
     let Some((_, last)) = links.last().copied() else { return Ok((0, tip)) };
@@ -348,6 +381,6 @@ fn as_hash(bytes: Vec<u8>) -> QueryResult<Hash> {
     bytes.try_into().map_err(|_| unreadable("a hash that is none"))
 }
 
-fn place(sequence: u64) -> QueryResult<i64> {
+pub(super) fn place(sequence: u64) -> QueryResult<i64> {
     i64::try_from(sequence).map_err(|_| unreadable("a place beyond the last"))
 }

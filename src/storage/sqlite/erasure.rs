@@ -116,8 +116,14 @@ fn empty_events(
     let rows: Vec<Named> = diesel::sql_query(NAMED).bind::<Text, _>(did.as_str()).load(conn)?;
     let named = rows.into_iter().filter(|row| names(&row.text, did));
     let places: Vec<i64> = named.map(|row| row.sequence).collect();
-    for place in &places {
+    empty(conn, &places)?;
+    Ok((places.into_iter().map(number).collect::<QueryResult<_>>()?, tip))
+}
+
+/// Empties the events of these places.
+pub(super) fn empty(conn: &mut SqliteConnection, places: &[i64]) -> QueryResult<()> {
+    for place in places {
         diesel::sql_query(EMPTY).bind::<BigInt, _>(place).execute(conn)?;
     }
-    Ok((places.into_iter().map(number).collect::<QueryResult<_>>()?, tip))
+    Ok(())
 }

@@ -46,6 +46,28 @@ impl EventRow {
     }
 }
 
+/// An event that is linked.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = events, check_for_backend(Sqlite))]
+pub(super) struct LinkedRow {
+    #[diesel(embed)]
+    event: EventRow,
+    salt: Option<Vec<u8>>,
+    commitment: Option<Vec<u8>>,
+    hash: Option<Vec<u8>>,
+}
+
+impl LinkedRow {
+    pub(super) fn read(self) -> QueryResult<LinkedEvent> {
+        Ok(LinkedEvent {
+            event: self.event.read()?,
+            salt: self.salt,
+            commitment: self.commitment.unwrap_or_default(),
+            hash: self.hash.unwrap_or_default(),
+        })
+    }
+}
+
 /// The chain's end.
 pub(super) struct Tip {
     pub(super) sequence: u64,
@@ -199,6 +221,28 @@ fn link_batch(conn: &mut SqliteConnection, now: Timestamp, tip: Tip) -> QueryRes
         .limit(i64::from(LINK_BATCH))
         .select(EventRow::as_select())
         .load(conn)?;
+    link_rows(conn, now, tip, rows)
+}
+
+/// Writes an event, and links it before those that wait for that.
+pub(super) fn write_linked(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    event: &NewEvent,
+) -> QueryResult<()> {
+    let id = write(conn, now, event)?;
+    let written = events::table.find(id.as_bytes().as_slice()).select(EventRow::as_select());
+    let rows = vec![written.get_result(conn)?];
+    let tip = chain_tip(conn)?;
+    link_rows(conn, now, tip, rows).map(drop)
+}
+
+fn link_rows(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    tip: Tip,
+    rows: Vec<EventRow>,
+) -> QueryResult<(u64, Tip)> {
     let unlinked = rows.into_iter().map(EventRow::read).collect::<QueryResult<_>>()?;
     let links = links(tip.sequence, tip.hash, unlinked);
     let Some((_, last)) = links.last().copied() else { return Ok((0, tip)) };
@@ -253,22 +297,13 @@ fn chain(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<EventChain>
 }
 
 fn linked(conn: &mut SqliteConnection, after: u64, limit: u32) -> QueryResult<Vec<LinkedEvent>> {
-    type Row = (EventRow, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
-    let rows: Vec<Row> = events::table
+    let rows: Vec<LinkedRow> = events::table
         .filter(events::sequence.gt(stored(after)))
         .order(events::sequence)
         .limit(i64::from(limit))
-        .select((EventRow::as_select(), events::salt, events::commitment, events::hash))
+        .select(LinkedRow::as_select())
         .load(conn)?;
-    let linked = rows.into_iter().map(|(row, salt, commitment, hash)| {
-        Ok(LinkedEvent {
-            event: row.read()?,
-            salt,
-            commitment: commitment.unwrap_or_default(),
-            hash: hash.unwrap_or_default(),
-        })
-    });
-    linked.collect()
+    rows.into_iter().map(LinkedRow::read).collect()
 }
 
 fn heads(conn: &mut SqliteConnection, after: u64, limit: u32) -> QueryResult<Vec<KeptHead>> {

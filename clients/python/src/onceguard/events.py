@@ -31,9 +31,9 @@ class Event:
     type: str
     #: ``onceguard``, or the token that published it.
     source: str
-    #: None once it is erased.
+    #: None once the event is emptied.
     subject: str | None
-    #: None once it is erased.
+    #: None once the event is emptied.
     actor: str | None
     #: ``success``, or the code of a refusal.
     outcome: str

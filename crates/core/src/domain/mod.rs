@@ -42,8 +42,8 @@ pub use did_url::{DidUrl, InvalidDidUrl};
 pub use event::{
     Actor, CallersType, ERASED_BATCH, Event, EventData, EventFilter, EventType, Finding, Hash,
     Head, HeadKey, InvalidEvent, InvalidHead, InvalidType, Link, LinkedEvent, LogVerifier,
-    MAX_SUBJECT, NO_HASH, NewEvent, OWN_PREFIX, OWN_SOURCE, OwnType, SUCCESS, SignedHead,
-    VerifiedLog, leap, link,
+    MAX_SUBJECT, NO_HASH, NewEvent, OWN_PREFIX, OWN_SOURCE, OwnType, PURGED_BATCH, Places, SUCCESS,
+    SignedHead, VerifiedLog, leap, link,
 };
 pub use instance::{Instance, InstanceState};
 pub use key::{InvalidKey, KeyType, PublicKey};

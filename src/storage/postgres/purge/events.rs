@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use crate::storage::Result;
 use crate::storage::postgres::PostgresStore;
 use crate::storage::postgres::connection::statement::Prepared;
-use crate::storage::postgres::count::Count;
+use crate::storage::postgres::count::Pair;
 use crate::storage::postgres::events::{link_all, lock_chain, record};
 use crate::storage::postgres::schema::{event_chain, event_heads};
 use crate::storage::postgres::sessions::row::unsigned;
@@ -60,15 +60,18 @@ const DELETE: &str = "
         ORDER BY sequence LIMIT $1
     ))";
 
-/// What the purge would delete.
+/// Up to where the purge would cut the log, and how many events it would delete.
 const PREVIEW: &str = concat!(
-    "SELECT count(*) FROM events
-    WHERE sequence <= greatest(
-        (SELECT cut_sequence FROM event_chain),
-        (SELECT max(sequence) FROM event_heads WHERE sequence < ",
+    "WITH cut AS (
+        SELECT greatest(
+            (SELECT cut_sequence FROM event_chain),
+            (SELECT max(sequence) FROM event_heads WHERE sequence < ",
     first_to_stay!(),
     ")
-    )"
+        ) AS sequence
+    )
+    SELECT (SELECT sequence FROM cut) AS first,
+        (SELECT count(*) FROM events WHERE sequence <= (SELECT sequence FROM cut)) AS second"
 );
 
 #[derive(QueryableByName)]
@@ -119,15 +122,15 @@ async fn move_cut(
     link_all(c, tip).await.map(drop)
 }
 
-/// How many events the purge would delete.
+/// How many events the purge would delete, and up to which place.
 pub(super) async fn preview(
     c: &mut AsyncPgConnection,
     retention: Duration,
     undelivered: Duration,
-) -> QueryResult<u64> {
+) -> QueryResult<(u64, i64)> {
     let count = sql_query(PREVIEW)
         .bind::<Double, _>(retention.as_secs_f64())
         .bind::<Double, _>(undelivered.as_secs_f64());
-    let Count { count } = Prepared(count).get_result(c).await?;
-    unsigned(count)
+    let Pair { first: cut, second: count } = Prepared(count).get_result(c).await?;
+    Ok((unsigned(count)?, cut))
 }

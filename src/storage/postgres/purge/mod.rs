@@ -1,6 +1,7 @@
 //! The purge, in bounded steps. It takes its locks in the order that claims do, and passes over
 //! sessions that somebody else holds.
 
+mod callers;
 mod events;
 mod signers;
 
@@ -14,7 +15,7 @@ use uuid::Uuid;
 
 use super::PostgresStore;
 use super::connection::statement::Prepared;
-use super::count::Count;
+use super::count::{Count, Pair};
 use super::sessions::row::unsigned;
 use crate::domain::Cursor;
 use crate::storage::{PurgeBatch, PurgeStep, Purged, Result};
@@ -160,14 +161,6 @@ const PREVIEW_ERASED: &str = "
         + (SELECT count(*) FROM erased) AS count";
 
 #[derive(QueryableByName)]
-struct Pair {
-    #[diesel(sql_type = BigInt)]
-    first: i64,
-    #[diesel(sql_type = BigInt)]
-    second: i64,
-}
-
-#[derive(QueryableByName)]
 struct Emptied {
     #[diesel(sql_type = Array<SqlUuid>)]
     sessions: Vec<Uuid>,
@@ -181,6 +174,9 @@ impl PostgresStore {
         let purged = match step {
             PurgeStep::DeleteSignerNonces { margin } => {
                 return self.purge_signer_nonces(margin, from, limit).await;
+            }
+            PurgeStep::EmptyEvents { retention, undelivered } => {
+                return self.empty_events(retention, undelivered, from, limit).await;
             }
             PurgeStep::EndOverdueSessions => {
                 self.write("end_overdue_sessions", async |c| {
@@ -243,6 +239,7 @@ impl PostgresStore {
     pub async fn purge_preview(&self, steps: &[PurgeStep]) -> Result<Purged> {
         self.read("purge_preview", async |c| {
             let mut all = Purged::default();
+            let mut cut = 0;
             let ending = steps.contains(&PurgeStep::EndOverdueSessions);
             for step in steps {
                 match *step {
@@ -263,7 +260,12 @@ impl PostgresStore {
                         all.signer_nonces_deleted = count(c, PREVIEW_SIGNER_NONCES, margin).await?;
                     }
                     PurgeStep::DeleteEvents { retention, undelivered } => {
-                        all.events_deleted = events::preview(c, retention, undelivered).await?;
+                        (all.events_deleted, cut) =
+                            events::preview(c, retention, undelivered).await?;
+                    }
+                    PurgeStep::EmptyEvents { retention, undelivered } => {
+                        all.events_emptied =
+                            callers::preview(c, retention, undelivered, cut).await?;
                     }
                     PurgeStep::DeleteUnusedDids { unused } => {
                         all.dids_deleted = count(c, PREVIEW_UNUSED_DIDS, unused).await?;

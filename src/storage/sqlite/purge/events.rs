@@ -37,18 +37,19 @@ pub(super) fn cut(
     Ok(Purged { events_deleted, ..Purged::default() })
 }
 
-/// How many events the purge would delete.
+/// How many events the purge would delete, and up to which place.
 pub(super) fn preview(
     conn: &mut SqliteConnection,
     now: Timestamp,
     retention: Duration,
     undelivered: Duration,
-) -> QueryResult<u64> {
+) -> QueryResult<(u64, i64)> {
     let cut = match head(conn, now, retention, undelivered)? {
         Some((sequence, _)) => sequence,
         None => cut_sequence(conn)?,
     };
-    number(events::table.filter(events::sequence.le(cut)).count().get_result(conn)?)
+    let count = events::table.filter(events::sequence.le(cut)).count().get_result(conn)?;
+    Ok((number(count)?, cut))
 }
 
 fn cut_sequence(conn: &mut SqliteConnection) -> QueryResult<i64> {

@@ -1,6 +1,7 @@
 //! The purge: records the end of overdue sessions, and removes rows that are past their retention,
 //! in bounded batches.
 
+pub(super) mod callers;
 pub(super) mod events;
 pub(super) mod preview;
 pub(super) mod signers;
@@ -32,6 +33,9 @@ impl SqliteStore {
             }
             PurgeStep::DeleteSignerNonces { margin } => {
                 return self.delete_signer_nonces(margin, from.clone(), limit).await;
+            }
+            PurgeStep::EmptyEvents { retention, undelivered } => {
+                return self.empty_events(retention, undelivered, from, limit).await;
             }
             PurgeStep::DeleteEvents { retention, undelivered } => {
                 let cut =

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::{events, overdue, unused_dids};
+use super::{callers, events, overdue, unused_dids};
 use crate::domain::{End, EndReason, SessionState, Timestamp};
 use crate::storage::sqlite::SqliteStore;
 use crate::storage::sqlite::claims::sessions::ClaimedSession;
@@ -28,6 +28,7 @@ fn preview(
     let mut purged = Purged::default();
     // A later step may delete the sessions that an earlier one ends.
     let mut to_end = Vec::new();
+    let mut cut = 0;
     for step in steps {
         match *step {
             PurgeStep::EndOverdueSessions => to_end = count_overdue(conn, now, &mut purged)?,
@@ -50,7 +51,10 @@ fn preview(
                 purged.signer_nonces_deleted = number(expired.count().get_result(conn)?)?;
             }
             PurgeStep::DeleteEvents { retention, undelivered } => {
-                purged.events_deleted = events::preview(conn, now, retention, undelivered)?;
+                (purged.events_deleted, cut) = events::preview(conn, now, retention, undelivered)?;
+            }
+            PurgeStep::EmptyEvents { retention, undelivered } => {
+                purged.events_emptied = callers::preview(conn, now, retention, undelivered, cut)?;
             }
             PurgeStep::DeleteUnusedDids { unused } => {
                 let unused = unused_dids(before(now, unused));

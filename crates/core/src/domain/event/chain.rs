@@ -22,6 +22,10 @@ const LEAP: u64 = 1 << 40;
 /// An erasure names the places of the events that it empties, so many to an event.
 pub const ERASED_BATCH: usize = 500;
 
+/// The purge empties so many events at a time at most: their places, as runs, fit into one event, also
+/// if no two of them are side by side.
+pub const PURGED_BATCH: u32 = 350;
+
 /// What the linking of an event adds to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
@@ -35,10 +39,20 @@ pub struct Link {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkedEvent {
     pub event: Event,
-    /// `None` once the event is erased.
+    /// `None` once the event is emptied.
     pub salt: Option<Vec<u8>>,
     pub commitment: Vec<u8>,
     pub hash: Vec<u8>,
+}
+
+impl LinkedEvent {
+    /// Whether the event says what it said when it was linked. Of one that is emptied, nothing can
+    /// tell.
+    #[must_use]
+    pub fn is_as_linked(&self) -> bool {
+        let made = self.salt.as_ref().map(|salt| commitment(salt, &self.event));
+        made.is_some_and(|made| made.as_slice() == self.commitment.as_slice())
+    }
 }
 
 /// The place after which a log goes on that lost its end after this place: past every place that was
@@ -64,7 +78,7 @@ pub(super) fn linked(previous: &[u8], commitment: &[u8]) -> Hash {
 
 /// Each part with its length in front, so that no two different events read the same.
 #[must_use]
-pub(super) fn commitment(salt: &[u8], event: &Event) -> Hash {
+fn commitment(salt: &[u8], event: &Event) -> Hash {
     let Event { id, sequence, kind, source, subject, actor, outcome, request_id, at, data } = event;
     let mut hash = Sha256::new();
     let mut part = |bytes: Option<&[u8]>| {

@@ -39,8 +39,10 @@ own_types! {
     DidForgotten = "did.forgotten",
     DidRevoked = "did.revoked",
     DidStored = "did.stored",
-    /// What is left of an event that an erasure took the content from.
+    /// What is left of an event that an erasure or the purge took the content from.
     Erased = "erased",
+    /// The purge emptied events of callers.
+    EventsPurged = "events.purged",
     /// An instance started, with this configuration.
     InstanceStarted = "instance.started",
     /// The purge removes the beginning of the log.

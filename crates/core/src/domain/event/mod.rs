@@ -7,6 +7,7 @@ mod actor;
 mod chain;
 mod head;
 mod kind;
+mod places;
 mod verify;
 
 use serde_json::value::{RawValue, to_raw_value};
@@ -16,9 +17,10 @@ use uuid::Uuid;
 use super::{InvalidMetadata, Metadata, Timestamp};
 
 pub use actor::Actor;
-pub use chain::{ERASED_BATCH, Hash, Link, LinkedEvent, NO_HASH, leap, link};
+pub use chain::{ERASED_BATCH, Hash, Link, LinkedEvent, NO_HASH, PURGED_BATCH, leap, link};
 pub use head::{Head, HeadKey, InvalidHead, SignedHead};
 pub use kind::{CallersType, EventType, InvalidType, OWN_PREFIX, OwnType};
+pub use places::Places;
 pub use verify::{Finding, Verified as VerifiedLog, Verifier as LogVerifier};
 
 /// The source of the service's own events.
@@ -65,7 +67,7 @@ pub struct Event {
     pub sequence: u64,
     pub kind: String,
     pub source: String,
-    /// `None` once it is erased, as the actor.
+    /// `None` once it is emptied, as the actor.
     pub subject: Option<String>,
     pub actor: Option<String>,
     pub outcome: String,

@@ -1,15 +1,16 @@
 //! What a walk along the chain finds: events that were changed, removed, added or moved, a log that
 //! was cut off or written anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::TimeDelta;
 use uuid::Uuid;
 
-use super::chain::{Hash, LinkedEvent, commitment, linked};
+use super::chain::{Hash, LinkedEvent, linked};
 use super::head::Head;
 use super::kind::OwnType;
+use super::places::Places;
 use super::{Event, OWN_SOURCE, SUCCESS};
 use crate::domain::Timestamp;
 
@@ -25,8 +26,8 @@ pub enum Finding {
     Unbound { sequence: u64, id: Uuid },
     /// Events are missing.
     Missing { from: u64, to: u64 },
-    /// The event was emptied, and no erasure says so.
-    Emptied { sequence: u64, id: Uuid },
+    /// Events were emptied, and no erasure and no purge after them says so.
+    Emptied { from: u64, to: u64 },
     /// The log ends before a place that it had.
     CutOff { last: u64, expected: u64 },
     /// The log says that it ends elsewhere.
@@ -44,8 +45,10 @@ pub enum Finding {
 pub struct Verified {
     pub findings: Vec<Finding>,
     pub events: u64,
-    /// Of these, the ones that an erasure emptied.
+    /// Of these, the ones that an erasure says it emptied.
     pub erased: u64,
+    /// Of these, the ones that a purge says it emptied.
+    pub purged: u64,
     /// Heads that were found to be of this log.
     pub heads: u64,
     /// The place of the last head that is.
@@ -60,10 +63,9 @@ pub struct Verifier {
     cut_sequence: u64,
     heads: BTreeMap<u64, Vec<Head>>,
     last: (u64, Hash),
-    /// Emptied, and not yet named by an erasure.
-    emptied: BTreeMap<u64, Uuid>,
-    /// Named by an erasure.
-    erased: BTreeSet<u64>,
+    /// Emptied, and not yet named by the event of an erasure or of a purge. That is one of those after
+    /// them, since both come in one transaction.
+    emptied: Places,
     cut_told: bool,
     /// Of the first event that is not cut off.
     first_at: Option<Timestamp>,
@@ -88,8 +90,7 @@ impl Verifier {
             cut_sequence,
             heads: by_place,
             last: cut,
-            emptied: BTreeMap::new(),
-            erased: BTreeSet::new(),
+            emptied: Places::default(),
             cut_told: cut_sequence == 0,
             first_at: None,
             found: Verified::default(),
@@ -106,7 +107,7 @@ impl Verifier {
 
     /// Takes the next event, in the order of their places.
     pub fn event(&mut self, linked_event: &LinkedEvent) {
-        let LinkedEvent { event, salt, commitment: committed, hash } = linked_event;
+        let LinkedEvent { event, salt, commitment, hash } = linked_event;
         let (sequence, id) = (event.sequence, event.id);
         // The purge has not come to it yet.
         if sequence <= self.cut_sequence {
@@ -123,17 +124,14 @@ impl Verifier {
             }
         }
         match salt {
-            Some(salt) if commitment(salt, event).as_slice() != committed.as_slice() => {
+            Some(_) if !linked_event.is_as_linked() => {
                 self.tell(Finding::Changed { sequence, id });
             }
             Some(_) => self.learn(event),
             None if !is_empty(event) => self.tell(Finding::Changed { sequence, id }),
-            None => {
-                self.found.erased += 1;
-                self.emptied.insert(sequence, id);
-            }
+            None => self.emptied.add(sequence),
         }
-        if linked(&previous, committed).as_slice() != hash.as_slice() {
+        if linked(&previous, commitment).as_slice() != hash.as_slice() {
             self.tell(Finding::Unbound { sequence, id });
         }
         // What follows is compared with what is there, so that one finding makes no others.
@@ -158,8 +156,16 @@ impl Verifier {
         if event.kind == OwnType::DidErased.as_str() {
             let data = event.data.to_value();
             let places = data.get("erased").and_then(serde_json::Value::as_array);
-            let places = places.into_iter().flatten();
-            self.erased.extend(places.filter_map(serde_json::Value::as_u64));
+            let places = places.into_iter().flatten().filter_map(serde_json::Value::as_u64);
+            let named = places.map(|place| self.emptied.remove(place, place));
+            self.found.erased += named.sum::<u64>();
+        }
+        if event.kind == OwnType::EventsPurged.as_str() {
+            let mut data = event.data.to_value();
+            let runs = data.get_mut("purged").map(serde_json::Value::take).unwrap_or_default();
+            let runs: Vec<(u64, u64)> = serde_json::from_value(runs).unwrap_or_default();
+            let named = runs.into_iter().map(|(from, to)| self.emptied.remove(from, to));
+            self.found.purged += named.sum::<u64>();
         }
         if event.kind == OwnType::LogCut.as_str() {
             let data = event.data.to_value();
@@ -202,10 +208,8 @@ impl Verifier {
             self.tell(Finding::OtherEnd { last, told: end.0 });
         }
         let emptied = std::mem::take(&mut self.emptied);
-        for (sequence, id) in emptied {
-            if !self.erased.contains(&sequence) {
-                self.tell(Finding::Emptied { sequence, id });
-            }
+        for (from, to) in emptied.runs() {
+            self.tell(Finding::Emptied { from, to });
         }
         let cut = Finding::CutUnproven { sequence: self.cut_sequence };
         if !self.cut_told && !self.found.findings.contains(&cut) {
@@ -244,8 +248,11 @@ impl fmt::Display for Finding {
             ),
             Self::Missing { from, to } if from == to => write!(f, "event {from} was removed"),
             Self::Missing { from, to } => write!(f, "events {from} to {to} were removed"),
-            Self::Emptied { sequence, id } => {
-                write!(f, "event {sequence} ({id}) was emptied, and no erasure says so")
+            Self::Emptied { from, to } if from == to => {
+                write!(f, "event {from} was emptied, and no erasure and no purge says so")
+            }
+            Self::Emptied { from, to } => {
+                write!(f, "events {from} to {to} were emptied, and no erasure and no purge says so")
             }
             Self::CutOff { last, expected } => write!(
                 f,

@@ -161,9 +161,66 @@ fn only_an_erasure_empties_an_event() {
     assert_eq!((verified.findings, verified.erased), (vec![], 1));
     let mut other = log.clone();
     empty(&mut other[2]);
-    assert_eq!(findings(&other, &heads), [Finding::Emptied { sequence: 3, id: id(3) }]);
+    assert_eq!(findings(&other, &heads), [Finding::Emptied { from: 3, to: 3 }]);
     other[2].event.subject = Some("new".into());
     assert_eq!(findings(&other, &heads), [Finding::Changed { sequence: 3, id: id(3) }]);
+}
+
+/// Events of callers at the places 1 to 8 but for 4, which is one of the service's own, and the
+/// purge's event after them.
+fn purged(runs: &serde_json::Value, emptied: &[usize]) -> Vec<LinkedEvent> {
+    let mut events: Vec<_> = (0..8).map(|n| event("a.b", &json!({ "n": n }))).collect();
+    events[3] = event(OwnType::DidRevoked.as_str(), &json!({}));
+    events.push(event(OwnType::EventsPurged.as_str(), &json!({ "purged": runs })));
+    let mut log = chained(0, NO_HASH, events);
+    for index in emptied {
+        empty(&mut log[*index]);
+    }
+    log
+}
+
+#[test]
+fn a_purge_names_what_it_emptied() {
+    let runs = json!([[1, 3], [6, 7]]);
+    let log = purged(&runs, &[0, 1, 2, 5, 6]);
+    let heads = [head(&log[8])];
+    let verified = walk((0, NO_HASH), &log, &heads, end(&log));
+    assert_eq!((verified.findings, verified.purged, verified.erased), (vec![], 5, 0));
+    let emptied = |from, to| Finding::Emptied { from, to };
+    // An event of the service's own inside, and two of callers after it and at the end.
+    let more = purged(&runs, &[0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(findings(&more, &heads), [emptied(4, 5), emptied(8, 8)]);
+    let mut changed = log.clone();
+    changed[1].event.subject = Some("new".into());
+    assert_eq!(findings(&changed, &heads), [Finding::Changed { sequence: 2, id: id(2) }]);
+    let mut other = log.clone();
+    other[5].commitment[0] ^= 1;
+    let unbound = Finding::Unbound { sequence: 6, id: id(6) };
+    assert_eq!(findings(&other, &heads), [unbound]);
+    // A purge's event that says more than it did.
+    let mut wider = more.clone();
+    wider[8].event.data = EventData::own(&json!({ "purged": [[1, 8]] }));
+    let changed = Finding::Changed { sequence: 9, id: id(9) };
+    assert_eq!(findings(&wider, &heads), [changed, emptied(1, 8)]);
+}
+
+#[test]
+fn a_purge_and_an_erasure_name_events_beside_each_other_and_none_that_come_later() {
+    let mut events: Vec<_> = (0..4).map(|n| event("a.b", &json!({ "n": n }))).collect();
+    events.push(event(OwnType::DidErased.as_str(), &json!({ "erased": [2] })));
+    events.push(event(OwnType::EventsPurged.as_str(), &json!({ "purged": [[1, 1], [3, 3]] })));
+    events.push(event(OwnType::DidErased.as_str(), &json!({ "erased": [4, 8] })));
+    events.push(event("a.b", &json!({})));
+    // What cannot be read names nothing.
+    for other in [json!([[9, 1]]), json!([1]), json!("x"), json!(null)] {
+        events.push(event(OwnType::EventsPurged.as_str(), &json!({ "purged": other })));
+    }
+    let mut log = chained(0, NO_HASH, events);
+    (0..4).for_each(|index| empty(&mut log[index]));
+    let verified = walk((0, NO_HASH), &log, &[], end(&log));
+    assert_eq!((verified.findings, verified.purged, verified.erased), (vec![], 2, 2));
+    empty(&mut log[7]);
+    assert_eq!(findings(&log, &[]), [Finding::Emptied { from: 8, to: 8 }]);
 }
 
 #[test]
