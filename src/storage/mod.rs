@@ -61,7 +61,9 @@ pub use restore::{Restore, RestoreFeed, RestoreRows, restore_rows};
 pub use sealing::{KnownSealingKey, SealedSession};
 pub use sessions::{Ending, Held, Tried};
 pub use statistics::{Counts, RecordCounts, Statistics, TableSize};
-pub use transfer::{Agree, Agreement, Arrival, Departure, agreement, holds_nothing, place};
+pub use transfer::{
+    Agree, Agreement, Arrival, Departure, TransferTarget, agreement, holds_nothing, place,
+};
 pub use webhooks::{
     AttemptOutcome, Attempted, DueDelivery, HAND_BATCH, NewWebhook, Replayed, SealedWebhook,
     WebhookChange, WebhookCounts,

@@ -4,27 +4,34 @@
 //! never a moment at which both databases take changes:
 //!
 //! 1. [`Store::drain`]: the source takes no change any more, from any process.
-//! 2. `receive`: the target, which holds nothing, takes every row, in one commit. Right before
-//!    that commit it says what it has ([`Agreement`]).
+//! 2. [`TransferTarget::receive`]: the target, which holds nothing, takes every row, chunk by chunk.
+//!    Until its last commit, nothing else can use it. Right before that commit it says what it has
+//!    ([`Agreement`]).
 //! 3. [`Store::hand_over`]: if that is what the source holds, the source is moved for ever.
 //! 4. The target commits.
 //! 5. [`Store::confirm_transfer`]: the source knows that the target has everything.
 //!
-//! A transfer that is killed before 3 leaves a source that takes no changes, and a target that holds
-//! nothing. After 3, the source will never take a change again, but has all rows. In both cases
-//! another run begins anew and finishes it. Only before 3 can it be called off
-//! ([`Store::release`]).
+//! A transfer that is killed before 3 leaves a source that takes no changes, and a target with a part of
+//! the rows, of no use to anything but a transfer. After 3, the source will never take a change again,
+//! but has all rows. In both cases another run goes on, and finishes it. Only before 3 can it be called
+//! off ([`Store::release`]). What the target took is then dropped by the next transfer that goes there.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::json;
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
+use super::postgres::PostgresTarget;
+use super::restore::{RestoreChunk, RestoreRows};
 use super::tables::TABLES;
-use super::{Fingerprints, Result, Store, StoreError, on};
-use crate::config::{DatabaseUrl, SqliteLocation};
+use super::{Fingerprints, MigrationStatus, Result, Store, StoreError, on, sqlite};
+use crate::config::{Database, DatabaseUrl, SqliteLocation};
 use crate::domain::{Actor, NewEvent, OwnType, Timestamp};
+use crate::metrics::Metrics;
 
 /// Tables that a service fills by itself, before any caller comes. A database in which only these
 /// have rows holds nothing.
@@ -84,6 +91,129 @@ pub struct Arrival {
     pub at: Timestamp,
 }
 
+/// What a database says of itself that has a part of the rows of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arriving {
+    pub(super) id: Uuid,
+    /// The source, without user and password.
+    pub(super) from: String,
+    pub(super) began_at: Timestamp,
+    /// Every row but one came. Since then, the source may have been moved for ever.
+    pub(super) has_all: bool,
+}
+
+impl fmt::Display for Arriving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, began_at, .. } = self;
+        write!(
+            f,
+            "it is being filled by the transfer from {from}, which began at {began_at} and has not \
+             ended: run `onceguard transfer` again, which goes on, or name another database"
+        )
+    }
+}
+
+impl Arriving {
+    /// Refuses a transfer from elsewhere if the source may have been moved. From the same place comes
+    /// the same transfer, or the one after it, which shows that the earlier one was called off.
+    pub(super) fn must_yield_to(&self, from: &str) -> Result<()> {
+        if !self.has_all || self.from == from {
+            return Ok(());
+        }
+        let Self { from, .. } = self;
+        Err(StoreError::Unsuitable(format!(
+            "it has the rows of {from}, which may be moved for ever: finish the transfer from there, \
+             or name another database"
+        )))
+    }
+
+    pub(super) fn of_another_version(&self) -> StoreError {
+        let Self { from, .. } = self;
+        StoreError::Unsuitable(format!(
+            "another version of onceguard began to fill it from {from}: finish the transfer with that \
+             version, or call it off (`onceguard transfer --cancel`) and name another database"
+        ))
+    }
+}
+
+/// What an earlier run of the same transfer took.
+pub(super) struct Taken(Vec<(&'static str, u64)>);
+
+impl Taken {
+    /// From the number of rows of each table. A chunk is there as a whole or not at all.
+    pub(super) const fn of(rows: Vec<(&'static str, u64)>) -> Self {
+        Self(rows)
+    }
+
+    /// Whether this chunk is there. Asked for every chunk once, in the order of the source.
+    pub(super) fn has(&mut self, chunk: &RestoreChunk) -> Result<bool> {
+        let name = chunk.table.name;
+        match self.0.iter_mut().find(|(known, left)| *known == name && *left > 0) {
+            None => Ok(false),
+            Some((_, left)) if *left >= chunk.count => {
+                *left -= chunk.count;
+                Ok(true)
+            }
+            Some(_) => Err(StoreError::Unexpected(format!(
+                "an earlier run took a part of {name} that the source does not give now"
+            ))),
+        }
+    }
+}
+
+/// Where rows go to. While this lives, no other transfer goes to a PostgreSQL database; the caller
+/// holds the lock of a file.
+pub enum TransferTarget {
+    Sqlite(PathBuf),
+    Postgres(Box<PostgresTarget>),
+}
+
+impl TransferTarget {
+    /// Opens the database for a transfer from this place. A file need not exist, and is not made yet.
+    pub async fn open(config: &Database, metrics: Arc<Metrics>, from: &str) -> Result<Self> {
+        match &config.url {
+            DatabaseUrl::Sqlite(SqliteLocation::File(path)) => Ok(Self::Sqlite(path.clone())),
+            DatabaseUrl::Sqlite(SqliteLocation::Memory) => Err(StoreError::Unsuitable(
+                "sqlite::memory: lives and dies with one process".to_owned(),
+            )),
+            DatabaseUrl::Postgres(options) => {
+                let target = PostgresTarget::open(options, config, metrics, from).await?;
+                Ok(Self::Postgres(Box::new(target)))
+            }
+        }
+    }
+
+    /// Whether it has a part of the rows of a transfer that has not ended, and so every table. Only
+    /// a transfer can open it then.
+    #[must_use]
+    pub const fn is_begun(&self) -> bool {
+        match self {
+            // What was begun there has another name.
+            Self::Sqlite(_) => false,
+            Self::Postgres(target) => target.is_begun(),
+        }
+    }
+
+    /// Takes the rows of another database, unless this one holds any. What an earlier run of the same
+    /// transfer took is not taken again.
+    pub async fn receive(
+        self,
+        mut rows: RestoreRows,
+        arrival: Arrival,
+        agreement: Agreement,
+    ) -> Result<()> {
+        match self {
+            Self::Postgres(target) => target.receive(rows, &arrival, agreement).await,
+            Self::Sqlite(path) => {
+                let receive = move || sqlite::receive(&path, &mut rows, &arrival, agreement);
+                let stopped =
+                    |error| StoreError::Unexpected(format!("the transfer stopped: {error}"));
+                spawn_blocking(receive).await.unwrap_or_else(|error| Err(stopped(error)))
+            }
+        }
+    }
+}
+
 /// The target's end of an agreement: it asks before it commits.
 pub struct Agreement {
     found: oneshot::Sender<Fingerprints>,
@@ -117,7 +247,7 @@ impl Agreement {
 }
 
 fn given_up() -> StoreError {
-    StoreError::Unsuitable("the transfer was given up, and the target is as it was".to_owned())
+    StoreError::Unsuitable("the transfer was given up".to_owned())
 }
 
 impl Agree {
@@ -150,8 +280,7 @@ impl Store {
 
     /// What became of a database that takes no changes; `None` for every other.
     pub async fn departure(&self) -> Result<Option<Departure>> {
-        let migrations = self.migrations().await?;
-        if migrations.iter().any(|known| known.name.ends_with("_transfers") && known.applied) {
+        if can_depart(&self.migrations().await?) {
             on!(self, store => store.departure().await)
         } else {
             Ok(None)
@@ -183,6 +312,11 @@ impl Store {
     pub async fn table_rows(&self) -> Result<Vec<(&'static str, u64)>> {
         on!(self, store => store.table_rows().await)
     }
+}
+
+/// Whether the database knows of transfers.
+pub(super) fn can_depart(migrations: &[MigrationStatus]) -> bool {
+    migrations.iter().any(|known| known.name.ends_with("_transfers") && known.applied)
 }
 
 /// Whether a database with so many rows holds nothing that could be lost.

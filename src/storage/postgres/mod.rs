@@ -5,6 +5,7 @@
 //! Every operation runs through `connection::run`. Nothing here decides a time: the
 //! database's clock does, in SQL.
 
+mod arrival;
 mod claims;
 mod connection;
 mod dids;
@@ -44,6 +45,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
+pub use self::arrival::PostgresTarget;
 use self::claims::detour::Detour;
 use self::connection::assumptions::Assumptions;
 use self::connection::connect::Connector;

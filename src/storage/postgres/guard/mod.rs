@@ -24,6 +24,7 @@ pub(super) use self::known::{Beat, ConnectionMark, Heartbeat};
 use self::known::{Known, LastAcknowledged, Remembered};
 pub(super) use self::repair::ADOPT;
 use self::seen::{Seen, is_present, look};
+use super::arrival::arriving;
 use super::connection::connect::{ConnectError, SETUP_TIMEOUT};
 use super::connection::run::Operation;
 use super::grants::lacking;
@@ -280,12 +281,23 @@ pub(super) async fn check_server(c: &mut AsyncPgConnection) -> Result<Admission,
     Ok(Admission { mark: None, cut })
 }
 
-/// What the connection finds. Says so if it may not even look.
+/// For the connection of a transfer, which alone may use a database that is being filled.
+pub(super) async fn check_target(c: &mut AsyncPgConnection) -> Result<Admission, ConnectError> {
+    match in_time(arriving(c)).await? {
+        Some(_) => Ok(Admission::default()),
+        None => check_server(c).await,
+    }
+}
+
+/// What the connection finds. Says so if it may not even look, or if a transfer has not ended.
 async fn seen_by(c: &mut AsyncPgConnection, remembered: &Remembered) -> Result<Seen, ConnectError> {
     let error = match in_time(look(c, remembered)).await {
         Ok(seen) => return Ok(seen),
         Err(error) => error,
     };
+    if let Ok(Some(arriving)) = in_time(arriving(c)).await {
+        return Err(ConnectError::arriving(&arriving));
+    }
     match in_time(lacking(c)).await {
         Ok(Some(lacking)) => Err(ConnectError::unsuitable(&lacking)),
         Ok(None) | Err(_) => Err(error),
