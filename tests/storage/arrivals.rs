@@ -86,7 +86,9 @@ async fn finish(store: &TestStore, id: Uuid, from: &str, chunks: &[DumpChunk]) -
 
 fn sum(chunks: &[DumpChunk]) -> Fingerprints {
     let mut given = Fingerprints::default();
-    chunks.iter().for_each(|chunk| given.add_chunk(chunk));
+    for chunk in chunks {
+        given.add_chunk(chunk);
+    }
     given
 }
 
