@@ -165,7 +165,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Audit(command) => command.run(&sources).await,
         Command::Backup(command) => command.run(&sources).await,
         Command::Restore(command) => command.run(quiet(&sources, Need::Database)?).await,
-        Command::Transfer(command) => command.run(&sources).await,
+        Command::Transfer(command) => Box::pin(command.run(&sources)).await,
         Command::Purge(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Records(command) => command.run(quiet(&sources, Need::Database)?).await,
         Command::Recover(command) => command.run(quiet(&sources, Need::Database)?).await,

@@ -1,5 +1,7 @@
 //! `onceguard transfer`: moves a database, whole, into another one of either kind.
 
+use std::sync::Arc;
+
 use clap::Args;
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -11,10 +13,11 @@ use super::{Failure, database, out, quiet};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, Need, Sources, SqliteLocation};
+use crate::metrics::Metrics;
 use crate::storage::sqlite::DatabaseLock;
 use crate::storage::{
-    Agree, Arrival, Departure, Dump, Fingerprints, Pace, RestoreFeed, Store, StoreError, agreement,
-    holds_nothing, migrations, place, restore_rows, sqlite,
+    Agree, Arrival, Departure, Dump, Fingerprints, Pace, RestoreFeed, Store, StoreError,
+    TransferTarget, agreement, holds_nothing, migrations, place, restore_rows,
 };
 
 #[derive(Debug, Args)]
@@ -68,12 +71,13 @@ impl Transfer {
             check_course(&departure, &target)?;
         }
         database::nobody_serves(from, "nothing was moved").await?;
-        let look = target.look(from).await?;
-        let moved = match look {
+        let metrics = Arc::new(Metrics::new()?);
+        let taking = TransferTarget::open(&target.config.database, metrics, &source.place).await?;
+        let moved = match target.look(&taking, from).await? {
             Look::HasAll => None,
-            Look::Empty => {
+            Look::Ready => {
                 out::confirm(&question(from, source, &target).await?, self.yes)?;
-                Some(carry(from, source, &target).await?)
+                Some(carry(from, source, &target, taking).await?)
             }
         };
         // The target serves from now on, whether or not the source can be told so.
@@ -146,7 +150,8 @@ struct End {
 
 /// What is in the target.
 enum Look {
-    Empty,
+    /// Nothing, or a part of the rows of a transfer that has not ended.
+    Ready,
     /// All rows of this very transfer: an earlier run was killed when that was done.
     HasAll,
 }
@@ -175,10 +180,21 @@ impl End {
         }
     }
 
+    /// Gives a PostgreSQL database every table. A file is made with them.
+    async fn make_tables(&self) -> Result<(), Failure> {
+        if self.file().is_some() {
+            return Ok(());
+        }
+        let store = database::open_or_create(&self.config).await?;
+        let made = store.migrate_up().await;
+        store.close().await;
+        Ok(made.map(drop)?)
+    }
+
     /// Refuses a target that holds data, unless it is what `from` was moved to.
-    async fn look(&self, from: &Store) -> Result<Look, Failure> {
-        if self.file().is_some_and(|path| !path.exists()) {
-            return Ok(Look::Empty);
+    async fn look(&self, taking: &TransferTarget, from: &Store) -> Result<Look, Failure> {
+        if taking.is_begun() || self.file().is_some_and(|path| !path.exists()) {
+            return Ok(Look::Ready);
         }
         let store = database::open_or_create(&self.config).await?;
         let look = self.look_at(&store, from).await;
@@ -197,12 +213,12 @@ impl End {
         }
         let pending = all.iter().filter(|migration| !migration.applied).count();
         if pending == all.len() {
-            return Ok(Look::Empty);
+            return Ok(Look::Ready);
         }
         let course = from.departure().await?;
         // An earlier run may have been killed while it made the tables.
         if pending > 0 && course.is_some() {
-            return Ok(Look::Empty);
+            return Ok(Look::Ready);
         }
         if pending > 0 {
             return Err(Failure::Refused(format!(
@@ -218,7 +234,7 @@ impl End {
         }
         let rows = store.table_rows().await?;
         if holds_nothing(&rows) {
-            return Ok(Look::Empty);
+            return Ok(Look::Ready);
         }
         let rows: Vec<_> = rows.iter().filter(|(_, rows)| *rows > 0).collect();
         let rows: Vec<_> = rows.iter().map(|(name, rows)| format!("{rows} {name}")).collect();
@@ -254,10 +270,15 @@ async fn question(from: &Store, source: &End, target: &End) -> Result<String, Fa
 
 /// Moves everything. If that fails before the source is moved for ever, the source takes changes
 /// again.
-async fn carry(from: &Store, source: &End, target: &End) -> Result<Fingerprints, Failure> {
+async fn carry(
+    from: &Store,
+    source: &End,
+    target: &End,
+    taking: TransferTarget,
+) -> Result<Fingerprints, Failure> {
     let departure = from.drain(&target.place).await?;
     check_course(&departure, target)?;
-    let carried = carry_drained(from, source, target, &departure).await;
+    let carried = carry_drained(from, source, target, taking, &departure).await;
     if carried.is_err() {
         match from.release(departure.id).await {
             Ok(true) => out::note("the source takes changes again"),
@@ -275,8 +296,12 @@ async fn carry_drained(
     from: &Store,
     source: &End,
     target: &End,
+    taking: TransferTarget,
     departure: &Departure,
 ) -> Result<Fingerprints, Failure> {
+    if !taking.is_begun() {
+        target.make_tables().await?;
+    }
     let total = from.table_rows().await?.iter().map(|(_, rows)| rows).sum();
     let (feed, rows) = restore_rows();
     let (agreement, agree) = agreement();
@@ -284,26 +309,7 @@ async fn carry_drained(
     let arrival =
         Arrival { id: departure.id, from: source.place.clone(), at: Clock::system().now() };
     let (sent, given) = oneshot::channel();
-    let receiving = async {
-        if let Some(path) = target.file() {
-            let (path, mut rows) = (path.to_owned(), rows);
-            let receive = move || sqlite::receive(&path, &mut rows, &arrival, agreement);
-            let received = spawn_blocking(receive).await;
-            let received = received.map_err(|error| Failure::Failed(error.to_string()))?;
-            return received.map_err(Failure::from);
-        }
-        let store = database::open_or_create(&target.config).await?;
-        let received = async {
-            store.migrate_up().await?;
-            match &store {
-                Store::Postgres(store) => store.receive(rows, arrival, agreement).await,
-                Store::Sqlite(_) => Err(StoreError::Unexpected("a file has no path".to_owned())),
-            }
-        };
-        let received = received.await;
-        store.close().await;
-        received.map_err(Failure::from)
-    };
+    let receiving = async { taking.receive(rows, arrival, agreement).await.map_err(Failure::from) };
     let agreeing = agree_once(from, departure, agree, given);
     let giving = async {
         // What went wrong while reading says more than that the rows ended.
@@ -332,12 +338,12 @@ async fn agree_once(
     let Ok(Some(given)) = given.await else { return Ok(()) };
     if let Some(table) = given.difference(&found) {
         return Err(Failure::Failed(format!(
-            "the rows of {table} are not the same in the target; the target is as it was"
+            "the rows of {table} are not the same in the target: nothing was moved"
         )));
     }
     if !from.hand_over(departure.id).await? {
         return Err(Failure::Refused(
-            "the transfer was called off meanwhile; the target is as it was".to_owned(),
+            "the transfer was called off meanwhile: nothing was moved".to_owned(),
         ));
     }
     let _ = answer.send(());

@@ -5,6 +5,7 @@
 //! writes SQL or names Diesel. A store decides by the database's clock, never by the process's.
 
 mod acts;
+mod arriving;
 mod claims;
 mod dids;
 mod dump;
@@ -37,6 +38,7 @@ pub mod sqlite;
 mod statistics;
 mod store;
 pub mod tables;
+mod target;
 mod tokens;
 mod transfer;
 mod webhooks;
@@ -68,6 +70,7 @@ pub use sessions::{Ending, Held, Tried};
 pub use statistics::{Counts, RecordCounts, Statistics, TableSize};
 pub use store::Store;
 use store::on;
+pub use target::TransferTarget;
 pub use transfer::{Agree, Agreement, Arrival, Departure, agreement, holds_nothing, place};
 pub use webhooks::{
     AttemptOutcome, Attempted, DueDelivery, HAND_BATCH, NewWebhook, Replayed, SealedWebhook,

@@ -4,16 +4,17 @@
 //! never a moment at which both databases take changes:
 //!
 //! 1. [`Store::drain`]: the source takes no change any more, from any process.
-//! 2. `receive`: the target, which holds nothing, takes every row, in one commit. Right before
-//!    that commit it says what it has ([`Agreement`]).
+//! 2. [`TransferTarget::receive`]: the target, which holds nothing, takes every row, chunk by chunk.
+//!    Until its last commit, nothing else can use it. Right before that commit it says what it has
+//!    ([`Agreement`]).
 //! 3. [`Store::hand_over`]: if that is what the source holds, the source is moved for ever.
 //! 4. The target commits.
 //! 5. [`Store::confirm_transfer`]: the source knows that the target has everything.
 //!
-//! A transfer that is killed before 3 leaves a source that takes no changes, and a target that holds
-//! nothing. After 3, the source will never take a change again, but has all rows. In both cases
-//! another run begins anew and finishes it. Only before 3 can it be called off
-//! ([`Store::release`]).
+//! A transfer that is killed before 3 leaves a source that takes no changes, and a target with a part of
+//! the rows, of no use to anything but a transfer. After 3, the source will never take a change again,
+//! but has all rows. In both cases another run goes on, and finishes it. Only before 3 can it be called
+//! off ([`Store::release`]). What the target took is then dropped by the next transfer that goes there.
 
 use std::fmt;
 
@@ -21,6 +22,8 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::arriving::can_depart;
+use super::restore::RestoreChunk;
 use super::tables::TABLES;
 use super::{Fingerprints, Result, Store, StoreError, on};
 use crate::config::{DatabaseUrl, SqliteLocation};
@@ -84,6 +87,31 @@ pub struct Arrival {
     pub at: Timestamp,
 }
 
+/// What an earlier run of the same transfer took.
+pub(super) struct Taken(Vec<(&'static str, u64)>);
+
+impl Taken {
+    /// From the number of rows of each table. A chunk is there as a whole or not at all.
+    pub(super) const fn of(rows: Vec<(&'static str, u64)>) -> Self {
+        Self(rows)
+    }
+
+    /// Whether this chunk is there. Asked for every chunk once, in the order of the source.
+    pub(super) fn has(&mut self, chunk: &RestoreChunk) -> Result<bool> {
+        let name = chunk.table.name;
+        match self.0.iter_mut().find(|(known, left)| *known == name && *left > 0) {
+            None => Ok(false),
+            Some((_, left)) if *left >= chunk.count => {
+                *left -= chunk.count;
+                Ok(true)
+            }
+            Some(_) => Err(StoreError::Unexpected(format!(
+                "an earlier run took a part of {name} that the source does not give now"
+            ))),
+        }
+    }
+}
+
 /// The target's end of an agreement: it asks before it commits.
 pub struct Agreement {
     found: oneshot::Sender<Fingerprints>,
@@ -117,7 +145,7 @@ impl Agreement {
 }
 
 fn given_up() -> StoreError {
-    StoreError::Unsuitable("the transfer was given up, and the target is as it was".to_owned())
+    StoreError::Unsuitable("the transfer was given up".to_owned())
 }
 
 impl Agree {
@@ -150,8 +178,7 @@ impl Store {
 
     /// What became of a database that takes no changes; `None` for every other.
     pub async fn departure(&self) -> Result<Option<Departure>> {
-        let migrations = self.migrations().await?;
-        if migrations.iter().any(|known| known.name.ends_with("_transfers") && known.applied) {
+        if can_depart(&self.migrations().await?) {
             on!(self, store => store.departure().await)
         } else {
             Ok(None)

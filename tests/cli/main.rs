@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arrivals;
 mod audit;
 mod audit_log;
 mod backup;

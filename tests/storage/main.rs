@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arrivals;
 mod assumptions;
 mod audit;
 mod claim_batches;

@@ -90,7 +90,7 @@ async fn a_released_database_is_not_handed_over(#[values(Sqlite, Postgres)] on: 
 }
 
 /// Every chunk of a database with so many nonces that they make three.
-async fn chunks() -> Vec<DumpChunk> {
+pub(crate) async fn chunks() -> Vec<DumpChunk> {
     let store = Sqlite.store().await;
     opened(&store, a_session()).await;
     let fill = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000) \

@@ -5,6 +5,8 @@
 //! database's clock does, in SQL.
 
 mod applied;
+mod arrival;
+mod arriving;
 mod claims;
 mod connection;
 mod count;
@@ -35,5 +37,6 @@ mod tokens;
 mod transfer;
 mod webhooks;
 
+pub use arrival::PostgresTarget;
 use connection::errors::{of_its_row, unreadable};
 pub use store::PostgresStore;

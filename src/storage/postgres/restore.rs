@@ -19,7 +19,7 @@ pub(super) const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '10s'";
 /// It pauses as long as its rows do not come.
 const PATIENCE: &str = "SET LOCAL idle_in_transaction_session_timeout = 0";
 /// The trigger that tells of each new DID. The one that tells of the emptied table says enough.
-const TELL_NOT: &str = "ALTER TABLE dids DISABLE TRIGGER dids_come_and_go";
+pub(super) const TELL_NOT: &str = "ALTER TABLE dids DISABLE TRIGGER dids_come_and_go";
 pub(super) const TELL_AGAIN: &str = "ALTER TABLE dids ENABLE TRIGGER dids_come_and_go";
 
 /// Why the transaction does not commit.
@@ -98,7 +98,7 @@ async fn replace(
 }
 
 /// Empties every table, and fills it.
-pub(super) async fn fill(
+async fn fill(
     c: &mut AsyncPgConnection,
     rows: &mut RestoreRows,
 ) -> std::result::Result<(), Failure> {
@@ -118,7 +118,7 @@ pub(super) async fn fill(
 }
 
 /// Inserts rows that come as one JSON array.
-fn insert(RestoreChunk { table, columns, .. }: &RestoreChunk) -> String {
+pub(super) fn insert(RestoreChunk { table, columns, .. }: &RestoreChunk) -> String {
     let list = |text: fn(&Column) -> String| {
         columns.iter().map(|column| text(column)).collect::<Vec<_>>().join(", ")
     };

@@ -1,5 +1,6 @@
-//! Transfers. What refuses changes of a drained database is a trigger on every table (see the
-//! migration `transfers`): it also refuses what began before, and costs nothing until it is there.
+//! Transfers to other databases ([`arrival`](super::arrival) has the other end). What refuses changes
+//! of a drained database is a trigger on every table (see the migration `transfers`): it also refuses
+//! what began before, and costs nothing until it is there.
 
 use diesel::dsl::now;
 use diesel::prelude::*;
@@ -8,23 +9,19 @@ use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
+use super::arriving::FROM;
 use super::connection::errors::{InFlight, Trouble};
 use super::connection::operation::Operation;
 use super::connection::statement::Prepared;
-use super::guard::ADOPT;
-use super::restore::{Failure, LOCK_TIMEOUT, TELL_AGAIN, fill};
+use super::restore::{Failure, LOCK_TIMEOUT};
 use super::schema::transfers;
-use super::{PostgresStore, dump, events, migrations};
+use super::{PostgresStore, events, migrations};
 use crate::domain::Timestamp;
-use crate::storage::restore::RestoreRows;
 use crate::storage::tables::TABLES;
-use crate::storage::transfer::{
-    Agreement, Arrival, began, by_table, called_off, count_all, holds_nothing, holds_something,
-};
+use crate::storage::transfer::{began, by_table, called_off, count_all};
 use crate::storage::{Departure, Result, StoreError};
 
 const TO: &str = "to";
-const FROM: &str = "from";
 
 /// Written even if it was before, so that the answer is durable.
 const HAND_OVER: &str = "
@@ -118,24 +115,6 @@ impl PostgresStore {
         });
         task.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
     }
-
-    /// Takes the rows of another database, unless this one holds any. Other work waits.
-    pub async fn receive(
-        &self,
-        mut rows: RestoreRows,
-        arrival: Arrival,
-        agreement: Agreement,
-    ) -> Result<()> {
-        let connector = self.general.patient();
-        let task = self.runtime.spawn(async move {
-            let mut connection = connector.connect().await?;
-            connection
-                .transaction(async move |c| receive(c, &mut rows, &arrival, agreement).await)
-                .await
-                .map_err(Failure::into_error)
-        });
-        task.await.unwrap_or_else(|error| Err(stopped(&error)))
-    }
 }
 
 fn stopped(error: &tokio::task::JoinError) -> StoreError {
@@ -182,36 +161,8 @@ async fn drain(c: &mut AsyncPgConnection, to: &str) -> std::result::Result<Depar
     departure.ok_or_else(|| StoreError::Unexpected("a transfer is gone".to_owned()).into())
 }
 
-async fn table_rows(c: &mut AsyncPgConnection) -> QueryResult<Vec<(&'static str, u64)>> {
+pub(super) async fn table_rows(c: &mut AsyncPgConnection) -> QueryResult<Vec<(&'static str, u64)>> {
     let counts: Vec<Count> = sql_query(count_all()).load(c).await?;
     let counts: Vec<_> = counts.into_iter().map(|count| (count.name, count.rows)).collect();
     Ok(by_table(&counts))
-}
-
-async fn receive(
-    c: &mut AsyncPgConnection,
-    rows: &mut RestoreRows,
-    arrival: &Arrival,
-    agreement: Agreement,
-) -> std::result::Result<(), Failure> {
-    let names = TABLES.map(|table| table.name).join(", ");
-    c.batch_execute(&format!("{LOCK_TIMEOUT}; LOCK TABLE {names}")).await?;
-    if !holds_nothing(&table_rows(c).await?) {
-        return Err(holds_something().into());
-    }
-    fill(c, rows).await?;
-    c.batch_execute(TELL_AGAIN).await?;
-    // The generation came along, and now it is on this server.
-    sql_query(ADOPT).execute(c).await?;
-    let row = (
-        transfers::direction.eq(FROM),
-        transfers::id.eq(arrival.id),
-        transfers::peer.eq(&arrival.from),
-        transfers::began_at.eq(now),
-    );
-    diesel::insert_into(transfers::table).values(row).execute(c).await?;
-    let found = dump::fingerprints(c).await?;
-    // Nothing may fail from here on but the commit.
-    agreement.ask(found).await?;
-    Ok(())
 }

@@ -17,8 +17,8 @@ use super::{SqliteStore, dump, events};
 use crate::domain::Timestamp;
 use crate::storage::restore::RestoreRows;
 use crate::storage::tables::TABLES;
-use crate::storage::transfer::{Agreement, Arrival, began, by_table, called_off, count_all};
-use crate::storage::{Departure, Result, StoreError};
+use crate::storage::transfer::{Agreement, Arrival, Taken, began, by_table, called_off, count_all};
+use crate::storage::{Departure, Result};
 
 const TO: &str = "to";
 const FROM: &str = "from";
@@ -185,16 +185,10 @@ pub fn receive(
         if arrived_by(conn).map_err(failed)? != Some(arrival.id) {
             conn.immediate_transaction(|conn| begin_arrival(conn, arrival)).map_err(failed)?;
         }
-        let mut there = table_rows(conn).map_err(failed)?;
+        let mut taken = Taken::of(table_rows(conn).map_err(failed)?);
         while let Some(chunk) = rows.next_blocking()? {
-            match there.iter_mut().find(|(name, left)| *name == chunk.table.name && *left > 0) {
-                None => take(conn, chunk)?,
-                Some((_, left)) if *left >= chunk.count => *left -= chunk.count,
-                Some((name, _)) => {
-                    return Err(StoreError::Unexpected(format!(
-                        "an earlier run took a part of {name} that the source does not give now"
-                    )));
-                }
+            if !taken.has(&chunk)? {
+                take(conn, chunk)?;
             }
         }
         dump::fingerprints(conn).map_err(failed)

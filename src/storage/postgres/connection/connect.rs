@@ -20,7 +20,7 @@ use super::failure::{ConnectError, SETUP_TIMEOUT};
 use super::tls::Tls;
 use crate::config::PostgresOptions;
 use crate::metrics::Metrics;
-use crate::storage::postgres::guard::{Admission, Guard, check_server};
+use crate::storage::postgres::guard::{Admission, Guard, check_server, check_target};
 
 /// The wait before the second try, which grows from try to try, and the longest: a server that is
 /// back is used at once.
@@ -40,6 +40,8 @@ pub(crate) struct Connector {
     assumptions: Assumptions,
     /// Empty until the store serves.
     guard: Arc<OnceLock<Guard>>,
+    /// Whether its connections may use a database that is being filled.
+    fills: bool,
     /// For how long a server that may be back in a moment is tried again.
     patience: Duration,
     /// Of the last try, if it failed.
@@ -85,7 +87,13 @@ impl Connector {
             let writable = format!("{given} -c default_transaction_read_only=off");
             config.options(writable).target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
-        Self { config, tls, assumptions, guard, patience, last_error: Mutex::default(), metrics }
+        let (fills, last_error) = (false, Mutex::default());
+        Self { config, tls, assumptions, guard, fills, patience, last_error, metrics }
+    }
+
+    /// Patient connections, which fill the database with the rows of another one.
+    pub(crate) fn filling(&self) -> Self {
+        Self { fills: true, ..self.patient() }
     }
 
     /// A connection without a limit on how long a statement may take, and without the guard, for
@@ -96,6 +104,7 @@ impl Connector {
             tls: self.tls.clone(),
             assumptions: self.assumptions.patient(),
             guard: Arc::default(),
+            fills: false,
             patience: self.patience,
             last_error: Mutex::default(),
             metrics: Arc::clone(&self.metrics),
@@ -182,6 +191,7 @@ impl Connector {
     ) -> std::result::Result<Opened, ConnectError> {
         let admission = match self.guard.get() {
             Some(guard) => guard.admit(&mut connection, decides).await?,
+            None if self.fills => check_target(&mut connection).await?,
             None => check_server(&mut connection).await?,
         };
         Ok(Opened { connection, admission })

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::assumptions::Unmet;
 use crate::storage::StoreError;
+use crate::storage::arriving::Arriving;
 
 /// For TCP, TLS, log-in and set-up together, and for each part of the check that follows.
 pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -44,6 +45,11 @@ impl ConnectError {
     pub(crate) fn unsuitable(lacking: &str) -> Self {
         let reason = format!("the role lacks {lacking}: GRANT it");
         Self { reason, obstacle: Obstacle::Unsuitable }
+    }
+
+    /// The database has only a part of the rows of another one.
+    pub(crate) fn arriving(arriving: &Arriving) -> Self {
+        Self { reason: arriving.to_string(), obstacle: Obstacle::Unsuitable }
     }
 
     pub(crate) fn went_back(reason: &str) -> Self {

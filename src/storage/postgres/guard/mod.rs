@@ -26,6 +26,7 @@ use self::known::{Beat, ConnectionMark, Heartbeat, Known, LastAcknowledged};
 use self::remembered::Remembered;
 pub(super) use self::repair::ADOPT;
 use self::seen::{Seen, is_present, look};
+use super::arriving::arriving;
 use super::connection::failure::{ConnectError, SETUP_TIMEOUT};
 use super::connection::operation::Operation;
 use super::grants::lacking;
@@ -284,12 +285,23 @@ pub(super) async fn check_server(c: &mut AsyncPgConnection) -> Result<Admission,
     Ok(Admission { mark: None, cut })
 }
 
-/// What the connection finds. Says so if it may not even look.
+/// For the connection of a transfer, which alone may use a database that is being filled.
+pub(super) async fn check_target(c: &mut AsyncPgConnection) -> Result<Admission, ConnectError> {
+    match in_time(arriving(c)).await? {
+        Some(_) => Ok(Admission::default()),
+        None => check_server(c).await,
+    }
+}
+
+/// What the connection finds. Says so if it may not even look, or if a transfer has not ended.
 async fn seen_by(c: &mut AsyncPgConnection, remembered: &Remembered) -> Result<Seen, ConnectError> {
     let error = match in_time(look(c, remembered)).await {
         Ok(seen) => return Ok(seen),
         Err(error) => error,
     };
+    if let Ok(Some(arriving)) = in_time(arriving(c)).await {
+        return Err(ConnectError::arriving(&arriving));
+    }
     match in_time(lacking(c)).await {
         Ok(Some(lacking)) => Err(ConnectError::unsuitable(&lacking)),
         Ok(None) | Err(_) => Err(error),
