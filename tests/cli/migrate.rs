@@ -45,7 +45,7 @@ async fn up_applies_once_and_status_tells(#[values(Sqlite, Postgres)] on: Databa
 async fn down_does_nothing_without_a_yes(#[values(Sqlite, Postgres)] on: Database) {
     let home = migrated(on).await;
     let finished = home.run(&["migrate", "down"]).await;
-    assert_failed(&finished, 4, &["_search. No data is deleted.", "pass --yes"]);
+    assert_failed(&finished, 4, &["_event_retention. No data is deleted.", "pass --yes"]);
     // Down to the migration before this one.
     let status = json(home.run(&["migrate", "status", "--json"]).await);
     let names = status["migrations"].as_array().unwrap();

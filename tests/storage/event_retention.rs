@@ -198,7 +198,7 @@ async fn what_a_webhook_has_not_been_given_stays_up_to_its_retention(
 async fn old_events_are_found_behind_many_that_stay(#[values(Sqlite, Postgres)] on: Database) {
     let store = on.store().await;
     created(&store, &["test.heard"]).await;
-    publish(&store, "test.heard", &["x"; 1_100]).await;
+    publish(&store, "test.heard", &vec!["x"; 1_100]).await;
     publish(&store, "test.other", &["y"; 3]).await;
     assert_eq!(empty(&store, ALL, 100).await, 4);
     let left = kinds(&store).await.into_iter().filter(|kind| kind == "test.heard");
