@@ -23,7 +23,7 @@ use crate::http::access_log::StrangersLines;
 use crate::jobs::heartbeat::{self, UnreadableMark};
 use crate::jobs::{Jobs, OfEvents};
 use crate::metrics::Metrics;
-use crate::resolvers::{InvalidResolver, Resolvers};
+use crate::resolvers::{InvalidResolver, Resolvers, Sender};
 use crate::server;
 use crate::services::{
     AdminToken, Agents, Claims, Deliverer, Dids, Erasure, Events, Evidence, Heads, Instances,
@@ -161,6 +161,7 @@ impl Application {
         let ops_address = local_address("ops.listen", &ops_listener)?;
         let resolvers =
             Resolvers::new(&config.resolvers, metrics.clone(), tokio::runtime::Handle::current())?;
+        let sender = Sender::new(&config.webhooks)?;
         if let Some(why) = lost_database(&config) {
             return Err(StartError::Lost(why));
         }
@@ -197,6 +198,7 @@ impl Application {
         let deliverer = Deliverer::new(
             store.clone(),
             sealer.clone(),
+            sender,
             &config.webhooks,
             clock.clone(),
             metrics.clone(),

@@ -1,5 +1,6 @@
 //! `[webhooks]`: how events are sent to receivers, and how long that is remembered.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Reader;
@@ -9,6 +10,8 @@ use super::reader::Reader;
 pub struct Webhooks {
     /// Whether receivers may have private addresses, and URLs with plain `http`.
     pub allow_private_addresses: bool,
+    /// A PEM file of authorities to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
     /// How long a receiver may take to answer.
     pub timeout: Duration,
     /// The most attempts of this instance at the same time, in all and at one receiver.
@@ -23,6 +26,7 @@ impl Webhooks {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
             allow_private_addresses: reader.boolean("webhooks.allow_private_addresses", false),
+            ca_file: reader.optional_path("webhooks.ca_file"),
             timeout: reader.seconds("webhooks.timeout_seconds", 15, 1..=60),
             max_in_flight: reader.number("webhooks.max_in_flight", 128, 1..=4096),
             max_in_flight_per_endpoint: reader.number(

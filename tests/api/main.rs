@@ -61,4 +61,5 @@ mod tokens;
 mod verify;
 mod verify_sessions;
 mod webhook_sending;
+mod webhook_tls;
 mod webhooks;
