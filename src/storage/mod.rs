@@ -63,8 +63,8 @@ pub use sessions::{Ending, Held, Tried};
 pub use statistics::{Counts, RecordCounts, Statistics, TableSize};
 pub use transfer::{Agree, Agreement, Arrival, Departure, agreement, holds_nothing, place};
 pub use webhooks::{
-    AttemptOutcome, Attempted, DueDelivery, HAND_BATCH, NewWebhook, Replayed, SealedWebhook,
-    WebhookChange, WebhookCounts,
+    AttemptOutcome, Attempted, DeliveryCounts, DueDelivery, HAND_BATCH, NewWebhook, Replayed,
+    SealedWebhook, WebhookChange, WebhookCounts,
 };
 
 use postgres::PostgresStore;

@@ -94,9 +94,18 @@ impl AttemptOutcome {
 pub struct WebhookCounts {
     pub active: u64,
     pub paused: u64,
+    /// The paused ones that a recovery paused.
+    pub recovered: u64,
     pub disabled: u64,
     /// For how long the oldest event has waited that was not delivered and not given up.
     pub oldest_pending: Duration,
+}
+
+/// For operators: deliveries are counted one by one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeliveryCounts {
+    pub pending: u64,
+    pub dead: u64,
 }
 
 impl Store {
@@ -183,6 +192,10 @@ impl Store {
 
     pub async fn webhook_counts(&self) -> Result<WebhookCounts> {
         on!(self, store => store.webhook_counts().await)
+    }
+
+    pub async fn delivery_counts(&self) -> Result<DeliveryCounts> {
+        on!(self, store => store.delivery_counts().await)
     }
 
     /// Replaces a sealed secret if it still is `old`.

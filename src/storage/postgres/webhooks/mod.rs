@@ -21,7 +21,7 @@ use crate::domain::{NewEvent, SealedKey, Timestamp, Webhook, WebhookSignature, W
 use crate::storage::Result;
 use crate::storage::readable::readable;
 use crate::storage::webhooks::{
-    NewWebhook, RECOVERED, Replayed, SealedWebhook, WebhookChange, WebhookCounts,
+    DeliveryCounts, NewWebhook, RECOVERED, Replayed, SealedWebhook, WebhookChange, WebhookCounts,
 };
 
 /// Goes back to the event before the first one of that time or later.
@@ -35,11 +35,16 @@ const REWIND: &str = "
 const COUNTS: &str = "
     SELECT count(*) FILTER (WHERE state = 'active') AS active,
         count(*) FILTER (WHERE state = 'paused') AS paused,
+        count(*) FILTER (WHERE state = 'paused' AND reason IS NOT NULL) AS recovered,
         count(*) FILTER (WHERE state = 'disabled') AS disabled,
         coalesce(extract(epoch FROM now() - (
             SELECT min(created_at) FROM webhook_deliveries WHERE state = 'pending'
         )), 0)::bigint AS oldest
     FROM webhooks";
+
+const DELIVERY_COUNTS: &str = "
+    SELECT (SELECT count(*) FROM webhook_deliveries WHERE state = 'pending') AS pending,
+        (SELECT count(*) FROM webhook_deliveries WHERE state = 'dead') AS dead";
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = webhooks, check_for_backend(Pg))]
@@ -80,9 +85,19 @@ struct CountsRow {
     #[diesel(sql_type = BigInt)]
     paused: i64,
     #[diesel(sql_type = BigInt)]
+    recovered: i64,
+    #[diesel(sql_type = BigInt)]
     disabled: i64,
     #[diesel(sql_type = BigInt)]
     oldest: i64,
+}
+
+#[derive(QueryableByName)]
+struct DeliveryCountsRow {
+    #[diesel(sql_type = BigInt)]
+    pending: i64,
+    #[diesel(sql_type = BigInt)]
+    dead: i64,
 }
 
 impl PostgresStore {
@@ -192,9 +207,18 @@ impl PostgresStore {
             Ok(WebhookCounts {
                 active: unsigned(row.active)?,
                 paused: unsigned(row.paused)?,
+                recovered: unsigned(row.recovered)?,
                 disabled: unsigned(row.disabled)?,
                 oldest_pending: std::time::Duration::from_secs(unsigned(row.oldest.max(0))?),
             })
+        })
+        .await
+    }
+
+    pub async fn delivery_counts(&self) -> Result<DeliveryCounts> {
+        self.read("delivery_counts", async |c| {
+            let row: DeliveryCountsRow = Prepared(sql_query(DELIVERY_COUNTS)).get_result(c).await?;
+            Ok(DeliveryCounts { pending: unsigned(row.pending)?, dead: unsigned(row.dead)? })
         })
         .await
     }

@@ -12,14 +12,14 @@ use uuid::Uuid;
 use super::SqliteStore;
 use super::events::{chain_tip, write};
 use super::schema::{events, webhook_deliveries, webhooks};
-use super::types::{stored, timestamp, unreadable, uuid};
+use super::types::{number, stored, timestamp, unreadable, uuid};
 use crate::domain::{
     DeliveryState, NewEvent, SealedKey, Timestamp, Webhook, WebhookSignature, WebhookState,
 };
 use crate::storage::Result;
 use crate::storage::readable::readable;
 use crate::storage::webhooks::{
-    NewWebhook, RECOVERED, Replayed, SealedWebhook, WebhookChange, WebhookCounts,
+    DeliveryCounts, NewWebhook, RECOVERED, Replayed, SealedWebhook, WebhookChange, WebhookCounts,
 };
 
 #[derive(Queryable, Selectable)]
@@ -96,6 +96,10 @@ impl SqliteStore {
 
     pub async fn webhook_counts(&self) -> Result<WebhookCounts> {
         self.0.read("webhook_counts", counts).await
+    }
+
+    pub async fn delivery_counts(&self) -> Result<DeliveryCounts> {
+        self.0.read("delivery_counts", |conn, _| delivery_counts(conn)).await
     }
 
     pub async fn reseal_webhook(&self, id: Uuid, old: &SealedKey, new: &SealedKey) -> Result<bool> {
@@ -195,9 +199,11 @@ fn rewind(conn: &mut SqliteConnection, id: Uuid, since: Timestamp) -> QueryResul
 }
 
 fn counts(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<WebhookCounts> {
-    let states: Vec<String> = webhooks::table.select(webhooks::state).load(conn)?;
-    let count =
-        |state: WebhookState| states.iter().filter(|one| *one == state.as_str()).count() as u64;
+    let states: Vec<(String, Option<String>)> =
+        webhooks::table.select((webhooks::state, webhooks::reason)).load(conn)?;
+    let all = |state: WebhookState| states.iter().filter(move |(one, _)| one == state.as_str());
+    let count = |state| all(state).count() as u64;
+    let recovered = all(WebhookState::Paused).filter(|(_, reason)| reason.is_some());
     let pending = webhook_deliveries::state.eq(DeliveryState::Pending.as_str());
     let oldest = webhook_deliveries::table.filter(pending);
     let oldest: Option<i64> =
@@ -206,8 +212,21 @@ fn counts(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<WebhookCou
     Ok(WebhookCounts {
         active: count(WebhookState::Active),
         paused: count(WebhookState::Paused),
+        recovered: recovered.count() as u64,
         disabled: count(WebhookState::Disabled),
         oldest_pending: waits.unwrap_or_default(),
+    })
+}
+
+fn delivery_counts(conn: &mut SqliteConnection) -> QueryResult<DeliveryCounts> {
+    let mut count = |state: DeliveryState| {
+        let of_state =
+            webhook_deliveries::table.filter(webhook_deliveries::state.eq(state.as_str()));
+        number(of_state.count().get_result(conn)?)
+    };
+    Ok(DeliveryCounts {
+        pending: count(DeliveryState::Pending)?,
+        dead: count(DeliveryState::Dead)?,
     })
 }
 
