@@ -21,6 +21,8 @@ pub(super) const RECOVERED: &str =
 #[derive(Debug, Clone)]
 pub struct NewWebhook {
     pub id: Uuid,
+    /// The configuration's. There is one webhook of a name.
+    pub name: Option<String>,
     pub url: String,
     pub types: Vec<String>,
     pub signature: WebhookSignature,
@@ -39,6 +41,7 @@ pub struct SealedWebhook {
 pub struct WebhookChange {
     pub url: Option<String>,
     pub types: Option<Vec<String>>,
+    pub secret: Option<SealedKey>,
     /// A state, and why.
     pub state: Option<(WebhookState, Option<String>)>,
 }
@@ -109,7 +112,8 @@ pub struct DeliveryCounts {
 }
 
 impl Store {
-    /// Makes a webhook that hears what is linked from now on; `None` if there are [`MAX_WEBHOOKS`].
+    /// Makes a webhook that hears what is linked from now on, unless there is one of its name, which
+    /// another instance made: then that is returned. `None` if there are [`MAX_WEBHOOKS`].
     pub async fn create_webhook(
         &self,
         new: NewWebhook,

@@ -35,7 +35,10 @@ pub(crate) async fn webhook(app: &TestApp, url: &str, signature: &str) -> (Strin
     (format!("{PATH}/{}", made.text_of("id")), made.text_of("secret"))
 }
 
-async fn publish(app: &TestApp, subjects: impl IntoIterator<Item = String>) -> Vec<String> {
+pub(crate) async fn publish(
+    app: &TestApp,
+    subjects: impl IntoIterator<Item = String>,
+) -> Vec<String> {
     let events: Vec<Value> = subjects
         .into_iter()
         .map(|subject| json!({"type": "example.a", "subject": subject, "data": {"n": 1.50}}))
@@ -73,7 +76,7 @@ fn after(attempts: u64) -> impl Fn(&Value) -> bool {
 }
 
 /// HMAC-SHA256 by its definition (RFC 2104).
-fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+pub(crate) fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let padded = |with: u8| -> Vec<u8> {
         (0..64).map(|at| key.get(at).copied().unwrap_or(0) ^ with).collect()
     };
@@ -81,7 +84,7 @@ fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     Sha256::digest([padded(0x5c).as_slice(), inner.as_slice()].concat()).to_vec()
 }
 
-fn signed(got: &Got) -> Vec<u8> {
+pub(crate) fn signed(got: &Got) -> Vec<u8> {
     let head = format!("{}.{}.", got.headers["webhook-id"], got.headers["webhook-timestamp"]);
     [head.as_bytes(), &got.body].concat()
 }

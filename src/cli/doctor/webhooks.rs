@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Check;
-use crate::config::Config;
+use crate::config::{Config, Webhooks};
 use crate::domain::{Webhook, WebhookState};
 use crate::services::WebhookUrl;
 use crate::storage::{Result, Store};
@@ -15,7 +15,7 @@ const WAITS: Duration = Duration::from_secs(3600);
 /// One check for each finding.
 pub(super) async fn checks(store: &Store, config: &Config) -> Vec<Check> {
     const NAME: &str = "webhooks";
-    match warnings(store, config.webhooks.allow_private_addresses).await {
+    match warnings(store, &config.webhooks).await {
         Ok(warnings) if warnings.is_empty() => {
             vec![Check::ok(NAME, "all are active, and no event waits for long")]
         }
@@ -24,11 +24,11 @@ pub(super) async fn checks(store: &Store, config: &Config) -> Vec<Check> {
     }
 }
 
-async fn warnings(store: &Store, allow_private: bool) -> Result<Vec<String>> {
+async fn warnings(store: &Store, config: &Webhooks) -> Result<Vec<String>> {
     let all = store.webhooks().await?;
     let all: Vec<_> = all.into_iter().map(|sealed| sealed.webhook).collect();
     let is_unsafe = |webhook: &Webhook| WebhookUrl::parse(&webhook.url, false).is_err();
-    let unsafe_advice = if allow_private {
+    let unsafe_advice = if config.allow_private_addresses {
         "webhooks.allow_private_addresses allows that; set it only where you trust the network"
     } else {
         "nothing is sent there without webhooks.allow_private_addresses; change the URL"
@@ -51,6 +51,15 @@ async fn warnings(store: &Store, allow_private: bool) -> Result<Vec<String>> {
         is_unsafe,
         "have a URL with plain http or a private address",
         unsafe_advice,
+    ));
+    let endpoints = &config.endpoints;
+    warnings.extend(some(
+        &all,
+        |webhook| {
+            webhook.name.as_ref().is_some_and(|name| endpoints.iter().all(|one| one.name != *name))
+        },
+        "are not in webhooks.endpoints any more",
+        "`onceguard webhooks delete` deletes what shall go",
     ));
     let dead = store.delivery_counts().await?.dead;
     if dead > 0 {

@@ -37,6 +37,7 @@ pub(super) async fn make(
     store.delete_webhook(id, event(OwnType::WebhookDeleted, id)).await?;
     let new = NewWebhook {
         id,
+        name: None,
         url: "https://receiver.example/hooks".to_owned(),
         types: vec![KIND.to_owned()],
         signature: WebhookSignature::V1,

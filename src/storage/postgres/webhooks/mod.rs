@@ -58,6 +58,7 @@ pub(super) struct WebhookRow {
     state: String,
     reason: Option<String>,
     created_at: DateTime<Utc>,
+    name: Option<String>,
 }
 
 impl WebhookRow {
@@ -65,6 +66,7 @@ impl WebhookRow {
         let signature = WebhookSignature::parse(&self.signature);
         let webhook = Webhook {
             id: self.id,
+            name: self.name,
             url: self.url,
             types: self.types.into_iter().flatten().collect(),
             signature: signature.ok_or_else(|| unreadable("an unknown kind of signature"))?,
@@ -111,6 +113,13 @@ impl PostgresStore {
             // The lock of the chain's row: nothing is linked, and no other webhook made, meanwhile.
             let chain = event_chain::table.select(event_chain::sequence).for_update();
             let sequence: i64 = chain.first(c).await?;
+            if let Some(name) = &new.name {
+                let named = webhooks::table.filter(webhooks::name.eq(name)).select(webhooks::id);
+                if let Some(id) = named.first(c).await.optional()? {
+                    confirm(c).await?;
+                    return find(c, id).await;
+                }
+            }
             let there: i64 = webhooks::table.count().get_result(c).await?;
             if there >= i64::from(most) {
                 confirm(c).await?;
@@ -119,6 +128,7 @@ impl PostgresStore {
             diesel::insert_into(webhooks::table)
                 .values((
                     webhooks::id.eq(new.id),
+                    webhooks::name.eq(&new.name),
                     webhooks::url.eq(&new.url),
                     webhooks::types.eq(&new.types),
                     webhooks::signature.eq(new.signature.as_str()),
@@ -167,6 +177,11 @@ impl PostgresStore {
             }
             if let Some(types) = &change.types {
                 diesel::update(webhook).set(webhooks::types.eq(types)).execute(c).await?;
+            }
+            if let Some(secret) = &change.secret {
+                let secret =
+                    (webhooks::secret.eq(&secret.ciphertext), webhooks::key_id.eq(&secret.key_id));
+                diesel::update(webhook).set(secret).execute(c).await?;
             }
             if let Some((state, reason)) = &change.state {
                 let state = (webhooks::state.eq(state.as_str()), webhooks::reason.eq(reason));

@@ -34,6 +34,7 @@ struct WebhookRow {
     state: String,
     reason: Option<String>,
     created_at: i64,
+    name: Option<String>,
 }
 
 impl WebhookRow {
@@ -41,6 +42,7 @@ impl WebhookRow {
         let signature = WebhookSignature::parse(&self.signature);
         let webhook = Webhook {
             id: uuid(&self.id)?,
+            name: self.name,
             url: self.url,
             types: types(&self.types)?,
             signature: signature.ok_or_else(|| unreadable("kind of signature"))?,
@@ -125,6 +127,13 @@ fn create(
     most: u32,
     event: &NewEvent,
 ) -> QueryResult<Option<Webhook>> {
+    if let Some(name) = &new.name {
+        let named = webhooks::table.filter(webhooks::name.eq(name)).select(webhooks::id);
+        let named: Option<Vec<u8>> = named.get_result(conn).optional()?;
+        if let Some(id) = named {
+            return find(conn, uuid(&id)?);
+        }
+    }
     let there: i64 = webhooks::table.count().get_result(conn)?;
     if there >= i64::from(most) {
         return Ok(None);
@@ -132,6 +141,7 @@ fn create(
     diesel::insert_into(webhooks::table)
         .values((
             webhooks::id.eq(new.id.as_bytes().as_slice()),
+            webhooks::name.eq(&new.name),
             webhooks::url.eq(&new.url),
             webhooks::types.eq(json_of(&new.types)),
             webhooks::signature.eq(new.signature.as_str()),
@@ -177,6 +187,10 @@ fn apply(
     }
     if let Some(types) = &change.types {
         diesel::update(webhook()).set(webhooks::types.eq(json_of(types))).execute(conn)?;
+    }
+    if let Some(secret) = &change.secret {
+        let secret = (webhooks::secret.eq(&secret.ciphertext), webhooks::key_id.eq(&secret.key_id));
+        diesel::update(webhook()).set(secret).execute(conn)?;
     }
     if let Some((state, reason)) = &change.state {
         let state = (webhooks::state.eq(state.as_str()), webhooks::reason.eq(reason));
