@@ -23,12 +23,12 @@ use crate::http::{State, StrangersLines};
 use crate::jobs::heartbeat;
 use crate::jobs::{Jobs, OfEvents};
 use crate::metrics::Metrics;
-use crate::resolvers::Resolvers;
+use crate::resolvers::{Resolvers, Sender};
 use crate::server;
 use crate::services::{
-    AdminToken, Agents, Claims, Deliverer, Dids, Erasure, Events, Evidence, Heads, Instances,
-    Journal, Readiness, Records, Sealer, SealingKeys, Searches, ServiceError, Sessions, Statistics,
-    Tokens, Verdicts, Webhooks, admit_keys,
+    AdminToken, Agents, Claims, ConfiguredWebhook, Deliverer, Dids, Erasure, Events, Evidence,
+    Heads, Instances, Journal, Readiness, Records, Sealer, SealingKeys, Searches, ServiceError,
+    Sessions, Statistics, Tokens, Verdicts, Webhooks, admit_keys,
 };
 use crate::storage::sqlite::{DatabaseLock, DatabaseLockError};
 use crate::storage::{self, ClaimLimits, Finding, Store, StoreError};
@@ -120,6 +120,9 @@ impl Application {
         let ops_address = local_address("ops.listen", &ops_listener)?;
         let resolvers =
             Resolvers::new(&config.resolvers, metrics.clone(), tokio::runtime::Handle::current())?;
+        let sender = Sender::new(&config.webhooks)?;
+        let endpoints = ConfiguredWebhook::all(&config.webhooks)
+            .map_err(|error| setting("webhooks.endpoints", &error))?;
         if let Some(why) = lost_database(&config) {
             return Err(StartError::Lost(why));
         }
@@ -152,10 +155,15 @@ impl Application {
         let admin_token = tokens.ensure_admin(&config.auth, &config.data_dir).await?;
 
         let config = Arc::new(config);
-        let webhooks = Webhooks::new(store.clone(), sealer.clone());
+        let webhooks = Webhooks::new(store.clone(), sealer.clone(), endpoints.into());
+        if !webhooks.configure().await? {
+            let message = "there are as many webhooks as may be; delete one first".to_owned();
+            return Err(StartError::Setting { key: "webhooks.endpoints", message });
+        }
         let deliverer = Deliverer::new(
             store.clone(),
             sealer.clone(),
+            sender,
             &config.webhooks,
             clock.clone(),
             metrics.clone(),

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Failure, database, format, out};
 use crate::config::Config;
 use crate::domain::Timestamp;
-use crate::storage::{Statistics, Store};
+use crate::storage::{DeliveryCounts, Statistics, Store, WebhookCounts};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  onceguard stats --top 3 --json")]
@@ -24,29 +24,34 @@ impl Stats {
         let store = database::open_migrated(&config).await?;
         let read = read(&store, self.top).await;
         store.close().await;
-        let (statistics, times) = read?;
-        if self.json {
-            print_json(&statistics, &times, store.backend())
-        } else {
-            print_tables(&statistics, &times)
-        }
+        let held = read?;
+        if self.json { print_json(&held, store.backend()) } else { print_tables(&held) }
     }
 }
 
-/// When something was last done to the database; `None` if it never was.
-struct Times {
-    backup: Option<Timestamp>,
-    recovery: Option<Timestamp>,
+/// What the database holds.
+struct Held {
+    statistics: Statistics,
+    webhooks: WebhookCounts,
+    deliveries: DeliveryCounts,
+    /// `None` if it never was.
+    last_backup: Option<Timestamp>,
+    last_recovery: Option<Timestamp>,
 }
 
-async fn read(store: &Store, top: u32) -> Result<(Statistics, Times), Failure> {
-    let recovery = store.history().await?.recovered_at;
-    let times = Times { backup: store.last_backup().await?, recovery };
-    Ok((store.statistics(top).await?, times))
+async fn read(store: &Store, top: u32) -> Result<Held, Failure> {
+    Ok(Held {
+        last_recovery: store.history().await?.recovered_at,
+        last_backup: store.last_backup().await?,
+        webhooks: store.webhook_counts().await?,
+        deliveries: store.delivery_counts().await?,
+        statistics: store.statistics(top).await?,
+    })
 }
 
 /// In the words of `GET /v1/stats`.
-fn print_json(statistics: &Statistics, times: &Times, backend: &str) -> Result<(), Failure> {
+fn print_json(held: &Held, backend: &str) -> Result<(), Failure> {
+    let Held { statistics, webhooks, deliveries, last_backup, last_recovery } = held;
     let counts = statistics.counts;
     let tables: Vec<_> =
         statistics.tables.iter().map(|t| json!({ "name": t.name, "bytes": t.bytes })).collect();
@@ -73,17 +78,26 @@ fn print_json(statistics: &Statistics, times: &Times, backend: &str) -> Result<(
             "agents": { "records": records.agents_records, "bytes": records.agents_bytes },
             "top_kinds": kinds,
         },
+        "webhooks": {
+            "active": webhooks.active,
+            "paused": webhooks.paused,
+            "disabled": webhooks.disabled,
+            "pending": deliveries.pending,
+            "dead": deliveries.dead,
+            "oldest_pending_seconds": webhooks.oldest_pending.as_secs(),
+        },
         "database": {
             "bytes": statistics.database_bytes,
-            "recovered_at": times.recovery.map(format::time),
+            "recovered_at": last_recovery.map(format::time),
             "tables": tables,
         },
-        "last_backup_at": times.backup.map(format::time),
+        "last_backup_at": last_backup.map(format::time),
         "top_clients": clients,
     }))
 }
 
-fn print_tables(statistics: &Statistics, times: &Times) -> Result<(), Failure> {
+fn print_tables(held: &Held) -> Result<(), Failure> {
+    let Held { statistics, webhooks, deliveries, last_backup, last_recovery } = held;
     let counts = statistics.counts;
     let rows = [
         ("active sessions", counts.active_sessions.to_string()),
@@ -96,9 +110,15 @@ fn print_tables(statistics: &Statistics, times: &Times) -> Result<(), Failure> {
         ("record bytes", format::bytes(counts.records.bytes)),
         ("agents' records", counts.records.agents_records.to_string()),
         ("agents' bytes", format::bytes(counts.records.agents_bytes)),
+        ("active webhooks", webhooks.active.to_string()),
+        ("paused webhooks", webhooks.paused.to_string()),
+        ("disabled webhooks", webhooks.disabled.to_string()),
+        ("events to be sent", deliveries.pending.to_string()),
+        ("oldest of them", format!("{} s", webhooks.oldest_pending.as_secs())),
+        ("events given up", deliveries.dead.to_string()),
         ("database", format::bytes(statistics.database_bytes)),
-        ("last backup", times.backup.map_or_else(|| "never".to_owned(), format::time)),
-        ("last recovery", times.recovery.map_or_else(|| "never".to_owned(), format::time)),
+        ("last backup", last_backup.map_or_else(|| "never".to_owned(), format::time)),
+        ("last recovery", last_recovery.map_or_else(|| "never".to_owned(), format::time)),
     ];
     out::table(["WHAT", "COUNT"], &rows.map(|(what, count)| [what.to_owned(), count]))?;
     out::line("")?;

@@ -11,7 +11,8 @@ use crate::domain::{
 };
 use crate::services;
 use crate::services::{
-    Replay, ReplayOutcome, Sealer, SealingKeys, UpdateWebhook, WebhookUrl, admit_keys,
+    ConfiguredWebhook, Replay, ReplayOutcome, Sealer, SealingKeys, Unchanged, UpdateWebhook,
+    WebhookUrl, admit_keys,
 };
 use crate::storage::Store;
 
@@ -100,11 +101,13 @@ impl Webhooks {
     }
 
     async fn act(self, config: &Config, store: &Store, sealer: Sealer) -> Result<(), Failure> {
-        let webhooks = services::Webhooks::new(store.clone(), sealer.clone());
+        let configured = ConfiguredWebhook::all(&config.webhooks)
+            .map_err(|error| Failure::Usage(format!("webhooks.endpoints: {error}")))?;
+        let webhooks = services::Webhooks::new(store.clone(), sealer.clone(), configured.into());
         let update = async |id, paused| {
             let update = UpdateWebhook { paused: Some(paused), ..UpdateWebhook::default() };
             let webhook = webhooks.update(id, update, Actor::Operator).await?;
-            self.show(&webhook.ok_or_else(|| unknown(id))?)
+            self.show(&webhook.map_err(|why| unchanged(id, why))?)
         };
         match &self.act {
             Act::List => self.list(&webhooks.list().await?),
@@ -135,9 +138,9 @@ impl Webhooks {
             Act::Pause { id } => update(*id, true).await,
             Act::Resume { id } => update(*id, false).await,
             Act::Delete { id } => match webhooks.delete(*id, Actor::Operator).await? {
-                true if self.json => out::json(&json!({ "deleted": id })),
-                true => out::line(format!("{id}: deleted")),
-                false => Err(unknown(*id)),
+                Ok(()) if self.json => out::json(&json!({ "deleted": id })),
+                Ok(()) => out::line(format!("{id}: deleted")),
+                Err(why) => Err(unchanged(*id, why)),
             },
             Act::Deliveries { id, state } => {
                 let page = PageRequest { limit: SHOWN, after: None };
@@ -176,7 +179,7 @@ impl Webhooks {
             return out::json(&json!({ "items": all.iter().map(describe).collect::<Vec<_>>() }));
         }
         let rows: Vec<_> = all.iter().map(row).collect();
-        out::table(["ID", "URL", "TYPES", "STATE", "REASON"], &rows)
+        out::table(["ID", "NAME", "URL", "TYPES", "STATE", "REASON"], &rows)
     }
 
     fn deliveries(&self, all: &[Delivery]) -> Result<(), Failure> {
@@ -199,9 +202,19 @@ fn unknown(id: Uuid) -> Failure {
     ))
 }
 
-fn row(webhook: &Webhook) -> [String; 5] {
+fn unchanged(id: Uuid, why: Unchanged) -> Failure {
+    match why {
+        Unchanged::Unknown => unknown(id),
+        Unchanged::Configured => Failure::Refused(format!(
+            "the configuration names webhook {id}; take it out of [webhooks.endpoints] first"
+        )),
+    }
+}
+
+fn row(webhook: &Webhook) -> [String; 6] {
     [
         webhook.id.to_string(),
+        webhook.name.clone().unwrap_or_default(),
         webhook.url.clone(),
         webhook.types.join(","),
         webhook.state.as_str().to_owned(),
@@ -213,6 +226,7 @@ fn row(webhook: &Webhook) -> [String; 5] {
 fn describe(webhook: &Webhook) -> Value {
     json!({
         "id": webhook.id,
+        "name": webhook.name,
         "url": webhook.url,
         "types": webhook.types,
         "signature": webhook.signature.as_str(),

@@ -58,7 +58,7 @@ pub use sealing::{Sealing, SealingKeyBytes};
 pub use server::{PublicUrl, Server, Tls};
 pub use sessions::Sessions;
 pub use signatures::Signatures;
-pub use webhooks::Webhooks;
+pub use webhooks::{WebhookEndpoint, Webhooks};
 
 use reader::Reader;
 

@@ -287,6 +287,14 @@ pub(super) enum Show {
     Secret,
 }
 
+/// What a table may be called that a file names.
+pub(super) const NAMES: &str = "a name is 1 to 64 of a to z, 0 to 9, - and _";
+
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
+}
+
 fn parse_path(given: &Given) -> Result<PathBuf, String> {
     match given.text() {
         Some(text) if !text.is_empty() => Ok(PathBuf::from(text)),

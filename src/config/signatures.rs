@@ -3,11 +3,10 @@
 
 use chrono::Duration;
 
-use super::reader::{Given, Reader, Show};
+use super::reader::{Given, NAMES, Reader, Show, is_name};
 use crate::signatures::{Algorithm, Component, Coverage, Profile};
 
 const SECTION: &str = "signatures.profiles";
-const MAX_NAME_LEN: usize = 64;
 const MAX_TAG_LEN: usize = 255;
 /// A nonce must be kept for the whole window, and for the skew after it.
 const MAX_WINDOW_SECONDS: i64 = 86_400;
@@ -62,8 +61,7 @@ fn read_profile(reader: &mut Reader, default: Profile) -> Profile {
     let coverage = read_coverage(reader, &key("cover"), &default.coverage);
 
     if !is_name(&name) {
-        let allowed = format!("a name is 1 to {MAX_NAME_LEN} of a to z, 0 to 9, - and _");
-        reader.refuse(&format!("{SECTION}.{name}"), allowed);
+        reader.refuse(&format!("{SECTION}.{name}"), NAMES);
     }
     if lifetime > max_window {
         let message = format!("must not be more than max_window_seconds, which is {max_window}");
@@ -86,11 +84,6 @@ fn read_profile(reader: &mut Reader, default: Profile) -> Profile {
         coverage,
         name,
     }
-}
-
-fn is_name(name: &str) -> bool {
-    (1..=MAX_NAME_LEN).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
 }
 
 /// No tag is shown as it can be written: `""`.

@@ -4,6 +4,7 @@ mod registry;
 mod signatures;
 mod universal;
 mod web;
+mod webhooks;
 
 use std::io::Write as _;
 

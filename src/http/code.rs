@@ -116,6 +116,12 @@ impl Meaning {
                 "A session with this id exists, or its record has not been purged yet.",
                 "Choose another id, or leave it out.",
             ),
+            Code::WebhookConfigured => Self::new(
+                StatusCode::CONFLICT,
+                "The webhook is of the configuration",
+                "The configuration of the service names this webhook, and would make it so again at its next start. A call can only pause and resume it.",
+                "Change [webhooks.endpoints] of the configuration, and start the service again. What the configuration does not name any more can be deleted.",
+            ),
             Code::IssuedBeforeRestore => Self::new(
                 StatusCode::CONFLICT,
                 "The nonce may have been used before the database was restored",

@@ -29,6 +29,7 @@ pub(super) struct View<'a> {
     live_nonces: u64,
     dids: DidsView,
     records: RecordsView<'a>,
+    webhooks: WebhooksView,
     database: DatabaseView<'a>,
     /// When the last backup was finished; null if none was.
     #[schema(required = true)]
@@ -82,6 +83,21 @@ pub(super) struct KindView<'a> {
     records: u64,
 }
 
+/// Webhooks by state, and events that are sent to them.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsWebhooks)]
+pub(super) struct WebhooksView {
+    active: u64,
+    paused: u64,
+    disabled: u64,
+    /// Events that are sent, or sent again.
+    pending: u64,
+    /// Events that were given up.
+    dead: u64,
+    /// For how long the oldest pending event has waited; 0 if there is none.
+    oldest_pending_seconds: u64,
+}
+
 #[derive(Serialize, ToSchema)]
 #[schema(as = StatsDatabase)]
 pub(super) struct DatabaseView<'a> {
@@ -120,6 +136,7 @@ pub(super) async fn stats(call: Call) -> Result<HttpResponse, Problem> {
     let state = &call.state;
     let found = state.statistics.read(TOP).await?;
     let last_backup = state.statistics.last_backup().await?;
+    let (webhooks, deliveries) = state.statistics.webhooks().await?;
     let counts = found.counts;
     let view = View {
         version: env!("CARGO_PKG_VERSION"),
@@ -142,6 +159,14 @@ pub(super) async fn stats(call: Call) -> Result<HttpResponse, Problem> {
                 .iter()
                 .map(|(kind, count)| KindView { kind: kind.as_str(), records: *count })
                 .collect(),
+        },
+        webhooks: WebhooksView {
+            active: webhooks.active,
+            paused: webhooks.paused,
+            disabled: webhooks.disabled,
+            pending: deliveries.pending,
+            dead: deliveries.dead,
+            oldest_pending_seconds: webhooks.oldest_pending.as_secs(),
         },
         database: DatabaseView {
             bytes: found.database_bytes,

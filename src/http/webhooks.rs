@@ -16,7 +16,7 @@ use crate::domain::{
     Code, Delivery, DeliveryState, HeardType, MAX_WEBHOOK_TYPES, MAX_WEBHOOKS, Webhook,
     WebhookSignature,
 };
-use crate::services::{Replay, ReplayOutcome, UpdateWebhook, WebhookUrl};
+use crate::services::{Replay, ReplayOutcome, Unchanged, UpdateWebhook, WebhookUrl};
 
 /// An endpoint that events are sent to.
 #[derive(Serialize, ToSchema)]
@@ -24,6 +24,9 @@ use crate::services::{Replay, ReplayOutcome, UpdateWebhook, WebhookUrl};
 pub(super) struct View<'a> {
     #[schema(example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")]
     id: Uuid,
+    /// The configuration's; null if a caller made it.
+    #[schema(required = true)]
+    name: Option<&'a str>,
     #[schema(example = "https://receiver.example/hooks")]
     url: &'a str,
     /// The types of events that it hears; `*` stands for all.
@@ -45,6 +48,7 @@ impl<'a> View<'a> {
     fn of(webhook: &'a Webhook) -> Self {
         Self {
             id: webhook.id,
+            name: webhook.name.as_deref(),
             url: &webhook.url,
             types: &webhook.types,
             signature: webhook.signature.as_str(),
@@ -195,13 +199,14 @@ pub(super) async fn list(call: Call) -> Result<HttpResponse, Problem> {
     json(StatusCode::OK, &ListView { items: webhooks.iter().map(View::of).collect() })
 }
 
-/// Change, pause or resume a webhook. What waited for it is sent once it is resumed.
+/// Change, pause or resume a webhook. What waited for it is sent once it is resumed. One of the
+/// configuration can only be paused and resumed.
 #[utoipa::path(
     patch, path = "/v1/webhooks/{id}", operation_id = "change_webhook", tag = "webhooks",
     params(("id" = Uuid, Path, example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     request_body(content = ChangeBody, example = json!({"paused": true})),
     responses((status = 200, description = "The webhook as it is now.", body = View)),
-    extensions(("x-errors" = json!(["not_found", "outcome_unknown"]))),
+    extensions(("x-errors" = json!(["not_found", "webhook_configured", "outcome_unknown"]))),
 )]
 pub(super) async fn change(call: Call) -> Result<HttpResponse, Problem> {
     let private = call.state.config.webhooks.allow_private_addresses;
@@ -215,23 +220,21 @@ pub(super) async fn change(call: Call) -> Result<HttpResponse, Problem> {
     let paused = input.optional("paused", flag);
     let (id, update) = input.finish(|| Some((id?, UpdateWebhook { url, types, paused })))?;
     let webhook = call.state.webhooks.update(id, update, call.caller.actor()).await?;
-    json(StatusCode::OK, &View::of(&webhook.ok_or_else(unknown)?))
+    json(StatusCode::OK, &View::of(&webhook.map_err(unchanged)?))
 }
 
-/// Delete a webhook, and what is left to send to it.
+/// Delete a webhook that is not of the configuration, and what is left to send to it.
 #[utoipa::path(
     delete, path = "/v1/webhooks/{id}", operation_id = "delete_webhook", tag = "webhooks",
     params(("id" = Uuid, Path, example = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55")),
     responses((status = 204, description = "Deleted.")),
-    extensions(("x-errors" = json!(["not_found", "outcome_unknown"]))),
+    extensions(("x-errors" = json!(["not_found", "webhook_configured", "outcome_unknown"]))),
 )]
 pub(super) async fn delete(call: Call) -> Result<HttpResponse, Problem> {
     let mut input = call.input();
     let id = input.path("id", id);
     let id = input.finish(|| id)?;
-    if !call.state.webhooks.delete(id, call.caller.actor()).await? {
-        return Err(unknown());
-    }
+    call.state.webhooks.delete(id, call.caller.actor()).await?.map_err(unchanged)?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -288,6 +291,16 @@ pub(super) async fn replay(call: Call) -> Result<HttpResponse, Problem> {
 
 fn unknown() -> Problem {
     Problem::new(Code::NotFound, "there is no webhook with this id")
+}
+
+fn unchanged(why: Unchanged) -> Problem {
+    match why {
+        Unchanged::Unknown => unknown(),
+        Unchanged::Configured => Problem::new(
+            Code::WebhookConfigured,
+            "the configuration of the service names this webhook; change it there",
+        ),
+    }
 }
 
 fn id(text: &str) -> Result<Uuid, &'static str> {

@@ -20,6 +20,7 @@ pub(super) async fn run(store: &Store, metrics: &Metrics) -> Result<(), JobError
     let webhooks = store.webhook_counts().await?;
     metrics.webhooks.active.set(gauge(webhooks.active));
     metrics.webhooks.paused.set(gauge(webhooks.paused));
+    metrics.webhooks.paused_by_recovery.set(gauge(webhooks.recovered));
     metrics.webhooks.disabled.set(gauge(webhooks.disabled));
     metrics.webhooks.oldest_pending_seconds.set(gauge(webhooks.oldest_pending.as_secs()));
     let pool = store.pool_status();

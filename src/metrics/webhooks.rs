@@ -16,6 +16,7 @@ pub struct WebhookMetrics {
     pub oldest_pending_seconds: IntGauge,
     pub active: IntGauge,
     pub paused: IntGauge,
+    pub paused_by_recovery: IntGauge,
     pub disabled: IntGauge,
 }
 
@@ -38,6 +39,11 @@ impl WebhookMetrics {
                 "For how long the oldest event has waited that a webhook was not sent, when last sampled.",
             )?,
             active: webhooks.with_label_values(&["active"]),
+            paused_by_recovery: gauge(
+                r,
+                "webhooks_paused_by_recovery",
+                "Webhooks that are paused since the database was recovered, when last sampled.",
+            )?,
             paused: webhooks.with_label_values(&["paused"]),
             disabled: webhooks.with_label_values(&["disabled"]),
         })

@@ -52,7 +52,8 @@ pub use statistics::Statistics;
 pub use tokens::{ADMIN_TOKEN_FILE, AdminToken, Tokens};
 pub use verdicts::{ACCEPTED, Case, Denied, Seen, Verdict, Verdicts, Verified};
 pub use webhooks::{
-    Deliverer, InvalidWebhookUrl, Replay, ReplayOutcome, UpdateWebhook, WebhookUrl, Webhooks,
+    ConfiguredWebhook, Deliverer, InvalidEndpoint, InvalidWebhookUrl, Replay, ReplayOutcome,
+    Unchanged, UpdateWebhook, WebhookUrl, Webhooks,
 };
 
 /// An event of what a call asks for, or a job does.

@@ -2,7 +2,7 @@
 
 use super::ServiceError;
 use crate::domain::Timestamp;
-use crate::storage::{self, Store};
+use crate::storage::{self, DeliveryCounts, Store, WebhookCounts};
 
 /// Counts and sizes. Clones share the store.
 #[derive(Clone)]
@@ -25,6 +25,11 @@ impl Statistics {
     /// When the last backup was made, as far as the database knows.
     pub async fn last_backup(&self) -> Result<Option<Timestamp>, ServiceError> {
         Ok(self.store.last_backup().await?)
+    }
+
+    /// Webhooks by state, and what is left to send to them or was given up.
+    pub async fn webhooks(&self) -> Result<(WebhookCounts, DeliveryCounts), ServiceError> {
+        Ok((self.store.webhook_counts().await?, self.store.delivery_counts().await?))
     }
 
     /// Counts, sizes and the `top` busiest clients.

@@ -25,7 +25,7 @@ pub const fn newest() -> &'static str {
 }
 
 /// The data that reverting each migration deletes, where it deletes any.
-const LOSSES: [(&str, Option<&str>); 20] = [
+const LOSSES: [(&str, Option<&str>); 21] = [
     (
         "2026-11-20-000001_sessions",
         Some("every session and its nonces, which can then be accepted again"),
@@ -87,6 +87,10 @@ const LOSSES: [(&str, Option<&str>); 20] = [
         Some("every webhook, what it was still to be sent, and the scope `webhooks` of tokens"),
     ),
     ("2026-12-01-000170_search", None),
+    (
+        "2026-12-01-000180_webhook_names",
+        Some("which webhooks are of the configuration: the next start makes them once more"),
+    ),
     ("2026-12-01-000190_event_retention", None),
 ];
 

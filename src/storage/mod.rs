@@ -73,6 +73,6 @@ use store::on;
 pub use target::TransferTarget;
 pub use transfer::{Agree, Agreement, Arrival, Departure, agreement, holds_nothing, place};
 pub use webhooks::{
-    AttemptOutcome, Attempted, DueDelivery, HAND_BATCH, NewWebhook, Replayed, SealedWebhook,
-    WebhookChange, WebhookCounts,
+    AttemptOutcome, Attempted, DeliveryCounts, DueDelivery, HAND_BATCH, NewWebhook, Replayed,
+    SealedWebhook, WebhookChange, WebhookCounts,
 };

@@ -353,6 +353,7 @@ pub const TABLES: [Table; TABLE_COUNT] = [
             column("reason", Kind::Text),
             column("last_sequence", Kind::Number),
             column("created_at", Kind::Time),
+            column("name", Kind::Text),
         ],
     },
     Table {

@@ -21,6 +21,8 @@ pub(super) const RECOVERED: &str =
 #[derive(Debug, Clone)]
 pub struct NewWebhook {
     pub id: Uuid,
+    /// The configuration's. There is one webhook of a name.
+    pub name: Option<String>,
     pub url: String,
     pub types: Vec<String>,
     pub signature: WebhookSignature,
@@ -39,6 +41,7 @@ pub struct SealedWebhook {
 pub struct WebhookChange {
     pub url: Option<String>,
     pub types: Option<Vec<String>>,
+    pub secret: Option<SealedKey>,
     /// A state, and why.
     pub state: Option<(WebhookState, Option<String>)>,
 }
@@ -94,13 +97,23 @@ impl AttemptOutcome {
 pub struct WebhookCounts {
     pub active: u64,
     pub paused: u64,
+    /// The paused ones that a recovery paused.
+    pub recovered: u64,
     pub disabled: u64,
     /// For how long the oldest event has waited that was not delivered and not given up.
     pub oldest_pending: Duration,
 }
 
+/// For operators: deliveries are counted one by one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeliveryCounts {
+    pub pending: u64,
+    pub dead: u64,
+}
+
 impl Store {
-    /// Makes a webhook that hears what is linked from now on; `None` if there are [`MAX_WEBHOOKS`].
+    /// Makes a webhook that hears what is linked from now on, unless there is one of its name, which
+    /// another instance made: then that is returned. `None` if there are [`MAX_WEBHOOKS`].
     pub async fn create_webhook(
         &self,
         new: NewWebhook,
@@ -183,6 +196,10 @@ impl Store {
 
     pub async fn webhook_counts(&self) -> Result<WebhookCounts> {
         on!(self, store => store.webhook_counts().await)
+    }
+
+    pub async fn delivery_counts(&self) -> Result<DeliveryCounts> {
+        on!(self, store => store.delivery_counts().await)
     }
 
     /// Replaces a sealed secret if it still is `old`.

@@ -60,5 +60,7 @@ mod tls;
 mod tokens;
 mod verify;
 mod verify_sessions;
+mod webhook_endpoints;
 mod webhook_sending;
+mod webhook_tls;
 mod webhooks;

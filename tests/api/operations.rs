@@ -374,8 +374,14 @@ async fn statistics_tell_an_operator_what_is_there(#[values(Sqlite, Postgres)] o
             "top_clients",
             "uptime_seconds",
             "version",
+            "webhooks",
         ]
     );
+    let webhooks = json!({
+        "active": 0, "paused": 0, "disabled": 0,
+        "pending": 0, "dead": 0, "oldest_pending_seconds": 0,
+    });
+    assert_eq!(stats["webhooks"], webhooks);
     assert_eq!(stats["sessions"], json!({"active": 4, "ended": 1}));
     assert_eq!(stats["dids"], json!({"stored": 2, "revoked": 1}));
     // Three of them are of the agent's signatures.

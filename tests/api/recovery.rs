@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use crate::forward_auth::{ask, get};
 use crate::sessions::time;
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Agent, TestApp, minutes};
+use crate::support::{Agent, Receiver, TestApp, minutes, wait_for};
 use crate::verify::{now, order, verify};
+use crate::webhook_sending::{got, publish_one, webhook};
 
 const METRIC: &str = "onceguard_database_recovery_timestamp_seconds";
 
@@ -133,4 +134,38 @@ async fn operators_see_when_the_database_was_recovered(#[values(Sqlite, Postgres
     assert_eq!(ready["database"]["recovered_at"], stats["database"]["recovered_at"]);
     assert_eq!(app.metric(METRIC, &[]).await.to_string(), at.timestamp().to_string());
     assert!(app.audited().await.contains(&"database.recovered".to_owned()));
+}
+
+/// A copy must not send beside its original.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_wait_until_an_operator_resumes_them(#[values(Sqlite, Postgres)] on: Database) {
+    const PAUSED: &str = "onceguard_webhooks_paused_by_recovery";
+    let app = TestApp::start_with(on, |config| config.webhooks.allow_private_addresses = true);
+    let mut app = app.await;
+    let (receiver, other) = (Receiver::start().await, Receiver::start().await);
+    let (path, _) = webhook(&app, &receiver.url("/"), "v1").await;
+    recover(&mut app).await;
+    let list = app.get("/v1/webhooks").await.is(200);
+    assert_eq!(list["items"][0]["state"], "paused");
+    let reason = list["items"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("recovered") && reason.contains("resume"), "{reason}");
+    // The start takes a sample.
+    wait_for("a sample", async || (app.metric(PAUSED, &[]).await == 1.0).then_some(())).await;
+    assert_eq!(app.metric("onceguard_webhooks", &["paused"]).await, 1.0);
+    let id = publish_one(&app).await;
+    // One that is made since is sent what is published.
+    webhook(&app, &other.url("/"), "v1").await;
+    publish_one(&app).await;
+    got(&other, 1).await;
+    assert_eq!(receiver.count(), 0);
+
+    app.patch(&path, &json!({"paused": false})).await.is(200);
+    assert!(got(&receiver, 2).await.iter().any(|got| got.id() == id));
+    app.restart().await;
+    wait_for("a sample", async || {
+        (app.metric("onceguard_webhooks", &["active"]).await == 2.0).then_some(())
+    })
+    .await;
+    assert_eq!(app.metric(PAUSED, &[]).await, 0.0);
 }

@@ -1,7 +1,7 @@
 //! Starting: the first admin token, the files in the data folder, and what stops a start.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use onceguard::app::StartError;
 use onceguard::config::{Config, DatabaseUrl, Need, SealingKeyBytes, Sources, SqliteLocation};
@@ -199,15 +199,22 @@ async fn authorities_that_cannot_be_read_are_named() {
     let app = TestApp::start(Sqlite).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.pem");
-    let error = fails(&app, |config| {
-        config.data_dir = folder.path().to_owned();
+    let names = async |named: &str, change: fn(&mut Config, PathBuf)| {
+        let error = fails(&app, |config| {
+            config.data_dir = folder.path().to_owned();
+            change(config, file.clone());
+        });
+        let error = error.await;
+        let StartError::Setting { key, message } = &error else { panic!("{error:?}") };
+        assert_eq!(*key, named);
+        assert!(message.contains(file.to_str().unwrap()), "{error}");
+    };
+    names("resolvers.web.ca_file", |config, file| {
         config.resolvers.web.enabled = true;
-        config.resolvers.web.ca_file = Some(file.clone());
+        config.resolvers.web.ca_file = Some(file);
     })
     .await;
-    let StartError::Setting { key, message } = &error else { panic!("{error:?}") };
-    assert_eq!(*key, "resolvers.web.ca_file");
-    assert!(message.contains(file.to_str().unwrap()), "{error}");
+    names("webhooks.ca_file", |config, file| config.webhooks.ca_file = Some(file)).await;
 }
 
 /// PostgreSQL is shared: a start changes its schema only when it is told to.

@@ -29,13 +29,16 @@ async fn start(on: Database) -> TestApp {
 }
 
 /// Makes a webhook that hears `example.a`, and returns its path and what it is verified with.
-async fn webhook(app: &TestApp, url: &str, signature: &str) -> (String, String) {
+pub(crate) async fn webhook(app: &TestApp, url: &str, signature: &str) -> (String, String) {
     let body = json!({"url": url, "types": ["example.a"], "signature": signature});
     let made = app.post(PATH, &body).await.is(201);
     (format!("{PATH}/{}", made.text_of("id")), made.text_of("secret"))
 }
 
-async fn publish(app: &TestApp, subjects: impl IntoIterator<Item = String>) -> Vec<String> {
+pub(crate) async fn publish(
+    app: &TestApp,
+    subjects: impl IntoIterator<Item = String>,
+) -> Vec<String> {
     let events: Vec<Value> = subjects
         .into_iter()
         .map(|subject| json!({"type": "example.a", "subject": subject, "data": {"n": 1.50}}))
@@ -45,12 +48,12 @@ async fn publish(app: &TestApp, subjects: impl IntoIterator<Item = String>) -> V
     ids.map(|id| id.as_str().unwrap().to_owned()).collect()
 }
 
-async fn publish_one(app: &TestApp) -> String {
+pub(crate) async fn publish_one(app: &TestApp) -> String {
     publish(app, ["one".to_owned()]).await.remove(0)
 }
 
 /// Waits until the receiver got so many, and returns them.
-async fn got(receiver: &Receiver, count: usize) -> Vec<Got> {
+pub(crate) async fn got(receiver: &Receiver, count: usize) -> Vec<Got> {
     let got = wait_for("events to be sent", async || {
         let got = receiver.got();
         (got.len() >= count).then_some(got)
@@ -59,7 +62,7 @@ async fn got(receiver: &Receiver, count: usize) -> Vec<Got> {
 }
 
 /// Waits until the newest delivery is as `is` wants.
-async fn delivery(app: &TestApp, path: &str, is: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn delivery(app: &TestApp, path: &str, is: impl Fn(&Value) -> bool) -> Value {
     wait_for("a delivery", async || {
         let page = app.get(&format!("{path}/deliveries")).await.is(200);
         let newest = page["items"].as_array().unwrap().first()?.clone();
@@ -73,7 +76,7 @@ fn after(attempts: u64) -> impl Fn(&Value) -> bool {
 }
 
 /// HMAC-SHA256 by its definition (RFC 2104).
-fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+pub(crate) fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let padded = |with: u8| -> Vec<u8> {
         (0..64).map(|at| key.get(at).copied().unwrap_or(0) ^ with).collect()
     };
@@ -81,7 +84,7 @@ fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     Sha256::digest([padded(0x5c).as_slice(), inner.as_slice()].concat()).to_vec()
 }
 
-fn signed(got: &Got) -> Vec<u8> {
+pub(crate) fn signed(got: &Got) -> Vec<u8> {
     let head = format!("{}.{}.", got.headers["webhook-id"], got.headers["webhook-timestamp"]);
     [head.as_bytes(), &got.body].concat()
 }

@@ -22,10 +22,11 @@ async fn a_webhook_is_made_listed_changed_and_deleted(#[values(Sqlite, Postgres)
     let app = TestApp::start(on).await;
     let caller = app.caller(&[TokenScope::Webhooks]).await;
     let made = caller.post(PATH, &webhook("https://receiver.example/s3cret")).await.is(201);
-    let columns = ["created_at", "id", "reason", "secret", "signature", "state", "types", "url"];
+    let columns =
+        ["created_at", "id", "name", "reason", "secret", "signature", "state", "types", "url"];
     assert_eq!(members(made.json()), columns);
     assert_eq!((&made["state"], &made["signature"]), (&json!("active"), &json!("v1")));
-    assert_eq!(made["types"], json!(["example.never"]));
+    assert_eq!((&made["types"], &made["name"]), (&json!(["example.never"]), &Value::Null));
     let secret = made.text_of("secret");
     assert_eq!((secret.len(), secret.starts_with("whsec_")), (50, true), "{secret}");
 

@@ -44,6 +44,7 @@ async fn every_part_has_its_line() {
         "sealing key",
         "past",
         "records",
+        "webhooks",
         "API port",
         "ops port",
         "instance",
@@ -65,7 +66,7 @@ async fn what_is_wrong_fails_and_says_what_to_do() {
 
     let finished = home.run(&["doctor", "--json"]).await;
     assert_eq!(finished.code(), 1, "{finished:?}");
-    assert!(finished.stderr.contains("3 of 13 checks failed"), "{finished:?}");
+    assert!(finished.stderr.contains("3 of 14 checks failed"), "{finished:?}");
     let report: Value = serde_json::from_str(&finished.stdout).unwrap();
     let (folder, what) = verdict(&report, "data folder");
     assert!(folder == "fail" && what.contains("chmod 600"), "{what}");

@@ -19,6 +19,7 @@ mod backup;
 mod config;
 mod doctor;
 mod doctor_records;
+mod doctor_webhooks;
 mod encryption;
 mod instances;
 mod key;

@@ -1,12 +1,13 @@
 //! `onceguard seed`.
 
 use rstest::rstest;
+use serde_json::Value;
 
 use crate::support::{
     Database::{self, Postgres, Sqlite},
     Home,
 };
-use crate::{assert_failed, migrated, stats};
+use crate::{assert_failed, json, migrated, stats};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -15,7 +16,7 @@ async fn dev_has_four_dids_three_sessions_and_three_nonces(
 ) {
     let home = migrated(on).await;
     let printed = home.run(&["seed"]).await.success();
-    assert_eq!(printed, "4 DIDs (1 revoked), 3 sessions, 3 nonces, 6 records\n");
+    assert_eq!(printed, "4 DIDs (1 revoked), 3 sessions, 3 nonces, 6 records, 0 webhooks\n");
     let counts = stats(&home).await;
     assert_eq!(counts["dids"], serde_json::json!({ "stored": 4, "revoked": 1 }));
     assert_eq!(counts["sessions"]["active"], 3);
@@ -45,6 +46,11 @@ async fn staging_is_larger_and_running_twice_changes_nothing(
     for count in ["dids", "sessions", "live_nonces", "records"] {
         assert_eq!(first[count], second[count]);
     }
+    for stats in [&first, &second] {
+        let webhooks = &stats["webhooks"];
+        assert_eq!((&webhooks["active"], &webhooks["paused"]), (&0.into(), &1.into()));
+        assert_eq!((&webhooks["pending"], &webhooks["dead"]), (&1.into(), &1.into()));
+    }
 }
 
 #[rstest]
@@ -70,6 +76,46 @@ async fn a_seed_that_was_cut_short_is_finished(#[values(Sqlite, Postgres)] on: D
     let counts = stats(&home).await;
     assert_eq!((&counts["sessions"]["active"], &counts["live_nonces"]), (&3.into(), &3.into()));
     assert_eq!(counts["records"]["records"], 6);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sample_webhook_has_an_event_in_each_state(#[values(Sqlite, Postgres)] on: Database) {
+    let home = migrated(on).await;
+    home.run(&["seed", "staging"]).await.success();
+    let list = json(home.run(&["webhooks", "list", "--json"]).await);
+    let [webhook] = &list["items"].as_array().unwrap()[..] else { panic!("not one: {list}") };
+    assert_eq!((&webhook["state"], &webhook["reason"]), (&"paused".into(), &Value::Null));
+    let id = webhook["id"].as_str().unwrap();
+    let states = async || {
+        let found = json(home.run(&["webhooks", "deliveries", id, "--json"]).await);
+        let items = found["items"].as_array().unwrap().iter();
+        let mut states: Vec<_> =
+            items.map(|one| one["state"].as_str().unwrap().to_owned()).collect();
+        states.sort_unstable();
+        states
+    };
+    assert_eq!(states().await, ["dead", "delivered", "pending"]);
+    // A run that was cut short left it without one of them, and active.
+    let raw = home.raw().await;
+    raw.execute("DELETE FROM webhook_deliveries WHERE state = 'dead'").await;
+    raw.execute("UPDATE webhooks SET state = 'active'").await;
+    home.run(&["seed", "staging"]).await.success();
+    assert_eq!(states().await, ["dead", "delivered", "pending"]);
+    let list = json(home.run(&["webhooks", "list", "--json"]).await);
+    assert_eq!(list["items"][0]["state"], "paused");
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+}
+
+/// It would hear of the samples.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_of_others_is_other_data(#[values(Sqlite, Postgres)] on: Database) {
+    let home = migrated(on).await;
+    home.run(&["seed"]).await.success();
+    let arguments = ["webhooks", "create", "https://receiver.example/", "--type", "*"];
+    home.run(&arguments).await.success();
+    assert_failed(&home.run(&["seed"]).await, 4, &["holds other data"]);
 }
 
 #[rstest]

@@ -27,10 +27,24 @@ async fn the_busiest_clients_and_the_sizes_are_told(#[values(Sqlite, Postgres)] 
     let kinds = json!([{ "kind": "sync", "records": 180 }, { "kind": "backup", "records": 90 }]);
     assert_eq!(records["top_kinds"], kinds);
 
+    let mut webhooks = stats["webhooks"].clone();
+    let waits = webhooks["oldest_pending_seconds"].take();
+    assert!(waits.as_u64().is_some(), "{stats}");
+    let expected = json!({
+        "active": 0, "paused": 1, "disabled": 0,
+        "pending": 1, "dead": 1, "oldest_pending_seconds": null,
+    });
+    assert_eq!(webhooks, expected);
+
     let printed = home.run(&["stats"]).await.success();
-    assert!(printed.contains("active sessions  180\n"), "{printed}");
+    assert!(printed.contains("active sessions    180\n"), "{printed}");
     assert!(printed.contains("did:example:agent-"), "{printed}");
-    for line in ["record owners    45\n", "records          450\n", "sync        180\n"] {
+    for line in [
+        "record owners      45\n",
+        "records            450\n",
+        "sync        180\n",
+        "events given up    1\n",
+    ] {
         assert!(printed.contains(line), "{line:?} is not in {printed}");
     }
 }

@@ -53,6 +53,37 @@ async fn an_operator_says_where_events_are_sent(#[values(Sqlite, Postgres)] on: 
     assert_eq!(process.stop().await.code(), 0);
 }
 
+/// The operator's commands have the same configuration as the service.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_of_the_configuration_is_not_deleted(#[values(Sqlite, Postgres)] on: Database) {
+    let home = migrated(on).await;
+    let file = home.folder().join("webhooks.toml");
+    let text = "[webhooks.endpoints.shop]\nurl = 'https://receiver.example/'\ntypes = ['a.b']\n\
+                secret = 'whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc='\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let start = home.command(&["serve", "--config", file]);
+    let process = home.start_as(start).await;
+    assert_eq!(process.stop().await.code(), 0);
+    let list = json(home.run(&["webhooks", "list", "--json"]).await);
+    assert_eq!(list["items"][0]["name"], "shop");
+    let id = list["items"][0]["id"].as_str().unwrap();
+    let refused = home.run(&["webhooks", "delete", id, "--config", file]).await;
+    assert_failed(&refused, 4, &["the configuration names webhook", "[webhooks.endpoints]"]);
+    home.run(&["webhooks", "pause", id, "--config", file]).await.success();
+    let doctor = json(home.run(&["doctor", "--json"]).await);
+    let left = "1 are not in webhooks.endpoints any more, first";
+    assert!(doctor.to_string().contains(left), "{doctor}");
+    let doctor = json(home.run(&["doctor", "--json", "--config", file]).await);
+    assert!(!doctor.to_string().contains(left), "{doctor}");
+    home.run(&["webhooks", "delete", id]).await.success();
+
+    std::fs::write(file, text.replace("https", "http")).unwrap();
+    let check = home.run(&["config", "check", "--config", file]).await;
+    assert_failed(&check, 1, &["webhooks.endpoints: shop.url must begin with https://"]);
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_is_refused_in_words(#[values(Sqlite, Postgres)] on: Database) {

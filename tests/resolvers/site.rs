@@ -1,66 +1,19 @@
 //! An HTTPS host on 127.0.0.1 that answers byte by byte as a test says.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use onceguard::domain::Did;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
+use rcgen::CertificateParams;
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{DEADLINE, did, unique};
-
-/// Whom a certificate is by, and a PEM file that says so.
-pub(crate) struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: TempDir,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        let name = format!("authority {} of a test", unique());
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let issuer = CertifiedIssuer::self_signed(params, key).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
-        Self { issuer, folder }
-    }
-
-    pub(crate) fn file(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
-    }
-
-    fn server_config(&self, params: &CertificateParams) -> ServerConfig {
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap()
-    }
-}
-
-/// A certificate for these names.
-pub(crate) fn certificate(names: &[&str]) -> CertificateParams {
-    let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
-    CertificateParams::new(names).unwrap()
-}
+use crate::support::{Authority, DEADLINE, certificate, did};
 
 /// What a site does with a request, in order; then it closes the connection.
 pub(crate) enum Step {
@@ -131,7 +84,7 @@ impl Site {
         let port = socket.local_addr().unwrap().port();
         let state = Arc::new(State {
             port,
-            tls: TlsAcceptor::from(Arc::new(authority.server_config(certificate))),
+            tls: authority.acceptor(certificate),
             script: Box::new(script),
             connections: AtomicUsize::new(0),
             refuses: AtomicUsize::new(0),

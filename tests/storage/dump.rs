@@ -147,6 +147,7 @@ async fn fill_records(store: &TestStore) {
 async fn fill_webhooks(store: &TestStore) {
     let new = NewWebhook {
         id: Uuid::now_v7(),
+        name: Some("shop".to_owned()),
         url: "https://receiver.example/?a='b".to_owned(),
         types: vec!["*".to_owned(), "test.called".to_owned()],
         signature: WebhookSignature::V1a,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use onceguard::domain::{Cursor, SealedKey, WebhookState};
-use onceguard::storage::{AttemptOutcome, PurgeStep};
+use onceguard::storage::{AttemptOutcome, DeliveryCounts, PurgeStep};
 use rstest::rstest;
 
 use crate::recovery::recover;
@@ -91,6 +91,8 @@ async fn webhooks_of_a_recovered_database_are_paused(
     set(&store, paused, WebhookState::Paused).await;
     set(&store, disabled, WebhookState::Disabled).await;
     recover(&store).await;
+    let counts = store.webhook_counts().await.unwrap();
+    assert_eq!((counts.paused, counts.recovered), (2, 1), "{counts:?}");
     let all = store.webhooks().await.unwrap();
     let of = |id| all.iter().find(|one| one.webhook.id == id).unwrap().webhook.clone();
     assert_eq!(of(sends).state, WebhookState::Paused);
@@ -99,6 +101,7 @@ async fn webhooks_of_a_recovered_database_are_paused(
     assert_eq!(of(disabled).state, WebhookState::Disabled);
     // What comes after the leap is given once it is resumed.
     set(&store, sends, WebhookState::Active).await;
+    assert_eq!(store.webhook_counts().await.unwrap().recovered, 0);
     let ids = publish(&store, "example.a", &["1"]).await;
     hand_all(&store).await;
     assert_eq!(deliveries(&store, sends).await[0].event, ids[0]);
@@ -130,6 +133,7 @@ async fn counts_tell_of_states_and_of_the_oldest_that_waits(
     let store = on.store().await;
     let counts = store.webhook_counts().await.unwrap();
     assert_eq!((counts.active, counts.oldest_pending), (0, Duration::ZERO));
+    assert_eq!(store.delivery_counts().await.unwrap(), DeliveryCounts::default());
     let id = created(&store, &["example.a"]).await.id;
     let paused = created(&store, &["example.a"]).await.id;
     publish(&store, "example.a", &["1"]).await;
@@ -138,11 +142,17 @@ async fn counts_tell_of_states_and_of_the_oldest_that_waits(
     store.pass(minutes(10)).await;
     let counts = store.webhook_counts().await.unwrap();
     assert_eq!((counts.active, counts.paused, counts.disabled), (1, 1, 0));
+    // The test paused it, and no recovery.
+    assert_eq!(counts.recovered, 0);
     assert!(counts.oldest_pending >= minutes(10), "{counts:?}");
-    for webhook in [id, paused] {
+    let both = DeliveryCounts { pending: 2, dead: 0 };
+    assert_eq!(store.delivery_counts().await.unwrap(), both);
+    for (webhook, outcome) in [(id, AttemptOutcome::Delivered), (paused, AttemptOutcome::Dead)] {
         set(&store, webhook, WebhookState::Active).await;
         let due = take(&store, webhook, MANY).await;
-        finish(&store, &due[0], AttemptOutcome::Delivered).await;
+        finish(&store, &due[0], outcome).await;
     }
+    let given_up = DeliveryCounts { pending: 0, dead: 1 };
+    assert_eq!(store.delivery_counts().await.unwrap(), given_up);
     assert_eq!(store.webhook_counts().await.unwrap().oldest_pending, Duration::ZERO);
 }

@@ -22,6 +22,7 @@ pub(crate) const MANY: u32 = 1_000;
 fn a_webhook(types: &[&str]) -> NewWebhook {
     NewWebhook {
         id: Uuid::now_v7(),
+        name: None,
         url: "https://receiver.example/".to_owned(),
         types: types.iter().map(|heard| (*heard).to_owned()).collect(),
         signature: WebhookSignature::V1,
@@ -289,6 +290,40 @@ async fn there_are_no_more_than_may_be_and_what_goes_takes_its_deliveries_along(
     assert!(!store.delete_webhook(last.id, event()).await.unwrap());
     assert_eq!(count().await, i64::from(MAX_WEBHOOKS) - 1);
     created(&store, &["example.a"]).await;
+}
+
+/// Instances of one configuration start together.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_one_webhook_of_a_name(#[values(Sqlite, Postgres)] on: Database) {
+    let store = on.store().await;
+    let other = store.another().await;
+    let make = async |store: &Store, name: &str| {
+        let new = NewWebhook { name: Some(name.to_owned()), ..a_webhook(&["example.a"]) };
+        store.create_webhook(new, an_event("token.created", &"a webhook")).await.unwrap().unwrap()
+    };
+    let (one, two) = tokio::join!(make(&store, "shop"), make(&other, "shop"));
+    assert_eq!(one, two);
+    assert_eq!(one.name.as_deref(), Some("shop"));
+    assert_ne!(make(&store, "other").await.id, one.id);
+    // Those without a name are many.
+    created(&store, &["example.a"]).await;
+    created(&store, &["example.a"]).await;
+    assert_eq!(store.webhooks().await.unwrap().len(), 4);
+    assert_eq!(store.newest_events(9_999).await.unwrap().len(), 4);
+    other.close().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_changed_alone(#[values(Sqlite, Memory, Postgres)] on: Database) {
+    let store = on.store().await;
+    let webhook = created(&store, &["example.a"]).await;
+    let secret = a_sealed_key("k2");
+    let change = WebhookChange { secret: Some(secret.clone()), ..WebhookChange::default() };
+    let event = an_event("token.created", &"a webhook");
+    assert_eq!(store.change_webhook(webhook.id, change, event).await.unwrap(), Some(webhook));
+    assert_eq!(store.webhooks().await.unwrap()[0].secret, secret);
 }
 
 #[rstest]

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Every code, with the statuses that it can come with.
-pub const CODES: [(&str, &[u16]); 52] = [
+pub const CODES: [(&str, &[u16]); 53] = [
     ("invalid_request", &[400]),
     ("unauthenticated", &[401]),
     ("forbidden", &[403]),
@@ -23,6 +23,7 @@ pub const CODES: [(&str, &[u16]); 52] = [
     ("method_not_allowed", &[405]),
     ("nonce_replayed", &[409]),
     ("session_exists", &[409]),
+    ("webhook_configured", &[409]),
     ("session_id_before_restore", &[409]),
     ("issued_before_restore", &[409]),
     ("session_ended", &[401, 403, 410]),

@@ -11,6 +11,7 @@
 
 mod agent;
 mod app;
+mod authority;
 mod builders;
 mod chaos_proxy;
 mod client;
@@ -24,6 +25,7 @@ mod upstream;
 
 pub use agent::{Agent, Message};
 pub use app::{TestApp, start_application};
+pub use authority::{Authority, certificate};
 pub use builders::*;
 pub use chaos_proxy::{ChaosProxy, Cut};
 pub use client::{Answer, CODES, Caller, Request, http_client, send_bytes};

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// What the receiver does with a request that it noted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,7 @@ impl Got {
 }
 
 pub struct Receiver {
+    scheme: &'static str,
     address: SocketAddr,
     shared: Arc<Shared>,
     accepting: JoinHandle<()>,
@@ -56,6 +58,16 @@ struct Shared {
 
 impl Receiver {
     pub async fn start() -> Self {
+        Self::start_over(None).await
+    }
+
+    /// One over TLS.
+    pub async fn start_tls(tls: TlsAcceptor) -> Self {
+        Self::start_over(Some(tls)).await
+    }
+
+    async fn start_over(tls: Option<TlsAcceptor>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answers = Mutex::new(Answers::With(204, ""));
@@ -63,14 +75,30 @@ impl Receiver {
         let all = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&all)));
+                let (all, tls) = (Arc::clone(&all), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, all).await,
+                        // A client that does not trust the certificate breaks off.
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, all).await;
+                            }
+                        }
+                    }
+                });
             }
         });
-        Self { address, shared, accepting }
+        Self { scheme, address, shared, accepting }
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
+    }
+
+    /// The URL with `localhost` for its host.
+    pub fn url_by_name(&self, path: &str) -> String {
+        format!("{}://localhost:{}{path}", self.scheme, self.address.port())
     }
 
     pub fn answers(&self, answers: Answers) {
@@ -94,7 +122,7 @@ impl Drop for Receiver {
 }
 
 /// Serves one connection until its end.
-async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
     let mut buffer = Vec::new();
     while let Some(got) = read(&mut stream, &mut buffer).await {
         shared.got.lock().unwrap().push(got);
@@ -103,7 +131,8 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
             Answers::With(status, lines) => {
                 let empty = if status == 204 { "" } else { "content-length: 0\r\n" };
                 let answer = format!("HTTP/1.1 {status} Test\r\n{empty}{lines}\r\n");
-                if stream.write_all(answer.as_bytes()).await.is_err() {
+                let written = stream.write_all(answer.as_bytes()).await;
+                if written.is_err() || stream.flush().await.is_err() {
                     return;
                 }
             }
@@ -113,7 +142,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Got> {
+async fn read(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Option<Got> {
     loop {
         if let Some((got, length)) = parse(buffer) {
             buffer.drain(..length);

@@ -16,6 +16,7 @@ export const CODES = [
   "nonce_replayed",
   "issued_before_restore",
   "session_exists",
+  "webhook_configured",
   "session_id_before_restore",
   "session_ended",
   "session_expired",

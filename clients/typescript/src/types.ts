@@ -275,6 +275,16 @@ export interface Stats {
     readonly agents: { readonly records: number; readonly bytes: number };
     readonly topKinds: readonly { readonly kind: string; readonly records: number }[];
   };
+  readonly webhooks: {
+    readonly active: number;
+    readonly paused: number;
+    readonly disabled: number;
+    /** Events that are sent, or sent again. */
+    readonly pending: number;
+    /** Events that were given up. */
+    readonly dead: number;
+    readonly oldestPendingSeconds: number;
+  };
   readonly database: {
     readonly bytes: number;
     readonly recoveredAt: string | null;

@@ -26,6 +26,8 @@ export interface WebhookChange {
 /** An endpoint that events are sent to. */
 export interface Webhook {
   readonly id: string;
+  /** The configuration's; `null` if a caller made it. */
+  readonly name: string | null;
   readonly url: string;
   readonly types: readonly string[];
   readonly signature: WebhookSignature;

@@ -6,6 +6,7 @@ mod instance;
 mod machine;
 pub(super) mod settings;
 mod storage;
+mod webhooks;
 
 use clap::Args;
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! Checks that a single key cannot show: the certificate's files, and the hosts that agents can
-//! sign for. `config check` makes them, too. They use neither the network nor the database.
+//! Checks that a single key cannot show: the certificate's files, the hosts that agents can sign for, and
+//! where webhooks send. `config check` makes them, too. They use neither the network nor the database.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -7,6 +7,7 @@ use super::check::{Check, Verdict};
 use crate::cli::{Failure, format, out};
 use crate::clock::Clock;
 use crate::config::{Config, Tls};
+use crate::services::ConfiguredWebhook;
 use crate::tls::Certificate;
 
 /// A certificate that expires sooner is a warning.
@@ -14,7 +15,7 @@ const EXPIRES_SOON: chrono::Duration = chrono::Duration::days(14);
 
 pub(super) fn checks(config: &Config) -> Vec<Check> {
     let certificate = config.server.tls.as_ref().map(certificate);
-    certificate.into_iter().chain([hosts(config)]).collect()
+    certificate.into_iter().chain([hosts(config)]).chain(endpoints(config)).collect()
 }
 
 /// Fails with the failures, and notes the warnings.
@@ -59,6 +60,12 @@ fn certificate(files: &Tls) -> Check {
 /// Its group may read it: certificate managers hand keys over in this way.
 fn others_can_read(files: &Tls) -> bool {
     std::fs::metadata(&files.key).is_ok_and(|key| key.permissions().mode() & 0o007 != 0)
+}
+
+/// `None` when there is nothing to say.
+fn endpoints(config: &Config) -> Option<Check> {
+    let wrong = ConfiguredWebhook::all(&config.webhooks).err()?;
+    Some(Check::fail("webhooks", format!("webhooks.endpoints: {wrong}")))
 }
 
 /// A signed request names the host that it is for, and the service must know that host.

@@ -1,9 +1,11 @@
 //! What serving needs of the database: that it answers, has all migrations, agrees about the time,
-//! was sealed with the configured keys, did not go back in time, and has records that add up.
+//! was sealed with the configured keys, did not go back in time, has records that add up, and sends to
+//! its webhooks.
 
 use std::time::Instant;
 
 use super::check::Check;
+use super::webhooks;
 use crate::app;
 use crate::cli::{database, format};
 use crate::clock::Clock;
@@ -58,6 +60,7 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
         checks.push(sealing(&store, config).await);
         checks.push(past(&store, config).await);
         checks.extend(records(&store).await);
+        checks.extend(webhooks::checks(&store, config).await);
     }
     store.close().await;
     checks

@@ -1,29 +1,30 @@
 //! `onceguard seed`: sample data for a new database. It never touches a database that holds other
 //! data. It can be stopped and run again.
 
+mod event;
 mod set;
+mod webhook;
 
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
 
 use super::{Failure, database, out};
 use crate::config::{Config, Records, Sessions};
 use crate::domain::{
-    Actor, Ask, Did, DidFilter, MAX_PAGE, Metadata, NewDid, NewEvent, NewSession, Opened, OwnType,
-    PageRequest, Precondition, RecordChange, RecordLimits, RecordsChanged, SessionFilter,
-    StateFilter,
+    Ask, DidFilter, MAX_PAGE, Metadata, NewDid, NewSession, Opened, OwnType, PageRequest,
+    Precondition, RecordChange, RecordLimits, RecordsChanged, SessionFilter, StateFilter,
 };
 use crate::services::{Sealer, SealingKeys, admit_keys};
 use crate::storage::{Asked, OnLock, RecordWriter, Store};
 
+use event::event;
 use set::{SampleRecord, Set};
 
 #[derive(Debug, Args)]
 #[command(after_help = "dev: 4 DIDs (3 active, 1 revoked), 3 sessions, 3 nonces, \
     6 records.\n\
-    staging: 50 DIDs (5 revoked), 180 sessions, 1800 nonces, 450 records.\n\n\
+    staging: 50 DIDs (5 revoked), 180 sessions, 1800 nonces, 450 records, 1 webhook (paused).\n\n\
     Anyone can derive the keys of the sample DIDs, so never seed a database that matters.\n\n\
     Example:\n  onceguard migrate up && onceguard seed dev")]
 pub(super) struct Seed {
@@ -53,7 +54,9 @@ impl Seed {
 }
 
 async fn fill(store: &Store, config: &Config, set: &Set) -> Result<(), Failure> {
-    if store.holds_data().await? && !holds_only(store, set).await? {
+    let holds_other = store.holds_data().await? && !holds_only(store, set).await?
+        || sends_other(store, set).await?;
+    if holds_other {
         return Err(Failure::Refused(
             "the database holds other data, and sample data must not be mixed with it; \
              name an empty database with --database-url or --data-dir"
@@ -68,16 +71,21 @@ async fn fill(store: &Store, config: &Config, set: &Set) -> Result<(), Failure> 
     let used = use_nonces(store, set).await?;
     let written = write_records(store, &config.records, set).await?;
     revoke(store, set).await?;
-    if opened == 0 && used == 0 && written == 0 {
+    let sends = match &set.webhook {
+        Some(sample) => webhook::make(store, &sealer, sample).await?,
+        None => false,
+    };
+    if opened == 0 && used == 0 && written == 0 && !sends {
         out::note("the sample data was there already");
     }
     out::line(format!(
-        "{} DIDs ({} revoked), {} sessions, {} nonces, {} records",
+        "{} DIDs ({} revoked), {} sessions, {} nonces, {} records, {} webhooks",
         set.dids.len(),
         set.dids.iter().filter(|did| did.revoked).count(),
         set.sessions.len(),
         set.claims.len(),
-        set.records.len()
+        set.records.len(),
+        usize::from(set.webhook.is_some())
     ))
 }
 
@@ -94,6 +102,12 @@ async fn holds_only(store: &Store, set: &Set) -> Result<bool, Failure> {
     // Each set fits into one page, and a seed begins with its DIDs.
     let whole = dids.next.is_none() && sessions.next.is_none() && owners.next.is_none();
     Ok(ours && whole && !dids.items.is_empty())
+}
+
+/// Whether there is a webhook that this seed did not make.
+async fn sends_other(store: &Store, set: &Set) -> Result<bool, Failure> {
+    let ours = set.webhook.as_ref().map(|sample| sample.id);
+    Ok(store.webhooks().await?.iter().any(|found| Some(found.webhook.id) != ours))
 }
 
 async fn put_dids(store: &Store, set: &Set) -> Result<(), Failure> {
@@ -202,8 +216,4 @@ async fn revoke(store: &Store, set: &Set) -> Result<(), Failure> {
         store.revoke_did(&sample.did, event(OwnType::DidRevoked, &sample.did)).await?;
     }
     Ok(())
-}
-
-fn event(kind: OwnType, did: &Did) -> NewEvent {
-    NewEvent::own(kind, Actor::Operator, did, &json!({ "sample": true }))
 }

@@ -12,6 +12,8 @@ use crate::domain::{
 };
 use crate::signatures::SigningKey;
 
+use super::webhook::SampleWebhook;
+
 /// Everything that one seed puts into a database.
 pub(super) struct Set {
     pub(super) dids: Vec<SampleDid>,
@@ -19,6 +21,7 @@ pub(super) struct Set {
     pub(super) claims: Vec<Claim>,
     /// Those of one owner come one after the other.
     pub(super) records: Vec<SampleRecord>,
+    pub(super) webhook: Option<SampleWebhook>,
 }
 
 pub(super) struct SampleDid {
@@ -59,11 +62,16 @@ impl Set {
     }
 
     /// 50 DIDs, of which every tenth is revoked; 4 sessions for each active DID, with 10 nonces in
-    /// each; 10 records of each active DID.
+    /// each; 10 records of each active DID; a webhook.
     pub(super) fn staging() -> Result<Self, String> {
         let names: Vec<_> = (1..=50).map(|number| format!("agent-{number:02}")).collect();
         let each = Each { sessions: 4, nonces: 10, records: 10 };
-        Self::build("staging", &names, |name| name.ends_with('0'), &each)
+        let webhook = SampleWebhook {
+            id: Uuid::from_u128(u128::from_be_bytes(first(&digest("staging webhook")))),
+            secret: digest("staging webhook secret"),
+        };
+        let built = Self::build("staging", &names, |name| name.ends_with('0'), &each)?;
+        Ok(Self { webhook: Some(webhook), ..built })
     }
 
     /// Every active DID opens sessions with the DIDs after it, uses nonces in each, and has records.
@@ -85,6 +93,7 @@ impl Set {
             sessions: Vec::new(),
             claims: Vec::new(),
             records: Vec::new(),
+            webhook: None,
         };
         for (index, client) in active.iter().enumerate() {
             for server in active.iter().cycle().skip(index + 1).take(each.sessions) {
@@ -182,5 +191,6 @@ mod tests {
         assert_eq!(staging.dids.iter().filter(|did| did.revoked).count(), 5);
         let ids: HashSet<_> = staging.sessions.iter().map(|session| session.id).collect();
         assert_eq!(ids.len(), 180);
+        assert!(dev.webhook.is_none() && staging.webhook.is_some());
     }
 }

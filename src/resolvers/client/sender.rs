@@ -13,6 +13,9 @@ use tokio::time::timeout;
 use url::{Host, Url};
 
 use super::{Failure, Names, USER_AGENT, tls_that_trusts, with_system};
+use crate::authorities;
+use crate::config;
+use crate::resolvers::InvalidResolver;
 
 /// How much of an answer is read, and for how long, so that its connection can be used again.
 const MOST_READ: usize = 16 * 1024;
@@ -25,6 +28,8 @@ const IDLE: Duration = Duration::from_secs(30);
 pub struct Sender {
     names: Arc<Names>,
     allow_private_addresses: bool,
+    /// The authorities that are trusted besides the system's.
+    roots: RootCertStore,
     timeout: Duration,
     connections: usize,
     /// Made on first use, so that a start does not wait for the system's authorities.
@@ -46,16 +51,25 @@ pub struct Unsent(#[from] Failure);
 
 impl Sender {
     /// Without `allow_private_addresses`, it dials public addresses only, and sends only over TLS. It
-    /// keeps at most `connections` idle ones to a host.
-    #[must_use]
-    pub fn new(allow_private_addresses: bool, timeout: Duration, connections: usize) -> Self {
-        Self {
-            names: Arc::new(Names::of_system(allow_private_addresses)),
-            allow_private_addresses,
-            timeout,
-            connections,
+    /// keeps as many idle connections to a host as it may use at the same time.
+    ///
+    /// # Errors
+    /// [`InvalidResolver`] when the file of authorities cannot be used.
+    pub fn new(config: &config::Webhooks) -> Result<Self, InvalidResolver> {
+        let roots = config.ca_file.as_deref().map(|file| {
+            authorities::of_file(file).map_err(|error| InvalidResolver {
+                key: "webhooks.ca_file",
+                message: format!("{}: {error}", file.display()),
+            })
+        });
+        Ok(Self {
+            names: Arc::new(Names::of_system(config.allow_private_addresses)),
+            allow_private_addresses: config.allow_private_addresses,
+            roots: roots.transpose()?.unwrap_or_else(RootCertStore::empty),
+            timeout: config.timeout,
+            connections: usize::try_from(config.max_in_flight_per_endpoint).unwrap_or(usize::MAX),
             http: Arc::default(),
-        }
+        })
     }
 
     /// Sends a body, and waits for the answer's status.
@@ -93,7 +107,7 @@ impl Sender {
 
     async fn client(&self) -> Result<reqwest::Client, Failure> {
         reqwest::Client::builder()
-            .tls_backend_preconfigured(tls_that_trusts(with_system(RootCertStore::empty()).await?)?)
+            .tls_backend_preconfigured(tls_that_trusts(with_system(self.roots.clone()).await?)?)
             .https_only(!self.allow_private_addresses)
             .no_proxy()
             .redirect(redirect::Policy::none())
@@ -141,6 +155,7 @@ mod tests {
     use std::net::{SocketAddr, TcpListener};
 
     use super::*;
+    use crate::config::{Need, Sources};
 
     fn url(text: &str) -> Url {
         text.parse().unwrap()
@@ -149,7 +164,10 @@ mod tests {
     fn of_names(allow: bool, look_up: fn(&str) -> std::io::Result<Vec<SocketAddr>>) -> Sender {
         let may_dial = if allow { |_| true } else { super::super::address::is_global_unicast };
         let names = Arc::new(Names::new(Arc::new(look_up), may_dial));
-        Sender { names, ..Sender::new(allow, Duration::from_secs(5), 1) }
+        let loaded = Sources::default().load(Need::Database).unwrap();
+        let mut config = loaded.config.webhooks;
+        config.allow_private_addresses = allow;
+        Sender { names, ..Sender::new(&config).unwrap() }
     }
 
     async fn why(sender: &Sender, to: &str) -> Failure {

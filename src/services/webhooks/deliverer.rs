@@ -69,20 +69,19 @@ impl Deliverer {
     pub fn new(
         store: Store,
         sealer: Sealer,
+        sender: Sender,
         config: &config::Webhooks,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
         let most = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
-        let per_endpoint = most(config.max_in_flight_per_endpoint);
-        let sender = Sender::new(config.allow_private_addresses, config.timeout, per_endpoint);
         let (sending, done) = unbounded_channel();
         Self {
             store,
             sealer,
             metrics,
             timeout: config.timeout,
-            per_endpoint,
+            per_endpoint: most(config.max_in_flight_per_endpoint),
             in_all: most(config.max_in_flight),
             tools: Tools { sender, clock, done: sending },
             done,

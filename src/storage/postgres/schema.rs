@@ -278,6 +278,7 @@ diesel::table! {
         reason -> Nullable<Text>,
         last_sequence -> Int8,
         created_at -> Timestamptz,
+        name -> Nullable<Text>,
     }
 }
 

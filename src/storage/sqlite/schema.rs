@@ -129,6 +129,7 @@ diesel::table! {
         reason -> Nullable<Text>,
         last_sequence -> BigInt,
         created_at -> BigInt,
+        name -> Nullable<Text>,
     }
 }
 

@@ -10,9 +10,11 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{Keyholder, VERIFY, forged, now, order, reads_here, verify};
-use crate::site::{Authority, Script, Site, answer, json as json_answer, raw};
+use crate::site::{Script, Site, answer, json as json_answer, raw};
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Answer, Caller, Home, Process, TestApp, did, http_client, wait_for};
+use crate::support::{
+    Answer, Authority, Caller, Home, Process, TestApp, did, http_client, wait_for,
+};
 
 /// What the site says of a DID.
 type Says = Box<dyn Fn(&Did) -> Script + Send + Sync>;

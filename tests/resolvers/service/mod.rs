@@ -10,8 +10,7 @@ use onceguard::domain::{Did, DidUrl, KeyType, Timestamp};
 use onceguard::resolvers::did_key;
 use serde_json::{Value, json};
 
-use crate::site::Authority;
-use crate::support::{Agent, Answer, Message, TestApp};
+use crate::support::{Agent, Answer, Authority, Message, TestApp};
 
 const VERIFY: &str = "/v1/verify";
 

@@ -15,9 +15,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::{Keyholder, VERIFY, forged, now, order, reads_here, verify};
-use crate::site::{Authority, Site, json as json_answer};
+use crate::site::{Site, json as json_answer};
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{TestApp, did, wait_for};
+use crate::support::{Authority, TestApp, did, wait_for};
 
 /// What takes a connection, and says nothing, on so many ports of `localhost`.
 async fn silent_ports(count: usize) -> Vec<TcpListener> {

@@ -6,8 +6,8 @@ use onceguard::resolvers::Answer;
 use tokio::sync::Semaphore;
 
 use super::{answer as answer_of, document, found, trusting, unreachable, unusable, with_keys};
-use crate::site::{Authority, Site, Step, answer, json, raw};
-use crate::support::did;
+use crate::site::{Site, Step, answer, json, raw};
+use crate::support::{Authority, did};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_is_read_from_where_its_did_says() {

@@ -8,8 +8,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::{document, found, trusting, trusting_with, unreachable, unusable};
-use crate::site::{Authority, Script, Site, Step, answer, json as json_answer, raw};
-use crate::support::did;
+use crate::site::{Script, Site, Step, answer, json as json_answer, raw};
+use crate::support::{Authority, did};
 
 const SOON: Duration = Duration::from_millis(300);
 

@@ -8,8 +8,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::{document, found, trusting, trusting_with_places, unreachable};
-use crate::site::{Authority, Site, Step, answer, json, within_deadline};
-use crate::support::{a_peer, an_account, did};
+use crate::site::{Site, Step, answer, json, within_deadline};
+use crate::support::{Authority, a_peer, an_account, did};
 
 /// Answers when it is told to.
 async fn held(authority: &Authority, until: &Arc<Semaphore>) -> Site {

@@ -15,8 +15,8 @@ use onceguard::resolvers::{Answer, Resolvers, did_key};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use crate::site::{Authority, within_deadline};
-use crate::support::{a_public_key, an_account};
+use crate::site::within_deadline;
+use crate::support::{Authority, a_public_key, an_account};
 
 /// The default configuration of did:web.
 fn defaults() -> config::Resolvers {

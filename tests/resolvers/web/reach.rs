@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 use super::{defaults, document, found, resolvers, trusting, trusting_with, unreachable, unusable};
-use crate::site::{Authority, Site, certificate, json};
-use crate::support::did;
+use crate::site::{Site, json};
+use crate::support::{Authority, certificate, did};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hosts_that_are_not_on_the_internet_are_not_dialled() {

@@ -19,6 +19,7 @@ Code = Literal[
     "nonce_replayed",
     "issued_before_restore",
     "session_exists",
+    "webhook_configured",
     "session_id_before_restore",
     "session_ended",
     "session_expired",

@@ -271,6 +271,18 @@ class StatsRecords:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StatsWebhooks:
+    active: int
+    paused: int
+    disabled: int
+    #: Events that are sent, or sent again.
+    pending: int
+    #: Events that were given up.
+    dead: int
+    oldest_pending_seconds: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class StatsTable:
     name: str
     bytes: int
@@ -301,6 +313,7 @@ class Stats:
     live_nonces: int
     dids: StatsDids
     records: StatsRecords
+    webhooks: StatsWebhooks
     database: StatsDatabase
     last_backup_at: datetime | None
     top_clients: tuple[StatsClient, ...]

@@ -17,6 +17,8 @@ class Webhook:
     """An endpoint that events are sent to."""
 
     id: str
+    #: The configuration's; ``None`` if a caller made it.
+    name: str | None
     url: str
     #: The types of events that it hears; ``*`` stands for all.
     types: tuple[str, ...]

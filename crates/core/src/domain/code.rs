@@ -48,6 +48,7 @@ codes! {
     NonceReplayed = "nonce_replayed",
     IssuedBeforeRestore = "issued_before_restore",
     SessionExists = "session_exists",
+    WebhookConfigured = "webhook_configured",
     SessionIdBeforeRestore = "session_id_before_restore",
     SessionEnded = "session_ended",
     SessionExpired = "session_expired",

@@ -73,8 +73,8 @@ pub use token::{
 };
 pub use webhook::{
     Delivery, DeliveryState, HeardType, InvalidHeardType, MAX_ATTEMPTS, MAX_RETRY_AFTER_SECONDS,
-    MAX_WEBHOOK_TYPES, MAX_WEBHOOKS, Webhook, WebhookKey, WebhookSignature, WebhookState, hears,
-    retry_after, webhook_body,
+    MAX_WEBHOOK_TYPES, MAX_WEBHOOKS, Webhook, WebhookKey, WebhookSecret, WebhookSignature,
+    WebhookState, hears, retry_after, webhook_body,
 };
 pub use word::{MAX_WORD_LEN, is_word};
 

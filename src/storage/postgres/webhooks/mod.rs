@@ -21,7 +21,7 @@ use crate::domain::{NewEvent, SealedKey, Timestamp, Webhook, WebhookSignature, W
 use crate::storage::Result;
 use crate::storage::readable::readable;
 use crate::storage::webhooks::{
-    NewWebhook, RECOVERED, Replayed, SealedWebhook, WebhookChange, WebhookCounts,
+    DeliveryCounts, NewWebhook, RECOVERED, Replayed, SealedWebhook, WebhookChange, WebhookCounts,
 };
 
 /// Goes back to the event before the first one of that time or later.
@@ -35,11 +35,16 @@ const REWIND: &str = "
 const COUNTS: &str = "
     SELECT count(*) FILTER (WHERE state = 'active') AS active,
         count(*) FILTER (WHERE state = 'paused') AS paused,
+        count(*) FILTER (WHERE state = 'paused' AND reason IS NOT NULL) AS recovered,
         count(*) FILTER (WHERE state = 'disabled') AS disabled,
         coalesce(extract(epoch FROM now() - (
             SELECT min(created_at) FROM webhook_deliveries WHERE state = 'pending'
         )), 0)::bigint AS oldest
     FROM webhooks";
+
+const DELIVERY_COUNTS: &str = "
+    SELECT (SELECT count(*) FROM webhook_deliveries WHERE state = 'pending') AS pending,
+        (SELECT count(*) FROM webhook_deliveries WHERE state = 'dead') AS dead";
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = webhooks, check_for_backend(Pg))]
@@ -53,6 +58,7 @@ pub(super) struct WebhookRow {
     state: String,
     reason: Option<String>,
     created_at: DateTime<Utc>,
+    name: Option<String>,
 }
 
 impl WebhookRow {
@@ -60,6 +66,7 @@ impl WebhookRow {
         let signature = WebhookSignature::parse(&self.signature);
         let webhook = Webhook {
             id: self.id,
+            name: self.name,
             url: self.url,
             types: self.types.into_iter().flatten().collect(),
             signature: signature.ok_or_else(|| unreadable("an unknown kind of signature"))?,
@@ -80,9 +87,19 @@ struct CountsRow {
     #[diesel(sql_type = BigInt)]
     paused: i64,
     #[diesel(sql_type = BigInt)]
+    recovered: i64,
+    #[diesel(sql_type = BigInt)]
     disabled: i64,
     #[diesel(sql_type = BigInt)]
     oldest: i64,
+}
+
+#[derive(QueryableByName)]
+struct DeliveryCountsRow {
+    #[diesel(sql_type = BigInt)]
+    pending: i64,
+    #[diesel(sql_type = BigInt)]
+    dead: i64,
 }
 
 impl PostgresStore {
@@ -96,6 +113,13 @@ impl PostgresStore {
             // The lock of the chain's row: nothing is linked, and no other webhook made, meanwhile.
             let chain = event_chain::table.select(event_chain::sequence).for_update();
             let sequence: i64 = chain.first(c).await?;
+            if let Some(name) = &new.name {
+                let named = webhooks::table.filter(webhooks::name.eq(name)).select(webhooks::id);
+                if let Some(id) = named.first(c).await.optional()? {
+                    confirm(c).await?;
+                    return find(c, id).await;
+                }
+            }
             let there: i64 = webhooks::table.count().get_result(c).await?;
             if there >= i64::from(most) {
                 confirm(c).await?;
@@ -104,6 +128,7 @@ impl PostgresStore {
             diesel::insert_into(webhooks::table)
                 .values((
                     webhooks::id.eq(new.id),
+                    webhooks::name.eq(&new.name),
                     webhooks::url.eq(&new.url),
                     webhooks::types.eq(&new.types),
                     webhooks::signature.eq(new.signature.as_str()),
@@ -153,6 +178,11 @@ impl PostgresStore {
             if let Some(types) = &change.types {
                 diesel::update(webhook).set(webhooks::types.eq(types)).execute(c).await?;
             }
+            if let Some(secret) = &change.secret {
+                let secret =
+                    (webhooks::secret.eq(&secret.ciphertext), webhooks::key_id.eq(&secret.key_id));
+                diesel::update(webhook).set(secret).execute(c).await?;
+            }
             if let Some((state, reason)) = &change.state {
                 let state = (webhooks::state.eq(state.as_str()), webhooks::reason.eq(reason));
                 diesel::update(webhook).set(state).execute(c).await?;
@@ -192,9 +222,18 @@ impl PostgresStore {
             Ok(WebhookCounts {
                 active: unsigned(row.active)?,
                 paused: unsigned(row.paused)?,
+                recovered: unsigned(row.recovered)?,
                 disabled: unsigned(row.disabled)?,
                 oldest_pending: std::time::Duration::from_secs(unsigned(row.oldest.max(0))?),
             })
+        })
+        .await
+    }
+
+    pub async fn delivery_counts(&self) -> Result<DeliveryCounts> {
+        self.read("delivery_counts", async |c| {
+            let row: DeliveryCountsRow = Prepared(sql_query(DELIVERY_COUNTS)).get_result(c).await?;
+            Ok(DeliveryCounts { pending: unsigned(row.pending)?, dead: unsigned(row.dead)? })
         })
         .await
     }

@@ -12,14 +12,14 @@ use uuid::Uuid;
 use super::SqliteStore;
 use super::events::{chain_tip, write};
 use super::schema::{events, webhook_deliveries, webhooks};
-use super::types::{stored, timestamp, unreadable, uuid};
+use super::types::{number, stored, timestamp, unreadable, uuid};
 use crate::domain::{
     DeliveryState, NewEvent, SealedKey, Timestamp, Webhook, WebhookSignature, WebhookState,
 };
 use crate::storage::Result;
 use crate::storage::readable::readable;
 use crate::storage::webhooks::{
-    NewWebhook, RECOVERED, Replayed, SealedWebhook, WebhookChange, WebhookCounts,
+    DeliveryCounts, NewWebhook, RECOVERED, Replayed, SealedWebhook, WebhookChange, WebhookCounts,
 };
 
 #[derive(Queryable, Selectable)]
@@ -34,6 +34,7 @@ struct WebhookRow {
     state: String,
     reason: Option<String>,
     created_at: i64,
+    name: Option<String>,
 }
 
 impl WebhookRow {
@@ -41,6 +42,7 @@ impl WebhookRow {
         let signature = WebhookSignature::parse(&self.signature);
         let webhook = Webhook {
             id: uuid(&self.id)?,
+            name: self.name,
             url: self.url,
             types: types(&self.types)?,
             signature: signature.ok_or_else(|| unreadable("kind of signature"))?,
@@ -98,6 +100,10 @@ impl SqliteStore {
         self.0.read("webhook_counts", counts).await
     }
 
+    pub async fn delivery_counts(&self) -> Result<DeliveryCounts> {
+        self.0.read("delivery_counts", |conn, _| delivery_counts(conn)).await
+    }
+
     pub async fn reseal_webhook(&self, id: Uuid, old: &SealedKey, new: &SealedKey) -> Result<bool> {
         let (old, new) = (old.clone(), new.clone());
         let reseal = move |conn: &mut SqliteConnection, _| {
@@ -121,6 +127,13 @@ fn create(
     most: u32,
     event: &NewEvent,
 ) -> QueryResult<Option<Webhook>> {
+    if let Some(name) = &new.name {
+        let named = webhooks::table.filter(webhooks::name.eq(name)).select(webhooks::id);
+        let named: Option<Vec<u8>> = named.get_result(conn).optional()?;
+        if let Some(id) = named {
+            return find(conn, uuid(&id)?);
+        }
+    }
     let there: i64 = webhooks::table.count().get_result(conn)?;
     if there >= i64::from(most) {
         return Ok(None);
@@ -128,6 +141,7 @@ fn create(
     diesel::insert_into(webhooks::table)
         .values((
             webhooks::id.eq(new.id.as_bytes().as_slice()),
+            webhooks::name.eq(&new.name),
             webhooks::url.eq(&new.url),
             webhooks::types.eq(json_of(&new.types)),
             webhooks::signature.eq(new.signature.as_str()),
@@ -174,6 +188,10 @@ fn apply(
     if let Some(types) = &change.types {
         diesel::update(webhook()).set(webhooks::types.eq(json_of(types))).execute(conn)?;
     }
+    if let Some(secret) = &change.secret {
+        let secret = (webhooks::secret.eq(&secret.ciphertext), webhooks::key_id.eq(&secret.key_id));
+        diesel::update(webhook()).set(secret).execute(conn)?;
+    }
     if let Some((state, reason)) = &change.state {
         let state = (webhooks::state.eq(state.as_str()), webhooks::reason.eq(reason));
         diesel::update(webhook()).set(state).execute(conn)?;
@@ -195,9 +213,11 @@ fn rewind(conn: &mut SqliteConnection, id: Uuid, since: Timestamp) -> QueryResul
 }
 
 fn counts(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<WebhookCounts> {
-    let states: Vec<String> = webhooks::table.select(webhooks::state).load(conn)?;
-    let count =
-        |state: WebhookState| states.iter().filter(|one| *one == state.as_str()).count() as u64;
+    let states: Vec<(String, Option<String>)> =
+        webhooks::table.select((webhooks::state, webhooks::reason)).load(conn)?;
+    let all = |state: WebhookState| states.iter().filter(move |(one, _)| one == state.as_str());
+    let count = |state| all(state).count() as u64;
+    let recovered = all(WebhookState::Paused).filter(|(_, reason)| reason.is_some());
     let pending = webhook_deliveries::state.eq(DeliveryState::Pending.as_str());
     let oldest = webhook_deliveries::table.filter(pending);
     let oldest: Option<i64> =
@@ -206,8 +226,21 @@ fn counts(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<WebhookCou
     Ok(WebhookCounts {
         active: count(WebhookState::Active),
         paused: count(WebhookState::Paused),
+        recovered: recovered.count() as u64,
         disabled: count(WebhookState::Disabled),
         oldest_pending: waits.unwrap_or_default(),
+    })
+}
+
+fn delivery_counts(conn: &mut SqliteConnection) -> QueryResult<DeliveryCounts> {
+    let mut count = |state: DeliveryState| {
+        let of_state =
+            webhook_deliveries::table.filter(webhook_deliveries::state.eq(state.as_str()));
+        number(of_state.count().get_result(conn)?)
+    };
+    Ok(DeliveryCounts {
+        pending: count(DeliveryState::Pending)?,
+        dead: count(DeliveryState::Dead)?,
     })
 }
 

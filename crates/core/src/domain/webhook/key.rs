@@ -18,6 +18,25 @@ words! {
     }
 }
 
+/// A secret as Standard Webhooks writes it: `whsec_…`, here 32 bytes in base64. `Debug` hides it.
+#[derive(Clone)]
+pub struct WebhookSecret(pub Zeroizing<[u8; WebhookKey::LEN]>);
+
+impl WebhookSecret {
+    /// `None` if the text is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = Zeroizing::new(STANDARD.decode(text.strip_prefix("whsec_")?).ok()?);
+        Some(Self(Zeroizing::new(bytes.as_slice().try_into().ok()?)))
+    }
+}
+
+impl std::fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WebhookSecret(…)")
+    }
+}
+
 /// Signs deliveries. It has no `Debug`.
 pub enum WebhookKey {
     Hmac(Zeroizing<[u8; Self::LEN]>),

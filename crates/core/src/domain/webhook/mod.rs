@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 use super::{CallersType, Event, OwnType, Timestamp};
 
-pub use key::{WebhookKey, WebhookSignature};
+pub use key::{WebhookKey, WebhookSecret, WebhookSignature};
 pub use retry::{MAX_ATTEMPTS, MAX_RETRY_AFTER_SECONDS, retry_after};
 
 /// The most webhooks of a database.
@@ -106,6 +106,8 @@ pub fn hears<T: AsRef<str>>(types: &[T], kind: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Webhook {
     pub id: Uuid,
+    /// The configuration's; `None` if a caller made it.
+    pub name: Option<String>,
     pub url: String,
     pub types: Vec<String>,
     pub signature: WebhookSignature,

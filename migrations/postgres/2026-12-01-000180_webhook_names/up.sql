@@ -1,0 +1,3 @@
+-- The name that the configuration gives a webhook.
+ALTER TABLE webhooks ADD COLUMN name text;
+CREATE UNIQUE INDEX webhooks_name ON webhooks (name);

@@ -1,0 +1,2 @@
+DROP INDEX webhooks_name;
+ALTER TABLE webhooks DROP COLUMN name;
