@@ -10,7 +10,7 @@ use crate::services::WebhookUrl;
 use crate::storage::{Result, Store};
 
 /// An event that has waited for longer is a warning.
-const WAITS: Duration = Duration::from_secs(3600);
+const WAITS: Duration = Duration::from_hours(1);
 
 /// One check for each finding.
 pub(super) async fn checks(store: &Store, config: &Config) -> Vec<Check> {

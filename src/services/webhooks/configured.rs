@@ -54,21 +54,20 @@ impl Webhooks {
         for wanted in &*self.configured {
             let mut all = self.store.webhooks().await?.into_iter();
             let named = |one: &SealedWebhook| one.webhook.name.as_ref() == Some(&wanted.name);
-            match all.find(named) {
-                Some(found) => self.conform(found, wanted).await?,
-                None => {
-                    let made = self.make(
-                        Some(wanted.name.clone()),
-                        &wanted.url,
-                        wanted.types.clone(),
-                        WebhookSignature::V1,
-                        &wanted.secret.0,
-                        Actor::Service,
-                    );
-                    if made.await?.is_none() {
-                        return Ok(false);
-                    }
-                }
+            if let Some(found) = all.find(named) {
+                self.conform(found, wanted).await?;
+                continue;
+            }
+            let made = self.make(
+                Some(wanted.name.clone()),
+                &wanted.url,
+                wanted.types.clone(),
+                WebhookSignature::V1,
+                &wanted.secret.0,
+                Actor::Service,
+            );
+            if made.await?.is_none() {
+                return Ok(false);
             }
         }
         Ok(true)
