@@ -156,16 +156,16 @@ impl Door {
                 () = &mut served => break,
                 shown = place.closed() => shown,
             };
-            if shown != Shown::Nothing {
-                break;
+            if shown == Shown::Nothing {
+                // A request may have arrived that this thread did not hear of yet. One turn of the
+                // runtime tells.
+                tokio::select! {
+                    biased;
+                    () = &mut served => break,
+                    () = tokio::task::yield_now() => {}
+                }
             }
-            // A request may have arrived that this thread did not hear of yet. One turn of the
-            // runtime tells.
-            tokio::select! {
-                biased;
-                () = &mut served => break,
-                () = tokio::task::yield_now() => {}
-            }
+            // A credential may have been found good in this very turn: its request is under way.
             if !place.spare(shown) {
                 break;
             }

@@ -160,6 +160,23 @@ mod tests {
         assert!(third.end_request(true) && !third.spare(before), "it was refused");
     }
 
+    #[tokio::test]
+    async fn a_token_that_was_found_good_just_before_the_end_spares_its_connection() {
+        let connections = connections();
+        let open = |last| {
+            let place = silent(&connections, last);
+            place.begin_request();
+            place
+        };
+        let (good, unknown, third, fourth) = (open(1), open(1), open(1), open(1));
+        assert_eq!(closed([&good, &unknown, &third, &fourth]), [true, true, false, false]);
+        let (of_good, of_unknown) = (good.closed().await, unknown.closed().await);
+        assert_eq!((of_good, of_unknown), (Shown::Request, Shown::Request));
+        good.admit();
+        assert!(good.spare(of_good) && !good.is_closed());
+        assert!(!unknown.spare(of_unknown), "its token is not known to be good");
+    }
+
     #[test]
     fn many_peers_share_a_bound() {
         let connections = connections();

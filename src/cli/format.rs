@@ -1,13 +1,8 @@
 //! Values as people write and read them.
 
-use chrono::SecondsFormat;
-
 use crate::domain::{KeyType, Timestamp};
 
-/// RFC 3339 in UTC, with microseconds.
-pub(super) fn time(at: Timestamp) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Micros, true)
-}
+pub(super) use crate::domain::rfc3339 as time;
 
 /// Reads `90s`, `45m`, `12h` or `30d` into seconds.
 pub(super) fn parse_duration(text: &str) -> Result<u32, String> {

@@ -183,9 +183,9 @@ fn print_json(recovered: &Recovered, keys: &[Did]) -> Result<(), Failure> {
     out::json(&json!({
         "generation": recovered.generation,
         "ancestor": recovered.ancestor,
-        "recovered_at": recovered.at,
-        "not_before": recovered.not_before,
-        "ahead_until": recovered.ahead_until,
+        "recovered_at": format::time(recovered.at),
+        "not_before": format::time(recovered.not_before),
+        "ahead_until": recovered.ahead_until.map(format::time),
         "sessions_ended": recovered.sessions_ended,
         "dids_stale": recovered.dids_stale,
         "leases_released": recovered.leases_released,

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::event;
 use crate::config;
-use crate::domain::{Actor, Claim, Code, Did, NewEvent, OwnType, Peer, Scope, Timestamp};
+use crate::domain::{Actor, Claim, Code, Did, NewEvent, OwnType, Peer, Scope, Timestamp, rfc3339};
 use crate::metrics::Metrics;
 use crate::storage::{Store, StoreError};
 
@@ -157,7 +157,7 @@ impl Evidence {
         let data = json!({
             "scope": scope,
             "nonce_sha256": base16ct::lower::encode_string(&digest),
-            "first_used_at": first_used_at,
+            "first_used_at": rfc3339(first_used_at),
         });
         let outcome = match kind {
             OwnType::SignatureReplayed => "signature_replayed",

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::data_dir::{private_file, sync_name};
-use crate::domain::{Did, KeyType, NewDid, OwnType, PublicKey, Timestamp};
+use crate::domain::{Did, KeyType, NewDid, OwnType, PublicKey, Timestamp, rfc3339};
 use crate::metrics::Metrics;
 use crate::storage::{Act, Remembered};
 
@@ -178,8 +178,7 @@ fn line_of(Remembered { at, act }: &Remembered) -> Value {
         Act::RevokeToken(id) => (OwnType::TokenRevoked, id.to_string(), json!({})),
         Act::ReplaceKey(new) => (OwnType::DidStored, new.did.to_string(), key_data(new)),
     };
-    let at = at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-    json!({ "at": at, "type": kind.as_str(), "subject": subject, "data": data })
+    json!({ "at": rfc3339(*at), "type": kind.as_str(), "subject": subject, "data": data })
 }
 
 /// What the log says of a key that was stored.

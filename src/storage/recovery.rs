@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::acts::{Act, Remembered};
 use super::{Result, Store, on};
-use crate::domain::{Actor, Did, Hash, NewEvent, OwnType, Timestamp};
+use crate::domain::{Actor, Did, Hash, NewEvent, OwnType, Timestamp, rfc3339};
 
 /// Of what a recovery did again, its event tells so many. `recover` lists all.
 const TOLD: usize = 50;
@@ -64,8 +64,8 @@ impl Recovered {
         let (sequence, hash) = head;
         let data = json!({
             "ancestor": self.ancestor,
-            "not_before": self.not_before,
-            "ahead_until": self.ahead_until,
+            "not_before": rfc3339(self.not_before),
+            "ahead_until": self.ahead_until.map(rfc3339),
             "sessions": self.sessions_ended,
             "done_again": acts.take(TOLD).collect::<Vec<_>>(),
             "done_again_in_all": self.done_again.len(),

@@ -6,7 +6,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::support::Database::{self, Postgres, Sqlite};
-use crate::support::{Agent, Message, TestApp, hex, wait_for};
+use crate::support::{Agent, DEADLINE, Message, TestApp, hex, wait_for};
 
 async fn of_type(app: &TestApp, kind: &str) -> Vec<Event> {
     let events = app.store().newest_events(500).await.unwrap();
@@ -139,7 +139,8 @@ async fn evidence_that_cannot_be_written_yet_holds_no_answer_up() {
     app.post(&path, &body).await.is(201);
     let raw = app.store().raw();
     raw.execute("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE").await;
-    app.post(&path, &body).await.refused(409, "nonce_replayed");
+    let first = tokio::time::timeout(DEADLINE, app.post(&path, &body));
+    first.await.expect("an answer beside the lock").refused(409, "nonce_replayed");
     let waits = "count(*) FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass \
                  AND mode = 'RowExclusiveLock'";
     wait_for("the evidence to wait for the lock", async || {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::{Failure, database, out};
+use crate::cli::{Failure, database, format, out};
 use crate::config::Config;
 use crate::domain::{Finding, Head, HeadKey, InvalidHead, LogVerifier, SignedHead, VerifiedLog};
 use crate::services::{HEADS_FILE, SealingKeys, notes_of};
@@ -59,7 +59,7 @@ impl Verify {
             let recoveries: Vec<_> = verified
                 .recoveries
                 .iter()
-                .map(|(sequence, at)| json!({ "sequence": sequence, "at": at }))
+                .map(|(sequence, at)| json!({ "sequence": sequence, "at": format::time(*at) }))
                 .collect();
             out::json(&json!({
                 "events": verified.events,

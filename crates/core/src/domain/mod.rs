@@ -24,6 +24,7 @@ mod publication;
 mod record;
 mod search;
 mod session;
+mod timestamp;
 mod token;
 mod webhook;
 mod word;
@@ -68,6 +69,7 @@ pub use session::{
     Session, SessionFilter, SessionId, SessionPatch, SessionState, StateFilter,
     activity_granularity,
 };
+pub use timestamp::{Timestamp, rfc3339};
 pub use token::{
     ApiToken, Binding, InvalidToken, NewToken, TokenHash, TokenScope, TokenScopes, TokenText,
 };
@@ -77,6 +79,3 @@ pub use webhook::{
     WebhookState, hears, retry_after, webhook_body,
 };
 pub use word::{MAX_WORD_LEN, is_word};
-
-/// A moment in UTC, with microseconds (what PostgreSQL stores).
-pub type Timestamp = chrono::DateTime<chrono::Utc>;

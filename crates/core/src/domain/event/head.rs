@@ -3,13 +3,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Hash;
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, rfc3339};
 
 /// What a head's first line begins with.
 const ORIGIN: &str = "onceguard/events/";
@@ -59,7 +59,7 @@ impl Head {
 
     fn text(&self) -> String {
         let (name, hash) = (self.name(), STANDARD.encode(self.hash));
-        let at = self.at.to_rfc3339_opts(SecondsFormat::Micros, true);
+        let at = rfc3339(self.at);
         format!("{name}\n{}\n{hash}\n{at}\n", self.sequence)
     }
 

@@ -32,7 +32,7 @@ mod retry;
 
 use uuid::Uuid;
 
-use super::{CallersType, Event, OwnType, Timestamp};
+use super::{CallersType, Event, OwnType, Timestamp, rfc3339};
 
 pub use key::{WebhookKey, WebhookSecret, WebhookSignature};
 pub use retry::{MAX_ATTEMPTS, MAX_RETRY_AFTER_SECONDS, retry_after};
@@ -154,7 +154,7 @@ pub fn webhook_body(event: &Event) -> Vec<u8> {
     }
     let body = Body {
         r#type: &event.kind,
-        timestamp: event.at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
+        timestamp: rfc3339(event.at),
         data: Attributes {
             id: event.id.to_string(),
             sequence: event.sequence,
