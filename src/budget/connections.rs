@@ -32,6 +32,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::budget::Shown;
 
     fn connections() -> Connections {
         let limits = Limits {
