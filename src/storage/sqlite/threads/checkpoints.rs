@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use diesel::prelude::*;
@@ -26,11 +26,32 @@ const LITTLE: i32 = 512;
 const MUCH: i32 = LONG / 2;
 /// The most passes in a row.
 const MOST_PASSES: u32 = 8;
+/// A reader of an older state, such as a backup, keeps the WAL from restarting. When the WAL has grown
+/// by so many pages (4 MiB), the thread looks whether it has gone. It used to try all the time: a
+/// hundred syncs a second beside those of the claims.
+const AGAIN: i32 = 1024;
 
 /// The writer's side.
 pub(crate) struct Checkpointer {
     waker: SyncSender<()>,
-    caught_up: Arc<AtomicBool>,
+    progress: Arc<Progress>,
+}
+
+/// How far the thread came.
+#[derive(Default)]
+struct Progress {
+    /// Whether it has copied all but little.
+    caught_up: AtomicBool,
+    /// How long the WAL was when a reader kept the thread from copying all of it.
+    held_at: AtomicI32,
+}
+
+impl Progress {
+    fn is(&self, copied: &Copied) {
+        self.caught_up.store(*copied == Copied::AllButLittle, Ordering::Relaxed);
+        let held_at = if let Copied::Held(pages) = copied { *pages } else { 0 };
+        self.held_at.store(held_at, Ordering::Relaxed);
+    }
 }
 
 impl Checkpointer {
@@ -38,14 +59,14 @@ impl Checkpointer {
     pub(crate) fn start(target: &Target, alive: &Arc<watch::Sender<()>>) -> Result<Self> {
         let cannot = |e: std::io::Error| StoreError::Unavailable(format!("cannot open it: {e}"));
         let (waker, woken) = sync_channel::<()>(1);
-        let caught_up = Arc::new(AtomicBool::new(false));
+        let progress = Arc::<Progress>::default();
         let mut conn = target.connect(Role::Checkpointer)?;
         let file = target.file().map_err(cannot)?;
-        let signal = Arc::clone(&caught_up);
+        let signal = Arc::clone(&progress);
         spawn("sqlite-checkpointer", alive, move || {
             while woken.recv().is_ok() {
                 match catch_up(&mut conn, &file) {
-                    Ok(caught_up) => signal.store(caught_up, Ordering::Relaxed),
+                    Ok(copied) => signal.is(&copied),
                     Err(Failure::Copy(error)) => {
                         tracing::warn!(%error, "the WAL could not be copied into the database");
                     }
@@ -53,7 +74,7 @@ impl Checkpointer {
                         // The system may have dropped what it could not write, and reports that
                         // only once. The WAL still has it, must not restart, and is replayed at
                         // the next start of the service.
-                        signal.store(false, Ordering::Relaxed);
+                        signal.is(&Copied::AShortOne);
                         tracing::error!(
                             %error,
                             "the disk did not take the database: mend it, and restart the service"
@@ -63,7 +84,7 @@ impl Checkpointer {
                 }
             }
         })?;
-        Ok(Self { waker, caught_up })
+        Ok(Self { waker, progress })
     }
 
     /// Called between two groups: lets the thread copy a long WAL, and copies its end when little
@@ -71,14 +92,15 @@ impl Checkpointer {
     pub(super) fn look_after(&self, writer: &mut SqliteConnection) -> QueryResult<()> {
         let wal = Wal::look(writer)?;
         if wal.log < LONG {
-            self.caught_up.store(false, Ordering::Relaxed);
+            self.progress.is(&Copied::AShortOne);
             return Ok(());
         }
         let enough = if wal.log < 2 * LONG { LITTLE } else { MUCH };
-        if self.caught_up.load(Ordering::Relaxed) && wal.left() <= enough {
+        let Progress { caught_up, held_at } = &*self.progress;
+        if caught_up.load(Ordering::Relaxed) && wal.left() <= enough {
             // Again after the next group, until the WAL has restarted.
             Wal::copy(writer)?;
-        } else {
+        } else if wal.log - held_at.load(Ordering::Relaxed) >= AGAIN {
             // An error means that the thread is at work already, or has ended. If it has ended, the
             // writer's automatic checkpoint copies in the end.
             let _ = self.waker.try_send(());
@@ -88,7 +110,7 @@ impl Checkpointer {
 
     /// Whether to call [`Self::look_after`] after the next group, even after a small one.
     pub(super) fn is_about_to_start_anew(&self) -> bool {
-        self.caught_up.load(Ordering::Relaxed)
+        self.progress.caught_up.load(Ordering::Relaxed)
     }
 }
 
@@ -97,22 +119,35 @@ enum Failure {
     Sync(std::io::Error),
 }
 
-/// Copies the WAL. If it is long, repeats that until little was written meanwhile, and returns
-/// `true`.
-fn catch_up(conn: &mut SqliteConnection, file: &File) -> std::result::Result<bool, Failure> {
-    let mut before = 0;
+/// What was copied of the WAL.
+#[derive(Debug, PartialEq, Eq)]
+enum Copied {
+    /// It is not long.
+    AShortOne,
+    /// What is left was written meanwhile.
+    AllButLittle,
+    /// What a reader of an older state let be copied. The WAL has so many pages.
+    Held(i32),
+}
+
+/// Copies the WAL. If it is long, repeats that until little was written meanwhile.
+fn catch_up(conn: &mut SqliteConnection, file: &File) -> std::result::Result<Copied, Failure> {
+    let mut before = Wal { log: 0, checkpointed: 0 };
     for _ in 0..MOST_PASSES {
         let wal = Wal::copy(conn).map_err(Failure::Copy)?;
+        if wal.log >= LONG && wal.checkpointed == before.checkpointed && wal.left() > LITTLE {
+            return Ok(Copied::Held(wal.log));
+        }
         file.sync_data().map_err(Failure::Sync)?;
         if wal.log < LONG {
-            return Ok(false);
+            return Ok(Copied::AShortOne);
         }
-        if wal.log - before <= LITTLE {
+        if wal.log - before.log <= LITTLE {
             break;
         }
-        before = wal.log;
+        before = wal;
     }
-    Ok(true)
+    Ok(Copied::AllButLittle)
 }
 
 /// Pages in the WAL. Both numbers are -1 when another connection was copying.
@@ -147,5 +182,48 @@ impl Wal {
 
     const fn left(&self) -> i32 {
         self.log - self.checkpointed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::connection::SimpleConnection as _;
+
+    use super::*;
+    use crate::config::SqliteLocation;
+
+    const FILL: &str = "
+        WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+        INSERT INTO t SELECT randomblob(4000) FROM n";
+
+    #[test]
+    fn a_wal_that_a_reader_holds_is_left_alone_until_it_has_grown() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = SqliteLocation::File(folder.path().join("test.db"));
+        let target = Target::prepare(&location).unwrap();
+        let connect = |role| target.connect(role).unwrap();
+        let (mut writer, mut reader) = (connect(Role::Writer), connect(Role::Reader));
+        let (mut conn, file) = (connect(Role::Checkpointer), target.file().unwrap());
+        writer.batch_execute("CREATE TABLE t (page)").unwrap();
+        reader.batch_execute("BEGIN; SELECT count(*) FROM t").unwrap();
+        writer.batch_execute(FILL).unwrap();
+
+        let Ok(Copied::Held(pages)) = catch_up(&mut conn, &file) else { panic!("it is held") };
+        assert!(pages >= LONG, "{pages}");
+        let (waker, woken) = sync_channel(1);
+        let checkpointer = Checkpointer { waker, progress: Arc::default() };
+        checkpointer.progress.is(&Copied::Held(pages));
+        checkpointer.look_after(&mut writer).unwrap();
+        assert!(woken.try_recv().is_err(), "it was held a moment ago");
+        checkpointer.progress.is(&Copied::Held(pages - AGAIN));
+        checkpointer.look_after(&mut writer).unwrap();
+        assert!(woken.try_recv().is_ok(), "the reader may have gone");
+
+        reader.batch_execute("COMMIT").unwrap();
+        assert!(matches!(catch_up(&mut conn, &file), Ok(Copied::AllButLittle)));
+        checkpointer.progress.is(&Copied::AllButLittle);
+        checkpointer.look_after(&mut writer).unwrap();
+        writer.batch_execute("INSERT INTO t VALUES (0)").unwrap();
+        assert!(Wal::look(&mut writer).unwrap().log < LONG, "it has restarted");
     }
 }
