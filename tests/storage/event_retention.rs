@@ -255,7 +255,7 @@ async fn an_event_that_another_hand_changed_is_not_emptied(
     assert_eq!((again.events_emptied, told(&store).await.len()), (0, 1));
 }
 
-/// Whatever comes in which order: the log is whole, and an event that another hand empties is found.
+/// In any order of erasures, purges and cuts: the log is whole, and an event that another hand empties is found.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn erasures_purges_and_cuts_in_any_order_leave_a_whole_log(

@@ -41,7 +41,7 @@ const IDLE_SESSION_CONNECTIONS: u32 = 2;
 const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Batches run few statements, each prepared once, on tables that grow from nothing to millions
-/// of rows between two runs of ANALYZE. Whatever the statistics say, each row must be reached
+/// of rows between two runs of ANALYZE. Also with old statistics, each row must be reached
 /// through an index, in a plan that is made once: a sequential scan, or a join that reads a
 /// whole table, would be right for an empty table and ruinous later.
 const BATCH_PLANNER: [(&str, &str); 6] = [
@@ -58,7 +58,7 @@ const BATCH_PLANNER: [(&str, &str); 6] = [
 pub struct PostgresStore {
     /// `None` once the store is closed.
     pools: Arc<RwLock<Option<Arc<Pools>>>>,
-    /// Says when the pools and whoever listens are gone.
+    /// Says when the pools and the listener are gone.
     pub(super) open: TaskTracker,
     /// Tells those who listen to end.
     pub(super) closing: CancellationToken,

@@ -21,7 +21,7 @@ pub struct DidRecord {
     pub version: Option<u64>,
     /// When the resolver was asked, or the key stored.
     pub fetched_at: Option<Timestamp>,
-    /// Until when it may be used without asking again; `None` when there is nobody to ask.
+    /// Until when it may be used without asking again; `None` when the DID has no home to ask.
     pub stale_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

@@ -24,9 +24,9 @@ enum Obstacle {
     Passing,
     /// The server takes writes again, or another one does, at this address.
     ReadOnly(&'static str),
-    /// Somebody changes a certificate, a password, …
+    /// An operator changes a certificate, a password, …
     Lasting,
-    /// Somebody changes the database or its role.
+    /// An operator changes the database or its role.
     Unsuitable,
     /// The database is recovered, or the address leads to the one that was served.
     WentBack,
