@@ -256,3 +256,80 @@ impl AsyncWrite for Connection {
         self.io.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::config::{Limits, Need, Sources};
+    use crate::domain::Peer;
+    use crate::metrics::Metrics;
+
+    /// What came over a connection by the time that another one needed its place.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Came {
+        Nothing,
+        /// A request, of which its thread hears in the next turn.
+        Request,
+        /// A request whose token was found good in this very turn.
+        Token,
+    }
+
+    /// What a client reads whose place another one needs.
+    async fn read_by_client(came: Came) -> String {
+        let one = Limits { stranger_connections: 1, ..Limits::for_tests() };
+        let connections = Connections::new(one, Arc::new(Metrics::new().unwrap()));
+        let config = Arc::new(Sources::default().load(Need::Database).unwrap().config);
+        let door = Door { connections: connections.clone(), tls: None, config };
+        type Opened = (Connection, Protocol, Option<SocketAddr>);
+        let http = fn_service::<_, _, _, _, _, ()>(move |(mut connection, _, address): Opened| {
+            let connections = connections.clone();
+            async move {
+                let place = Rc::clone(&connection.place);
+                let peer = address.map(|address| Peer::of_address(address.ip()));
+                let other = connections.open(peer).unwrap();
+                for place in [&*place, &other] {
+                    place.count();
+                    if came == Came::Token {
+                        place.begin_request();
+                    }
+                }
+                assert!(place.closed().now_or_never().is_some(), "the other one needs its place");
+                match came {
+                    Came::Nothing => {}
+                    Came::Request => {
+                        tokio::task::yield_now().await;
+                        place.begin_request();
+                        place.admit();
+                    }
+                    Came::Token => place.admit(),
+                }
+                // The request waits for the database.
+                for _ in 0..3 {
+                    tokio::task::yield_now().await;
+                }
+                connection.io.write_all(b"answer").await
+            }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let mut read = String::new();
+        let mut client = client.unwrap();
+        let (served, _) = tokio::join!(
+            door.serve(accepted.unwrap().0, Rc::new(http)),
+            client.read_to_string(&mut read),
+        );
+        assert_eq!(served, Ok(()));
+        read
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_place_is_needed_ends_unless_a_request_came_just_then() {
+        assert_eq!(read_by_client(Came::Nothing).await, "");
+        assert_eq!(read_by_client(Came::Request).await, "answer");
+        assert_eq!(read_by_client(Came::Token).await, "answer");
+    }
+}

@@ -90,7 +90,7 @@ impl WebhookEndpoint {
             reader.optional(&key("types"), Show::Plain, types, |types| types.clone().into());
         let secret = |given: &Given| {
             let secret = given.text().and_then(WebhookSecret::parse);
-            secret.ok_or_else(|| "must be whsec_ and 32 bytes in base64".to_owned())
+            secret.ok_or_else(|| "must be whsec_ or whsk_, and 32 bytes in base64".to_owned())
         };
         let secret = reader.optional(&key("secret"), Show::Secret, secret, |_| MASK.into());
         for (missing, of) in

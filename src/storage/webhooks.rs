@@ -41,7 +41,8 @@ pub struct SealedWebhook {
 pub struct WebhookChange {
     pub url: Option<String>,
     pub types: Option<Vec<String>>,
-    pub secret: Option<SealedKey>,
+    /// A secret, and what is signed with it.
+    pub secret: Option<(WebhookSignature, SealedKey)>,
     /// A state, and why.
     pub state: Option<(WebhookState, Option<String>)>,
 }

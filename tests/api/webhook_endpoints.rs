@@ -2,16 +2,17 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::SigningKey;
 use onceguard::app::StartError;
 use onceguard::config::{Config, WebhookEndpoint};
-use onceguard::domain::WebhookSecret;
+use onceguard::domain::{WebhookSecret, WebhookSignature};
 use rstest::rstest;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::support::Database::{self, Postgres, Sqlite};
 use crate::support::{Got, Receiver, TestApp, start_application};
-use crate::webhook_sending::{delivery, got, hmac, publish_one, signed};
+use crate::webhook_sending::{delivery, got, hmac, is_verified_by, publish_one, signed};
 use crate::webhooks::PATH;
 
 fn endpoint(name: &str, url: &str, secret: [u8; 32]) -> WebhookEndpoint {
@@ -19,7 +20,7 @@ fn endpoint(name: &str, url: &str, secret: [u8; 32]) -> WebhookEndpoint {
         name: name.to_owned(),
         url: url.to_owned().into(),
         types: vec!["example.a".to_owned()],
-        secret: WebhookSecret(Zeroizing::new(secret)),
+        secret: WebhookSecret { signature: WebhookSignature::V1, bytes: Zeroizing::new(secret) },
     }
 }
 
@@ -80,6 +81,16 @@ async fn the_configuration_names_webhooks(#[values(Sqlite, Postgres)] on: Databa
     let second = got(&receiver, 2).await.remove(1);
     assert_eq!(second.head, "POST /b HTTP/1.1");
     assert!(is_signed_with(&second, [2; 32]), "{second:?}");
+
+    // Its secret becomes a private key.
+    let bytes = Zeroizing::new([3; 32]);
+    let secret = WebhookSecret { signature: WebhookSignature::V1a, bytes };
+    let other = WebhookEndpoint { secret, ..endpoint("shop", &receiver.url("/c"), [2; 32]) };
+    app.restart_with(named(vec![other])).await;
+    assert_eq!(list(&app).await[0]["signature"], "v1a");
+    publish_one(&app).await;
+    let third = got(&receiver, 3).await.remove(2);
+    assert!(is_verified_by(&third, &SigningKey::from_bytes(&[3; 32]).verifying_key()), "{third:?}");
     let log = app.get("/v1/events?type=onceguard.webhook.changed").await.is(200).text();
     assert!(!log.contains(&receiver.url("/b")) && !log.contains("whsec"), "{log}");
 }

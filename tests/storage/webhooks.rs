@@ -320,9 +320,12 @@ async fn a_secret_is_changed_alone(#[values(Sqlite, Memory, Postgres)] on: Datab
     let store = on.store().await;
     let webhook = created(&store, &["example.a"]).await;
     let secret = a_sealed_key("k2");
-    let change = WebhookChange { secret: Some(secret.clone()), ..WebhookChange::default() };
+    let with_secret = (WebhookSignature::V1a, secret.clone());
+    let change = WebhookChange { secret: Some(with_secret), ..WebhookChange::default() };
     let event = an_event("token.created", &"a webhook");
-    assert_eq!(store.change_webhook(webhook.id, change, event).await.unwrap(), Some(webhook));
+    let changed = Webhook { signature: WebhookSignature::V1a, ..webhook.clone() };
+    assert_ne!(changed, webhook);
+    assert_eq!(store.change_webhook(webhook.id, change, event).await.unwrap(), Some(changed));
     assert_eq!(store.webhooks().await.unwrap()[0].secret, secret);
 }
 

@@ -26,7 +26,7 @@ fn endpoints_have_names_and_hide_their_secrets() {
     assert_eq!((endpoints[0].name.as_str(), endpoints[1].name.as_str()), ("b-2", "shop"));
     assert_eq!(endpoints[1].url.expose_secret(), "https://a.example/s3cret");
     assert_eq!(endpoints[1].types, ["a.b", "*"]);
-    assert_eq!(*endpoints[1].secret.0, [7; 32]);
+    assert_eq!(*endpoints[1].secret.bytes, [7; 32]);
     for key in ["url", "secret"] {
         assert_eq!(setting(&loaded, &format!("webhooks.endpoints.shop.{key}")).value, "***");
     }
@@ -41,7 +41,7 @@ fn a_secret_may_come_from_the_environment() {
     let variable = "ONCEGUARD_WEBHOOKS__ENDPOINTS__SHOP__SECRET";
     let sources = Sources::default().file(Some(file.path().to_owned()));
     let loaded = sources.environment([(variable, SECRET)]).load(Need::Everything).unwrap();
-    assert_eq!(*loaded.config.webhooks.endpoints[0].secret.0, [7; 32]);
+    assert_eq!(*loaded.config.webhooks.endpoints[0].secret.bytes, [7; 32]);
     let origin = &setting(&loaded, "webhooks.endpoints.shop.secret").origin;
     assert_eq!(*origin, Origin::Environment(variable.to_owned()));
 }

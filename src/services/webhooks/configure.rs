@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::configured::ConfiguredWebhook;
 use super::{Webhooks, event};
-use crate::domain::{Actor, OwnType, Webhook, WebhookSignature};
+use crate::domain::{Actor, OwnType, Webhook};
 use crate::services::ServiceError;
 use crate::storage::{SealedWebhook, WebhookChange};
 
@@ -24,8 +24,8 @@ impl Webhooks {
                 Some(wanted.name.clone()),
                 &wanted.url,
                 wanted.types.clone(),
-                WebhookSignature::V1,
-                &wanted.secret.0,
+                wanted.secret.signature,
+                &wanted.secret.bytes,
                 Actor::Service,
             );
             if made.await?.is_none() {
@@ -40,18 +40,19 @@ impl Webhooks {
         found: SealedWebhook,
         wanted: &ConfiguredWebhook,
     ) -> Result<(), ServiceError> {
-        let SealedWebhook { webhook: Webhook { id, url, types, .. }, secret } = found;
+        let SealedWebhook { webhook: Webhook { id, url, types, signature, .. }, secret } = found;
         // What cannot be opened is replaced.
         let opened = self.sealer.open_webhook(&secret, id).ok();
-        let has_secret =
-            opened.is_some_and(|opened| opened.as_slice() == wanted.secret.0.as_slice());
+        let has_secret = signature == wanted.secret.signature
+            && opened.is_some_and(|opened| opened.as_slice() == wanted.secret.bytes.as_slice());
         let change = WebhookChange {
             url: (url != wanted.url.as_str()).then(|| wanted.url.as_str().to_owned()),
             types: (types != wanted.types).then(|| wanted.types.clone()),
             secret: if has_secret {
                 None
             } else {
-                Some(self.sealer.seal_webhook(&*wanted.secret.0, id)?)
+                let sealed = self.sealer.seal_webhook(&*wanted.secret.bytes, id)?;
+                Some((wanted.secret.signature, sealed))
             },
             state: None,
         };

@@ -178,9 +178,12 @@ impl PostgresStore {
             if let Some(types) = &change.types {
                 diesel::update(webhook).set(webhooks::types.eq(types)).execute(c).await?;
             }
-            if let Some(secret) = &change.secret {
-                let secret =
-                    (webhooks::secret.eq(&secret.ciphertext), webhooks::key_id.eq(&secret.key_id));
+            if let Some((signature, secret)) = &change.secret {
+                let secret = (
+                    webhooks::signature.eq(signature.as_str()),
+                    webhooks::secret.eq(&secret.ciphertext),
+                    webhooks::key_id.eq(&secret.key_id),
+                );
                 diesel::update(webhook).set(secret).execute(c).await?;
             }
             if let Some((state, reason)) = &change.state {

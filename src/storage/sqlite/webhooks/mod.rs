@@ -188,8 +188,12 @@ fn apply(
     if let Some(types) = &change.types {
         diesel::update(webhook()).set(webhooks::types.eq(json_of(types))).execute(conn)?;
     }
-    if let Some(secret) = &change.secret {
-        let secret = (webhooks::secret.eq(&secret.ciphertext), webhooks::key_id.eq(&secret.key_id));
+    if let Some((signature, secret)) = &change.secret {
+        let secret = (
+            webhooks::signature.eq(signature.as_str()),
+            webhooks::secret.eq(&secret.ciphertext),
+            webhooks::key_id.eq(&secret.key_id),
+        );
         diesel::update(webhook()).set(secret).execute(conn)?;
     }
     if let Some((state, reason)) = &change.state {

@@ -18,16 +18,26 @@ words! {
     }
 }
 
-/// A secret as Standard Webhooks writes it: `whsec_…`, here 32 bytes in base64. `Debug` hides it.
+/// A secret as Standard Webhooks writes it, here of 32 bytes: `whsec_…` for HMAC-SHA256, `whsk_…` for
+/// Ed25519 (RFC 8032's private key). `Debug` hides it.
 #[derive(Clone)]
-pub struct WebhookSecret(pub Zeroizing<[u8; WebhookKey::LEN]>);
+pub struct WebhookSecret {
+    pub signature: WebhookSignature,
+    pub bytes: Zeroizing<[u8; WebhookKey::LEN]>,
+}
 
 impl WebhookSecret {
     /// `None` if the text is none.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes = Zeroizing::new(STANDARD.decode(text.strip_prefix("whsec_")?).ok()?);
-        Some(Self(Zeroizing::new(bytes.as_slice().try_into().ok()?)))
+        let (prefix, encoded) = text.split_once('_')?;
+        let signature = match prefix {
+            "whsec" => WebhookSignature::V1,
+            "whsk" => WebhookSignature::V1a,
+            _ => return None,
+        };
+        let bytes = Zeroizing::new(STANDARD.decode(encoded).ok()?);
+        Some(Self { signature, bytes: Zeroizing::new(bytes.as_slice().try_into().ok()?) })
     }
 }
 
@@ -90,6 +100,21 @@ mod tests {
     use super::*;
 
     const ID: &str = "0198f2a4-5b1e-7c3a-9d42-6f0e8b7a1c55";
+
+    #[test]
+    fn a_secrets_prefix_says_how_it_signs() {
+        let bytes = STANDARD.encode([7; 32]);
+        for (prefix, signature) in
+            [("whsec_", WebhookSignature::V1), ("whsk_", WebhookSignature::V1a)]
+        {
+            let secret = WebhookSecret::parse(&format!("{prefix}{bytes}")).unwrap();
+            assert_eq!((secret.signature, *secret.bytes), (signature, [7; 32]));
+            assert!(!format!("{secret:?}").contains("7, 7"));
+        }
+        for other in [format!("whpk_{bytes}"), bytes, "whsk_BwcHBw==".to_owned()] {
+            assert!(WebhookSecret::parse(&other).is_none(), "{other}");
+        }
+    }
 
     /// Computed by Python's `hmac`.
     #[test]
