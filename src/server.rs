@@ -264,8 +264,8 @@ mod tests {
 
     use super::*;
     use crate::config::{Limits, Need, Sources};
-    use crate::domain::Peer;
-    use crate::metrics::Metrics;
+
+    type Opened = (Connection, Protocol, Option<SocketAddr>);
 
     /// What came over a connection by the time that another one needed its place.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,15 +280,15 @@ mod tests {
     /// What a client reads whose place another one needs.
     async fn read_by_client(came: Came) -> String {
         let one = Limits { stranger_connections: 1, ..Limits::for_tests() };
-        let connections = Connections::new(one, Arc::new(Metrics::new().unwrap()));
+        let connections = Connections::for_tests(one);
         let config = Arc::new(Sources::default().load(Need::Database).unwrap().config);
-        let door = Door { connections: connections.clone(), tls: None, config };
-        type Opened = (Connection, Protocol, Option<SocketAddr>);
+        let door =
+            Door { connections: connections.clone(), tls: None, config: Arc::clone(&config) };
         let http = fn_service::<_, _, _, _, _, ()>(move |(mut connection, _, address): Opened| {
-            let connections = connections.clone();
+            let (connections, config) = (connections.clone(), Arc::clone(&config));
             async move {
                 let place = Rc::clone(&connection.place);
-                let peer = address.map(|address| Peer::of_address(address.ip()));
+                let peer = config.server.peer_of_connection(address.unwrap().ip());
                 let other = connections.open(peer).unwrap();
                 for place in [&*place, &other] {
                     place.count();

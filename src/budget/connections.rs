@@ -19,6 +19,11 @@ impl Connections {
         Self(Arc::new(Registry::new(limits, metrics)))
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests(limits: Limits) -> Self {
+        Self::new(limits, Arc::new(Metrics::new().unwrap()))
+    }
+
     /// A place for a new connection. A trusted proxy's connection has no peer, because it carries
     /// many. `None` when there is no place, and no stranger's connection to close instead.
     #[must_use]
@@ -43,7 +48,7 @@ mod tests {
             handshakes_per_peer: 1,
             ..Limits::for_tests()
         };
-        Connections::new(limits, Arc::new(Metrics::new().unwrap()))
+        Connections::for_tests(limits)
     }
 
     fn peer(last: u8) -> Peer {
