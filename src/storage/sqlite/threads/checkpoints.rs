@@ -154,7 +154,7 @@ fn catch_up(conn: &mut SqliteConnection, file: &File) -> std::result::Result<Cop
 #[derive(QueryableByName)]
 pub(super) struct Wal {
     #[diesel(sql_type = Integer)]
-    pub(crate) log: i32,
+    log: i32,
     /// How many of these pages are in the database, too.
     #[diesel(sql_type = Integer)]
     checkpointed: i32,
@@ -175,9 +175,14 @@ impl Wal {
         diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(conn)
     }
 
+    /// How many pages it has; `None` when another connection was copying.
+    pub(super) fn pages(&self) -> Option<i32> {
+        (0 <= self.log).then_some(self.log)
+    }
+
     /// Whether the first `pages` of the WAL are in the database; also when it has restarted since.
-    pub(super) const fn is_copied(&self, pages: i32) -> bool {
-        0 <= pages && 0 <= self.log && (pages <= self.checkpointed || self.log < pages)
+    pub(super) fn is_copied(&self, pages: i32) -> bool {
+        self.pages().is_some_and(|now| pages <= self.checkpointed || now < pages)
     }
 
     const fn left(&self) -> i32 {

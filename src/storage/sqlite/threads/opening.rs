@@ -32,16 +32,20 @@ pub(super) fn make_durable(target: &Target, conn: &mut SqliteConnection) -> Resu
     };
     // Copies beside the other users of the file, so that no process waits for this one.
     let began = Instant::now();
-    let mut wal = Wal::copy(conn).map_err(failed)?;
-    let found = wal.log;
-    while !wal.is_copied(found) {
+    let mut found = None;
+    loop {
+        let wal = Wal::copy(conn).map_err(failed)?;
+        // While another process copies, it is not known how long the WAL is.
+        found = found.or(wal.pages());
+        if found.is_some_and(|pages| wal.is_copied(pages)) {
+            break;
+        }
         if began.elapsed() > BUSY_TIMEOUT {
             return Err(StoreError::Unavailable(
                 "another process reads from the database, or copies its WAL; try again".into(),
             ));
         }
         sleep(PAUSE);
-        wal = Wal::copy(conn).map_err(failed)?;
     }
     // SQLite itself has synced it only if it copied the whole WAL at once.
     target.file().map_err(cannot)?.sync_data().map_err(cannot)?;
@@ -62,6 +66,7 @@ pub(super) fn make_durable(target: &Target, conn: &mut SqliteConnection) -> Resu
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::thread;
 
     use diesel::sql_types::BigInt;
 
@@ -125,5 +130,29 @@ mod tests {
         // It still waits for others, as it did before.
         conn.batch_execute("INSERT INTO t VALUES (3)").unwrap();
         assert_eq!(rows(&mut reader), 2);
+    }
+
+    #[test]
+    fn it_waits_for_a_process_that_is_copying_already() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut reader = with_a_wal(folder.path());
+        reader.batch_execute("BEGIN").unwrap();
+        assert_eq!(rows(&mut reader), 2);
+        let connect = || target(folder.path()).connect(Role::Writer).unwrap();
+        let (mut emptying, mut looking, mut opening) = (connect(), connect(), connect());
+        // Copies, and then waits for the reader; again when the look had hindered it.
+        let emptied =
+            thread::spawn(move || while Wal::empty(&mut emptying).unwrap().pages().is_none() {});
+        while Wal::copy(&mut looking).unwrap().pages().is_some() {
+            assert!(!emptied.is_finished(), "the reader holds it up");
+            sleep(PAUSE);
+        }
+        let target_beside = target(folder.path());
+        let made = thread::spawn(move || make_durable(&target_beside, &mut opening));
+        // By now it has found that another one copies.
+        sleep(20 * PAUSE);
+        reader.batch_execute("COMMIT").unwrap();
+        made.join().unwrap().unwrap();
+        emptied.join().unwrap();
     }
 }
