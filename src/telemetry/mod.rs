@@ -22,7 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry};
 
 use self::admit::Admit;
-use self::line::{Style, WithOrigin};
+use self::line::{Human, Json};
 use self::output::Output;
 use crate::config::{Log, LogFormat};
 use crate::metrics::{LogLinesDropped, Metrics};
@@ -47,24 +47,18 @@ pub fn init(config: &Log, filter: &str, metrics: &Metrics) -> Result<(), String>
     let dropped = metrics.log_lines_dropped.clone();
     let stderr = start_stderr(dropped).map_err(|error| format!("standard error: {error}"))?;
     let on_terminal = io::stderr().is_terminal();
-    let style = match config.format {
-        LogFormat::Auto if on_terminal => Style::Human,
-        LogFormat::Auto | LogFormat::Json => Style::Json,
-        LogFormat::Human => Style::Human,
+    let for_people = match config.format {
+        LogFormat::Auto => on_terminal,
+        LogFormat::Human => true,
+        LogFormat::Json => false,
     };
-    // The default timer writes RFC 3339 in UTC. Errors of logging itself would be printed, and that
-    // panics when printing fails.
+    // Errors of logging itself would be printed, and that panics when printing fails.
     let layer = fmt::layer::<Registry>().with_writer(stderr).log_internal_errors(false);
-    let lines = match style {
-        Style::Human => {
-            let colours = has_colours(on_terminal, env::var_os("NO_COLOR").as_deref());
-            let inner = format::format().with_ansi(colours);
-            layer.event_format(WithOrigin { inner, style }).boxed()
-        }
-        Style::Json => {
-            let inner = format::format().json().flatten_event(true).with_span_list(false);
-            layer.json().event_format(WithOrigin { inner, style }).boxed()
-        }
+    let lines = if for_people {
+        let colours = has_colours(on_terminal, env::var_os("NO_COLOR").as_deref());
+        layer.event_format(Human(format::format().with_ansi(colours))).boxed()
+    } else {
+        layer.event_format(Json).boxed()
     };
     let admit = Admit::new(filter, config.stranger_lines_per_second, metrics);
     tracing_subscriber::registry()

@@ -40,7 +40,7 @@ impl Log {
                 LISTENING.load(Ordering::SeqCst)
                     && !of_client.iter().any(|target| metadata.target().starts_with(target))
             });
-            let layer = tracing_subscriber::fmt::layer().json().with_writer(log.clone());
+            let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(log.clone());
             let layer = layer.with_filter(filter);
             tracing_subscriber::registry().with(layer).try_init().unwrap();
             log
