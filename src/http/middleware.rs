@@ -96,23 +96,28 @@ where
     type Future = Ready<Result<Self::Transform, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        let series = Rc::new(Series::new(Arc::clone(&self.metrics)));
-        ready(Ok(Observed {
-            service,
-            series,
+        let around = Around {
+            series: Series::new(Arc::clone(&self.metrics)),
             config: Arc::clone(&self.config),
             listener: self.listener,
             strangers: Arc::clone(&self.strangers),
             draining: Arc::clone(&self.draining),
             problems: Rc::from(&*self.problems),
-        }))
+        };
+        ready(Ok(Observed { service, around: Rc::new(around) }))
     }
 }
 
 /// A worker's app, observed.
 pub struct Observed<S> {
     service: S,
-    series: Rc<Series>,
+    around: Rc<Around>,
+}
+
+/// What a worker's requests need. They share it within the worker: to count references to what
+/// all workers share makes their processors wait for each other.
+struct Around {
+    series: Series,
     config: Arc<Config>,
     listener: Listener,
     strangers: Arc<StrangersLines>,
@@ -133,27 +138,25 @@ where
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let started = Instant::now();
-        let exchange = Rc::new(Exchange::new(request.headers(), Rc::clone(&self.problems)));
+        let around = Rc::clone(&self.around);
+        let exchange = Rc::new(Exchange::new(request.headers(), Rc::clone(&around.problems)));
         request.extensions_mut().insert(Rc::clone(&exchange));
         let place = request.conn_data::<Rc<Place>>().cloned();
         if let Some(place) = &place {
             place.begin_request();
         }
-        let api = matches!(self.listener, Listener::Api { .. });
-        let in_flight = api.then(|| InFlight::enter(&self.series.metrics.http_in_flight));
-        let series = Rc::clone(&self.series);
-        let listener = self.listener;
-        let (strangers, draining) = (Arc::clone(&self.strangers), Arc::clone(&self.draining));
-        let config = Arc::clone(&self.config);
+        let api = matches!(around.listener, Listener::Api { .. });
+        let in_flight = api.then(|| InFlight::enter(&around.series.metrics.http_in_flight));
         let origin = Origin::Request(exchange.request_id().clone());
         // No other protocol is spoken here. actix does not read on after such a request.
         let upgrade = request.head().connection_type() == ConnectionType::Upgrade;
         let answer = self.service.call(request);
         Box::pin(origin.run(async move {
             let mut response = answer.await?;
+            let Around { series, config, listener, strangers, draining, .. } = &*around;
             let refused = !response.status().is_success() && !response.status().is_redirection();
             let closes = place.is_some_and(|place| place.end_request(refused));
-            complete(response.headers_mut(), &exchange, listener);
+            complete(response.headers_mut(), &exchange, *listener);
             if upgrade || closes || draining.load(Ordering::Relaxed) {
                 // The client comes back on a new connection; while this instance stops, to
                 // another one.
@@ -163,7 +166,7 @@ where
             if api {
                 series.record(&response, &exchange, took);
             }
-            access_log::log(&response, &exchange, took, listener, &strangers, &config.server);
+            access_log::log(&response, &exchange, took, *listener, strangers, &config.server);
             Ok(response.map_body(|_, body| Sent { body, _in_flight: in_flight }))
         }))
     }
