@@ -179,7 +179,7 @@ impl Webhooks {
             return out::json(&json!({ "items": all.iter().map(describe).collect::<Vec<_>>() }));
         }
         let rows: Vec<_> = all.iter().map(row).collect();
-        out::table(["ID", "NAME", "URL", "TYPES", "STATE", "REASON"], &rows)
+        out::table(["ID", "NAME", "URL", "TYPES", "SIGNATURE", "STATE", "REASON"], &rows)
     }
 
     fn deliveries(&self, all: &[Delivery]) -> Result<(), Failure> {
@@ -211,12 +211,13 @@ fn unchanged(id: Uuid, why: Unchanged) -> Failure {
     }
 }
 
-fn row(webhook: &Webhook) -> [String; 6] {
+fn row(webhook: &Webhook) -> [String; 7] {
     [
         webhook.id.to_string(),
         webhook.name.clone().unwrap_or_default(),
         webhook.url.clone(),
         webhook.types.join(","),
+        webhook.signature.as_str().to_owned(),
         webhook.state.as_str().to_owned(),
         webhook.reason.clone().unwrap_or_default(),
     ]

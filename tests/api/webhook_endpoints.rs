@@ -93,6 +93,7 @@ async fn the_configuration_names_webhooks(#[values(Sqlite, Postgres)] on: Databa
     assert!(is_verified_by(&third, &SigningKey::from_bytes(&[2; 32]).verifying_key()), "{third:?}");
     let log = app.get("/v1/events?type=onceguard.webhook.changed").await.is(200).text();
     assert!(!log.contains(&receiver.url("/b")) && !log.contains("whsec"), "{log}");
+    assert_eq!(log.matches(r#""signature":"v1a""#).count(), 1, "{log}");
 }
 
 #[rstest]

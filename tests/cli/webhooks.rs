@@ -25,6 +25,8 @@ async fn an_operator_says_where_events_are_sent(#[values(Sqlite, Postgres)] on: 
     assert_eq!(list["items"][0]["state"], "active");
     let table = home.run(&["webhooks", "list"]).await.success();
     assert!(table.contains(&id) && table.contains(&url) && !table.contains("whsec"), "{table}");
+    let signature = list["items"][0]["signature"].as_str().unwrap();
+    assert!(table.contains("SIGNATURE") && table.contains(&format!(" {signature} ")), "{table}");
 
     let token = ["token", "create", "--name", "x", "--scope", "nonces", "--json"];
     let token = json(home.run(&token).await)["id"].as_str().unwrap().to_owned();

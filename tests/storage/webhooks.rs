@@ -316,7 +316,9 @@ async fn there_is_one_webhook_of_a_name(#[values(Sqlite, Postgres)] on: Database
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_changed_alone(#[values(Sqlite, Memory, Postgres)] on: Database) {
+async fn a_secret_changes_with_its_kind_and_nothing_else_does(
+    #[values(Sqlite, Memory, Postgres)] on: Database,
+) {
     let store = on.store().await;
     let webhook = created(&store, &["example.a"]).await;
     let secret = a_sealed_key("k2");

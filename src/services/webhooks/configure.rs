@@ -62,6 +62,8 @@ impl Webhooks {
         let data = json!({
             "url_changed": change.url.is_some(), "types": change.types, "paused": null,
             "secret_changed": change.secret.is_some(),
+            "signature": (signature != wanted.secret.signature)
+                .then(|| wanted.secret.signature.as_str()),
         });
         let event = event(OwnType::WebhookChanged, Actor::Service, id, &data);
         self.store.change_webhook(id, change, event).await?;
