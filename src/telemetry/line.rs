@@ -121,6 +121,7 @@ mod tests {
     use std::sync::Mutex;
 
     use serde_json::{Value, json};
+    use tracing_log::log;
     use tracing_subscriber::Registry;
     use tracing_subscriber::fmt::{format, layer};
     use tracing_subscriber::layer::SubscriberExt as _;
@@ -192,5 +193,21 @@ mod tests {
             "d": "\"\n\u{1}ä", "f": "shown", "g": "Some(\"debugged\")",
         });
         assert_eq!(line.await, expected);
+    }
+
+    /// As actix' server does.
+    #[tokio::test]
+    async fn an_event_of_the_crate_log_has_its_own_level_and_target() {
+        let line = object_of(&["a"], || {
+            let mut record = log::Record::builder();
+            record.level(log::Level::Warn).target("actix_server::builder");
+            let record = record.args(format_args!("starting")).build();
+            tracing_log::format_trace(&record).unwrap();
+        });
+        let line = line.await;
+        assert_eq!(
+            [&line["level"], &line["target"], &line["message"], &line["request_id"]],
+            ["WARN", "actix_server::builder", "starting", "a"],
+        );
     }
 }
