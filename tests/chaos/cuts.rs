@@ -233,6 +233,10 @@ async fn an_old_primary_that_comes_back_is_not_served(
     lead(&proxy, &standby).await;
     serves(&caller).await;
     spend(&caller, &session, "x").await.is(201);
+    // The start below notices what a heartbeat, one a second, has noted.
+    let mark = || std::fs::read_to_string(home.folder().join("mark")).unwrap();
+    let earlier = mark();
+    wait_for("a mark of the new primary", async || (mark() != earlier).then_some(())).await;
     spend(&caller, &session, "on-the-new-primary").await.is(409);
     assert_eq!(ops.metric("onceguard_database_went_back", &[]).await, 0.0);
     accepted.is_refused_by(&caller).await;
