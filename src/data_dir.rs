@@ -125,7 +125,8 @@ pub fn write_note(path: &Path, text: &str) -> Result<(), DataDirError> {
         .map_err(|error| DataDirError::Io { path: path.to_owned(), error })
 }
 
-/// Replaces a file that only its owner may read. A power cut leaves the old one or the new one whole.
+/// Replaces a file that only its owner may read. When this returns, a power cut leaves the new one;
+/// before that, the old one or the new one whole.
 pub fn replace_private(path: &Path, text: &str) -> Result<(), DataDirError> {
     let draft = path.with_extension("draft");
     let written = || {
@@ -134,7 +135,8 @@ pub fn replace_private(path: &Path, text: &str) -> Result<(), DataDirError> {
         file.write_all(b"\n")?;
         // A file system may carry out the rename before the content.
         file.sync_data()?;
-        std::fs::rename(&draft, path)
+        std::fs::rename(&draft, path)?;
+        sync_name(path)
     };
     written().map_err(|error| DataDirError::Io { path: path.to_owned(), error })
 }

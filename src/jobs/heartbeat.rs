@@ -2,8 +2,9 @@
 //! acknowledged is remembered in the mark file, so the next start notices a database that went back in
 //! time.
 //!
-//! The file must never be ahead of the database: it is written after the acknowledgement. A power cut
-//! may leave an older mark, which only notices less, but never a damaged one.
+//! The file must never be ahead of the database: it is written after the acknowledgement. A kill
+//! leaves a mark that is a second old and notices less. So after a recovery or a fail-over the guard
+//! of PostgreSQL's connections writes one before anything is decided.
 
 use std::io;
 use std::path::PathBuf;

@@ -113,3 +113,19 @@ async fn an_archive_is_on_the_disk_before_it_has_its_name() {
     let folder = format!("sync {}", root.display());
     assert!(steps[name..].contains(&folder), "{steps:#?}");
 }
+
+/// It says what the database had: a power cut must not bring an older one back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_is_on_the_disk_with_its_name_before_the_next() {
+    let home = Home::on(Database::Sqlite).await;
+    let folder = home.folder().canonicalize().unwrap().join("data");
+    let database = folder.join("onceguard.db").display().to_string();
+    // Another thread may sync the database meanwhile.
+    let mut steps = syncs(&home, &folder).await;
+    steps.retain(|line| !line.contains(&database));
+    let content = format!("sync {}", folder.join("mark.draft").display());
+    let name = format!("sync {}", folder.display());
+    let mut marks = steps.split(|line| *line == content).skip(1).peekable();
+    assert!(marks.peek().is_some(), "no {content:?} in {steps:#?}");
+    assert!(marks.all(|after| after.first() == Some(&name)), "{steps:#?}");
+}

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use onceguard::config::OnCut::{self, Halt, Recover};
-use onceguard::config::Replication::Asynchronous;
+use onceguard::config::Replication::{self, Asynchronous, Synchronous};
 use onceguard::domain::Actor;
 use onceguard::storage::{
     Act, Compared, Joining, Mark, Marks, Memory as Remember, Remembered, Store, StoreError,
@@ -324,13 +324,13 @@ async fn an_instance_that_recovers_revokes_again_what_it_remembers() {
 }
 
 /// Every mark that the store keeps.
-async fn join_and_keep(store: &Store) -> Arc<Mutex<Vec<Mark>>> {
+async fn join_and_keep(store: &Store, replication: Replication) -> Arc<Mutex<Vec<Mark>>> {
     let kept: Arc<Mutex<Vec<Mark>>> = Arc::default();
     let marks = Marks::new({
         let kept = Arc::clone(&kept);
         move |mark| kept.lock().unwrap().push(mark.clone())
     });
-    store.join(Joining { marks, ..joining(Asynchronous, Recover) }).await.unwrap();
+    store.join(Joining { marks, ..joining(replication, Recover) }).await.unwrap();
     kept
 }
 
@@ -338,9 +338,9 @@ async fn join_and_keep(store: &Store) -> Arc<Mutex<Vec<Mark>>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mark_is_of_the_new_generation_before_anything_is_decided_in_it() {
     let store = Postgres.store().await;
-    let kept = join_and_keep(&store).await;
+    let kept = join_and_keep(&store, Asynchronous).await;
     let second = store.another().await;
-    let kept_by_second = join_and_keep(&second).await;
+    let kept_by_second = join_and_keep(&second, Asynchronous).await;
     let before = store.history().await.unwrap().generation;
     for kept in [&kept, &kept_by_second] {
         assert_eq!(kept.lock().unwrap().last().unwrap().generation, before);
@@ -360,6 +360,42 @@ async fn a_mark_is_of_the_new_generation_before_anything_is_decided_in_it() {
     second.close().await;
 }
 
+/// A fail-over that lost nothing makes no generation. Only a newer mark tells the new primary from the
+/// old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_is_of_the_new_server_before_anything_is_decided_there() {
+    let store = Postgres.store().await;
+    let kept = join_and_keep(&store, Synchronous).await;
+    let marks = || kept.lock().unwrap().clone();
+    store
+        .raw()
+        .execute(
+            "ALTER FUNCTION server_identity RENAME TO server_before;
+             CREATE FUNCTION server_identity(
+                 OUT system_identifier bigint, OUT timeline integer, OUT database_oid bigint,
+                 OUT nonces_oid bigint
+             ) LANGUAGE sql AS $$
+                 SELECT system_identifier, timeline + 1, database_oid, nonces_oid
+                 FROM server_before()
+             $$",
+        )
+        .await;
+    let before = marks();
+    cut(&store).await;
+    // No heartbeat is sent meanwhile but what a connection sends before it decides.
+    opens(&store).await.unwrap();
+    let (last, after) = (before.last().unwrap(), marks());
+    assert_eq!(after.len(), before.len() + 1, "{after:?}");
+    let mark = after.last().unwrap();
+    assert_eq!(mark.generation, last.generation, "nothing was recovered");
+    assert!(mark.counter > last.counter, "{after:?}");
+    assert_eq!(store.compare(mark).await.unwrap(), Compared::Holds);
+
+    // The old primary lacks that heartbeat.
+    store.raw().execute("UPDATE instances SET counter = counter - 1").await;
+    assert_eq!(store.compare(mark).await.unwrap(), Compared::Behind);
+}
+
 /// The next start compares the database with it.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -367,7 +403,7 @@ async fn an_instance_leaves_a_mark_when_it_begins_to_serve(
     #[values(Sqlite, Postgres)] on: Database,
 ) {
     let store = on.store().await;
-    let kept = join_and_keep(&store).await;
+    let kept = join_and_keep(&store, Asynchronous).await;
     let mark = kept.lock().unwrap().last().unwrap().clone();
     assert_eq!(store.compare(&mark).await.unwrap(), Compared::Holds);
     opened(&store, a_session()).await;

@@ -7,6 +7,7 @@
 
 mod heartbeat;
 mod judge;
+mod kept;
 mod known;
 mod remembered;
 mod repair;
@@ -22,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use self::judge::{Acknowledged, Verdict, elsewhere, judge};
+use self::kept::Kept;
 use self::known::{Beat, ConnectionMark, Heartbeat, Known, LastAcknowledged};
 use self::remembered::Remembered;
 pub(super) use self::repair::ADOPT;
@@ -73,8 +75,7 @@ pub(super) struct Guard {
     halt: Mutex<Option<Halt>>,
     last: LastAcknowledged,
     latest_issue: Arc<LatestIssue>,
-    /// The generation that the last mark names which was kept outside of the database.
-    kept: Mutex<Uuid>,
+    kept: Mutex<Kept>,
     /// Counts the servers that are not used any more, for the pools.
     server: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
@@ -93,13 +94,16 @@ impl Guard {
         let seen = seen_by(c, &Remembered::default()).await?;
         let known = Mutex::new(Known::of(&seen, joining.known_until));
         let (halt, last) = (Mutex::default(), LastAcknowledged::new());
-        // The first heartbeat follows before anything is decided.
-        let kept = Mutex::new(seen.generation);
+        let kept = Mutex::new(Kept::none(seen.generation, seen.here()));
         Ok(Self { instance, joining, known, halt, last, latest_issue, kept, server, metrics })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The latest time that an accepted message states as its own.
@@ -143,29 +147,34 @@ impl Guard {
         self.known().end_heartbeat(heartbeat, beat);
     }
 
-    /// Keeps a mark outside of the database, unless it is of a generation that is over.
-    pub(super) fn keep(&self, mark: &Mark) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.known().generation == mark.generation {
-            self.joining.marks.keep(mark);
-            *kept = mark.generation;
+    /// Keeps a mark outside of the database. Returns `false` if it is of a generation that is over.
+    pub(super) fn keep(&self, mark: &Mark) -> bool {
+        let mut kept = self.kept();
+        if self.known().generation != mark.generation {
+            return false;
         }
+        if kept.yields_to(mark) {
+            self.joining.marks.keep(mark);
+        }
+        true
     }
 
-    /// Sees that the mark outside of the database names this generation, before anything is decided
-    /// in it: an instance that is killed right then must know at its next start. `false` if there is
-    /// another generation meanwhile.
-    async fn keep_generation(
+    /// Sees that the mark outside of the database is of this generation and this server, before
+    /// anything is decided there: an instance that is killed right then must know at its next start
+    /// what an old primary lacks. `false` if there is another generation meanwhile.
+    async fn keep_place(
         &self,
         c: &mut AsyncPgConnection,
-        generation: Uuid,
+        seen: &Seen,
     ) -> Result<bool, ConnectError> {
-        let is_kept = || *self.kept.lock().unwrap_or_else(PoisonError::into_inner) == generation;
+        let is_kept = || self.kept().is_of(seen.generation, seen.here());
         if !is_kept() {
             let heartbeat = self.begin_heartbeat();
             let (mark, answer) = in_time(self.beat(c, &heartbeat, Stage::Serving)).await?;
             self.end_heartbeat(&heartbeat, answer);
-            self.keep(&mark);
+            if self.keep(&mark) {
+                self.kept().arrived_at(seen.here());
+            }
         }
         Ok(is_kept())
     }
@@ -220,7 +229,7 @@ impl Guard {
             let done = match verdict {
                 Verdict::Nothing => {
                     let admission = Admission { mark, cut: false };
-                    if self.keep_generation(c, seen.generation).await? {
+                    if self.keep_place(c, &seen).await? {
                         let mark = admission.mark.as_deref();
                         in_time(check(c, seen.generation, mark)).await?;
                         self.go_on();
