@@ -137,6 +137,7 @@ impl Application {
         if let Some(mark) = &mark {
             marks::compare(&store, mark, &config).await?;
         }
+        store.takes_changes().await?;
         bring_schema_up_to_date(&store, &config).await?;
         // Before anything is accepted by it.
         store.raise_skew(config.signatures.skew().to_std().unwrap_or_default()).await?;

@@ -34,6 +34,15 @@ impl Store {
         on!(self, store => store.prove_write().await)
     }
 
+    /// Fails, and says why, if a commit does not come back: what is done next may wait for one without
+    /// an end. Nothing keeps a commit to an SQLite file waiting but its disk.
+    pub async fn takes_changes(&self) -> Result<()> {
+        match self {
+            Self::Postgres(store) => store.takes_changes().await,
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// What an operator should know of the database's server: nothing, for SQLite, which has none.
     pub async fn findings(&self) -> Result<Vec<Finding>> {
         match self {

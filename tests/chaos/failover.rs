@@ -122,3 +122,35 @@ async fn a_standby_that_is_away_is_seen_and_nothing_piles_up() {
     .await;
     assert_eq!(process.stop().await.code(), 0);
 }
+
+/// A commit without its standby waits without an end: a start and the commands that may take long say
+/// so first, and change nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_without_the_standby_says_what_it_waits_for() {
+    let primary = PrivatePostgres::start();
+    let standby = primary.standby();
+    primary.wait_for_standby().await;
+    let home = Home::at(primary.url()).set("database.pool.acquire_timeout_seconds", 1);
+    home.run(&["migrate", "up"]).await.success();
+    let raw = primary.raw().await;
+    let past = || raw.text("row_to_json(h) FROM history h");
+    let before = past().await;
+
+    standby.stop();
+    let commands: [&[&str]; 4] =
+        [&["serve"], &["recover", "--yes"], &["migrate", "up"], &["migrate", "redo", "--yes"]];
+    for command in commands {
+        let refused = home.run(command).await;
+        assert_eq!(refused.code(), 3, "{command:?}: {refused:?}");
+        for word in ["within 1 s", "synchronous_standby_names = 'standby'", "start the standby"] {
+            assert!(refused.stderr.contains(word), "{command:?}: {refused:?}");
+        }
+    }
+    assert_eq!(past().await, before);
+    assert_eq!(raw.number("count(*) FROM instances").await, 0);
+    let waiting = "count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    assert_eq!(raw.number(waiting).await, 0, "nothing is left behind");
+
+    standby.restart();
+    assert_eq!(home.start().await.stop().await.code(), 0);
+}

@@ -79,7 +79,7 @@ impl PostgresTarget {
         let assumptions = Assumptions::new(Uuid::now_v7(), config.statement_timeout, &[]);
         let (patience, no_guard) = (config.pool.acquire_timeout, Arc::default());
         let connector = Connector::new(options, tls, assumptions, no_guard, patience, metrics);
-        let mut connection = connector.filling().connect().await?;
+        let mut connection = connector.filling().connect_to_change().await?;
         lock(&mut connection).await?;
         let begun = arriving(&mut connection).await.map_err(|error| failed(&error))?;
         if let Some(begun) = &begun {

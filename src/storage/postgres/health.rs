@@ -64,6 +64,11 @@ impl PostgresStore {
         self.write("prove_write", async |c| confirm(c).await).await
     }
 
+    pub async fn takes_changes(&self) -> Result<()> {
+        self.general.patient().connect_to_change().await?;
+        Ok(())
+    }
+
     pub async fn findings(&self) -> Result<Vec<Finding>> {
         let (mut one, mut other) = (self.general.connect().await?, self.general.connect().await?);
         let failed =

@@ -184,7 +184,7 @@ impl PostgresStore {
     pub async fn adopt(&self, actor: Actor) -> Result<()> {
         let connector = self.general.patient();
         self.spawned("the adoption", async move {
-            let mut c = connector.connect().await?;
+            let mut c = connector.connect_to_change().await?;
             let adopted = c.transaction(async |c| adopt_in(c, &actor).await).await;
             adopted.map_err(|error| Trouble::of(&error).into_error(InFlight::Commit))
         })

@@ -98,7 +98,7 @@ impl PostgresStore {
         let connector = self.general.patient();
         // The harness blocks its thread, which only threads of the store's runtime may do.
         let task = self.runtime.spawn(async move {
-            let mut connection = connector.connect().await?;
+            let mut connection = connector.connect_to_change().await?;
             connection
                 .batch_execute(TAKE_TURNS)
                 .await

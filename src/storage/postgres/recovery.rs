@@ -81,7 +81,7 @@ impl PostgresStore {
         // Ending many sessions may take longer than other statements may.
         let connector = self.general.patient();
         let task = self.runtime.spawn(async move {
-            let mut connection = connector.connect().await?;
+            let mut connection = connector.connect_to_change().await?;
             connection
                 .transaction(async |c| recover_in(c, &recovery).await)
                 .await

@@ -53,7 +53,7 @@ impl PostgresStore {
     pub async fn restore(&self, mut rows: RestoreRows, restore: Restore) -> Result<Recovered> {
         let connector = self.general.patient();
         let task = self.runtime.spawn(async move {
-            let mut connection = connector.connect().await?;
+            let mut connection = connector.connect_to_change().await?;
             connection
                 .transaction(async |c| replace(c, &mut rows, &restore).await)
                 .await

@@ -56,7 +56,7 @@ impl PostgresStore {
     pub async fn drain(&self, to: &str) -> Result<Departure> {
         let (connector, to) = (self.general.patient(), to.to_owned());
         let task = self.runtime.spawn(async move {
-            let mut connection = connector.connect().await?;
+            let mut connection = connector.connect_to_change().await?;
             connection.transaction(async |c| drain(c, &to).await).await.map_err(Failure::into_error)
         });
         task.await.unwrap_or_else(|error| Err(stopped(&error)))

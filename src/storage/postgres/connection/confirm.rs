@@ -12,7 +12,9 @@
 //! one needs nothing more. Every other answer of the kind "it is so already" runs [`confirm`].
 //! Plain reads do not: they promise nothing.
 
-use diesel::{QueryResult, sql_query};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Text;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::statement::Prepared;
@@ -31,4 +33,21 @@ pub(crate) use written;
 /// Returns when what this connection has seen is durable; inside a transaction, its commit does.
 pub(crate) async fn confirm(c: &mut AsyncPgConnection) -> QueryResult<()> {
     Prepared(sql_query(written!())).execute(c).await.map(drop)
+}
+
+/// While a commit waits for a standby, others of the same role see it.
+const AWAITED: &str = "
+    SELECT current_setting('synchronous_standby_names') AS names FROM pg_stat_activity
+    WHERE wait_event = 'SyncRep' LIMIT 1";
+
+#[derive(QueryableByName)]
+struct Awaited {
+    #[diesel(sql_type = Text)]
+    names: String,
+}
+
+/// The standbys that a commit waits for right now, as the server's setting names them.
+pub(super) async fn awaited(c: &mut AsyncPgConnection) -> QueryResult<Option<String>> {
+    let found: Option<Awaited> = sql_query(AWAITED).get_result(c).await.optional()?;
+    Ok(found.map(|awaited| awaited.names))
 }

@@ -16,6 +16,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 
 use super::assumptions::Assumptions;
+use super::confirm::{awaited, confirm};
 use super::failure::{ConnectError, SETUP_TIMEOUT};
 use super::tls::Tls;
 use crate::config::PostgresOptions;
@@ -115,6 +116,37 @@ impl Connector {
     pub(crate) async fn connect(&self) -> std::result::Result<AsyncPgConnection, ConnectError> {
         let opened = self.open(false).await?;
         self.whole(opened)
+    }
+
+    /// Opens a connection for a change that may take as long as it needs. Shows first that a commit
+    /// comes back: one that waits for a standby which is away would wait without an end or a word.
+    pub(crate) async fn connect_to_change(
+        &self,
+    ) -> std::result::Result<AsyncPgConnection, ConnectError> {
+        let mut connection = self.connect().await?;
+        if let Ok(confirmed) = timeout(self.patience, confirm(&mut connection)).await {
+            return match confirmed {
+                Ok(()) => Ok(connection),
+                Err(error) => Err(ConnectError::passing(format!("no commit is possible: {error}"))),
+            };
+        }
+        // The server says for what, while the commit waits.
+        let awaited = match self.attempt().await {
+            Ok(mut other) => awaited(&mut other).await.ok().flatten(),
+            Err(_) => None,
+        };
+        self.give_up(connection).await;
+        let why = awaited.map_or_else(
+            || "is its disk full, or slow?".to_owned(),
+            |names| {
+                format!(
+                    "it waits for a synchronous standby (synchronous_standby_names = '{names}'): \
+                     start the standby, or name one that answers"
+                )
+            },
+        );
+        let seconds = self.patience.as_secs_f64();
+        Err(ConnectError::passing(format!("no commit came back within {seconds} s: {why}")))
     }
 
     /// One try to do so.
