@@ -146,6 +146,15 @@ async fn a_start_without_the_standby_says_what_it_waits_for() {
             assert!(refused.stderr.contains(word), "{command:?}: {refused:?}");
         }
     }
+    let doctor = home.run(&["doctor"]).await;
+    assert_eq!(doctor.code(), 1, "{doctor:?}");
+    assert!(doctor.stdout.contains("synchronous_standby_names = 'standby'"), "{doctor:?}");
+    // No time of its own limits this one but that of statements.
+    let told = home.another().set("database.statement_timeout_seconds", 1);
+    let created = told.run(&["token", "create", "--name", "a", "--scope", "nonces"]).await;
+    assert_eq!(created.code(), 1, "{created:?}");
+    assert!(created.stderr.contains("synchronous standby"), "{created:?}");
+
     assert_eq!(past().await, before);
     assert_eq!(raw.number("count(*) FROM instances").await, 0);
     let waiting = "count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";

@@ -88,6 +88,9 @@ async fn server(store: &Store) -> Vec<Check> {
         Ok(findings) => findings,
         Err(error) => return vec![Check::fail(NAME, error.to_string())],
     };
+    if let Err(error) = store.takes_changes().await {
+        return vec![Check::fail(NAME, error.to_string())];
+    }
     let ok = "takes writes, makes them durable, and is no pooler in transaction mode";
     each(NAME, findings, ok)
 }

@@ -189,7 +189,11 @@ impl Pool {
                 }
                 result.map_err(|error| Trouble::of(&error))
             }
-            Err(_) => Err(Trouble::Lost(format!("no answer within {} s", patience.as_secs()))),
+            Err(_) => Err(Trouble::Lost(format!(
+                "no answer within {} s: is the network silent, or the server, or its synchronous \
+                 standby?",
+                patience.as_secs()
+            ))),
         };
         let took = started.elapsed();
         self.metrics.operation(took, trouble.is_ok());

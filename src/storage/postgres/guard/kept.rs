@@ -42,9 +42,8 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use chrono::Utc;
-
     use super::*;
+    use crate::domain::Timestamp;
 
     #[test]
     fn a_heartbeat_that_is_answered_late_takes_no_mark_back() {
@@ -55,7 +54,7 @@ mod tests {
             generation,
             instance: Uuid::nil(),
             counter,
-            at: Utc::now(),
+            at: Timestamp::UNIX_EPOCH,
             issued_until: None,
         };
         let mut kept = Kept::none(generation, server);
