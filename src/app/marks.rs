@@ -56,10 +56,15 @@ pub(super) async fn compare(store: &Store, mark: &Mark, config: &Config) -> Resu
         }
         Compared::Foreign => "is another one, or was put back to a state before its last recovery",
     };
+    let elsewhere = if is_shared {
+        " If another server has it, as after a fail-over, set database.url to that one."
+    } else {
+        ""
+    };
     Err(StartError::WentBack(format!(
-        "the database {what}. The file {} remembers what was there. To make the database safe to \
-         use, run `onceguard recover`; if nothing was lost, as after a move that followed a clean \
-         stop, run `onceguard recover --nothing-lost`",
+        "the database {what}. The file {} remembers what was there.{elsewhere} To make the database \
+         safe to use, run `onceguard recover`; if nothing was lost, as after a move that followed a \
+         clean stop, run `onceguard recover --nothing-lost`",
         config.recovery.mark_file.display()
     )))
 }

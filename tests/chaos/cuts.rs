@@ -244,7 +244,7 @@ async fn an_old_primary_that_comes_back_is_not_served(
     lead(&proxy, &primary).await;
     let started = home.run(&["serve"]).await;
     assert_eq!(started.code(), 4, "{started:?}");
-    for word in ["onceguard recover", "--nothing-lost", "mark"] {
+    for word in ["onceguard recover", "--nothing-lost", "mark", "set database.url"] {
         assert!(started.stderr.contains(word), "{started:?}");
     }
     assert_eq!(generations(&primary).await, 1);
