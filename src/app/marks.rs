@@ -52,7 +52,8 @@ pub(super) async fn compare(store: &Store, mark: &Mark, config: &Config) -> Resu
             if recovers && store.is_elsewhere().await? {
                 return Ok(());
             }
-            "lacks commits that it had acknowledged: it was put back to an earlier state"
+            "lacks commits that were acknowledged: it was put back to an earlier state, or its server \
+             is an old primary"
         }
         Compared::Foreign => "is another one, or was put back to a state before its last recovery",
     };

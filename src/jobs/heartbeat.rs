@@ -3,8 +3,8 @@
 //! time.
 //!
 //! The file must never be ahead of the database: it is written after the acknowledgement. A kill
-//! leaves a mark that is a second old and notices less. So after a recovery or a fail-over the guard
-//! of PostgreSQL's connections writes one before anything is decided.
+//! may leave a mark that is a second old, which notices less. So after a recovery or a fail-over the
+//! guard of PostgreSQL's connections writes one before anything is decided.
 
 use std::io;
 use std::path::PathBuf;
@@ -118,6 +118,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Need, Sources};
+    use crate::storage::Timeline;
 
     fn config(folder: &Path) -> Config {
         let folder = folder.to_str().unwrap().to_owned();
@@ -137,6 +138,7 @@ mod tests {
             counter: 7,
             at,
             issued_until: Some(at),
+            timeline: Some(Timeline { system_identifier: i64::MAX, number: 2 }),
         };
         assert!(remember(&config, &mark));
         assert_eq!(remembered(&config).unwrap(), Some(mark.clone()));
@@ -163,6 +165,7 @@ mod tests {
             counter: 7,
             at,
             issued_until: None,
+            timeline: None,
         };
         std::fs::create_dir(&config.recovery.mark_file).unwrap();
         assert!(!remember(&config, &mark));

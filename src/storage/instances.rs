@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::marks::{Joining, Mark, Stage};
+use super::marks::{Joining, Mark, Stage, Timeline};
 use super::{Result, Store, on};
 use crate::domain::{Actor, Cursor, Instance, InvalidCursor, Page, PageRequest, Timestamp};
 
@@ -31,7 +31,8 @@ pub(super) fn position(cursor: &Cursor) -> std::result::Result<(Timestamp, Uuid)
 pub enum Compared {
     /// Nothing that the mark knows of is lost, or a recovery covers it.
     Holds,
-    /// The database lacks the heartbeat, or was recovered before it.
+    /// The database lacks the heartbeat, was recovered before it, or is on a server that another one
+    /// was promoted in the place of.
     Behind,
     /// The database's past does not include the generation of the mark: it is another database, or
     /// this one before a recovery.
@@ -53,6 +54,13 @@ impl Store {
                 // Only another instance that came so much later has forgotten it.
                 (None, latest) => latest.is_some_and(|latest| latest >= mark.at + KEPT),
             };
+            // An old primary may have heartbeats that nobody acknowledged, so their number does not
+            // tell it from the new one.
+            let is_old = match (mark.timeline, self.timeline().await?) {
+                (Some(known), Some(here)) => known.follows(here),
+                _ => false,
+            };
+            let there = there && !is_old;
             return Ok(if there { Compared::Holds } else { Compared::Behind });
         }
         if !history.ancestors.contains(&mark.generation) {
@@ -65,6 +73,14 @@ impl Store {
     /// How many heartbeats of an instance the database has, and when the last one of any was.
     async fn heartbeats(&self, instance: Uuid) -> Result<(Option<u64>, Option<Timestamp>)> {
         on!(self, store => store.heartbeats(instance).await)
+    }
+
+    /// `None` on SQLite.
+    async fn timeline(&self) -> Result<Option<Timeline>> {
+        match self {
+            Self::Postgres(store) => store.timeline().await.map(Some),
+            Self::Sqlite(_) => Ok(None),
+        }
     }
 
     /// Whether the database is on another server than its history says: it is a copy, or its server

@@ -81,6 +81,23 @@ pub struct Mark {
     /// The latest time that an accepted message states as its own.
     #[serde(default)]
     pub issued_until: Option<Timestamp>,
+    /// Of the server that acknowledged it; SQLite has none.
+    #[serde(default)]
+    pub timeline: Option<Timeline>,
+}
+
+/// A promotion of a PostgreSQL standby begins the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeline {
+    pub system_identifier: i64,
+    pub number: i32,
+}
+
+impl Timeline {
+    /// Whether a promotion led from that one to this one.
+    pub(super) fn follows(self, earlier: Self) -> bool {
+        self.system_identifier == earlier.system_identifier && self.number > earlier.number
+    }
 }
 
 /// Where an instance keeps its marks outside of the database. The last one counts.

@@ -211,7 +211,18 @@ async fn an_old_primary_that_comes_back_is_not_served(
     let session = caller.session().await;
     let accepted = Accepted::by(&caller, &session).await;
     catches_up(&primary).await;
+    if replication == "synchronous" {
+        // A heartbeat that only the old primary has: nothing of it was acknowledged.
+        standby.stop();
+        let raw = primary.raw().await;
+        let waits = "count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' \
+                     AND application_name = 'onceguard'";
+        wait_for("a heartbeat", async || (raw.number(waits).await > 0).then_some(())).await;
+    }
     primary.crash();
+    if replication == "synchronous" {
+        standby.restart();
+    }
     standby.promote();
     lead(&proxy, &standby).await;
     let session = serves(&caller).await;

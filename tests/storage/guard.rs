@@ -8,6 +8,7 @@ use onceguard::config::Replication::{self, Asynchronous, Synchronous};
 use onceguard::domain::Actor;
 use onceguard::storage::{
     Act, Compared, Joining, Mark, Marks, Memory as Remember, Remembered, Store, StoreError,
+    Timeline,
 };
 use rstest::rstest;
 use uuid::Uuid;
@@ -385,15 +386,24 @@ async fn a_mark_is_of_the_new_server_before_anything_is_decided_there() {
     // No heartbeat is sent meanwhile but what a connection sends before it decides.
     opens(&store).await.unwrap();
     let (last, after) = (before.last().unwrap(), marks());
-    assert_eq!(after.len(), before.len() + 1, "{after:?}");
     let mark = after.last().unwrap();
     assert_eq!(mark.generation, last.generation, "nothing was recovered");
     assert!(mark.counter > last.counter, "{after:?}");
+    let (known, before) = (mark.timeline.unwrap(), last.timeline.unwrap());
+    assert_eq!(known, Timeline { number: before.number + 1, ..before });
     assert_eq!(store.compare(mark).await.unwrap(), Compared::Holds);
 
-    // The old primary lacks that heartbeat.
-    store.raw().execute("UPDATE instances SET counter = counter - 1").await;
+    // The old primary may have as many heartbeats, though none of the last was acknowledged there.
+    let old =
+        "DROP FUNCTION server_identity; ALTER FUNCTION server_before RENAME TO server_identity";
+    store.raw().execute(old).await;
     assert_eq!(store.compare(mark).await.unwrap(), Compared::Behind);
+    // A mark of an earlier version says nothing of it, and one of another cluster does not count.
+    let others = Timeline { system_identifier: known.system_identifier ^ 1, ..known };
+    for timeline in [None, Some(others), Some(before)] {
+        let mark = Mark { timeline, ..mark.clone() };
+        assert_eq!(store.compare(&mark).await.unwrap(), Compared::Holds, "{timeline:?}");
+    }
 }
 
 /// The next start compares the database with it.

@@ -84,12 +84,12 @@ async fn server(store: &Store) -> Vec<Check> {
     if matches!(store, Store::Sqlite(_)) {
         return Vec::new();
     }
-    let findings = match store.findings().await {
+    let mut findings = match store.findings().await {
         Ok(findings) => findings,
         Err(error) => return vec![Check::fail(NAME, error.to_string())],
     };
     if let Err(error) = store.takes_changes().await {
-        return vec![Check::fail(NAME, error.to_string())];
+        findings.push(Finding { fatal: true, what: error.to_string() });
     }
     let ok = "takes writes, makes them durable, and is no pooler in transaction mode";
     each(NAME, findings, ok)

@@ -158,12 +158,12 @@ struct Seen {
 
 impl PostgresStore {
     pub async fn secure_rows(&self, reader: &str) -> Result<()> {
-        let mut connection = self.general.connect().await?;
+        let mut connection = self.general.connect_to_change().await?;
         connection.transaction(async |c| secure(c, reader).await).await.map_err(Failure::into_error)
     }
 
     pub async fn open_rows(&self) -> Result<Vec<String>> {
-        let mut connection = self.general.connect().await?;
+        let mut connection = self.general.connect_to_change().await?;
         let take = async |c: &mut AsyncPgConnection| {
             c.batch_execute(LOCK_TIMEOUT).await?;
             take_away(c).await.map_err(Failure::from)

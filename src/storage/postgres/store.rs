@@ -58,7 +58,7 @@ const BATCH_PLANNER: [(&str, &str); 6] = [
 pub struct PostgresStore {
     /// `None` once the store is closed.
     pools: Arc<RwLock<Option<Arc<Pools>>>>,
-    /// Says when the pools and the listener are gone.
+    /// Says when the pools, the listener and the last connection that is given up are gone.
     pub(super) open: TaskTracker,
     /// Tells those who listen to end.
     pub(super) closing: CancellationToken,
@@ -134,10 +134,13 @@ impl PostgresStore {
         let open = TaskTracker::new();
         let server = Arc::new(AtomicU64::new(0));
         let connector = Arc::clone(&general);
+        let pool = async |connector, limits| {
+            Pool::open(connector, limits, &server, &open, Arc::clone(&metrics)).await
+        };
         let pools = Pools {
-            general: Pool::open(connector, general_limits, &server, Arc::clone(&metrics)).await?,
-            claims: Pool::open(claims, claim_limits, &server, Arc::clone(&metrics)).await?,
-            sessions: Pool::open(sessions, session_limits, &server, Arc::clone(&metrics)).await?,
+            general: pool(connector, general_limits).await?,
+            claims: pool(claims, claim_limits).await?,
+            sessions: pool(sessions, session_limits).await?,
             _open: open.token(),
         };
         Ok(Self {

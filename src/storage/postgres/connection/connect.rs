@@ -27,7 +27,7 @@ use crate::storage::postgres::guard::{Admission, Guard, check_server, check_targ
 /// back is used at once.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
-/// How long the server may take to give up what is cancelled.
+/// How long the server may take to give up what is cancelled, and to say what that waited for.
 const GIVING_UP: Duration = Duration::from_secs(1);
 /// For one address, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -119,12 +119,13 @@ impl Connector {
     }
 
     /// Opens a connection for a change that may take as long as it needs. Shows first that a commit
-    /// comes back: one that waits for a standby which is away would wait without an end or a word.
+    /// comes back within [`SETUP_TIMEOUT`]: one that waits for a standby which is away would wait
+    /// without an end or a word.
     pub(crate) async fn connect_to_change(
         &self,
     ) -> std::result::Result<AsyncPgConnection, ConnectError> {
         let mut connection = self.connect().await?;
-        if let Ok(confirmed) = timeout(self.patience, confirm(&mut connection)).await {
+        if let Ok(confirmed) = timeout(SETUP_TIMEOUT, confirm(&mut connection)).await {
             return match confirmed {
                 Ok(()) => Ok(connection),
                 Err(error) => Err(ConnectError::passing(format!("no commit is possible: {error}"))),
@@ -132,7 +133,10 @@ impl Connector {
         }
         // The server says for what, while the commit waits.
         let awaited = match self.attempt().await {
-            Ok(mut other) => awaited(&mut other).await.ok().flatten(),
+            Ok(mut other) => match timeout(GIVING_UP, awaited(&mut other)).await {
+                Ok(Ok(names)) => names,
+                Ok(Err(_)) | Err(_) => None,
+            },
             Err(_) => None,
         };
         self.give_up(connection).await;
@@ -145,7 +149,7 @@ impl Connector {
                 )
             },
         );
-        let seconds = self.patience.as_secs_f64();
+        let seconds = SETUP_TIMEOUT.as_secs();
         Err(ConnectError::passing(format!("no commit came back within {seconds} s: {why}")))
     }
 
@@ -222,11 +226,18 @@ impl Connector {
         decides: bool,
     ) -> std::result::Result<Opened, ConnectError> {
         let admission = match self.guard.get() {
-            Some(guard) => guard.admit(&mut connection, decides).await?,
-            None if self.fills => check_target(&mut connection).await?,
-            None => check_server(&mut connection).await?,
+            Some(guard) => guard.admit(&mut connection, decides).await,
+            None if self.fills => check_target(&mut connection).await,
+            None => check_server(&mut connection).await,
         };
-        Ok(Opened { connection, admission })
+        match admission {
+            Ok(admission) => Ok(Opened { connection, admission }),
+            Err(error) => {
+                // It may be waiting for a standby, with a row that the next check needs.
+                self.give_up(connection).await;
+                Err(error)
+            }
+        }
     }
 
     /// Why the last try failed; `None` when it did not.

@@ -6,7 +6,8 @@ use super::assumptions::Unmet;
 use crate::storage::StoreError;
 use crate::storage::arriving::Arriving;
 
-/// For TCP, TLS, log-in and set-up together, and for each part of the check that follows.
+/// For TCP, TLS, log-in and set-up together, for each part of the check that follows, and for the commit
+/// that comes before a long change.
 pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why a connection could not be opened.

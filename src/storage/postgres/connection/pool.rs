@@ -15,6 +15,7 @@ use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::PoolableConnection;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
 
 use super::connect::{Connector, Opened};
 use super::failure::ConnectError;
@@ -63,6 +64,7 @@ pub(super) struct Pooled {
     process: Option<OwnedSemaphorePermit>,
     connector: Arc<Connector>,
     runtime: Handle,
+    open: TaskTracker,
 }
 
 impl Pooled {
@@ -78,10 +80,11 @@ impl Drop for Pooled {
         let (connection, process) = (self.connection.take(), self.process.take());
         if let Some(connection) = connection.filter(|_| self.busy) {
             let connector = Arc::clone(&self.connector);
-            self.runtime.spawn(Origin::current().run(async move {
+            let giving_up = async move {
                 connector.give_up(connection).await;
                 drop(process);
-            }));
+            };
+            self.open.spawn_on(Origin::current().run(giving_up), &self.runtime);
         }
     }
 }
@@ -91,6 +94,7 @@ pub(super) struct Manager {
     runtime: Handle,
     server: Arc<AtomicU64>,
     processes: Arc<Semaphore>,
+    open: TaskTracker,
 }
 
 impl bb8::ManageConnection for Manager {
@@ -114,6 +118,7 @@ impl bb8::ManageConnection for Manager {
             process,
             connector: Arc::clone(&self.connector),
             runtime: self.runtime.clone(),
+            open: self.open.clone(),
         })
     }
 
@@ -128,7 +133,8 @@ impl bb8::ManageConnection for Manager {
 }
 
 impl Pool {
-    /// `server` counts the servers that stopped taking writes: the pools of a store share it.
+    /// `server` counts the servers that stopped taking writes, and `open` tells when the last
+    /// connection is given up: the pools of a store share both.
     ///
     /// # Errors
     /// When the first connections cannot be opened.
@@ -136,6 +142,7 @@ impl Pool {
         connector: Arc<Connector>,
         limits: Limits,
         server: &Arc<AtomicU64>,
+        open: &TaskTracker,
         metrics: Arc<Metrics>,
     ) -> Result<Self> {
         let runtime = Handle::current();
@@ -144,6 +151,7 @@ impl Pool {
             runtime: runtime.clone(),
             server: Arc::clone(server),
             processes: Arc::new(Semaphore::new(limits.max as usize)),
+            open: open.clone(),
         };
         let connections = bb8::Pool::builder()
             .max_size(limits.max)

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use crate::storage::marks::Stage;
 use crate::storage::postgres::connection::errors::unreadable;
 use crate::storage::postgres::connection::statement::Prepared;
 use crate::storage::postgres::sessions::row::unsigned;
-use crate::storage::{Joining, Mark};
+use crate::storage::{Joining, Mark, Timeline};
 
 /// The answer is the heartbeats of every instance that lives, this one's included. The database has
 /// theirs on disk when it has this one's: it comes later in the WAL. A mark that a transaction still
@@ -37,10 +37,11 @@ const HEARTBEAT: &str = "
         ))
     )
     SELECT id, counter, now() AS at, (SELECT generation FROM history) AS generation,
+        s.system_identifier, s.timeline,
         ARRAY(SELECT id FROM marks WHERE instance = $1 AND id <> ALL ($6)) AS marks
-    FROM beat
+    FROM beat CROSS JOIN server_identity() AS s
     UNION ALL
-    SELECT id, counter, now(), (SELECT generation FROM history), '{}' FROM instances
+    SELECT id, counter, now(), (SELECT generation FROM history), 0, 0, '{}' FROM instances
     WHERE id <> $1 AND state = 'serving' AND heartbeat_at > now() - interval '1 hour'";
 
 #[derive(QueryableByName)]
@@ -53,6 +54,10 @@ struct BeatRow {
     at: Timestamp,
     #[diesel(sql_type = SqlUuid)]
     generation: Uuid,
+    #[diesel(sql_type = BigInt)]
+    system_identifier: i64,
+    #[diesel(sql_type = Integer)]
+    timeline: i32,
     #[diesel(sql_type = Array<SqlUuid>)]
     marks: Vec<Uuid>,
 }
@@ -77,8 +82,10 @@ pub(super) async fn send(
     let beats: Vec<BeatRow> = Prepared(beat).load(c).await?;
     let heartbeats = beats.iter().map(|beat| (beat.id, beat.counter)).collect();
     let own = beats.into_iter().find(|beat| beat.id == instance);
-    let BeatRow { counter, at, generation, marks, .. } =
+    let BeatRow { counter, at, generation, system_identifier, timeline, marks, .. } =
         own.ok_or_else(|| unreadable("a heartbeat that was not counted"))?;
-    let mark = Mark { generation, instance, counter: unsigned(counter)?, at, issued_until };
+    let timeline = Some(Timeline { system_identifier, number: timeline });
+    let counter = unsigned(counter)?;
+    let mark = Mark { generation, instance, counter, at, issued_until, timeline };
     Ok((mark, Beat { generation, at, heartbeats, marks }))
 }

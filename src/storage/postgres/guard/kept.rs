@@ -10,7 +10,7 @@ pub(super) struct Kept {
     /// Of the last mark.
     generation: Uuid,
     counter: u64,
-    /// The last server that a mark was kept of before anything was decided there.
+    /// The server that may be decided on: a mark was kept after this instance had come to it.
     server: Server,
 }
 
@@ -56,6 +56,7 @@ mod tests {
             counter,
             at: Timestamp::UNIX_EPOCH,
             issued_until: None,
+            timeline: None,
         };
         let mut kept = Kept::none(generation, server);
         for (generation, counter, yields) in [

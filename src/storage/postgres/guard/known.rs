@@ -166,8 +166,11 @@ impl Known {
     /// now, and from the database by the next one: a check that still looks for them is told apart
     /// by its epoch.
     pub(super) fn end_heartbeat(&mut self, heartbeat: &Heartbeat, beat: Beat) {
-        // Of another generation it says nothing about this one.
-        if beat.generation != self.generation || heartbeat.generation != self.generation {
+        // Of another generation it says nothing about this one. One that was sent before the last,
+        // and is answered after it, does not stand for connections that were closed in between.
+        let is_of_another =
+            beat.generation != self.generation || heartbeat.generation != self.generation;
+        if is_of_another || heartbeat.sent < self.sent {
             return;
         }
         (self.at, self.sent, self.heartbeats) = (beat.at, heartbeat.sent, beat.heartbeats);
@@ -200,5 +203,27 @@ impl Known {
         self.heartbeats.clear();
         self.connections.clear();
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_that_is_answered_late_stands_for_nothing() {
+        let seen = Seen::whole(Uuid::now_v7());
+        let mut known = Known::of(&seen, None);
+        let beat = |counter| Beat {
+            generation: seen.generation,
+            at: seen.at,
+            heartbeats: HashMap::from([(Uuid::nil(), counter)]),
+            marks: Vec::new(),
+        };
+        let (mut first, second) = (known.begin_heartbeat(), known.begin_heartbeat());
+        first.sent = second.sent.checked_sub(Duration::from_millis(1)).unwrap();
+        known.end_heartbeat(&second, beat(2));
+        known.end_heartbeat(&first, beat(1));
+        assert_eq!(known.remembered().instances.1, [2]);
     }
 }

@@ -322,7 +322,8 @@ async fn in_time<T>(part: impl Future<Output = QueryResult<T>>) -> Result<T, Con
     let Ok(result) = timeout(SETUP_TIMEOUT, part).await else {
         let seconds = SETUP_TIMEOUT.as_secs();
         return Err(ConnectError::passing(format!(
-            "the connection could not be checked: no answer within {seconds} s"
+            "the connection could not be checked: no answer within {seconds} s: is the network \
+             silent, or the server, or its synchronous standby?"
         )));
     };
     result.map_err(|error| unchecked(&error))
