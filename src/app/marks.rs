@@ -52,8 +52,15 @@ pub(super) async fn compare(store: &Store, mark: &Mark, config: &Config) -> Resu
             if recovers && store.is_elsewhere().await? {
                 return Ok(());
             }
-            "lacks commits that were acknowledged: it was put back to an earlier state, or its server \
-             is an old primary"
+            "lacks commits that it had acknowledged: it was put back to an earlier state"
+        }
+        Compared::OldPrimary => {
+            return Err(StartError::WentBack(format!(
+                "the database is on an old primary: another server was promoted in its place, and \
+                 the file {} is of that one. Set database.url to the new primary, and fence this \
+                 one. Only if the new one is lost for good, run `onceguard recover`",
+                config.recovery.mark_file.display()
+            )));
         }
         Compared::Foreign => "is another one, or was put back to a state before its last recovery",
     };

@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Need, Sources};
-    use crate::storage::Timeline;
+    use crate::storage::Server;
 
     fn config(folder: &Path) -> Config {
         let folder = folder.to_str().unwrap().to_owned();
@@ -132,13 +132,15 @@ mod tests {
         let config = config(folder.path());
         assert_eq!(remembered(&config).unwrap(), None);
         let at = chrono::DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap();
+        let system_identifier = i64::MAX;
+        let server = Server { system_identifier, timeline: 2, database_oid: 5, nonces_oid: 16_500 };
         let mark = Mark {
             generation: Uuid::now_v7(),
             instance: Uuid::now_v7(),
             counter: 7,
             at,
             issued_until: Some(at),
-            timeline: Some(Timeline { system_identifier: i64::MAX, number: 2 }),
+            server: Some(server),
         };
         assert!(remember(&config, &mark));
         assert_eq!(remembered(&config).unwrap(), Some(mark.clone()));
@@ -165,7 +167,7 @@ mod tests {
             counter: 7,
             at,
             issued_until: None,
-            timeline: None,
+            server: None,
         };
         std::fs::create_dir(&config.recovery.mark_file).unwrap();
         assert!(!remember(&config, &mark));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::marks::{Joining, Mark, Stage, Timeline};
+use super::marks::{Joining, Mark, Server, Stage};
 use super::{Result, Store, on};
 use crate::domain::{Actor, Cursor, Instance, InvalidCursor, Page, PageRequest, Timestamp};
 
@@ -31,9 +31,10 @@ pub(super) fn position(cursor: &Cursor) -> std::result::Result<(Timestamp, Uuid)
 pub enum Compared {
     /// Nothing that the mark knows of is lost, or a recovery covers it.
     Holds,
-    /// The database lacks the heartbeat, was recovered before it, or is on a server that another one
-    /// was promoted in the place of.
+    /// The database lacks the heartbeat, or was recovered before it.
     Behind,
+    /// The database is on a server in whose place another one was promoted, which the mark is of.
+    OldPrimary,
     /// The database's past does not include the generation of the mark: it is another database, or
     /// this one before a recovery.
     Foreign,
@@ -49,18 +50,18 @@ impl Store {
         }
         let history = self.history().await?;
         if history.generation == mark.generation {
+            // It may have heartbeats that were never acknowledged, so their number does not tell it
+            // from the new primary.
+            if let (Some(known), Some(here)) = (mark.server, self.server().await?)
+                && known.was_promoted_from(here)
+            {
+                return Ok(Compared::OldPrimary);
+            }
             let there = match self.heartbeats(mark.instance).await? {
                 (Some(counter), _) => counter >= mark.counter,
                 // Only another instance that came so much later has forgotten it.
                 (None, latest) => latest.is_some_and(|latest| latest >= mark.at + KEPT),
             };
-            // An old primary may have heartbeats that nobody acknowledged, so their number does not
-            // tell it from the new one.
-            let is_old = match (mark.timeline, self.timeline().await?) {
-                (Some(known), Some(here)) => known.follows(here),
-                _ => false,
-            };
-            let there = there && !is_old;
             return Ok(if there { Compared::Holds } else { Compared::Behind });
         }
         if !history.ancestors.contains(&mark.generation) {
@@ -76,9 +77,9 @@ impl Store {
     }
 
     /// `None` on SQLite.
-    async fn timeline(&self) -> Result<Option<Timeline>> {
+    async fn server(&self) -> Result<Option<Server>> {
         match self {
-            Self::Postgres(store) => store.timeline().await.map(Some),
+            Self::Postgres(store) => store.server().await.map(Some),
             Self::Sqlite(_) => Ok(None),
         }
     }

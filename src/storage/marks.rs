@@ -81,22 +81,24 @@ pub struct Mark {
     /// The latest time that an accepted message states as its own.
     #[serde(default)]
     pub issued_until: Option<Timestamp>,
-    /// Of the server that acknowledged it; SQLite has none.
+    /// What acknowledged it; SQLite has no server.
     #[serde(default)]
-    pub timeline: Option<Timeline>,
+    pub server: Option<Server>,
 }
 
-/// A promotion of a PostgreSQL standby begins the next one.
+/// A server of PostgreSQL, and a database on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Timeline {
+pub struct Server {
     pub system_identifier: i64,
-    pub number: i32,
+    pub timeline: i32,
+    pub database_oid: i64,
+    pub nonces_oid: i64,
 }
 
-impl Timeline {
-    /// Whether a promotion led from that one to this one.
-    pub(super) fn follows(self, earlier: Self) -> bool {
-        self.system_identifier == earlier.system_identifier && self.number > earlier.number
+impl Server {
+    /// Whether this server was made of that one by a promotion.
+    pub(super) fn was_promoted_from(self, earlier: Self) -> bool {
+        self.timeline > earlier.timeline && self == Self { timeline: self.timeline, ..earlier }
     }
 }
 

@@ -57,7 +57,7 @@ pub use instances::Compared;
 pub use leases::Lease;
 use leases::TAKEN_AHEAD;
 pub use limits::ClaimLimits;
-pub use marks::{Joining, Mark, Marks, Timeline};
+pub use marks::{Joining, Mark, Marks, Server};
 pub use migrations::MigrationStatus;
 use milliseconds::milliseconds;
 pub use pool::PoolStatus;

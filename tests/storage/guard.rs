@@ -7,8 +7,7 @@ use onceguard::config::OnCut::{self, Halt, Recover};
 use onceguard::config::Replication::{self, Asynchronous, Synchronous};
 use onceguard::domain::Actor;
 use onceguard::storage::{
-    Act, Compared, Joining, Mark, Marks, Memory as Remember, Remembered, Store, StoreError,
-    Timeline,
+    Act, Compared, Joining, Mark, Marks, Memory as Remember, Remembered, Server, Store, StoreError,
 };
 use rstest::rstest;
 use uuid::Uuid;
@@ -368,6 +367,7 @@ async fn a_mark_is_of_the_new_server_before_anything_is_decided_there() {
     let store = Postgres.store().await;
     let kept = join_and_keep(&store, Synchronous).await;
     let marks = || kept.lock().unwrap().clone();
+    let before = marks();
     store
         .raw()
         .execute(
@@ -381,7 +381,6 @@ async fn a_mark_is_of_the_new_server_before_anything_is_decided_there() {
              $$",
         )
         .await;
-    let before = marks();
     cut(&store).await;
     // No heartbeat is sent meanwhile but what a connection sends before it decides.
     opens(&store).await.unwrap();
@@ -389,21 +388,29 @@ async fn a_mark_is_of_the_new_server_before_anything_is_decided_there() {
     let mark = after.last().unwrap();
     assert_eq!(mark.generation, last.generation, "nothing was recovered");
     assert!(mark.counter > last.counter, "{after:?}");
-    let (known, before) = (mark.timeline.unwrap(), last.timeline.unwrap());
-    assert_eq!(known, Timeline { number: before.number + 1, ..before });
-    assert_eq!(store.compare(mark).await.unwrap(), Compared::Holds);
+    let (known, before) = (mark.server.unwrap(), last.server.unwrap());
+    assert_eq!(known, Server { timeline: before.timeline + 1, ..before });
+    // As a start compares it.
+    let starting = store.another().await;
+    assert_eq!(starting.compare(mark).await.unwrap(), Compared::Holds);
 
     // The old primary may have as many heartbeats, though none of the last was acknowledged there.
     let old =
         "DROP FUNCTION server_identity; ALTER FUNCTION server_before RENAME TO server_identity";
     store.raw().execute(old).await;
-    assert_eq!(store.compare(mark).await.unwrap(), Compared::Behind);
-    // A mark of an earlier version says nothing of it, and one of another cluster does not count.
-    let others = Timeline { system_identifier: known.system_identifier ^ 1, ..known };
-    for timeline in [None, Some(others), Some(before)] {
-        let mark = Mark { timeline, ..mark.clone() };
-        assert_eq!(store.compare(&mark).await.unwrap(), Compared::Holds, "{timeline:?}");
+    assert_eq!(starting.compare(mark).await.unwrap(), Compared::OldPrimary);
+    // A mark of an earlier version does not say it, and what was moved has another past of servers.
+    let others = [
+        Server { system_identifier: known.system_identifier ^ 1, ..known },
+        Server { database_oid: known.database_oid ^ 1, ..known },
+        Server { nonces_oid: known.nonces_oid ^ 1, ..known },
+        before,
+    ];
+    for server in others.map(Some).into_iter().chain([None]) {
+        let mark = Mark { server, ..mark.clone() };
+        assert_eq!(starting.compare(&mark).await.unwrap(), Compared::Holds, "{server:?}");
     }
+    starting.close().await;
 }
 
 /// The next start compares the database with it.

@@ -211,9 +211,18 @@ async fn past(store: &Store, config: &Config) -> Check {
         Ok(compared) => store.is_elsewhere().await.map(|elsewhere| (compared, elsewhere)),
         Err(error) => Err(error),
     };
-    let advice =
-        "if nothing was lost, run `onceguard recover --nothing-lost`, else `onceguard recover`";
+    let advice = if config.database.is_postgres() {
+        "if another server has it, as after a fail-over, set database.url to that one; if nothing was \
+         lost, run `onceguard recover --nothing-lost`, else `onceguard recover`"
+    } else {
+        "if nothing was lost, run `onceguard recover --nothing-lost`, else `onceguard recover`"
+    };
     match found {
+        Ok((Compared::OldPrimary, _)) => Check::fail(
+            NAME,
+            "the database is on an old primary: set database.url to the server that was promoted in \
+             its place, and fence this one",
+        ),
         Err(error) => Check::fail(NAME, error.to_string()),
         Ok((Compared::Holds, false)) => Check::ok(NAME, "nothing is known to be missing"),
         Ok((Compared::Holds | Compared::Behind, true)) => Check::warn(

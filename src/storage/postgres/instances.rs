@@ -7,7 +7,7 @@ use diesel::dsl::{max, sql};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Double, Integer, Timestamptz};
+use diesel::sql_types::{Double, Timestamptz};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde_json::json;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::connection::errors::{InFlight, Trouble};
 use super::connection::failure::ConnectError;
 use super::connection::statement::Prepared;
-use super::guard::{ADOPT, Guard, check_server};
+use super::guard::{ADOPT, Guard, check_server, here};
 use super::schema::instances;
 use super::sessions::lists::cut;
 use super::sessions::row::unsigned;
@@ -24,7 +24,7 @@ use crate::domain::{Actor, Instance, NewEvent, OwnType, Page, PageRequest, Times
 use crate::storage::instances::{KEPT, place, position};
 use crate::storage::marks::Stage;
 use crate::storage::readable::readable;
-use crate::storage::{Joining, Mark, Result, StoreError, Timeline};
+use crate::storage::{Joining, Mark, Result, Server, StoreError};
 
 /// Two heartbeats say what time it is: the newest alone may be of a clock that leapt. A mark without
 /// an instance is of one that is forgotten: an instance has a row before it decides.
@@ -44,16 +44,6 @@ const FORGET: &str = "
     DELETE FROM marks USING since WHERE NOT EXISTS (
         SELECT FROM instances i WHERE i.id = marks.instance AND i.heartbeat_at >= since.at
     )";
-
-const TIMELINE: &str = "SELECT system_identifier, timeline FROM server_identity()";
-
-#[derive(QueryableByName)]
-struct TimelineRow {
-    #[diesel(sql_type = BigInt)]
-    system_identifier: i64,
-    #[diesel(sql_type = Integer)]
-    timeline: i32,
-}
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = instances)]
@@ -98,12 +88,8 @@ impl PostgresStore {
         .await
     }
 
-    pub async fn timeline(&self) -> Result<Timeline> {
-        self.read("timeline", async |c| {
-            let row: TimelineRow = sql_query(TIMELINE).get_result(c).await?;
-            Ok(Timeline { system_identifier: row.system_identifier, number: row.timeline })
-        })
-        .await
+    pub async fn server(&self) -> Result<Server> {
+        self.read("server", async |c| here(c).await).await
     }
 
     pub async fn is_elsewhere(&self) -> Result<bool> {

@@ -58,7 +58,7 @@ const BATCH_PLANNER: [(&str, &str); 6] = [
 pub struct PostgresStore {
     /// `None` once the store is closed.
     pools: Arc<RwLock<Option<Arc<Pools>>>>,
-    /// Says when the pools, the listener and the last connection that is given up are gone.
+    /// Says when the pools, the listener and the last pooled connection that is given up are gone.
     pub(super) open: TaskTracker,
     /// Tells those who listen to end.
     pub(super) closing: CancellationToken,

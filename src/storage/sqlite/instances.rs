@@ -203,7 +203,7 @@ fn beat(
         counter: number(counter)?,
         at: timestamp(at)?,
         issued_until,
-        timeline: None,
+        server: None,
     };
     Ok((mark, super::threads::changes(conn)))
 }

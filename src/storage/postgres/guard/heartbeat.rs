@@ -2,17 +2,18 @@
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::known::{Beat, Heartbeat};
+use super::seen::ServerRow;
 use crate::domain::Timestamp;
 use crate::storage::marks::Stage;
 use crate::storage::postgres::connection::errors::unreadable;
 use crate::storage::postgres::connection::statement::Prepared;
 use crate::storage::postgres::sessions::row::unsigned;
-use crate::storage::{Joining, Mark, Timeline};
+use crate::storage::{Joining, Mark};
 
 /// The answer is the heartbeats of every instance that lives, this one's included. The database has
 /// theirs on disk when it has this one's: it comes later in the WAL. A mark that a transaction still
@@ -37,11 +38,11 @@ const HEARTBEAT: &str = "
         ))
     )
     SELECT id, counter, now() AS at, (SELECT generation FROM history) AS generation,
-        s.system_identifier, s.timeline,
+        s.system_identifier, s.timeline, s.database_oid, s.nonces_oid,
         ARRAY(SELECT id FROM marks WHERE instance = $1 AND id <> ALL ($6)) AS marks
     FROM beat CROSS JOIN server_identity() AS s
     UNION ALL
-    SELECT id, counter, now(), (SELECT generation FROM history), 0, 0, '{}' FROM instances
+    SELECT id, counter, now(), (SELECT generation FROM history), 0, 0, 0, 0, '{}' FROM instances
     WHERE id <> $1 AND state = 'serving' AND heartbeat_at > now() - interval '1 hour'";
 
 #[derive(QueryableByName)]
@@ -54,10 +55,8 @@ struct BeatRow {
     at: Timestamp,
     #[diesel(sql_type = SqlUuid)]
     generation: Uuid,
-    #[diesel(sql_type = BigInt)]
-    system_identifier: i64,
-    #[diesel(sql_type = Integer)]
-    timeline: i32,
+    #[diesel(embed)]
+    server: ServerRow,
     #[diesel(sql_type = Array<SqlUuid>)]
     marks: Vec<Uuid>,
 }
@@ -82,10 +81,9 @@ pub(super) async fn send(
     let beats: Vec<BeatRow> = Prepared(beat).load(c).await?;
     let heartbeats = beats.iter().map(|beat| (beat.id, beat.counter)).collect();
     let own = beats.into_iter().find(|beat| beat.id == instance);
-    let BeatRow { counter, at, generation, system_identifier, timeline, marks, .. } =
+    let BeatRow { counter, at, generation, server, marks, .. } =
         own.ok_or_else(|| unreadable("a heartbeat that was not counted"))?;
-    let timeline = Some(Timeline { system_identifier, number: timeline });
-    let counter = unsigned(counter)?;
-    let mark = Mark { generation, instance, counter, at, issued_until, timeline };
+    let (counter, server) = (unsigned(counter)?, Some(server.into()));
+    let mark = Mark { generation, instance, counter, at, issued_until, server };
     Ok((mark, Beat { generation, at, heartbeats, marks }))
 }

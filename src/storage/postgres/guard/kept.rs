@@ -2,8 +2,7 @@
 
 use uuid::Uuid;
 
-use super::seen::Server;
-use crate::storage::Mark;
+use crate::storage::{Mark, Server};
 
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -30,9 +29,12 @@ impl Kept {
     }
 
     /// Returns whether this mark is to be kept in the place of the last one. Heartbeats may be answered
-    /// in another order than they were counted in: the highest counter of a generation stays.
+    /// in another order than they were counted in: the highest counter of a generation stays, and so
+    /// does the mark of a new primary.
     pub(super) fn yields_to(&mut self, mark: &Mark) -> bool {
-        if self.generation == mark.generation && self.counter >= mark.counter {
+        let is_late = self.counter >= mark.counter
+            || mark.server.is_some_and(|server| self.server.was_promoted_from(server));
+        if self.generation == mark.generation && is_late {
             return false;
         }
         (self.generation, self.counter) = (mark.generation, mark.counter);
@@ -56,7 +58,7 @@ mod tests {
             counter,
             at: Timestamp::UNIX_EPOCH,
             issued_until: None,
-            timeline: None,
+            server: None,
         };
         let mut kept = Kept::none(generation, server);
         for (generation, counter, yields) in [
@@ -74,5 +76,8 @@ mod tests {
         assert!(!kept.is_of(next, promoted));
         kept.arrived_at(promoted);
         assert!(kept.is_of(next, promoted) && !kept.is_of(next, server));
+        let of = |server| Mark { server: Some(server), ..mark(next, 9) };
+        assert!(!kept.yields_to(&of(server)), "an old primary counts for itself");
+        assert!(kept.yields_to(&of(promoted)));
     }
 }

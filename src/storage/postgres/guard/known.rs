@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::remembered::Remembered;
-use super::seen::{Seen, Server};
+use super::seen::Seen;
 use crate::domain::Timestamp;
+use crate::storage::Server;
 
 /// The transactions that one connection has decided in.
 #[derive(Debug)]

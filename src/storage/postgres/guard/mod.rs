@@ -27,6 +27,7 @@ use self::kept::Kept;
 use self::known::{Beat, ConnectionMark, Heartbeat, Known, LastAcknowledged};
 use self::remembered::Remembered;
 pub(super) use self::repair::ADOPT;
+pub(super) use self::seen::here;
 use self::seen::{Seen, is_present, look};
 use super::arriving::arriving;
 use super::connection::failure::{ConnectError, SETUP_TIMEOUT};

@@ -12,11 +12,11 @@ use uuid::Uuid;
 use super::Guard;
 use super::judge::Verdict;
 use super::remembered::Remembered;
-use super::seen::{Seen, Server, look};
+use super::seen::{Seen, look};
 use crate::domain::{Actor, Timestamp};
 use crate::storage::postgres::recovery::recover_in;
 use crate::storage::postgres::schema::history;
-use crate::storage::{Joining, Recovered, Recovery};
+use crate::storage::{Joining, Recovered, Recovery, Server};
 
 /// Who recovers, in the audit log.
 const ACTOR: Actor = Actor::Job("recovery");

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::remembered::Remembered;
 use crate::domain::Timestamp;
+use crate::storage::Server;
 
 const PRESENT: &str = "SELECT to_regprocedure('server_identity()') IS NOT NULL AS present";
 
@@ -31,19 +32,26 @@ const LOOK: &str = "
         ) AS lost
     FROM history h CROSS JOIN server_identity() s";
 
-/// A server, and a database on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Server {
-    pub(super) system_identifier: i64,
-    pub(super) timeline: i32,
-    pub(super) database_oid: i64,
-    pub(super) nonces_oid: i64,
+const HERE: &str = "
+    SELECT system_identifier, timeline, database_oid, nonces_oid FROM server_identity()";
+
+/// What `server_identity()` answers.
+#[derive(QueryableByName)]
+pub(super) struct ServerRow {
+    #[diesel(sql_type = BigInt)]
+    system_identifier: i64,
+    #[diesel(sql_type = Integer)]
+    timeline: i32,
+    #[diesel(sql_type = BigInt)]
+    database_oid: i64,
+    #[diesel(sql_type = BigInt)]
+    nonces_oid: i64,
 }
 
-impl Server {
-    /// Whether this server was made of that one by a promotion.
-    pub(super) fn was_promoted_from(self, earlier: Self) -> bool {
-        self.timeline > earlier.timeline && self == Self { timeline: self.timeline, ..earlier }
+impl From<ServerRow> for Server {
+    fn from(row: ServerRow) -> Self {
+        let ServerRow { system_identifier, timeline, database_oid, nonces_oid } = row;
+        Self { system_identifier, timeline, database_oid, nonces_oid }
     }
 }
 
@@ -110,6 +118,12 @@ impl Seen {
             nonces_oid: self.nonces_oid_here,
         }
     }
+}
+
+/// The server that answers.
+pub(in crate::storage::postgres) async fn here(c: &mut AsyncPgConnection) -> QueryResult<Server> {
+    let row: ServerRow = sql_query(HERE).get_result(c).await?;
+    Ok(row.into())
 }
 
 /// Whether the schema has what the check needs. Without it, there is nothing to check.
