@@ -148,16 +148,12 @@ impl Guard {
         self.known().end_heartbeat(heartbeat, beat);
     }
 
-    /// Keeps a mark outside of the database. Returns `false` if it is of a generation that is over.
-    pub(super) fn keep(&self, mark: &Mark) -> bool {
+    /// Keeps a mark outside of the database, unless it is of a generation that is over.
+    pub(super) fn keep(&self, mark: &Mark) {
         let mut kept = self.kept();
-        if self.known().generation != mark.generation {
-            return false;
-        }
-        if kept.yields_to(mark) {
+        if self.known().generation == mark.generation && kept.yields_to(mark) {
             self.joining.marks.keep(mark);
         }
-        true
     }
 
     /// Sees that the mark outside of the database is of this generation and this server, before
@@ -173,9 +169,7 @@ impl Guard {
             let heartbeat = self.begin_heartbeat();
             let (mark, answer) = in_time(self.beat(c, &heartbeat, Stage::Serving)).await?;
             self.end_heartbeat(&heartbeat, answer);
-            if self.keep(&mark) {
-                self.kept().arrived_at(seen.here());
-            }
+            self.keep(&mark);
         }
         Ok(is_kept())
     }
